@@ -113,13 +113,11 @@ def _rate(speed: float, unit: str) -> str:
 
 
 def _bytes(count: float) -> str:
-    for name in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            break
+    names = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 999.5 and len(names) > 1:
         count /= 1000
-    else:
-        name = "TB"
-    return f"{count:.0f} B" if name == "B" else f"{count:.3g} {name}"
+        del names[0]
+    return f"{count:.3g} {names[0]}"
 
 
 def _duration(seconds: float) -> str:
