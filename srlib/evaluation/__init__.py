@@ -1,0 +1,1 @@
+"""Scores of pictures by the published protocol, and the tables, figures and report made of them."""
