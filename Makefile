@@ -1,0 +1,32 @@
+# make repro · make test · make ui: each sets up .venv from requirements.lock by itself, once.
+PYTHON ?= python3
+BIN := .venv/bin
+export DVC_NO_ANALYTICS = 1
+
+.PHONY: repro test ui setup check clean
+
+repro: setup ## rebuild everything that params.yaml asks for, and print the table
+	@$(BIN)/dvc repro
+	@$(BIN)/python -m srlib.cli table results/scores.json
+
+test: setup ## the whole test suite
+	@$(BIN)/python -m pytest
+
+ui: setup ## the MLflow UI on 127.0.0.1:5000
+	@$(BIN)/srlib ui
+
+check: setup ## lint, format and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+setup: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "srlib needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@echo "Setting up .venv from requirements.lock (about 3 GB, some minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean: ## remove what can be rebuilt, not the downloads
+	rm -rf .venv .resume data/patches models results

@@ -1,0 +1,3 @@
+"""srlib: a reproducible image super-resolution pipeline."""
+
+__version__ = "0.1.0"

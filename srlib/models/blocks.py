@@ -1,0 +1,38 @@
+"""Parts that several super-resolution networks share."""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+# Uniform with variance 1 / (3 fan_in): what the published EDSR was initialised with. Its small residuals keep a deep
+# chain of blocks without normalisation stable.
+INITIALISER: dict[str, Any] = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"},
+}
+
+
+def conv(filters: int, name: str, *, size: int = 3, dtype: str = "float32", **options: Any) -> layers.Conv2D:
+    """A convolution that keeps the picture's size, with the initialisation of this room."""
+    options.setdefault("kernel_initializer", keras.initializers.get(INITIALISER))
+    return layers.Conv2D(filters, size, padding="same", name=name, dtype=dtype, **options)
+
+
+def prelu_layer(name: str, dtype: str) -> layers.PReLU:
+    """A PReLU with one slope per channel, 0.25 at the start (He et al. 2015)."""
+    start = keras.initializers.Constant(0.25)
+    return layers.PReLU(shared_axes=[1, 2], alpha_initializer=start, name=name, dtype=dtype)
+
+
+def upsample(x: Any, scale: int, filters: int, *, dtype: str = "float32", prelu: bool = False) -> Any:
+    """Sub-pixel upsampling (Shi et al. 2016): [B, h, w, filters] → [B, scale·h, scale·w, filters].
+
+    ×2 and ×3 are one step, ×4 is two of ×2. With `prelu`, each step ends in a PReLU (SRResNet).
+    """
+    for index, factor in enumerate([2, 2] if scale == 4 else [scale], start=1):
+        x = conv(filters * factor**2, f"upsample{index}_conv", dtype=dtype)(x)
+        x = ops.depth_to_space(x, factor)
+        if prelu:
+            x = prelu_layer(f"upsample{index}_prelu", dtype)(x)
+    return x

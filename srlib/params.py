@@ -1,0 +1,255 @@
+"""The recipe, params.yaml, as typed and frozen models: one section per stage.
+
+`load_params` reads and checks the whole file, also across sections, so that a typo in `finetune` shows before `pretrain`
+runs for days. Every mistake is one line that names the key, what was expected and what came.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from srlib.errors import SrlibError
+
+Scale = Literal[2, 3, 4]
+Precision = Literal["float32", "mixed_bfloat16"]
+TestSet = Literal["sample", "Set5", "Set14", "BSD100", "Urban100", "DIV2K"]
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: no unknown keys, no silent conversions, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FeatureFile(Section):
+    """Weights of a feature network in a file of your own; it is copied, and checked against its SHA-256."""
+
+    file: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Download(Section):
+    """What is fetched. `train: none` leaves the training pictures to `prepare.pictures`."""
+
+    train: Literal["sample", "div2k-bicubic", "div2k-unknown", "none"]
+    test: Annotated[list[TestSet], Field(min_length=1)]
+    features: Literal["none", "vgg19"] | FeatureFile
+
+
+class Prepare(Section):
+    """How pictures become aligned LR/HR patches. Sizes are in LR pixels; HR is that times `scale`."""
+
+    pictures: str
+    lr: Literal["make", "given"] = "make"
+    edges: Literal["clamp", "mirror"] = "mirror"
+    noise: Annotated[float, Field(ge=0, le=100)] = 0.0
+    jpeg: Annotated[int, Field(ge=1, le=100)] | None = None
+    patch: Annotated[int, Field(ge=8, le=1024)] = 64
+    stride: Positive = 64
+    flat: Weight = 0.0
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    unusable: Literal["stop", "skip"] = "stop"
+
+
+class Edsr(Section):
+    """EDSR (Lim et al. 2017). The baseline has 16 blocks of 64 filters; the large one 32 of 256 and scaling 0.1."""
+
+    name: Literal["edsr"]
+    blocks: Positive = 16
+    filters: Positive = 64
+    residual_scaling: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Srresnet(Section):
+    """SRResNet (Ledig et al. 2017): 16 blocks of 64 filters in the paper."""
+
+    name: Literal["srresnet"]
+    blocks: Positive = 16
+    filters: Positive = 64
+
+
+class StartFrom(Section):
+    """Earlier weights to begin with: a model's folder, and the SHA-256 of its model.weights.h5."""
+
+    folder: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class LearningRate(Section):
+    """`peak` after `warmup` steps, then constant, multiplied by `factor` at each milestone, or a cosine to `final`."""
+
+    schedule: Literal["constant", "steps", "cosine"] = "constant"
+    peak: Annotated[float, Field(gt=0, lt=1)]
+    warmup: Annotated[int, Field(ge=0)] = 0
+    milestones: list[Positive] = []
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    final: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.schedule == "steps") != bool(self.milestones):
+            raise ValueError("`milestones` and `schedule: steps` go together")
+        if self.milestones != sorted(set(self.milestones)):
+            raise ValueError("`milestones` must rise")
+        return self
+
+
+class Training(Section):
+    """What pre-training and fine-tuning share. `crop` is in LR pixels."""
+
+    precision: Precision = "float32"
+    batch: Positive = 16
+    crop: Annotated[int, Field(ge=8)]
+    in_memory: bool = False
+    learning_rate: LearningRate
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip_norm: Weight = 0.0
+    log_every: Positive = 100
+    validate_every: Positive = 1000
+
+
+class Pretrain(Training):
+    """Pre-training with a pixel loss. The budget is `steps` or `epochs` (passes over the patches), not both."""
+
+    model: Annotated[Edsr | Srresnet, Field(discriminator="name")]
+    start_from: StartFrom | None = None
+    loss: Literal["mae", "mse", "charbonnier"] = "mae"
+    steps: Positive | None = None
+    epochs: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("expected exactly one of `steps` and `epochs`")
+        return self
+
+
+class Features(Section):
+    """The network whose features the content loss compares, and the layer they are taken from."""
+
+    network: Literal["vgg19", "squeezenet"] = "vgg19"
+    weights: Literal["file", "random"] = "file"
+    layer: str = "block5_conv4"
+    activation: Literal["before", "after"] = "after"
+
+
+class Finetune(Training):
+    """The SRGAN. Its loss is content_weight · content + pixel_weight · MAE + adversarial_weight · adversarial."""
+
+    steps: Positive
+    features: Features = Features()
+    content_scale: Annotated[float, Field(gt=0)] = 0.00615
+    content_weight: Weight = 1.0
+    pixel_weight: Weight = 0.0
+    adversarial_weight: Weight = 0.001
+    adversarial: Literal["vanilla", "relativistic"] = "vanilla"
+    discriminator_filters: Positive = 64
+    interpolation: Fraction = 1.0
+
+
+class Evaluate(Section):
+    """`pictures` holds one folder per set."""
+
+    pictures: str
+    interpolations: list[Literal["nearest", "bilinear", "bicubic"]] = ["nearest", "bilinear", "bicubic"]
+    strips: Annotated[int, Field(ge=0)] = 8
+    crop: Annotated[int, Field(ge=16, le=512)] = 96
+
+
+class Params(Section):
+    """The whole recipe."""
+
+    scale: Scale
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    download: Download
+    prepare: Prepare
+    pretrain: Pretrain
+    finetune: Finetune
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _across_sections(self) -> Self:
+        for name in ("pretrain", "finetune"):
+            crop = getattr(self, name).crop
+            if crop > self.prepare.patch:
+                raise ValueError(f"{name}.crop: expected at most prepare.patch ({self.prepare.patch}), got {crop}")
+        features = self.finetune.features
+        if features.weights == "file" and self.download.features == "none":
+            raise ValueError(
+                "finetune.features.weights: file needs weights: set download.features to vgg19 or to a file of yours, "
+                "or finetune.features.weights to random"
+            )
+        if features.network == "squeezenet" and self.download.features == "vgg19":
+            raise ValueError("finetune.features.network: squeezenet cannot use download.features: vgg19")
+        if self.prepare.lr == "given" and (self.prepare.noise or self.prepare.jpeg):
+            raise ValueError("prepare.lr: given takes the LR pictures as they are; noise and jpeg go with lr: make")
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as DVC reads it: 1e-4 is a number (PyYAML's 1.1 rules make it a string), a repeated key is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise SrlibError(f"params.yaml, line {node.start_mark.line + 1}: the key `{key}` stands here twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)$"), list("-+0123456789.")
+)
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Reads and checks a recipe.
+
+    Raises:
+        SrlibError: One line per mistake, each naming the key, what was expected and what came.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise SrlibError(f"{path}: no such file; copy a recipe there, such as recipes/quickstart.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SrlibError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise SrlibError(f"{path}: expected sections such as `prepare:`, got {type(content).__name__}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise SrlibError("\n".join(f"{path}: {_line(detail, content)}" for detail in error.errors())) from None
+
+
+def _line(detail: Any, content: dict[str, Any]) -> str:
+    """One pydantic error as `key: expected …, got …`."""
+    keys = [str(key) for key in detail["loc"]]
+    message, kind, got = detail["msg"], detail["type"], detail["input"]
+    if kind == "value_error":
+        message = str(detail["ctx"]["error"])
+        return ": ".join(filter(None, [".".join(keys), message]))
+    # pydantic puts the name of a union's member among the keys; the file does not hold it.
+    value: Any = content
+    real = []
+    for key in detail["loc"]:
+        inside = isinstance(value, dict) and key in value or isinstance(value, list) and isinstance(key, int)
+        if not inside and key is not detail["loc"][-1]:
+            continue
+        if not inside and kind not in ("missing", "extra_forbidden"):
+            continue
+        real.append(str(key))
+        value = value[key] if inside else None
+    where = ".".join(real)
+    if kind == "missing":
+        return f"{where}: expected, but missing"
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key"
+    message = re.sub(r"^(Input|Value|String|List) (should|must) ", "", message).replace("be a valid", "a")
+    return f"{where}: expected {re.sub('^(be|have) ', '', message)}, got {got!r}"

@@ -1,0 +1,58 @@
+"""Losses. Pictures are float32 NHWC in [0, 1], discriminator scores are logits; every loss is a scalar mean."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+Loss = Callable[[Any, Any], Any]
+
+
+def mae(hr: Any, sr: Any) -> Any:
+    """Mean absolute error, the loss of EDSR."""
+    return ops.mean(ops.abs(hr - sr))
+
+
+def mse(hr: Any, sr: Any) -> Any:
+    """Mean squared error, the loss of SRResNet: it maximises PSNR."""
+    return ops.mean(ops.square(hr - sr))
+
+
+def charbonnier(hr: Any, sr: Any, *, epsilon: float = 1e-3) -> Any:
+    """Mean of √((hr − sr)² + ε²), a smooth absolute error (Charbonnier et al. 1994; Lai et al. 2017)."""
+    return ops.mean(ops.sqrt(ops.square(hr - sr) + epsilon**2))
+
+
+PIXEL_LOSSES: dict[str, Loss] = {"mae": mae, "mse": mse, "charbonnier": charbonnier}
+
+
+def content(hr_features: Any, sr_features: Any, *, scale: float) -> Any:
+    """`scale` · mean squared difference of features (Ledig et al. 2017, equation 5; their scale is 1 / 12.75²)."""
+    return scale * mse(hr_features, sr_features)
+
+
+def vanilla_generator(real: Any, fake: Any) -> Any:
+    """−log σ(fake): low where the discriminator takes the generated patch for real (Ledig et al. 2017, equation 6)."""
+    return ops.mean(ops.softplus(-fake))
+
+
+def vanilla_discriminator(real: Any, fake: Any) -> Any:
+    """−log σ(real) − log(1 − σ(fake)) (Goodfellow et al. 2014)."""
+    return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
+
+
+def relativistic_generator(real: Any, fake: Any) -> Any:
+    """Relativistic average loss of the generator (Jolicoeur-Martineau 2018; ESRGAN, Wang et al. 2018, equation 2)."""
+    return relativistic_discriminator(fake, real)
+
+
+def relativistic_discriminator(real: Any, fake: Any) -> Any:
+    """−log σ(real − mean fake) − log(1 − σ(fake − mean real)), each mean over the batch (ESRGAN, equation 1)."""
+    return ops.mean(ops.softplus(ops.mean(fake) - real)) + ops.mean(ops.softplus(fake - ops.mean(real)))
+
+
+ADVERSARIAL_LOSSES: dict[str, tuple[Loss, Loss]] = {
+    "vanilla": (vanilla_generator, vanilla_discriminator),
+    "relativistic": (relativistic_generator, relativistic_discriminator),
+}
+"""Name → (generator's loss, discriminator's loss), both of (logits of HR, logits of SR)."""

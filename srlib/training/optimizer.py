@@ -1,0 +1,82 @@
+"""Adam with clipping by group and an average of the weights."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class Adam(keras.optimizers.Adam):
+    """Adam (Kingma & Ba 2015) that clips each network's gradient by its own norm and averages weights over time.
+
+    A generator and a discriminator that share one optimizer would scale each other's gradients under a common norm.
+
+    Args:
+        clip_norm: Largest norm of one group's gradient; 0 switches clipping off.
+        average: Decay of the exponential moving average of weights; 0 switches it off. It rises as
+            min(average, n / (9 + n)) with the number n of updates so far, so that a short run does not average its
+            initial weights.
+        groups: Variables that are clipped together; variables in no group form one of their own.
+        averaged: Variables to average; None averages all.
+    """
+
+    def __init__(
+        self,
+        *,
+        clip_norm: float = 0.0,
+        average: float = 0.0,
+        groups: Sequence[Sequence[Any]] = (),
+        averaged: Sequence[Any] | None = None,
+    ) -> None:
+        super().__init__(learning_rate=1e-4, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+        self.clip_group_norm = clip_norm
+        self.average = average
+        self._group_of = {v.path: index for index, group in enumerate(groups, start=1) for v in group}
+        self._averaged = None if averaged is None else {v.path for v in averaged}
+
+    def build(self, variables: list[Any]) -> None:
+        """Makes the moments, and one average for each averaged variable."""
+        if self.built:
+            return
+        super().build(variables)
+        self._averages: list[tuple[Any, Any]] = []
+        if self.average:
+            for variable in variables:
+                if self._averaged is None or variable.path in self._averaged:
+                    average = self.add_variable_from_reference(variable, name="average", initializer="zeros")
+                    self._averages.append((variable, average))
+
+    def apply(self, grads: list[Any], trainable_variables: list[Any] | None = None) -> None:
+        """One update: clip, Adam, then move the averages."""
+        variables = trainable_variables or self._trainable_variables
+        if self.clip_group_norm:
+            grads = self._clip(list(grads), variables)
+        updates = ops.cast(self.iterations, "float32")
+        super().apply(grads, trainable_variables)
+        decay = ops.minimum(self.average, updates / (9.0 + updates))
+        for variable, average in self._averages:
+            average.assign(variable + decay * (average - variable))
+
+    def _clip(self, grads: list[Any], variables: list[Any]) -> list[Any]:
+        groups = [self._group_of.get(v.path, 0) for v in variables]
+        for group in sorted(set(groups)):
+            members = [index for index, g in enumerate(groups) if g == group]
+            norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(grads[i], "float32"))) for i in members))
+            factor = self.clip_group_norm / ops.maximum(norm, self.clip_group_norm)
+            for i in members:
+                grads[i] = grads[i] * ops.cast(factor, grads[i].dtype)
+        return grads
+
+    @contextlib.contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Puts the averages in the place of the weights for the time of the block."""
+        kept = [ops.convert_to_numpy(variable) for variable, _ in self._averages]
+        for variable, average in self._averages:
+            variable.assign(average)
+        try:
+            yield
+        finally:
+            for (variable, _), value in zip(self._averages, kept, strict=True):
+                variable.assign(value)

@@ -1,0 +1,79 @@
+"""Pre-training: a super-resolution network learns to minimise a pixel loss."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from srlib.data.batches import Batches
+from srlib.errors import SrlibError
+from srlib.files import file_hash
+from srlib.models import WEIGHTS, ModelConfig, build, load_model, save_model
+from srlib.params import Params, StartFrom
+from srlib.training.loop import Curves, Result, Trainer, as_float, train
+from srlib.training.losses import PIXEL_LOSSES
+from srlib.training.optimizer import Adam
+
+
+class PixelTrainer(Trainer):
+    """Trains a network by one of `PIXEL_LOSSES`."""
+
+    def __init__(self, network: keras.Model, loss: str) -> None:
+        super().__init__(network, name="pretrain")
+        self.pixel_loss = PIXEL_LOSSES[loss]
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The pixel loss between HR (uint8) and SR (float32)."""
+        return self.pixel_loss(as_float(y), y_pred)
+
+
+def model_config(params: Params) -> ModelConfig:
+    """The config of the network that the recipe asks for."""
+    options = params.pretrain.model.model_dump()
+    return ModelConfig(name=options.pop("name"), scale=params.scale, options=options)
+
+
+def pretrain(params: Params, patches: Path, out: Path, *, state: Path, curves: Curves) -> tuple[keras.Model, Result]:
+    """Trains the recipe's network on `patches` and writes the weights of the best validation PSNR to `out`.
+
+    Returns:
+        The network with these weights, in float32, and the result of training.
+    """
+    section, config = params.pretrain, model_config(params)
+    keras.utils.set_random_seed(params.seed)
+    network = build(config, dtype=section.precision)
+    if section.start_from is not None:
+        _start_from(network, config, section.start_from)
+    batches = Batches(patches, crop=section.crop, batch=section.batch, seed=params.seed, in_memory=section.in_memory)
+    steps = section.steps or math.ceil((section.epochs or 0) * len(batches) / section.batch)
+
+    trainer = PixelTrainer(network, section.loss)
+    trainer.compile_with(Adam(clip_norm=section.clip_norm, average=section.ema))
+    result = train(
+        trainer, batches, section, steps=steps, patches=patches, state=state, curves=curves, label="pretrain",
+        keep_best=True,
+    )  # fmt: skip
+    best = build(config)
+    for variable, value in zip(best.variables, result.weights, strict=True):
+        variable.assign(value)
+    save_model(best, config, out)
+    return best, result
+
+
+def _start_from(network: keras.Model, config: ModelConfig, start: StartFrom) -> None:
+    """Begins with earlier weights: of the same network, or all but the upsampling of another scale."""
+    folder = Path(start.folder)
+    earlier, found = load_model(folder)
+    if (got := file_hash(folder / WEIGHTS)) != start.sha256:
+        raise SrlibError(
+            f"pretrain.start_from.sha256: {folder / WEIGHTS} has {got}; write that if these are the weights"
+        )
+    same = (found.name, found.options, found.channels) == (config.name, config.options, config.channels)
+    if not same:
+        raise SrlibError(
+            f"pretrain.start_from: {folder} holds {found.name} {found.options}, expected {config.name} {config.options}"
+        )
+    for layer in network.layers:
+        if found.scale == config.scale or not layer.name.startswith("upsample"):
+            layer.set_weights(earlier.get_layer(layer.name).get_weights())

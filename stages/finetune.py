@@ -1,0 +1,28 @@
+"""Usage: finetune.py PATCHES FEATURES PRETRAINED MODEL RESULTS. Fine-tunes the pre-trained network as an SRGAN."""
+
+import sys
+from pathlib import Path
+
+from srlib.files import write_json
+from srlib.stage import pin_threads, stage_run
+
+
+def main(patches: Path, features: Path, pretrained: Path, model: Path, results: Path) -> None:
+    """Trains from `pretrained`, writes the generator to `model`, curves and metrics to `results`."""
+    inputs = {"patches": patches, "features": features, "pretrained": pretrained}
+    with stage_run("finetune", inputs=inputs) as run:
+        pin_threads()
+        from srlib.training.gan import finetune
+        from srlib.training.loop import Curves
+
+        if run.params.finetune.features.weights == "random":
+            print("finetune: the feature network has RANDOM weights (finetune.features.weights); fit for a trial only")
+        curves = Curves(results, run.log_metrics, lambda step, image: run.log_image(f"validation/{step:07}.png", image))
+        generator, result = finetune(run.params, patches, features, pretrained, model, state=run.resume, curves=curves)
+        write_json(results / "metrics.json", result.metrics)
+        run.log_model(generator, "gan")
+        run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,25 @@
+"""Usage: pretrain.py PATCHES MODEL RESULTS. Trains the recipe's network by a pixel loss."""
+
+import sys
+from pathlib import Path
+
+from srlib.files import write_json
+from srlib.stage import pin_threads, stage_run
+
+
+def main(patches: Path, model: Path, results: Path) -> None:
+    """Trains on `patches`, writes the best weights to `model`, curves and metrics to `results`."""
+    with stage_run("pretrain", inputs={"patches": patches}) as run:
+        pin_threads()
+        from srlib.training.loop import Curves
+        from srlib.training.pretrain import pretrain
+
+        curves = Curves(results, run.log_metrics, lambda step, image: run.log_image(f"validation/{step:07}.png", image))
+        network, result = pretrain(run.params, patches, model, state=run.resume, curves=curves)
+        write_json(results / "metrics.json", result.metrics)
+        run.log_model(network, "pretrained")
+        run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
