@@ -1,0 +1,244 @@
+"""Test sets, methods, and the loop that scores each method on each picture, with one picture in memory at a time."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from srlib.data.images import image_size, list_images, read_image
+from srlib.data.resize import Kernel, crop_to_multiple, downscale, resize
+from srlib.errors import SrlibError
+from srlib.evaluation import metrics
+from srlib.evaluation.metrics import Image
+
+SETS = ("Set5", "Set14", "BSD100", "Urban100", "DIV2K")
+"""The published order; other sets follow by name."""
+
+ORIGINAL = "HR"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit: its name in tables, its unit, how many decimals mean something, and what is better."""
+
+    title: str
+    unit: str
+    digits: int
+    better: Literal["higher", "lower"]
+    of: Callable[[Image, Image, int], float]
+    """(hr, sr, scale) → the figure."""
+
+
+METRICS: dict[str, Metric] = {
+    "psnr_y": Metric("PSNR-Y", "dB", 2, "higher", lambda hr, sr, scale: metrics.psnr_y(hr, sr, scale=scale)),
+    "ssim_y": Metric("SSIM-Y", "", 4, "higher", lambda hr, sr, scale: metrics.ssim_y(hr, sr, scale=scale)),
+    "psnr_rgb": Metric("PSNR-RGB", "dB", 2, "higher", lambda hr, sr, scale: metrics.psnr_rgb(hr, sr, shave=scale + 6)),
+    "colour_error": Metric(
+        "Colour error", "of 255", 2, "lower", lambda hr, sr, scale: metrics.colour_error(hr, sr, shave=scale)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One test picture. Without `lr`, its LR version is made of `hr` by MATLAB's bicubic with clamped edges."""
+
+    set: str
+    name: str
+    hr: Path
+    lr: Path | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network is made of and what it does: parameters, and multiply-adds for an LR picture (height, width)."""
+
+    parameters: int
+    multiply_adds: Callable[[int, int], int]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table: a function (uint8 LR, scale) → uint8 SR, or a folder of finished pictures per set."""
+
+    name: str
+    upscale: Callable[[Image, int], Image] | None = None
+    folder: Path | None = None
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A method's figures on one picture. `multiply_adds` is 0 where it has none or they are not known."""
+
+    set: str
+    picture: str
+    method: str
+    values: dict[str, float]
+    multiply_adds: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything about one picture: the pictures, the scores, and how many seconds each method took."""
+
+    picture: Picture
+    hr: Image
+    lr: Image
+    sr: dict[str, Image]
+    scores: list[Score]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+_KERNELS: dict[str, Kernel] = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}
+
+
+def interpolation(name: Literal["nearest", "bilinear", "bicubic"]) -> Method:
+    """An enlargement without a network, as MATLAB does it."""
+    return Method(name, lambda lr, scale: resize(lr, scale, kernel=_KERNELS[name]))
+
+
+def find_sets(folder: Path, scale: int) -> dict[str, list[Picture]]:
+    """The test sets below `folder`, each a folder `<Set>/HR/` or `<Set>/` of pictures, with `<Set>/LR/` where given.
+
+    Nothing is decoded, but the sizes are checked, so that no mistake is left to show after an hour of scoring.
+
+    Raises:
+        SrlibError: One line per mistake: no set or picture, a picture too small, an LR picture that is missing or does
+            not fit its HR.
+    """
+    if not folder.is_dir():
+        raise SrlibError(f"{folder}: no such folder; expected one folder of pictures per test set")
+    names = sorted((p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=_order)
+    sets = {name: _pictures(folder / name, name, scale) for name in names}
+    if not sets:
+        raise SrlibError(f"{folder}: expected one folder per test set (such as Set5/HR/baby.png), found none")
+    problems = [problem for pictures in sets.values() for picture in pictures for problem in _check(picture, scale)]
+    if problems:
+        raise SrlibError("\n".join(problems))
+    return sets
+
+
+def picture_key(path: Path, scale: int) -> str:
+    """The part of a file's name that HR, LR and SR versions share: of `0801x4.png` and `img_001_SRF_4_HR.png` too."""
+    return re.sub(rf"(_SRF_{scale})?(_(HR|LR|SR))?$|_?x{scale}$", "", path.stem, count=1) or path.stem
+
+
+def index_pictures(folder: Path, scale: int) -> dict[str, Path]:
+    """The pictures directly in `folder` by their key, sorted.
+
+    Raises:
+        SrlibError: No picture there, or two with one key.
+    """
+    files = list_images(folder, recursive=False)
+    if not files:
+        raise SrlibError(f"{folder}: expected pictures, found none")
+    found: dict[str, Path] = {}
+    for file in files:
+        key = picture_key(file, scale)
+        if key in found:
+            raise SrlibError(f"{folder}: {found[key].name} and {file.name} are both named {key}: rename one")
+        found[key] = file
+    return found
+
+
+def evaluate(
+    sets: dict[str, list[Picture]],
+    methods: Sequence[Method],
+    scale: int,
+    *,
+    measures: dict[str, Metric] | None = None,
+) -> Iterator[Result]:
+    """Scores every method on every picture, set by set, and yields one picture at a time.
+
+    The seconds leave out reading, writing and scoring, and a warm-up on the first picture. HR is cropped to a multiple
+    of the scale.
+
+    Args:
+        sets: What `find_sets` gave.
+        methods: With different names.
+        scale: The factor of enlargement.
+        measures: The figures to compute; all of `METRICS` unless given.
+
+    Raises:
+        SrlibError: Two methods of one name, or a method that gives a picture of a wrong size.
+    """
+    names = [method.name for method in methods]
+    for name in names:
+        if names.count(name) > 1 or name == ORIGINAL:
+            raise SrlibError(f"evaluate: the method name {name!r} is taken; give each row of the table its own")
+    measures = METRICS if measures is None else measures
+    given = {method.name: _finished(method, sets, scale) for method in methods if method.folder}
+    warm: set[str] = set()
+    for picture in (picture for pictures in sets.values() for picture in pictures):
+        hr = crop_to_multiple(read_image(picture.hr), scale)
+        lr = downscale(hr, scale) if picture.lr is None else read_image(picture.lr)
+        result = Result(picture, hr, lr, {}, [])
+        for method in methods:
+            if method.upscale is None:
+                sr = crop_to_multiple(read_image(given[method.name][picture.set, picture.name]), scale)
+            else:
+                if method.name not in warm:
+                    method.upscale(lr, scale)
+                    warm.add(method.name)
+                start = time.perf_counter()
+                sr = method.upscale(lr, scale)
+                result.seconds[method.name] = time.perf_counter() - start
+            if sr.shape != hr.shape:
+                raise SrlibError(
+                    f"{picture.set}/{picture.name}: {method.name} gave {_size(sr)}, expected {_size(hr)} "
+                    f"({scale} times the LR picture's {_size(lr)})"
+                )
+            values = {key: measure.of(hr, sr, scale) for key, measure in measures.items()}
+            work = method.cost.multiply_adds(*lr.shape[:2]) if method.cost else 0
+            result.sr[method.name] = sr
+            result.scores.append(Score(picture.set, picture.name, method.name, values, work))
+        yield result
+
+
+def _order(name: str) -> tuple[int, str]:
+    return (SETS.index(name) if name in SETS else len(SETS), name)
+
+
+def _pictures(folder: Path, name: str, scale: int) -> list[Picture]:
+    hr = index_pictures(folder / "HR" if (folder / "HR").is_dir() else folder, scale)
+    if not (folder / "LR").is_dir():
+        return [Picture(name, key, path) for key, path in hr.items()]
+    lr = index_pictures(folder / "LR", scale)
+    if missing := [path.name for key, path in hr.items() if key not in lr]:
+        raise SrlibError(f"{folder / 'LR'}: no LR picture for {', '.join(missing)}; add them, or remove the folder")
+    return [Picture(name, key, path, lr[key]) for key, path in hr.items()]
+
+
+def _check(picture: Picture, scale: int) -> Iterator[str]:
+    height, width = (size - size % scale for size in image_size(picture.hr))
+    try:
+        metrics.check_size(height, width, scale=scale)
+    except SrlibError as error:
+        yield f"{picture.hr}: {error}"
+    if picture.lr and (lr := image_size(picture.lr)) != (height // scale, width // scale):
+        yield f"{picture.lr}: expected {width // scale}×{height // scale} (its HR / {scale}), got {lr[1]}×{lr[0]}"
+
+
+def _finished(method: Method, sets: dict[str, list[Picture]], scale: int) -> dict[tuple[str, str], Path]:
+    """Where a folder method's picture of each test picture is: in `<folder>/<Set>/`, or in the folder for one set."""
+    assert method.folder is not None
+    found = {}
+    missing = []
+    for name, pictures in sets.items():
+        below = method.folder / name
+        files = index_pictures(below if below.is_dir() or len(sets) > 1 else method.folder, scale)
+        for picture in pictures:
+            if picture.name in files:
+                found[name, picture.name] = files[picture.name]
+            else:
+                missing.append(f"{name}/{picture.name}")
+    if missing:
+        raise SrlibError(f"{method.folder}: {method.name} has no picture for {', '.join(missing)}")
+    return found
+
+
+def _size(image: Image) -> str:
+    return f"{image.shape[1]}×{image.shape[0]}"

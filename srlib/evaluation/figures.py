@@ -1,0 +1,134 @@
+"""One picture strip per test picture: each version whole and a zoomed crop of it, with its scores as labels.
+
+Drawn with Pillow's own font and without its optional text shaping, so that the same pictures give the same bytes on
+every machine that has the locked packages.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from srlib.data.resize import resize
+from srlib.evaluation.benchmark import Result
+from srlib.evaluation.metrics import Image, luma
+from srlib.evaluation.tables import show
+
+COLUMN = 288  # about the width of a column in pixels: a whole multiple of the crop
+GAP, MARGIN = 18, 32
+TALLEST = 4 / 3  # of a whole picture, in columns
+PAPER, INK, GREY, MARK, LINE = "#fbfaf7", "#1c1f24", "#6c727c", "#e2552c", "#dcd9d2"
+
+
+@dataclass(frozen=True)
+class Region:
+    """A square of an HR picture: its top-left corner and side, in pixels."""
+
+    top: int
+    left: int
+    side: int
+
+    def of(self, image: Image) -> Image:
+        """The pixels of this square in an HR-sized picture."""
+        return image[self.top : self.top + self.side, self.left : self.left + self.side]
+
+
+def busiest_region(hr: Image, lr: Image, side: int) -> Region:
+    """Where bicubic enlargement loses most: the square with the largest sum of |Y(hr) − Y(bicubic)|, the first if tied.
+
+    Args:
+        hr: uint8 RGB [H, W, 3].
+        lr: uint8 RGB [H / scale, W / scale, 3].
+        side: Of the square in HR pixels; cut to what the picture holds.
+    """
+    side = min(side, *hr.shape[:2])
+    lost = np.abs(luma(hr) - luma(resize(lr, hr.shape[:2])))
+    # Whole numbers: their sums are exact, so that no processor prefers another square.
+    total = np.pad(np.rint(16 * lost).astype(np.int64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
+    return Region(int(top), int(left), side)
+
+
+def strip(result: Result, methods: Sequence[str], *, scale: int, crop: int) -> Image:
+    """Draws LR, `methods` and HR side by side, whole above and the most detailed square enlarged below.
+
+    Args:
+        result: One picture with its versions and scores.
+        methods: Which of the result's methods to show, in this order.
+        scale: The factor of enlargement.
+        crop: Side of the zoomed square in HR pixels.
+
+    Returns:
+        uint8 RGB [height, width, 3] of the drawing.
+    """
+    region = busiest_region(result.hr, result.lr, crop)
+    zoom = max(1, round(COLUMN / region.side))
+    column = region.side * zoom
+    scores = {score.method: score.values for score in result.scores}
+    best = max(methods, key=lambda name: scores[name]["psnr_y"], default=None)
+    low = f"{result.lr.shape[1]}×{result.lr.shape[0]} pixels"
+    high = f"{result.hr.shape[1]}×{result.hr.shape[0]} pixels"
+    columns = [("LR", low, resize(result.lr, result.hr.shape[:2], kernel="nearest"))]
+    columns += [(name, _label(scores[name]), result.sr[name]) for name in methods]
+    columns.append(("HR", high, result.hr))
+
+    shrink = min(column / result.hr.shape[1], TALLEST * column / result.hr.shape[0])
+    size = (round(result.hr.shape[1] * shrink), round(result.hr.shape[0] * shrink))
+    top = MARGIN + 50
+    labels = top + size[1] + GAP + column + 14
+    width = 2 * MARGIN + len(columns) * (column + GAP) - GAP
+    sheet = Pillow.new("RGB", (width, labels + 58 + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN), f"{result.picture.set}  ·  {result.picture.name}", INK, _font(26), anchor="lt")
+    draw.text((width - MARGIN, MARGIN + 8), f"×{scale}     PSNR-Y  /  SSIM-Y", GREY, _font(16), anchor="rt")
+    for index, (name, label, image) in enumerate(columns):
+        left = MARGIN + index * (column + GAP)
+        corner = (left + (column - size[0]) // 2, top)
+        sheet.paste(Pillow.fromarray(_fit(image, size)), corner)
+        _mark(draw, corner, region, shrink)
+        square = Pillow.fromarray(region.of(image)).resize((column, column), Pillow.Resampling.NEAREST)
+        below = top + size[1] + GAP
+        sheet.paste(square, (left, below))
+        draw.rectangle((left, below, left + column - 1, below + column - 1), outline=MARK, width=2)
+        draw.text((left, labels), _fitting(name, column, 21), INK, _font(21), anchor="lt")
+        draw.text((left, labels + 32), label, MARK if name == best else GREY, _font(18), anchor="lt")
+    return np.asarray(sheet)
+
+
+def _label(values: dict[str, float]) -> str:
+    return f"{show(values['psnr_y'], 'psnr_y')} dB  /  {show(values['ssim_y'], 'ssim_y')}"
+
+
+def _fit(image: Image, size: tuple[int, int]) -> Image:
+    smaller = size[0] < image.shape[1]
+    shown = cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_NEAREST)
+    return np.asarray(shown, np.uint8)
+
+
+def _mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], region: Region, shrink: float) -> None:
+    """Frames the region in the whole picture, with a light line around it that shows on dark ground."""
+    left, top = corner[0] + region.left * shrink, corner[1] + region.top * shrink
+    side = region.side * shrink
+    for grow, colour, width in ((2, "#ffffff", 1), (1, MARK, 2)):
+        box = (round(left) - grow, round(top) - grow, round(left + side) + grow - 1, round(top + side) + grow - 1)
+        draw.rectangle(box, outline=colour, width=width)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
+    return font.font_variant(size=size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _fitting(text: str, width: int, size: int) -> str:
+    """`text`, cut with an ellipsis where it is wider than `width` pixels."""
+    font = _font(size)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"
