@@ -1,0 +1,1 @@
+"""From pictures to batches: reading, degrading, cutting into patches, loading."""

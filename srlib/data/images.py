@@ -1,0 +1,225 @@
+"""Reading pictures of every usual kind as uint8 RGB [height, width, 3], and writing PNG.
+
+What training and scoring need is decided here once: grayscale becomes RGB by repeating the channel; alpha is
+composited over white, since the colours stored under transparent pixels are arbitrary; 16 bits are rounded to 8; CMYK
+is converted; EXIF orientation is applied; of an animation the first frame is taken. Colour profiles are not applied:
+the values stay as stored, as in every published result.
+
+Pillow decodes. OpenCV takes over where it is better: plain 8-bit PNG (1.3 times as fast, docs/data.md) and 16-bit
+colour (Pillow cuts the lower byte off; that remains for a TIFF stored on its side, which OpenCV cannot turn). The
+checksums of PNG files are verified, which Pillow does not do.
+"""
+
+import contextlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from srlib.errors import SrlibError
+from srlib.files import write_bytes
+
+MAX_PIXELS = 2**28
+"""A picture with more pixels (268 million, 800 MB in memory) is refused before it is decoded."""
+
+READ_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
+# Pictures that people do keep in their folders: to name them is better than to leave them out in silence.
+OTHER_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf"}
+)
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
+_READABLE = "PNG, JPEG, TIFF, WebP, BMP or GIF"
+_ORIENTATION = 0x0112
+# What Pillow's decoders raise on damaged content.
+_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error)
+# EXIF orientation -> (transposed, flipped top to bottom, flipped left to right)
+_UPRIGHT = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # beyond ours, so that Pillow does not warn of what is refused here
+cv2.utils.logging.setLogLevel(
+    cv2.utils.logging.LOG_LEVEL_ERROR
+)  # errors only: its remarks on odd TIFF tags would tear the progress line
+
+
+def list_images(folder: Path, recursive: bool = True) -> list[Path]:
+    """All files below a folder whose name ends as a picture's does, sorted by their path; hidden ones are left out.
+
+    Kinds that srlib cannot read, such as HEIC, are among them, so that `read_image` can say so. Links are followed.
+
+    Raises:
+        SrlibError: There is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SrlibError(f"{folder}: no such folder; expected a folder of pictures ({_READABLE})")
+    found, seen = [], set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        if (real := os.path.realpath(root)) in seen:  # a link to a folder above: without end
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [
+            Path(root, name)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in READ_SUFFIXES | OTHER_SUFFIXES
+        ]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Reads a picture as uint8 RGB [height, width, 3].
+
+    Raises:
+        SrlibError: The file is missing, is no picture, is truncated or damaged, or has more than MAX_PIXELS pixels.
+    """
+    with _opened(Path(path)) as picture:
+        orientation = _orientation(picture)
+        if _wants_opencv(picture):
+            pixels = _decode_with_opencv(Path(path))
+        else:
+            pixels = _decode_with_pillow(picture)
+    return np.ascontiguousarray(_upright(_to_rgb8(pixels), orientation))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """The (height, width) that `read_image` would give, without decoding; raises what shows without it (a PNG's all)."""
+    with _opened(Path(path)) as picture:
+        width, height = picture.size
+        return (width, height) if _UPRIGHT.get(_orientation(picture), (False,))[0] else (height, width)
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Writes uint8 RGB [height, width, 3] as PNG, whole or not at all; the same pixels give the same bytes.
+
+    Raises:
+        SrlibError: The array is not a uint8 RGB picture.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise SrlibError(
+            f"{path}: expected a uint8 picture [height, width, 3] to write, got {image.dtype} {image.shape}"
+        )
+    _, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    write_bytes(Path(path), content.tobytes())
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """The picture, its head read; whatever goes wrong inside becomes one line that names the file."""
+    if path.suffix.lower() in OTHER_SUFFIXES:
+        raise SrlibError(f"{path}: this kind of picture cannot be read; convert it to {_READABLE}")
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"{width}×{height} pixels")
+            if picture.format == "PNG" and (exif := _verify_png(path)):
+                picture.info["exif"] = exif
+            yield picture
+    except FileNotFoundError:
+        raise SrlibError(f"{path}: no such file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise SrlibError(f"{path}: cannot be opened ({error.strerror})") from None
+    except Image.DecompressionBombError as error:
+        text = f"{path}: refused, more than {MAX_PIXELS} pixels ({error}); cut it into smaller pictures"
+        raise SrlibError(text) from None
+    except UnidentifiedImageError:
+        raise SrlibError(f"{path}: not a picture; expected {_READABLE}") from None
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SrlibError(f"{path}: truncated or damaged ({reason}); copy it again from its source") from error
+
+
+def _verify_png(path: Path) -> bytes:
+    """Checks that a PNG is whole and each needed chunk has its checksum (PNG, 3rd edition, 5.3); returns its EXIF data.
+
+    Raises:
+        ValueError: A checksum is wrong, or the file ends before the closing chunk.
+    """
+    content = memoryview(path.read_bytes())
+    start, exif = 8, b""
+    while start + 12 <= len(content):
+        size, kind = struct.unpack(">I4s", content[start : start + 8])
+        end = start + 8 + size
+        if end + 4 > len(content):
+            break
+        needed = kind[:1].isupper()
+        if needed and zlib.crc32(content[start + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            raise ValueError(f"wrong checksum of the {kind.decode('latin-1')} chunk at byte {start}")
+        if kind == b"eXIf":
+            exif = bytes(content[start + 8 : end])
+        if kind == b"IEND":
+            return exif
+        start = end + 4
+    raise ValueError(f"ends after {len(content)} bytes without the closing chunk")
+
+
+def _wants_opencv(picture: ImageFile.ImageFile) -> bool:
+    tile = picture.tile[0] if picture.tile else None
+    if tile is None or picture.format not in ("PNG", "TIFF"):
+        return False
+    raw = tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0])
+    if raw.startswith(("RGB;16", "RGBA;16", "LA;16")):
+        return not (isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_ORIENTATION, 1) >= 5)
+    return picture.format == "PNG" and raw in ("RGB", "L") and not picture.info.keys() & {"transparency", "loop"}
+
+
+def _decode_with_opencv(path: Path) -> np.ndarray:
+    """Decodes gray, RGB or RGBA as stored: uint8 or uint16."""
+    pixels: np.ndarray | None = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("its compressed data is broken")
+    if pixels.ndim == 2:
+        return pixels
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA))
+
+
+def _decode_with_pillow(picture: ImageFile.ImageFile) -> np.ndarray:
+    """Decodes the first frame to uint8 RGB or RGBA, or uint16 gray."""
+    raw = str(picture.tile[0].args) if picture.tile else ""
+    picture.load()
+    if picture.mode.startswith("I;16") and "I;12" not in raw:
+        return np.asarray(picture)
+    if picture.mode.startswith(("I", "F")):
+        raise ValueError("expected 8 or 16 bits without sign, found another depth")
+    return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
+
+
+def _to_rgb8(pixels: np.ndarray) -> np.ndarray:
+    """Gray [H, W], RGB or RGBA [H, W, C], uint8 or uint16 -> uint8 RGB over white."""
+    top = 255 if pixels.dtype == np.uint8 else 65535
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    if pixels.shape[2] == 4:
+        # top² + top // 2 fits into 32 bits even for 16-bit pixels.
+        alpha = pixels[..., 3:].astype(np.uint32)
+        pixels = (pixels[..., :3] * alpha + top * (top - alpha) + top // 2) // top
+    if top == 65535:
+        pixels = (pixels.astype(np.uint32) + 128) // 257
+    return pixels.astype(np.uint8, copy=False)
+
+
+def _orientation(picture: ImageFile.ImageFile) -> int:
+    """The EXIF orientation that is still to be applied."""
+    # Pillow turns a TIFF upright by itself; its getexif of a PNG would decode the whole picture first.
+    return 1 if picture.format == "TIFF" else int(Image.Image.getexif(picture).get(_ORIENTATION, 1))
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    transposed, top_bottom, left_right = _UPRIGHT.get(orientation, (False, False, False))
+    if transposed:
+        image = image.swapaxes(0, 1)
+    return image[:: -1 if top_bottom else 1, :: -1 if left_right else 1]
