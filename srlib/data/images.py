@@ -96,7 +96,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """The (height, width) that `read_image` would give, without decoding; raises what shows without it (a PNG's all)."""
+    """The (height, width) that `read_image` would give; raises what shows without decoding."""
     with _opened(Path(path)) as picture:
         width, height = picture.size
         return (width, height) if _UPRIGHT.get(_orientation(picture), (False,))[0] else (height, width)

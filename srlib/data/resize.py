@@ -1,0 +1,156 @@
+"""MATLAB's imresize for uint8 pictures, to the byte: the degradation behind the published super-resolution tables.
+
+Pictures are uint8 [height, width, channels]. Each axis is one pass: a kernel, stretched by 1/scale when it shrinks
+(antialiasing), weights normalised, the result rounded half away from zero to uint8. The axis that shrinks more goes
+first, on a tie the rows. Sums are exact up to the rounding, so that a half always rounds up, on any processor.
+"""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+from srlib.errors import SrlibError
+
+Edges = Literal["clamp", "mirror"]
+Kernel = Literal["cubic", "linear", "box", "nearest"]
+
+# Output rows per matrix product: large enough for BLAS, small enough that the band matrix holds few zeros.
+_BLOCK = 32
+# Far above the rounding error of a float64 sum, far below the distance of any other value from a half.
+_HALF_SLACK = 1e-9
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic convolution kernel with a = -0.5 (Keys 1981, equation 15)."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.select([x <= 1, x <= 2], [near, far])
+
+
+def _linear(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(1 - np.abs(x), 0.0))
+
+
+def _box(x: np.ndarray) -> np.ndarray:
+    return ((x >= -0.5) & (x < 0.5)).astype(np.float64)
+
+
+# name -> kernel, its width, whether it is ever stretched against aliasing
+_KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, bool]] = {
+    "cubic": (_cubic, 4, True),
+    "linear": (_linear, 2, True),
+    "box": (_box, 1, True),
+    "nearest": (_box, 1, False),
+}
+
+
+def resize(
+    image: np.ndarray,
+    target: tuple[int, int] | int | float | Fraction,
+    *,
+    kernel: Kernel = "cubic",
+    antialias: bool = True,
+    edges: Edges = "clamp",
+) -> np.ndarray:
+    """Resizes a picture as MATLAB's `imresize` does.
+
+    Args:
+        image: uint8 [height, width, channels].
+        target: The new (height, width), or one factor for both axes; a factor gives ceil(factor · size) pixels. A float
+            stands for the nearest fraction with a denominator up to 1000, so that 1/3 means a third.
+        kernel: "cubic" (a = -0.5), "linear" (triangle), "box", or "nearest" (a box that is never stretched).
+        antialias: Whether the kernel is stretched by 1/factor when an axis shrinks.
+        edges: What lies beyond the border: "clamp" repeats the last pixel (MATLAB until about 2011, the published
+            Set5/Set14/BSD100 files), "mirror" reflects about the border, the last pixel twice (newer MATLAB, DIV2K).
+
+    Returns:
+        uint8 [new height, new width, channels].
+
+    Raises:
+        SrlibError: The picture is not uint8 with three axes, or has no pixels; the target is not positive.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.size == 0:
+        raise SrlibError(f"resize: expected a uint8 picture [height, width, channels], got {image.dtype} {image.shape}")
+    sides = image.shape[:2]
+    if isinstance(target, tuple) and len(target) == 2:
+        sizes = target
+        factors = [Fraction(int(new), old) for new, old in zip(target, sides, strict=True)]
+    elif isinstance(target, int | float | Fraction) and math.isfinite(target):
+        factors = [Fraction(target).limit_denominator(1000)] * 2
+        sizes = tuple(math.ceil(old * factors[0]) for old in sides)
+    else:
+        factors = [Fraction(0)]
+    if min(factors) <= 0:
+        raise SrlibError(f"resize: expected (height, width) or one factor, positive, got {target}")
+    for axis in sorted((0, 1), key=lambda axis: factors[axis]):
+        if factors[axis] == 1:
+            continue
+        rows = image if axis == 0 else image.swapaxes(0, 1)
+        rows = _resize_rows(np.ascontiguousarray(rows), sizes[axis], factors[axis], kernel, antialias, edges)
+        image = rows if axis == 0 else rows.swapaxes(0, 1)
+    return np.ascontiguousarray(image)
+
+
+def _contributions(
+    old: int, new: int, factor: Fraction, kernel: Kernel, antialias: bool, edges: Edges
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which input rows make up each output row: indices int [new, taps] in [0, old), weights float64 [new, taps]."""
+    function, width, stretchable = _KERNELS[kernel]
+    stretch = float(factor) if antialias and stretchable and factor < 1 else 1.0
+    # The centre of output pixel i lies at (i + 1/2) / factor - 1/2 of the input, here from integers: one rounding only.
+    p, q = factor.numerator, factor.denominator
+    outputs = np.arange(new)
+    centre = ((2 * outputs + 1) * q - p) / (2 * p)
+    first = np.floor(centre - width / stretch / 2).astype(np.int64)
+    indices = first[:, None] + np.arange(int(np.ceil(width / stretch)) + 2)
+    weights = stretch * function(stretch * (centre[:, None] - indices))
+    weights /= weights.sum(axis=1, keepdims=True)
+    if edges == "clamp":
+        indices = np.clip(indices, 0, old - 1)
+    else:
+        indices = indices % (2 * old)
+        indices = np.where(indices < old, indices, 2 * old - 1 - indices)
+    return indices, weights
+
+
+def _resize_rows(
+    image: np.ndarray, new: int, factor: Fraction, kernel: Kernel, antialias: bool, edges: Edges
+) -> np.ndarray:
+    """One pass over axis 0 of a contiguous uint8 picture, as products with blocks of the band matrix."""
+    old = image.shape[0]
+    indices, weights = _contributions(old, new, factor, kernel, antialias, edges)
+    # Weights in steps of 2^-14 make every sum of float32 exact, in any order: 10 bits before the point, 14 after it.
+    exact = np.array_equal(weights * 2**14, np.rint(weights * 2**14))
+    dtype = np.float32 if exact else np.float64
+    pixels = image.reshape(old, -1)
+    out = np.empty((new, pixels.shape[1]), np.uint8)
+    for start in range(0, new, _BLOCK):
+        rows, block = indices[start : start + _BLOCK], weights[start : start + _BLOCK]
+        used = block != 0
+        low, high = rows[used].min(), rows[used].max() + 1
+        band = np.zeros((len(rows), high - low), dtype)
+        np.add.at(band, (np.nonzero(used)[0], rows[used] - low), block[used])
+        values = band @ pixels[low:high].astype(dtype)
+        values += 0.5 if exact else 0.5 + _HALF_SLACK
+        np.clip(values, 0, 255.5, out=values)
+        out[start : start + len(rows)] = values
+    return out.reshape(new, *image.shape[1:])
+
+
+def crop_to_multiple(hr: np.ndarray, scale: int) -> np.ndarray:
+    """The top-left part [H, W, C] of a picture whose height and width are multiples of `scale`."""
+    height, width = (size - size % scale for size in hr.shape[:2])
+    return hr[:height, :width]
+
+
+def downscale(hr: np.ndarray, scale: int, edges: Edges = "clamp") -> np.ndarray:
+    """The LR picture, uint8 [H // scale, W // scale, C]: the HR cropped to a multiple, then MATLAB's bicubic.
+
+    Raises:
+        SrlibError: The picture is smaller than `scale`, or not uint8 with three axes.
+    """
+    return resize(crop_to_multiple(hr, scale), Fraction(1, scale), edges=edges)
