@@ -1,7 +1,7 @@
 """The recipe, params.yaml, as typed and frozen models: one section per stage.
 
-`load_params` reads and checks the whole file, also across sections, so that a typo in `finetune` shows before `pretrain`
-runs for days. Every mistake is one line that names the key, what was expected and what came.
+`load_params` reads and checks the whole file, also across sections, so that a typo in `finetune` shows before
+`pretrain` runs for days. Every mistake is one line that names the key, what was expected and what came.
 """
 
 import re
@@ -24,7 +24,7 @@ Weight = Annotated[float, Field(ge=0)]
 class Section(BaseModel):
     """A part of the recipe: no unknown keys, no silent conversions, no change after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class FeatureFile(Section):
@@ -215,7 +215,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         SrlibError: One line per mistake, each naming the key, what was expected and what came.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
         raise SrlibError(f"{path}: no such file; copy a recipe there, such as recipes/quickstart.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -225,31 +225,42 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise SrlibError("\n".join(f"{path}: {_line(detail, content)}" for detail in error.errors())) from None
+        raise SrlibError("\n".join(_lines(path, error, content))) from None
 
 
-def _line(detail: Any, content: dict[str, Any]) -> str:
-    """One pydantic error as `key: expected …, got …`."""
-    keys = [str(key) for key in detail["loc"]]
-    message, kind, got = detail["msg"], detail["type"], detail["input"]
-    if kind == "value_error":
-        message = str(detail["ctx"]["error"])
-        return ": ".join(filter(None, [".".join(keys), message]))
-    # pydantic puts the name of a union's member among the keys; the file does not hold it.
+def _lines(path: Path, error: ValidationError, content: dict[str, Any]) -> list[str]:
+    """One line for each key that is wrong; what the members of a union expected is joined by `or`."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for detail in error.errors():
+        expected, got = _expectation(detail)
+        found.setdefault((_key(detail, content), got), []).append(expected)
+    return [f"{path}: {key}{' or '.join(expected)}{got}" for (key, got), expected in found.items()]
+
+
+def _expectation(detail: Any) -> tuple[str, str]:
+    """What was expected, and what came where that says more."""
+    match detail["type"]:
+        case "missing":
+            return "expected, but missing", ""
+        case "extra_forbidden":
+            return "unknown key", ""
+        case "value_error":
+            return str(detail["ctx"]["error"]), ""
+        case "union_tag_invalid":
+            return f"expected `name` to be one of {detail['ctx']['expected_tags']}", f", got {detail['ctx']['tag']!r}"
+        case "model_type":
+            return "expected keys and values", f", got {detail['input']!r}"
+    message = re.sub(r"^\w+ should (be|have|match) ", "", detail["msg"]).replace("a valid ", "a ")
+    return f"expected {message}", f", got {detail['input']!r}"
+
+
+def _key(detail: Any, content: dict[str, Any]) -> str:
+    """Where the mistake is: `finetune.learning_rate.peak: `, without the names that pydantic gives to union members."""
     value: Any = content
-    real = []
-    for key in detail["loc"]:
-        inside = isinstance(value, dict) and key in value or isinstance(value, list) and isinstance(key, int)
-        if not inside and key is not detail["loc"][-1]:
-            continue
-        if not inside and kind not in ("missing", "extra_forbidden"):
-            continue
-        real.append(str(key))
-        value = value[key] if inside else None
-    where = ".".join(real)
-    if kind == "missing":
-        return f"{where}: expected, but missing"
-    if kind == "extra_forbidden":
-        return f"{where}: unknown key"
-    message = re.sub(r"^(Input|Value|String|List) (should|must) ", "", message).replace("be a valid", "a")
-    return f"{where}: expected {re.sub('^(be|have) ', '', message)}, got {got!r}"
+    key = ""
+    for part in detail["loc"]:
+        if isinstance(part, int):
+            value, key = value[part], f"{key}[{part}]"
+        elif isinstance(value, dict) and (part in value or (part, detail["type"]) == (detail["loc"][-1], "missing")):
+            value, key = value.get(part), f"{key}.{part}"
+    return f"{key.lstrip('.')}: " if key else ""

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from srlib.training import losses
+
+
+def logits(*values: float) -> np.ndarray:
+    return np.array(values, np.float32).reshape(-1, 1, 1, 1)
+
+
+def value(tensor) -> float:
+    return float(ops.convert_to_numpy(tensor))
+
+
+def test_pixel_losses_by_hand() -> None:
+    hr, sr = np.zeros((1, 2, 2, 1), np.float32), np.full((1, 2, 2, 1), 0.5, np.float32)
+    assert value(losses.mae(hr, sr)) == pytest.approx(0.5)
+    assert value(losses.mse(hr, sr)) == pytest.approx(0.25)
+    assert value(losses.charbonnier(hr, sr, epsilon=0.1)) == pytest.approx(np.sqrt(0.26))
+    assert value(losses.content(hr, sr, scale=4.0)) == pytest.approx(1.0)
+
+
+def test_vanilla_losses_are_cross_entropies() -> None:
+    real, fake = logits(2.0, -1.0), logits(0.5, -3.0)
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    assert value(losses.vanilla_generator(real, fake)) == pytest.approx(-np.log(sigmoid(fake)).mean(), rel=1e-5)
+    expected = -np.log(sigmoid(real)).mean() - np.log(1 - sigmoid(fake)).mean()
+    assert value(losses.vanilla_discriminator(real, fake)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_relativistic_losses_follow_esrgan() -> None:
+    real, fake = logits(2.0, -1.0), logits(0.5, -3.0)
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    d_real, d_fake = sigmoid(real - fake.mean()), sigmoid(fake - real.mean())
+    discriminator = -np.log(d_real).mean() - np.log(1 - d_fake).mean()
+    generator = -np.log(1 - d_real).mean() - np.log(d_fake).mean()
+    assert value(losses.relativistic_discriminator(real, fake)) == pytest.approx(discriminator, rel=1e-5)
+    assert value(losses.relativistic_generator(real, fake)) == pytest.approx(generator, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", losses.ADVERSARIAL_LOSSES)
+def test_extreme_scores_stay_finite(name: str) -> None:
+    for loss in losses.ADVERSARIAL_LOSSES[name]:
+        assert np.isfinite(value(loss(logits(1e4, -1e4), logits(-1e4, 1e4))))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(-5, 5), st.floats(0.1, 5))
+def test_each_side_wants_what_it_should(score: float, step: float) -> None:
+    """A higher score of the generated picture pleases the generator and displeases the discriminator."""
+    real = logits(1.0)
+    for generator, discriminator in losses.ADVERSARIAL_LOSSES.values():
+        assert value(generator(real, logits(score + step))) < value(generator(real, logits(score)))
+        assert value(discriminator(real, logits(score + step))) > value(discriminator(real, logits(score)))

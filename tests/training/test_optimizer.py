@@ -1,0 +1,54 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from srlib.training.optimizer import Adam
+
+
+def variable(*values: float, name: str = "v") -> keras.Variable:
+    return keras.Variable(np.array(values, np.float32), name=name)
+
+
+def test_without_options_it_is_adam() -> None:
+    ours, theirs = variable(1.0, -2.0), variable(1.0, -2.0)
+    mine, reference = Adam(), keras.optimizers.Adam(1e-2, epsilon=1e-8)
+    mine.build([ours])
+    mine.learning_rate = 1e-2
+    for step in range(5):
+        gradient = ops.convert_to_tensor(np.array([step - 2.0, 0.3], np.float32))
+        mine.apply([gradient], [ours])
+        reference.apply([gradient], [theirs])
+    np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
+
+
+def test_each_group_is_clipped_by_its_own_norm() -> None:
+    generator, discriminator = [variable(0.0, name="g1"), variable(0.0, name="g2")], [variable(0.0, name="d")]
+    optimizer = Adam(clip_norm=1.0, groups=[generator, discriminator])
+    gradients = [ops.convert_to_tensor(np.array([g], np.float32)) for g in (3.0, 4.0, 0.5)]
+    clipped = optimizer._clip(list(gradients), [*generator, *discriminator])
+    assert [float(ops.convert_to_numpy(g)[0]) for g in clipped] == pytest.approx([0.6, 0.8, 0.5])
+
+
+def test_the_average_is_a_warmed_up_moving_average() -> None:
+    v = variable(0.0)
+    optimizer = Adam(average=0.9)
+    optimizer.build([v])
+    optimizer.learning_rate = 0.1
+    expected = None
+    for n in range(30):
+        optimizer.apply([ops.convert_to_tensor(np.array([1.0], np.float32))], [v])
+        decay = min(0.9, n / (9 + n))
+        now = float(ops.convert_to_numpy(v)[0])
+        expected = now if expected is None else decay * expected + (1 - decay) * now
+    raw = float(ops.convert_to_numpy(v)[0])
+    with optimizer.averaged_weights():
+        assert float(ops.convert_to_numpy(v)[0]) == pytest.approx(expected, rel=1e-5)
+    assert float(ops.convert_to_numpy(v)[0]) == raw
+
+
+def test_only_the_named_variables_are_averaged() -> None:
+    generator, discriminator = variable(0.0, name="g"), variable(0.0, name="d")
+    optimizer = Adam(average=0.9, averaged=[generator])
+    optimizer.build([generator, discriminator])
+    assert len(optimizer._averages) == 1
