@@ -19,7 +19,8 @@ _clock = time.monotonic
 class Advance(Protocol):
     """Says that `n` more units are done; `status` values (loss=0.031) are shown until they are replaced."""
 
-    def __call__(self, n: int = 1, **status: object) -> None: ...
+    def __call__(self, n: int = 1, **status: object) -> None:
+        """Counts `n` units."""
 
 
 @contextlib.contextmanager

@@ -1,0 +1,118 @@
+"""What computes, and how: the Keras backend, its threads, the processor. All of it may change the last bits."""
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from srlib.errors import SrlibError
+
+BACKENDS = ("tensorflow", "jax")
+
+
+@functools.cache
+def pin_threads() -> dict[str, Any]:
+    """Fixes what would make two runs differ in their last bits, before the first computation; says what it fixed.
+
+    TensorFlow gets as many intra- and inter-op threads as this process may use cores, and deterministic operations;
+    JAX gets deterministic operations on GPUs and takes its threads from the same cores. KERAS_BACKEND is TensorFlow
+    unless set.
+
+    Returns:
+        Backend, versions, number of threads, processor type and devices: what a resumed run must agree on.
+
+    Raises:
+        SrlibError: KERAS_BACKEND names a backend that is not supported or not installed.
+    """
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend not in BACKENDS:
+        raise SrlibError(f"KERAS_BACKEND: expected {' or '.join(BACKENDS)}, got {backend}")
+    threads = available_cores()
+    try:
+        devices = _pin_tensorflow(threads) if backend == "tensorflow" else _pin_jax()
+    except ModuleNotFoundError as error:
+        raise SrlibError(f"KERAS_BACKEND={backend}: {error.name} is not installed in this environment") from None
+    return {
+        "backend": f"{backend} {version(backend)}",
+        "keras": version("keras"),
+        "numpy": version("numpy"),
+        "threads": threads,
+        "processor": processor(),
+        "devices": devices,
+    }
+
+
+def _pin_tensorflow(threads: int) -> list[str]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    with _without_greeting():
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.experimental.enable_op_determinism()
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return [str(detail.get("device_name", "GPU")) for detail in details] or ["CPU"]
+
+
+@contextlib.contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Keeps back the dozen lines that TensorFlow's libraries write at each start, before any log level counts.
+
+    Everything else passes, and a driver's complaint wherever there is a driver.
+    """
+    known = [r"^I0000 ", r"All log messages before absl::InitializeLog"]
+    if not Path("/dev/nvidiactl").exists():
+        known.append(r"failed call to cuInit")
+    with tempfile.TemporaryFile() as kept:
+        stderr = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            kept.seek(0)
+            for line in kept.read().decode(errors="replace").splitlines():
+                if not any(re.search(pattern, line) for pattern in known):
+                    print(line, file=sys.stderr)
+
+
+def _pin_jax() -> list[str]:
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "--xla_gpu_deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    import jax
+
+    return [device.device_kind for device in jax.devices()]
+
+
+def available_cores() -> int:
+    """The number of cores this process may use, which `taskset` or a batch system may have limited."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name and, on Linux, a digest of its instruction sets: kernels are chosen by them."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+        facts = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+        name = facts.get("model name") or facts.get("CPU part") or platform.machine()
+        sets = " ".join(sorted((facts.get("flags") or facts.get("Features") or "").split()))
+        return f"{name} {hashlib.sha256(sets.encode()).hexdigest()[:8]}"
+    if platform.system() == "Darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return platform.processor() or platform.machine()
