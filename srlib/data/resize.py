@@ -8,10 +8,13 @@ first, on a tie the rows. Sums are exact up to the rounding, so that a half alwa
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Literal
+from pathlib import Path
+from typing import Literal, cast, get_args
 
 import numpy as np
 
+from srlib.data.images import list_images, read_image, write_png
+from srlib.data.parallel import for_each
 from srlib.errors import SrlibError
 
 Edges = Literal["clamp", "mirror"]
@@ -19,6 +22,9 @@ Kernel = Literal["cubic", "linear", "box", "nearest"]
 
 # Output rows per matrix product: large enough for BLAS, small enough that the band matrix holds few zeros.
 _BLOCK = 32
+# Multiplications per product. OpenBLAS keeps up to 2^18 on one thread: more threads would fight with the callers', who
+# work on several pictures at once (six times slower on a busy machine).
+_PRODUCT = 2**18
 # Far above the rounding error of a float64 sum, far below the distance of any other value from a half.
 _HALF_SLACK = 1e-9
 
@@ -127,17 +133,21 @@ def _resize_rows(
     exact = np.array_equal(weights * 2**14, np.rint(weights * 2**14))
     dtype = np.float32 if exact else np.float64
     pixels = image.reshape(old, -1)
-    out = np.empty((new, pixels.shape[1]), np.uint8)
+    columns = pixels.shape[1]
+    out = np.empty((new, columns), np.uint8)
     for start in range(0, new, _BLOCK):
         rows, block = indices[start : start + _BLOCK], weights[start : start + _BLOCK]
         used = block != 0
         low, high = rows[used].min(), rows[used].max() + 1
         band = np.zeros((len(rows), high - low), dtype)
         np.add.at(band, (np.nonzero(used)[0], rows[used] - low), block[used])
-        values = band @ pixels[low:high].astype(dtype)
+        strip = max(_PRODUCT // band.size, 8)
+        source = np.zeros((high - low, -(-columns // strip) * strip), dtype)
+        source[:, :columns] = pixels[low:high]
+        values = np.matmul(band, source.reshape(high - low, -1, strip).swapaxes(0, 1))
         values += 0.5 if exact else 0.5 + _HALF_SLACK
         np.clip(values, 0, 255.5, out=values)
-        out[start : start + len(rows)] = values
+        out[start : start + len(rows)] = values.swapaxes(0, 1).astype(np.uint8).reshape(len(rows), -1)[:, :columns]
     return out.reshape(new, *image.shape[1:])
 
 
@@ -154,3 +164,49 @@ def downscale(hr: np.ndarray, scale: int, edges: Edges = "clamp") -> np.ndarray:
         SrlibError: The picture is smaller than `scale`, or not uint8 with three axes.
     """
     return resize(crop_to_multiple(hr, scale), Fraction(1, scale), edges=edges)
+
+
+def downscale_folder(hr_folder: Path, lr_folder: Path, scale: int, edges: str = "clamp", *, force: bool = False) -> int:
+    """Writes the LR picture of every picture below `hr_folder`, as PNG under the same relative name; returns how many.
+
+    A picture that cannot be used does not stop the others: all such are named at the end.
+
+    Raises:
+        SrlibError: No pictures, an LR folder inside the HR folder, a target that is there already (unless `force`) or
+            that two pictures share; these before any work. Pictures that could not be used; these at the end.
+    """
+    if edges not in get_args(Edges):
+        raise SrlibError(f"edges: expected {' or '.join(get_args(Edges))}, got {edges}")
+    if scale < 1:
+        raise SrlibError(f"scale: expected a whole number from 1, got {scale}")
+    hr_folder, lr_folder = Path(hr_folder), Path(lr_folder)
+    pictures = list_images(hr_folder)
+    if not pictures:
+        raise SrlibError(f"{hr_folder}: no pictures in it")
+    if lr_folder.resolve().is_relative_to(hr_folder.resolve()):
+        raise SrlibError(
+            f"{lr_folder}: expected a folder outside {hr_folder}, or its LR would be taken for HR next time"
+        )
+    targets: dict[Path, Path] = {}
+    for picture in pictures:
+        target = lr_folder / picture.relative_to(hr_folder).with_suffix(".png")
+        if target in targets:
+            raise SrlibError(f"{picture} and {targets[target]} would both become {target}; rename one")
+        if target.exists() and not force:
+            raise SrlibError(f"{target}: exists; give --force to overwrite")
+        targets[target] = picture
+
+    def write(target: Path) -> str | None:
+        try:
+            hr = read_image(targets[target])
+            if min(hr.shape[:2]) < scale:
+                raise SrlibError(f"{targets[target]}: {hr.shape[1]}×{hr.shape[0]} pixels, too small for ×{scale}")
+            write_png(target, downscale(hr, scale, cast(Edges, edges)))
+        except SrlibError as error:
+            return str(error)
+        return None
+
+    mistakes = list(filter(None, for_each(write, targets, label=f"downscaling ×{scale}", unit="pictures")))
+    if mistakes:
+        raise SrlibError("\n".join([*mistakes, f"{len(mistakes)} of {len(targets)} pictures were left out"]))
+    return len(targets)
