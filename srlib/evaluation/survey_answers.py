@@ -100,7 +100,9 @@ class Survey:
             raise SrlibError(f"answers to another survey ({answers.survey}), expected {self.survey}")
         unknown = [item for item, _ in answers.votes if item not in self.groups]
         if unknown:
-            raise SrlibError(f"forged: {len(unknown)} votes are for items that this survey does not have ({unknown[0]})")
+            raise SrlibError(
+                f"forged: {len(unknown)} votes are for items that this survey does not have ({unknown[0]})"
+            )
         if not hmac.compare_digest(self.seal_of(answers), answers.seal):
             raise SrlibError("tampered: the answers were changed after the page sealed them")
         if [item for item, _ in answers.votes] != self.presentation(answers.rater)[: len(answers.votes)]:
@@ -120,8 +122,7 @@ def read_page(page: Path) -> Survey:
         raise SrlibError(f"{page}: cannot be read ({error}); expected a page made by `srlib survey make`") from None
     start = text.find(_DATA_START)
     end = text.find(_DATA_END, start)
-    content = _read_json(text[start + len(_DATA_START) : end] if 0 <= start < end else "", PAGE_FORMAT, page)
-    return _survey(content, {item["id"]: item["group"] for item in content["items"]})
+    return _read_json(text[start + len(_DATA_START) : end] if 0 <= start < end else "", PAGE_FORMAT, page)[0]
 
 
 def read_key(key: Path) -> tuple[Survey, dict[str, Any]]:
@@ -134,8 +135,7 @@ def read_key(key: Path) -> tuple[Survey, dict[str, Any]]:
         text = key.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SrlibError(f"{key}: cannot be read ({error}); expected the key that `srlib survey make` wrote") from None
-    content = _read_json(text, KEY_FORMAT, key)
-    return _survey(content, {item: entry["group"] for item, entry in content["items"].items()}), content
+    return _read_json(text, KEY_FORMAT, key)
 
 
 def page_data(survey: Survey, images: dict[str, Any]) -> str:
@@ -153,15 +153,14 @@ def page_data(survey: Survey, images: dict[str, Any]) -> str:
     return f"{_DATA_START}{json.dumps(content, separators=(',', ':'))}{_DATA_END}"
 
 
-def _read_json(text: str, expected: str, path: Path) -> dict[str, Any]:
+def _read_json(text: str, expected: str, path: Path) -> tuple[Survey, dict[str, Any]]:
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or content.get("format") != expected:
-        raise SrlibError(f"{path}: expected a file of the format {expected!r}, made by `srlib survey make`")
-    return content
-
-
-def _survey(content: dict[str, Any], groups: dict[str, str]) -> Survey:
-    return Survey(content["survey"], content["seed"], content["order"], content["seal"], groups)
+        if content["format"] != expected:
+            raise ValueError(content["format"])
+        items = content["items"]
+        named = items.items() if isinstance(items, dict) else ((item["id"], item) for item in items)
+        groups = {name: item["group"] for name, item in named}
+        return Survey(content["survey"], content["seed"], content["order"], content["seal"], groups), content
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise SrlibError(f"{path}: expected a file of the format {expected!r}, made by `srlib survey make`") from None
