@@ -3,6 +3,7 @@
 DVC says what it hashed itself just before it started the stage, so nothing is read twice.
 """
 
+import hashlib
 import os
 import platform
 import socket
@@ -190,7 +191,8 @@ def execution() -> str | None:
     if not callers:
         return None
     process = ProcessId.of(callers[0])
-    return " ".join(filter(None, [process.host, str(process), os.environ.get("DVC_EXP_NAME")]))
+    facts = [process.host, str(process), os.environ.get("DVC_EXP_NAME", "")]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
 def _is_dvc(process: Any) -> bool:

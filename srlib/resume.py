@@ -43,6 +43,11 @@ class ResumeState:
         self._about = self.folder.with_suffix(".json")
         self._lock: int | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """True between `open` and `close`."""
+        return self._lock is not None
+
     def open(self, run: str) -> Path:
         """Makes the folder, locks it for this process and notes the id of the run that works on it.
 
@@ -143,19 +148,20 @@ def _lock(folder: Path) -> int | None:
     return descriptor
 
 
-def _unlock(descriptor: int) -> None:
-    _held.discard(descriptor)
-    os.close(descriptor)
+def _unlock(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        _held.discard(descriptor)
+        os.close(descriptor)
 
 
 # A forked worker that outlives a killed stage must not keep its lock.
-os.register_at_fork(after_in_child=lambda: [_unlock(descriptor) for descriptor in list(_held)])
+os.register_at_fork(after_in_child=lambda: _unlock(*_held))
 
 
 def _read(path: Path) -> dict[str, Any]:
     """What stands beside a state; of a file that is missing or damaged, nothing."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         content = {}
     return {"facts": {}, "outputs": {}} | content

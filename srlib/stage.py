@@ -1,0 +1,183 @@
+"""`with stage_run("pretrain", inputs={…}) as run:` is what each stage script does its work in.
+
+It checks the recipe, opens the MLflow run, finds the resume state, and ends all of it properly, however the work ends.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from srlib.engine import pin_threads
+from srlib.errors import SrlibError
+from srlib.params import Params, load_params
+from srlib.pipeline import PipelineStage, read_stage, recorded_outputs, root
+from srlib.resume import ResumeState, clean, fingerprint
+from srlib.tracking import TrackedRun, connect, tracked_run
+
+__all__ = ["StageRun", "pin_threads", "stage_run"]
+
+
+class Stopped(BaseException):
+    """The system asked this process to end (SIGTERM, SIGHUP)."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class StageRun:
+    """A stage at work.
+
+    Attributes:
+        params: The whole recipe, checked.
+        tracked: The MLflow run.
+    """
+
+    def __init__(self, params: Params, stage: PipelineStage, tracked: TrackedRun, state: ResumeState) -> None:
+        self.params, self.tracked = params, tracked
+        self._stage, self._state = stage, state
+
+    @property
+    def resume(self) -> Path:
+        """The folder for the state that a killed run goes on from; this process alone has it.
+
+        It outlives the process and is removed at a later start, once dvc.lock records the outputs given to `done`.
+
+        Raises:
+            SrlibError: Another process works on the same state.
+        """
+        first = not self._state.is_open
+        folder = self._state.open(self.tracked.id)
+        if first and self._state.resumed_from:
+            self.tracked.set_tags({"resumed_from": self._state.resumed_from})
+        return folder
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Adds a point to each curve, while the stage runs; a key `step` is left out."""
+        self.tracked.log_metrics(metrics, step)
+
+    def log_image(self, name: str, image: np.ndarray | Path, step: int | None = None) -> None:
+        """Records a picture: uint8 [H, W, 3] or [H, W], or a file. With `step` it is one of a series."""
+        self.tracked.log_image(name, image, step)
+
+    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
+        """Records a file, or a whole folder, which must stay as it is until the stage ends."""
+        self.tracked.log_artifact(path, folder)
+
+    def log_model(self, model: Any, name: str, example: np.ndarray | None = None) -> None:
+        """Records a Keras model with signature and input example (float32 [1, h, w, C], a grey ramp by default)."""
+        self.tracked.log_model(model, name, example)
+
+    @contextlib.contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Measures the block as the metric `seconds.<name>`."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.log_metrics({f"seconds.{name}": time.monotonic() - begun})
+
+    def done(self, outputs: Iterable[str | Path]) -> None:
+        """Says that these outputs are written whole. Their hashes become tags, and tell when the state may go.
+
+        Raises:
+            SrlibError: An output is not there.
+        """
+        hashes = {os.path.normpath(path): self._stage.output_hash(path) for path in outputs}
+        self._state.done(hashes)
+        self.tracked.set_tags({f"dvc.out.{path}": digest for path, digest in hashes.items()})
+
+
+@contextlib.contextmanager
+def stage_run(name: str, inputs: Mapping[str, Path] | None = None, *, keras: bool = False) -> Iterator[StageRun]:
+    """Everything around a stage's work.
+
+    Before it: params.yaml is checked as a whole, the dependencies are looked up, the MLflow run is opened. After it:
+    bad input and a failing disk end in one line on stderr and status 1, Ctrl-C in 130, SIGTERM in 143; anything else
+    is a bug and keeps its traceback. The MLflow run ends FINISHED, FAILED or KILLED accordingly.
+
+    Args:
+        name: The stage's name and its section in params.yaml.
+        inputs: What it reads: name → path, as given to the script.
+        keras: The stage computes with Keras: threads are pinned first, versions and processor enter the fingerprint.
+    """
+    inputs = inputs or {}
+    with _in_one_line(name), _signals():
+        params = load_params()
+        store = connect(root())
+        stage = read_stage(name, inputs)
+        recipe = params.model_dump(mode="json")
+        facts = {
+            "params": {key: recipe[key] for key in (name, "scale", "seed")},
+            "dependencies": stage.dependencies,
+            "engine": pin_threads() if keras else {},
+        }
+        state = ResumeState(root(), stage.address, facts)
+        clean(root(), recorded_outputs(), state)
+        with tracked_run(store, stage, name, recipe, inputs, fingerprint(facts), _status_of) as tracked:
+            try:
+                yield StageRun(params, stage, tracked, state)
+            except (KeyboardInterrupt, Stopped):
+                if state.is_open:
+                    print(f"{name}: run it again to go on from the last saved state", file=sys.stderr)
+                raise
+            finally:
+                state.close()
+
+
+def _status_of(error: BaseException) -> str:
+    return "KILLED" if isinstance(error, (KeyboardInterrupt, Stopped)) else "FAILED"
+
+
+@contextlib.contextmanager
+def _in_one_line(name: str) -> Iterator[None]:
+    try:
+        yield
+    except SrlibError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"error: {name}: {_system_message(error)}", file=sys.stderr)
+        sys.exit(1)
+    except (KeyboardInterrupt, Stopped) as error:
+        signum = error.signum if isinstance(error, Stopped) else signal.SIGINT
+        print(f"error: {name}: stopped by {signal.Signals(signum).name}", file=sys.stderr)
+        sys.exit(128 + signum)
+
+
+def _system_message(error: OSError) -> str:
+    """`No space left on device: models/x` for the operating system's and HDF5's errors alike."""
+    if error.errno is None:
+        # NumPy counts what it wrote and does not say why.
+        short = re.fullmatch(r"\d+ requested and \d+ written", str(error))
+        return "could not write all of an array; is the disk full?" if short else " ".join(str(error).split())
+    named = re.search(r"filename = '([^']*)'", str(error))
+    where = error.filename or (named.group(1) if named else None)
+    return f"{os.strerror(error.errno)}: {where}" if where else os.strerror(error.errno)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise `Stopped` in the block, so that everything is closed; MLflow alone would never know."""
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        raise Stopped(signum)
+
+    # Under nohup SIGHUP is ignored, and stays so.
+    caught = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    before = {s: signal.signal(s, stop) for s in caught}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

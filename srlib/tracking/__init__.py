@@ -1,0 +1,9 @@
+"""MLflow: one run for each stage that really executes, under one parent for each execution of the pipeline.
+
+Nothing here changes the bytes of an output.
+"""
+
+from srlib.tracking.run import TrackedRun, tracked_run
+from srlib.tracking.store import Store, connect, serve_ui
+
+__all__ = ["Store", "TrackedRun", "connect", "serve_ui", "tracked_run"]

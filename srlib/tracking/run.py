@@ -1,0 +1,287 @@
+"""The MLflow run of a stage: opened under its parent, filled while the stage works, ended however that ends."""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from srlib.errors import SrlibError
+from srlib.pipeline import PipelineStage, ProcessId, execution, git_state, root
+from srlib.tracking.outbox import UNSENT, Outbox, one_line, send_unsent
+from srlib.tracking.store import Store
+
+PATIENCE = {"FINISHED": 60.0, "FAILED": 10.0, "KILLED": 5.0}
+"""Seconds that the end of a stage waits for a server that does not answer."""
+
+
+class TrackedRun:
+    """The MLflow run of one stage. Every call returns at once; a thread sends.
+
+    Attributes:
+        id: MLflow's id of the run.
+    """
+
+    def __init__(self, client: Any, run: str, outbox: Outbox) -> None:
+        self.id, self._client, self._outbox = run, client, outbox
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Adds a point to each curve; the key `step` of a row is left out."""
+        self._outbox.add_metrics({k: float(v) for k, v in metrics.items() if k != "step"}, int(step or 0))
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags."""
+        self._outbox.add_tags(dict(tags))
+
+    def log_image(self, name: str, image: np.ndarray | Path, step: int | None = None) -> None:
+        """Adds a picture: uint8 [H, W, 3] or [H, W], or a file.
+
+        With `step` it is one of a series that the UI shows beside the curves. Without, it is the artifact
+        `pictures/<name>`, as a PNG unless it is a file.
+        """
+        if not isinstance(image, np.ndarray):
+            self.log_artifact(image, "pictures")
+            return
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise ValueError(f"{name}: expected uint8 [H, W, 3] or [H, W], got {image.dtype} {list(image.shape)}")
+        picture = image.copy()
+        if step is None:
+            file = f"pictures/{name.removesuffix('.png')}.png"
+            self._outbox.add_file(lambda: self._client.log_image(self.id, picture, artifact_file=file))
+        else:
+            self._outbox.add_file(lambda: self._client.log_image(self.id, picture, key=name, step=step))
+
+    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
+        """Adds a file, or all files of a folder, below `folder`. It must stay as it is until the stage ends."""
+        source = Path(path)
+        if not source.exists():
+            raise SrlibError(f"{source}: no such file or folder; it was to be recorded in MLflow")
+        if source.is_dir():
+            target = f"{folder}/{source.name}" if folder else source.name
+            self._outbox.add_file(lambda: self._client.log_artifacts(self.id, str(source), target))
+        else:
+            self._outbox.add_file(lambda: self._client.log_artifact(self.id, str(source), folder))
+
+    def log_model(self, model: Any, name: str, example: np.ndarray | None = None) -> None:
+        """Records a Keras model with its signature, an input example and the versions that it needs.
+
+        Should MLflow fail, that is one line on stderr: the weights are an output of the stage anyway.
+
+        Args:
+            model: A picture-to-picture network, NHWC, float32 in [0, 1].
+            name: Its name in MLflow.
+            example: float32 [1, h, w, C], a small LR picture; a grey ramp by default.
+        """
+        import keras
+        from mlflow.exceptions import MlflowException
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        if example is None:
+            ramp = np.linspace(0, 1, 16, dtype=np.float32)
+            example = np.broadcast_to(ramp[:, None], (1, 16, 16, model.input_shape[-1])).copy()
+        output = keras.ops.convert_to_numpy(model(example))
+        # Height and width are open: the networks are convolutional.
+        inputs, outputs = (
+            Schema([TensorSpec(np.dtype(array.dtype), (-1, -1, -1, array.shape[-1]))]) for array in (example, output)
+        )
+        packages = ["keras", keras.backend.backend(), "numpy"]
+        try:
+            Model.log(
+                artifact_path=None,
+                name=name,
+                flavor=SimpleNamespace(__name__="mlflow.keras", save_model=_save_keras_model),
+                model=model,
+                run_id=self.id,
+                signature=ModelSignature(inputs=inputs, outputs=outputs),
+                input_example=example,
+                pip_requirements=[f"{package}=={version(package)}" for package in packages],
+            )
+        except (MlflowException, OSError, PackageNotFoundError) as error:
+            print(f"warning: MLflow: the model {name} was not recorded: {one_line(error)}", file=sys.stderr)
+
+
+def _save_keras_model(path: str, **options: Any) -> None:
+    """What `mlflow.keras.log_model` calls, with the folder made first: its input example fails without one."""
+    import mlflow.keras
+
+    Path(path).mkdir()
+    mlflow.keras.save_model(path=path, **options)
+
+
+@contextlib.contextmanager
+def tracked_run(
+    store: Store,
+    stage: PipelineStage,
+    section: str,
+    recipe: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    fingerprint: str,
+    status_of: Callable[[BaseException], str],
+) -> Iterator[TrackedRun]:
+    """The MLflow run of a stage, from its start to its end.
+
+    Args:
+        store: Where it is recorded.
+        stage: The stage as DVC has it.
+        section: Its section of params.yaml.
+        recipe: All parameters, nested.
+        inputs: Name → path of what the stage reads.
+        fingerprint: Names everything that may change the outputs.
+        status_of: The status that an exception ends the run with.
+
+    Raises:
+        SrlibError: The store cannot be used; before any work is done.
+    """
+    from mlflow.tracking.context.registry import resolve_tags
+
+    client, folder, begun = store.client, root(), time.monotonic()
+    with store.in_use():
+        send_unsent(client, folder)
+        close_dead_runs(store)
+        process = ProcessId.of()
+        common = resolve_tags({"host": process.host, "process": str(process), **git_state()})
+        parent, parent_status = _open_parent(store, recipe, common)
+        tags = common | {"dvc.stage": stage.address, "fingerprint": fingerprint}
+        tags |= {f"dvc.dep.{path}": digest for path, digest in stage.dependencies.items()}
+        tags |= _producers(store, stage, inputs)
+        if parent is not None:
+            tags["mlflow.parentRunId"] = parent
+        run = client.create_run(store.experiment, tags=tags, run_name=stage.address).info.run_id
+
+    outbox = Outbox(client, run, folder / UNSENT / f"{run}.json", _system_metrics(run))
+    tracked = TrackedRun(client, run, outbox)
+    status = "FINISHED"
+    try:
+        with store.in_use():
+            own = {key: value for key, value in recipe.items() if key == section or not isinstance(value, dict)}
+            _log_params(client, run, flatten(own))
+            _log_inputs(client, run, stage, inputs)
+        yield tracked
+    except BaseException as error:
+        status = status_of(error)
+        if status == "FAILED":
+            tracked.set_tags({"error": one_line(error)})
+        raise
+    finally:
+        tracked.log_metrics({"seconds.total": time.monotonic() - begun})
+        ends = {run: status}
+        if parent is not None:
+            ends[parent] = parent_status if status == "FINISHED" and parent_status else status
+        outbox.close(PATIENCE[status], ends)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """`{"a": {"b": [1]}}` → `{"a.b": "[1]"}`; what is not a string is written as JSON."""
+    flat: dict[str, str] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def close_dead_runs(store: Store) -> None:
+    """Ends as KILLED what this machine's dead processes left RUNNING: nothing can catch SIGKILL."""
+    for run in _search(store, f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"):
+        process = run.data.tags.get("process")
+        if process and ProcessId.parse(run.data.tags["host"], process).is_dead():
+            store.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _search(store: Store, query: str) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = store.client.search_runs([store.experiment], query, max_results=200, page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def _open_parent(store: Store, recipe: Mapping[str, Any], tags: dict[str, str]) -> tuple[str | None, str | None]:
+    """The run of this execution of the pipeline, made by its first stage and opened again by each later one.
+
+    Returns:
+        Its id, and the status that it keeps although this stage succeeds: FAILED or KILLED by an earlier one.
+    """
+    key = execution()
+    if key is None:
+        return None, None
+    found = _search(store, f"tags.execution = '{key}'")
+    if found:
+        parent = found[0].info
+        store.client.update_run(parent.run_id, status="RUNNING")
+        store.client.set_tag(parent.run_id, "process", tags["process"])
+        return parent.run_id, parent.status if parent.status in ("FAILED", "KILLED") else None
+    experiment = os.environ.get("DVC_EXP_NAME")
+    commit = tags.get("git.commit", "")[:7]
+    changed = " + changes" if tags.get("git.dirty") == "true" else ""
+    name = f"dvc exp {experiment}" if experiment else f"dvc repro {commit}{changed}".strip()
+    tags = {**tags, "execution": key, "mlflow.source.name": "dvc.yaml"}
+    created = store.client.create_run(store.experiment, tags=tags, run_name=name)
+    _log_params(store.client, created.info.run_id, flatten(recipe))
+    return created.info.run_id, None
+
+
+def _producers(store: Store, stage: PipelineStage, inputs: Mapping[str, Path]) -> dict[str, str]:
+    """`made_by.<input>` → id of the run that wrote exactly this content; inputs that no run made are left out."""
+    tags = {}
+    for name, path in inputs.items():
+        place = os.path.normpath(path)
+        digest = stage.dependencies.get(place)
+        makers = _search(store, f"tags.`dvc.out.{place}` = '{digest}'") if digest else []
+        if makers:
+            tags[f"made_by.{name}"] = makers[0].info.run_id
+    return tags
+
+
+def _log_params(client: Any, run: str, params: dict[str, str]) -> None:
+    from mlflow.entities import Param
+
+    entities = [Param(key, value) for key, value in params.items()]
+    for start in range(0, len(entities), 100):
+        client.log_batch(run, params=entities[start : start + 100])
+
+
+def _log_inputs(client: Any, run: str, stage: PipelineStage, inputs: Mapping[str, Path]) -> None:
+    """Each input as a dataset: DVC's hash is its digest, the path in the repository its source."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    datasets = [
+        DatasetInput(
+            Dataset(name, stage.dependencies[place][:36], "local", json.dumps({"uri": place})),
+            [InputTag("mlflow.data.context", stage.address)],
+        )
+        for name, path in inputs.items()
+        if (place := os.path.normpath(path)) in stage.dependencies
+    ]
+    if datasets:
+        client.log_inputs(run, datasets)
+
+
+def _system_metrics(run: str) -> Callable[[], dict[str, float]]:
+    """MLflow's own measures of processor, memory, disk, network and GPUs, under its own names."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run)
+    monitor.collect_metrics()  # rates count from here
+
+    def sample() -> dict[str, float]:
+        monitor.collect_metrics()
+        values = monitor.aggregate_metrics()
+        for part in monitor.monitors:
+            part.clear_metrics()
+        return {f"system/{name}": value for name, value in values.items()}
+
+    return sample
