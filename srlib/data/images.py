@@ -95,11 +95,20 @@ def read_image(path: Path) -> np.ndarray:
     return np.ascontiguousarray(_upright(_to_rgb8(pixels), orientation))
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """The (height, width) that `read_image` would give; raises what shows without decoding."""
+def image_size(path: Path, *, verify: bool = False) -> tuple[int, int]:
+    """The (height, width) that `read_image` would give; raises as it does, as far as the head of the file shows.
+
+    Args:
+        path: The file.
+        verify: Whether all of the file is checked: every kind but PNG is decoded. A PNG is checked by its checksums in
+            any case, in a tenth of the time.
+    """
     with _opened(Path(path)) as picture:
+        orientation = _orientation(picture)
+        if verify and picture.format != "PNG":
+            _decode_with_pillow(picture)
         width, height = picture.size
-        return (width, height) if _UPRIGHT.get(_orientation(picture), (False,))[0] else (height, width)
+        return (width, height) if _UPRIGHT.get(orientation, (False,))[0] else (height, width)
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

@@ -1,0 +1,220 @@
+import csv
+import hashlib
+import io
+
+import cv2
+import numpy as np
+import pytest
+
+from srlib.data import patches as module
+from srlib.data.images import read_image, write_png
+from srlib.data.patches import degrade, prepare_patches
+from srlib.data.resize import downscale
+from srlib.errors import SrlibError
+from srlib.params import Prepare
+
+NAMES = ("train_lr.npy", "train_hr.npy", "validation_lr.npy", "validation_hr.npy", "index.csv")
+
+
+def photo(height, width, seed=0):
+    """Smooth, and with another colour everywhere: two places never look alike."""
+    noise = np.random.default_rng(seed).normal(128, 60, (height, width, 3))
+    return np.clip(cv2.GaussianBlur(noise, (0, 0), 1.5) * 2 - 128, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    for number, name in enumerate(["a.png", "b c.png", "sub/صورة.png", "d,e.png", "f.png"]):
+        write_png(folder / name, photo(70 + 9 * number, 101, seed=number))
+    return folder
+
+
+def params(**changes):
+    return Prepare(**{"pictures": "", "patch": 8, "stride": 6, "validation": 0.3} | changes)
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def rows(folder):
+    return list(csv.DictReader(io.StringIO((folder / "index.csv").read_text())))
+
+
+def test_every_patch_lies_where_the_index_says(pictures, tmp_path):
+    out = tmp_path / "out"
+    summary = prepare_patches(pictures, out, params(), scale=4, seed=0)
+    assert sorted(digests(out)) == sorted(NAMES)
+    index, counts = rows(out), {"train": 0, "validation": 0}
+    for row in index:
+        split, y, x = row["split"], int(row["y"]), int(row["x"])
+        assert int(row["row"]) == counts[split]
+        counts[split] += 1
+        hr = read_image(pictures / row["picture"])
+        lr = downscale(hr, 4, "mirror")  # of the whole picture, cut afterwards
+        lr_patch, hr_patch = (
+            np.load(out / f"{split}_{kind}.npy", mmap_mode="r")[int(row["row"])] for kind in ("lr", "hr")
+        )
+        np.testing.assert_array_equal(lr_patch, lr[y : y + 8, x : x + 8])
+        np.testing.assert_array_equal(hr_patch, hr[4 * y : 4 * y + 32, 4 * x : 4 * x + 32])
+    assert counts == {"train": summary.train, "validation": summary.validation}
+    for split, count in counts.items():
+        assert np.load(out / f"{split}_lr.npy").shape == (count, 8, 8, 3)
+        assert np.load(out / f"{split}_hr.npy").shape == (count, 32, 32, 3)
+    assert summary.pictures == 5 and summary.flat == 0 and summary.left_out == ()
+    assert summary.bytes == sum(path.stat().st_size for path in out.iterdir())
+
+
+def test_the_grid_and_the_split_by_picture(pictures, tmp_path):
+    out = tmp_path / "out"
+    prepare_patches(pictures, out, params(), scale=4, seed=0)
+    for name in ("a.png", "sub/صورة.png"):
+        corners = [(int(row["y"]), int(row["x"])) for row in rows(out) if row["picture"] == name]
+        height, width = (side // 4 for side in read_image(pictures / name).shape[:2])
+        assert corners == [(y, x) for y in range(0, height - 7, 6) for x in range(0, width - 7, 6)]
+    sides = {split: {row["picture"] for row in rows(out) if row["split"] == split} for split in ("train", "validation")}
+    assert not sides["train"] & sides["validation"] and len(sides["validation"]) == 2 and len(sides["train"]) == 3
+
+
+@pytest.mark.parametrize("changes", [{}, {"noise": 5.0, "jpeg": 60}])
+def test_the_bytes_do_not_depend_on_workers_or_on_what_was_there(pictures, tmp_path, changes):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "old.npy").touch()
+    for workers in (1, 2, 5):
+        prepare_patches(pictures, tmp_path / str(workers), params(**changes), scale=2, seed=7, workers=workers)
+    assert digests(tmp_path / "1") == digests(tmp_path / "2") == digests(tmp_path / "5")
+    prepare_patches(pictures, tmp_path / "other", params(**changes), scale=2, seed=8)
+    assert digests(tmp_path / "other")["index.csv"] != digests(tmp_path / "1")["index.csv"]
+
+
+def test_small_writes_end_in_the_same_files(pictures, tmp_path, monkeypatch):
+    prepare_patches(pictures, tmp_path / "large", params(), scale=4, seed=0)
+    monkeypatch.setattr(module, "_CHUNK", 1)
+    monkeypatch.setattr(
+        module.os, "pwrite", lambda file, data, place, real=module.os.pwrite: real(file, data[:999], place)
+    )
+    prepare_patches(pictures, tmp_path / "small", params(), scale=4, seed=0)
+    assert digests(tmp_path / "small") == digests(tmp_path / "large")
+
+
+def test_given_lr_pictures_are_taken_as_they_are(tmp_path):
+    for number in range(3):
+        hr = photo(67, 82, seed=number)
+        write_png(tmp_path / f"in/HR/000{number}.png", hr)
+        write_png(tmp_path / f"in/LR/000{number}x2.png", 255 - downscale(hr, 2))
+    prepare_patches(tmp_path / "in", tmp_path / "out", params(lr="given"), scale=2, seed=0)
+    for row in rows(tmp_path / "out"):
+        patch = np.load(tmp_path / "out" / f"{row['split']}_lr.npy", mmap_mode="r")[int(row["row"])]
+        lr = read_image(tmp_path / "in/LR" / row["picture"].replace(".png", "x2.png"))
+        y, x = int(row["y"]), int(row["x"])
+        np.testing.assert_array_equal(patch, lr[y : y + 8, x : x + 8])
+
+
+def test_flat_patches_are_dropped(tmp_path):
+    for number in range(3):
+        image = photo(64, 96, seed=number)
+        image[:, 48:] = 90
+        write_png(tmp_path / "in" / f"{number}.png", image)
+    write_png(tmp_path / "in" / "sky.png", np.full((64, 64, 3), 200, np.uint8))
+    summary = prepare_patches(tmp_path / "in", tmp_path / "out", params(stride=8, flat=4.0), scale=2, seed=0)
+    assert (summary.pictures, summary.train + summary.validation, summary.flat) == (3, 3 * 4 * 3, 3 * 4 * 3)
+    assert {int(row["x"]) for row in rows(tmp_path / "out")} == {0, 8, 16}
+    assert summary.left_out == ()
+
+
+def test_degradation(tmp_path):
+    hr = photo(256, 256)
+    clean = degrade(hr, 4, params(), "1/a")
+    np.testing.assert_array_equal(clean, downscale(hr, 4, "mirror"))
+    np.testing.assert_array_equal(degrade(hr, 4, params(edges="clamp"), "1/a"), downscale(hr, 4, "clamp"))
+    gray = np.full((512, 512, 3), 128, np.uint8)
+    noisy = degrade(gray, 2, params(noise=10.0), "1/a") - 128.0
+    assert noisy.std() == pytest.approx(10, rel=0.01) and abs(noisy.mean()) < 0.1
+    np.testing.assert_array_equal(degrade(gray, 2, params(noise=10.0), "1/a") - 128.0, noisy)
+    assert (degrade(gray, 2, params(noise=10.0), "1/b") != noisy + 128).any()
+    # Quality decides how much is lost; colours keep their order.
+    errors = [np.abs(degrade(hr, 4, params(jpeg=q), "") - clean.astype(float)).mean() for q in (100, 75, 20)]
+    assert 0 < errors[0] < errors[1] < errors[2]
+    red = np.full((64, 64, 3), (250, 20, 40), np.uint8)
+    assert np.abs(degrade(red, 4, params(jpeg=95), "") - red[:16, :16].astype(int)).max() < 6
+
+
+def spoil(folder):
+    write_png(folder / "small.png", photo(20, 200))
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "half.png").write_bytes((folder / "a.png").read_bytes()[:2000])
+
+
+def test_pictures_that_cannot_be_used_are_listed_at_once_before_any_work(pictures, tmp_path):
+    spoil(pictures)
+    with pytest.raises(SrlibError) as caught:
+        prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
+    head, *lines = str(caught.value).splitlines()
+    assert head.startswith("3 of 8 pictures cannot be used;") and "prepare.unusable to `skip`" in head
+    expected = [
+        "half.png: truncated or damaged",
+        "small.png: 200×20 pixels; a patch needs 32×32",
+        "text.jpg: not a picture",
+    ]
+    assert len(lines) == 3 and all(text in line for text, line in zip(expected, lines, strict=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_pictures_that_cannot_be_used_are_left_out_on_request(pictures, tmp_path):
+    prepare_patches(pictures, tmp_path / "without", params(), scale=4, seed=0)
+    spoil(pictures)
+    summary = prepare_patches(pictures, tmp_path / "out", params(unusable="skip"), scale=4, seed=0)
+    assert len(summary.left_out) == 3 and digests(tmp_path / "out") == digests(tmp_path / "without")
+    for path in pictures.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(SrlibError, match="none of the pictures can be used"):
+        prepare_patches(pictures, tmp_path / "none", params(unusable="skip"), scale=4, seed=0)
+
+
+@pytest.mark.parametrize("unusable", ["stop", "skip"])
+def test_what_shows_only_while_cutting(pictures, tmp_path, monkeypatch, unusable):
+    """A PNG can be whole by its checksums and yet hold nonsense."""
+    prepare_patches(pictures, tmp_path / "whole", params(), scale=4, seed=0)
+    write_png(pictures / "nonsense.png", photo(80, 80))
+
+    def read(path, real=read_image):
+        if path.name == "nonsense.png":
+            raise SrlibError(f"{path}: truncated or damaged")
+        return real(path)
+
+    monkeypatch.setattr(module, "read_image", read)
+    if unusable == "stop":
+        with pytest.raises(SrlibError, match=r"1 of 6 pictures cannot be used; (.|\n)*nonsense\.png: truncated"):
+            prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "whole"]
+    else:
+        summary = prepare_patches(pictures, tmp_path / "out", params(unusable="skip"), scale=4, seed=0)
+        assert len(summary.left_out) == 1 and digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_a_full_disk_is_seen_before_the_work(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: module.shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    with pytest.raises(SrlibError, match=r"the patches need 0\.\d+ GB, 0\.00 GB are free"):
+        prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(pictures, tmp_path, monkeypatch):
+    def full(file, data, place):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "pwrite", full)
+    with pytest.raises(SrlibError, match=r"train_lr\.npy: cannot be written \(No space left on device\)"):
+        prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_real_photographs(shared, tmp_path):
+    summary = prepare_patches(
+        shared / "train/t91", tmp_path / "out", params(patch=32, stride=32, unusable="skip"), scale=4, seed=1
+    )
+    assert summary.pictures + len(summary.left_out) == 91 and summary.left_out
+    lr, hr = (np.load(tmp_path / "out" / f"train_{kind}.npy").astype(float) for kind in ("lr", "hr"))
+    blocks = hr.reshape(-1, 32, 4, 32, 4, 3).mean(axis=(2, 4))
+    assert np.abs(blocks - lr).mean() < 6 < np.abs(blocks[:, 1:] - lr[:, :-1]).mean()

@@ -1,0 +1,125 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srlib.data.images import write_png
+from srlib.data.pictures import Picture, check_picture, find_pictures, validation_part
+from srlib.errors import SrlibError
+
+
+def pixels(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def make(*names, shape=(16, 20, 3)):
+        for number, name in enumerate(names):
+            write_png(tmp_path / name, pixels(*shape, seed=number))
+        return tmp_path
+
+    return make
+
+
+def names(found):
+    return [picture.name for picture in found]
+
+
+def test_pictures_at_any_depth(folder):
+    found, mistakes = find_pictures(folder("b.png", "a/c.png", "a/ب/d e.png"), given_lr=False, scale=4)
+    assert names(found) == ["a/c.png", "a/ب/d e.png", "b.png"] and mistakes == []
+
+
+def test_a_folder_hr_stands_for_the_whole(folder):
+    path = folder("HR/1.png", "HR/a/2.png", "LR/1.png", "else.png")
+    (path / "SOURCES.json").write_text("{}")
+    found, _ = find_pictures(path, given_lr=False, scale=4)
+    assert found == [Picture("1.png", path / "HR/1.png"), Picture("a/2.png", path / "HR/a/2.png")]
+
+
+def test_given_lr_pictures_are_matched_by_name(folder):
+    path = folder("HR/0001.png", "HR/a/2.png", "HR/3.png", "LR/0001x4.png", "LR/a/2.png", "LR/3x2.png", "LR/9x4.png")
+    found, mistakes = find_pictures(path, given_lr=True, scale=4)
+    assert [(picture.name, picture.lr) for picture in found] == [
+        ("0001.png", path / "LR/0001x4.png"),
+        ("a/2.png", path / "LR/a/2.png"),
+    ]
+    assert len(mistakes) == 1 and "HR/3.png: no LR picture; expected" in mistakes[0]
+
+
+def test_folders_that_do_not_serve(folder, tmp_path):
+    with pytest.raises(SrlibError, match="needs the folders HR and LR"):
+        find_pictures(folder("HR/1.png"), given_lr=True, scale=4)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(SrlibError, match=r"empty: no pictures in it \(prepare\.pictures\)"):
+        find_pictures(tmp_path / "empty", given_lr=False, scale=4)
+
+
+def test_sizes(folder):
+    path = folder("a.png", shape=(35, 50, 3))
+    assert check_picture(Picture("a", path / "a.png"), scale=4, patch=8) == (8, 12)
+    with pytest.raises(SrlibError, match=r"a\.png: 50×35 pixels; a patch needs 36×36"):
+        check_picture(Picture("a", path / "a.png"), scale=4, patch=9)
+    for shape in ((8, 12, 3), (9, 12, 3)):
+        write_png(path / "lr.png", pixels(*shape))
+        pair = Picture("a", path / "a.png", path / "lr.png")
+        if shape == (8, 12, 3):
+            assert check_picture(pair, scale=4, patch=8) == (8, 12)
+        else:
+            with pytest.raises(SrlibError, match=r"lr\.png: 12×9 pixels; expected 12×8, 1/4 of its HR"):
+                check_picture(pair, scale=4, patch=8)
+
+
+def part(path, fraction=0.5, seed=0):
+    return validation_part(find_pictures(path, given_lr=False, scale=4)[0], fraction, seed)
+
+
+def test_views_of_one_scene_stay_together(folder):
+    path = folder("m_left.png", "m_right.png", "0001_L.png", "0001_R.png", "a/b.png", "a/b.tif.png", "bright.png")
+    sides = Counter()
+    for seed in range(40):
+        chosen = part(path, seed=seed)
+        assert len({name in chosen for name in ("m_left.png", "m_right.png")}) == 1
+        assert len({name in chosen for name in ("0001_L.png", "0001_R.png")}) == 1
+        sides["m_left.png" in chosen] += 1
+    assert sides[True] and sides[False]
+
+
+def test_equal_files_stay_together_whatever_their_names(folder):
+    path = folder("a_left.png", "b.png", "c.png", "d_left.png")
+    for copy, original in (("x/a_right.png", "b.png"), ("zz.png", "a_left.png"), ("d_right.png", "c.png")):
+        (path / copy).parent.mkdir(exist_ok=True)
+        (path / copy).write_bytes((path / original).read_bytes())
+    for seed in range(30):
+        chosen = part(path, seed=seed)
+        for group in (["a_left.png", "zz.png"], ["b.png", "x/a_right.png"], ["c.png", "d_left.png", "d_right.png"]):
+            assert len({name in chosen for name in group}) == 1
+
+
+def test_one_group_is_not_enough(folder):
+    with pytest.raises(SrlibError, match=r"at least two usable pictures that show different things.* found 1"):
+        part(folder("a_left.png", "a_right.png"))
+
+
+@given(count=st.integers(2, 60), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 99))
+def test_the_share_is_as_asked_and_both_sides_have_pictures(tmp_path_factory, count, fraction, seed):
+    folder = tmp_path_factory.getbasetemp() / "share"
+    folder.mkdir(exist_ok=True)
+    pictures = [Picture(f"{number:04}.png", folder / f"{number}.png") for number in range(count)]
+    for number, picture in enumerate(pictures):
+        if not picture.hr.exists():
+            picture.hr.write_bytes(bytes(number))
+    chosen = validation_part(pictures, fraction, seed)
+    assert len(chosen) == min(max(round(fraction * count), 1), count - 1)
+
+
+def test_the_choice_depends_on_the_seed_and_survives_another_picture(folder):
+    path = folder(*(f"{number}.png" for number in range(20)))
+    before = part(path, 0.25, seed=3)
+    assert before == part(path, 0.25, seed=3) != part(path, 0.25, seed=4)
+    write_png(path / "new.png", pixels(16, 20, 3, seed=99))
+    assert len(part(path, 0.25, seed=3) & before) >= 4
