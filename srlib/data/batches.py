@@ -53,7 +53,7 @@ class Batches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        lr, hr = _open_pairs(Path(folder), split, in_memory)
+        lr, hr = open_pairs(Path(folder), split, in_memory=in_memory)
         # Plain arrays: slicing a numpy.memmap costs more than copying a crop.
         self._lr, self._hr = lr.view(np.ndarray), hr.view(np.ndarray)
         self.scale = hr.shape[1] // lr.shape[1]
@@ -110,7 +110,12 @@ def _turn(crop: np.ndarray, turn: int, out: np.ndarray) -> None:
         out[...] = crop
 
 
-def _open_pairs(folder: Path, split: str, in_memory: bool) -> Batch:
+def open_pairs(folder: Path, split: str, *, in_memory: bool = False) -> Batch:
+    """The patches of a split, LR uint8 [N, p, p, 3] and HR uint8 [N, s·p, s·p, 3], mapped or read into memory.
+
+    Raises:
+        SrlibError: The files are missing, damaged, or do not fit together.
+    """
     pair = []
     for name in (f"{split}_lr.npy", f"{split}_hr.npy"):
         try:
@@ -129,12 +134,8 @@ def _open_pairs(folder: Path, split: str, in_memory: bool) -> Batch:
 
 
 def validation_pairs(folder: Path) -> Batch:
-    """The validation patches, mapped: LR uint8 [N, p, p, 3] and HR uint8 [N, s·p, s·p, 3].
-
-    Raises:
-        SrlibError: The files are missing or do not fit together.
-    """
-    return _open_pairs(Path(folder), "validation", in_memory=False)
+    """The validation patches, mapped: LR uint8 [N, p, p, 3] and HR uint8 [N, s·p, s·p, 3]; raises as `open_pairs`."""
+    return open_pairs(Path(folder), "validation")
 
 
 def prefetch(

@@ -27,7 +27,7 @@ from srlib.files import atomic_path, remove, write_bytes
 from srlib.params import Prepare
 
 Split = Literal["train", "validation"]
-_SPLITS: tuple[Split, ...] = ("train", "validation")
+SPLITS: tuple[Split, ...] = ("train", "validation")
 INDEX_COLUMNS = ("split", "row", "picture", "y", "x")
 _CHUNK = 2**23  # bytes of HR patches per write
 _SPARE = 2**26  # bytes to be left on the disk
@@ -102,7 +102,7 @@ def prepare_patches(
             mistakes += failed.values()
             jobs = [job for job in jobs if job.picture.name not in failed]
         size = sum(path.stat().st_size for path in folder.iterdir())
-    train, validation = (sum(len(job.corners) for job in plan if job.split == split) for split in _SPLITS)
+    train, validation = (sum(len(job.corners) for job in plan if job.split == split) for split in SPLITS)
     return Summary(len(plan), train, validation, sum(job.flat for job in plan), size, tuple(mistakes))
 
 
@@ -137,7 +137,7 @@ def _plan(jobs: Sequence[_Job], params: Prepare, seed: int) -> list[_Job]:
     """The jobs that have patches, each with its split and its first row there."""
     jobs = [job for job in jobs if job.corners]
     held_out = validation_part([job.picture for job in jobs], params.validation, seed)
-    rows: dict[Split, int] = dict.fromkeys(_SPLITS, 0)
+    rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
     plan = []
     for job in jobs:
         split: Split = "validation" if job.picture.name in held_out else "train"
@@ -157,7 +157,7 @@ def _write(
         raise SrlibError(f"{folder.parent}: the patches need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free")
     with contextlib.ExitStack() as stack:
         files = {}
-        for split in _SPLITS:
+        for split in SPLITS:
             count = sum(len(job.corners) for job in plan if job.split == split)
             for kind, side in (("lr", params.patch), ("hr", params.patch * scale)):
                 rows = _Rows(folder / f"{split}_{kind}.npy", count, side)
@@ -219,7 +219,7 @@ def _index(plan: Sequence[_Job]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(INDEX_COLUMNS)
-    for split in _SPLITS:
+    for split in SPLITS:
         for job in plan:
             if job.split == split:
                 writer.writerows((split, job.row + i, job.picture.name, y, x) for i, (y, x) in enumerate(job.corners))

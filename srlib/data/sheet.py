@@ -1,0 +1,116 @@
+"""A contact sheet of a patch folder, by which a person sees at a glance whether LR and HR lie on each other."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from srlib.data.batches import open_pairs
+from srlib.data.images import write_png
+from srlib.data.patches import SPLITS
+from srlib.data.resize import resize
+from srlib.errors import SrlibError
+
+_TILE = 192  # HR pixels shown of a patch, from its middle
+_GAP, _CAPTION, _COLUMNS = 8, 20, 2
+_PAPER, _INK, _ALARM = "#ffffff", "#1c1f24", "#c62828"
+_GAIN = 2  # of the difference
+_REACH = 2  # HR pixels of displacement that are tried
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What was drawn: pairs in all, and those whose HR lies beside its LR."""
+
+    pairs: int
+    displaced: int
+
+
+def contact_sheet(folder: Path, out: Path, *, count: int = 16) -> Sheet:
+    """Draws pairs from all over a patch folder as PNG: LR enlarged by repetition, HR, and what bicubic lacks of HR.
+
+    In the last tile gray means no difference; of aligned pairs it shows fine texture and thin edges. A caption is red
+    where the enlarged LR fits the HR better after a shift by up to two pixels, and names the shift. A quarter of the
+    pairs is from the validation part.
+
+    Args:
+        folder: Written by `prepare_patches`.
+        out: The PNG file.
+        count: Pairs to draw; fewer where there are fewer.
+
+    Raises:
+        SrlibError: The folder is not one of patches, or its index does not fit its files.
+    """
+    if count < 1:
+        raise SrlibError(f"count: expected at least 1, got {count}")
+    cells, displaced = [], 0
+    for split, share in zip(SPLITS, (count - count // 4, count // 4), strict=True):
+        lr, hr = open_pairs(Path(folder), split)
+        index = _read_index(Path(folder) / "index.csv", split)
+        if len(index) != len(lr):
+            raise SrlibError(f"{folder}/index.csv: {len(index)} rows for {split}, but {len(lr)} patches; prepare again")
+        for row in np.linspace(0, len(lr) - 1, min(share, len(lr))).round().astype(int).tolist():
+            entry, shift = index[row], displacement(lr[row], hr[row])
+            caption = f"{split} {row}  y {entry['y']}, x {entry['x']}  {entry['picture']}"
+            if shift != (0, 0):
+                displaced += 1
+                caption = f"displaced by y {shift[0]:+}, x {shift[1]:+}  {caption}"
+            cells.append(_cell(caption, _INK if shift == (0, 0) else _ALARM, lr[row], hr[row]))
+    height, width = cells[0].height + _GAP, cells[0].width + _GAP
+    lines = -(-len(cells) // _COLUMNS)
+    sheet = Image.new("RGB", (min(_COLUMNS, len(cells)) * width + _GAP, lines * height + _GAP), _PAPER)
+    for number, cell in enumerate(cells):
+        sheet.paste(cell, (_GAP + number % _COLUMNS * width, _GAP + number // _COLUMNS * height))
+    write_png(Path(out), np.asarray(sheet))
+    return Sheet(len(cells), displaced)
+
+
+def displacement(lr: np.ndarray, hr: np.ndarray) -> tuple[int, int]:
+    """By how many HR pixels (down, right) the HR of a pair lies off its LR: the shift of least squared difference.
+
+    Args:
+        lr: uint8 [p, p, 3].
+        hr: uint8 [s·p, s·p, 3].
+
+    Returns:
+        From (-2, -2) to (2, 2); (0, 0) where no other shift is better, as in a flat patch.
+    """
+    enlarged = resize(np.asarray(lr), hr.shape[:2]).astype(np.int64)
+    inside = enlarged[_REACH:-_REACH, _REACH:-_REACH]
+    height, width = inside.shape[:2]
+    shifts = [(y, x) for y in range(-_REACH, _REACH + 1) for x in range(-_REACH, _REACH + 1)]
+
+    def difference(shift: tuple[int, int]) -> tuple[int, int]:
+        y, x = _REACH + shift[0], _REACH + shift[1]
+        return int(((hr[y : y + height, x : x + width] - inside) ** 2).sum()), abs(shift[0]) + abs(shift[1])
+
+    return min(shifts, key=difference)
+
+
+def _read_index(path: Path, split: str) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            return [row for row in csv.DictReader(file) if row.get("split") == split]
+    except FileNotFoundError:
+        raise SrlibError(f"{path}: no such file; run the prepare stage first") from None
+
+
+def _cell(caption: str, ink: str, lr: np.ndarray, hr: np.ndarray) -> Image.Image:
+    scale = len(hr) // len(lr)
+    side = max(min(_TILE // scale, len(lr)), 1)
+    start = (len(lr) - side) // 2
+    shown = np.s_[start * scale : (start + side) * scale, start * scale : (start + side) * scale]
+    lacking = np.clip(128 + _GAIN * (hr.astype(int) - resize(np.asarray(lr), hr.shape[:2])), 0, 255).astype(np.uint8)
+    tiles = [resize(np.asarray(lr), scale, kernel="nearest")[shown], hr[shown], lacking[shown]]
+    side = tiles[0].shape[0]
+    cell = Image.new("RGB", (3 * side + 2 * _GAP, side + _CAPTION), _PAPER)
+    font = ImageFont.load_default(12)
+    draw = ImageDraw.Draw(cell)
+    while caption and draw.textlength(caption, font) > cell.width:
+        caption = caption[:-2].rstrip("…") + "…" if len(caption) > 2 else ""
+    draw.text((0, 2), caption, ink, font)
+    for number, tile in enumerate(tiles):
+        cell.paste(Image.fromarray(tile), (number * (side + _GAP), _CAPTION))
+    return cell
