@@ -62,7 +62,7 @@ class StageRun:
         return folder
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Adds a point to each curve, while the stage runs; a key `step` is left out."""
+        """Adds a point to each curve, while the stage runs. Without `step`: results, also shown by the parent run."""
         self.tracked.log_metrics(metrics, step)
 
     def log_image(self, name: str, image: np.ndarray | Path, step: int | None = None) -> None:
@@ -79,12 +79,12 @@ class StageRun:
 
     @contextlib.contextmanager
     def timing(self, name: str) -> Iterator[None]:
-        """Measures the block as the metric `seconds.<name>`."""
+        """Measures the block as the metric `seconds/<name>`."""
         begun = time.monotonic()
         try:
             yield
         finally:
-            self.log_metrics({f"seconds.{name}": time.monotonic() - begun})
+            self.log_metrics({f"seconds/{name}": time.monotonic() - begun})
 
     def done(self, outputs: Iterable[str | Path]) -> None:
         """Says that these outputs are written whole. Their hashes become tags, and tell when the state may go.

@@ -13,30 +13,41 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from srlib.files import remove, write_json
 
 UNSENT = ".resume/.unsent"
+BATCH = 1000
 SEND_SECONDS = 2.0
 SAMPLE_SECONDS = 10.0
 LONGEST_PAUSE = 60.0
 _REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST"})
 
 
+class Row(NamedTuple):
+    """A metric, or a tag where `time` is None. `time` is in milliseconds since 1970."""
+
+    run: str
+    key: str
+    value: Any
+    time: int | None = None
+    step: int = 0
+
+
 class Outbox:
-    """Sends metrics, tags and files of one run in the background, and samples the machine.
+    """Sends metrics, tags and files in the background, and samples the machine.
 
     Args:
         client: An `mlflow.MlflowClient`.
-        run: The id of the run.
+        run: The id of the run that the samples belong to.
         unsent: The file that takes what could not be sent.
         sample: Gives system metrics, name → value; called every ten seconds.
     """
 
     def __init__(self, client: Any, run: str, unsent: Path, sample: Callable[[], dict[str, float]]) -> None:
         self._client, self._run, self._unsent, self._sample = client, run, unsent, sample
-        self._rows: deque[Any] = deque()
+        self._rows: deque[Row] = deque()
         self._files: deque[Callable[[], object]] = deque()
         self._guard = threading.Lock()
         self._closing = threading.Event()
@@ -45,20 +56,16 @@ class Outbox:
         self._thread = threading.Thread(target=self._work, name="MLflow outbox", daemon=True)
         self._thread.start()
 
-    def add_metrics(self, metrics: dict[str, float], step: int) -> None:
-        """Queues metrics with the time of this call."""
-        from mlflow.entities import Metric
-
-        now = time.time_ns() // 1_000_000
+    def add_metrics(self, run: str, metrics: dict[str, float], step: int) -> None:
+        """Queues metrics of a run with the time of this call."""
+        now = _milliseconds()
         with self._guard:
-            self._rows.extend(Metric(name, float(value), now, step) for name, value in metrics.items())
+            self._rows.extend(Row(run, name, value, now, step) for name, value in metrics.items())
 
-    def add_tags(self, tags: dict[str, str]) -> None:
-        """Queues tags."""
-        from mlflow.entities import RunTag
-
+    def add_tags(self, run: str, tags: dict[str, str]) -> None:
+        """Queues tags of a run."""
         with self._guard:
-            self._rows.extend(RunTag(name, value) for name, value in tags.items())
+            self._rows.extend(Row(run, name, value) for name, value in tags.items())
 
     def add_file(self, send: Callable[[], object]) -> None:
         """Queues a call that sends a file or a picture."""
@@ -72,7 +79,7 @@ class Outbox:
             seconds: How long a server that does not answer is waited for.
             ends: Run id → status.
         """
-        now = time.time_ns() // 1_000_000
+        now = _milliseconds()
         deadline = time.monotonic() + seconds
         self._closing.set()
         self._thread.join(timeout=seconds)
@@ -83,9 +90,7 @@ class Outbox:
             return
         content = {
             "store": store_digest(self._client),
-            "run": self._run,
-            "metrics": [[r.key, r.value, r.timestamp, r.step] for r in self._rows if hasattr(r, "timestamp")],
-            "tags": {r.key: r.value for r in self._rows if not hasattr(r, "timestamp")},
+            "rows": list(self._rows),
             "ends": {run: [status, now] for run, status in ends.items()},
         }
         lost = f"; {len(self._files)} pictures or files were not sent" if self._files else ""
@@ -120,7 +125,7 @@ class Outbox:
 
     def _add_sample(self) -> None:
         try:
-            self.add_metrics(self._sample(), self._samples)
+            self.add_metrics(self._run, self._sample(), self._samples)
             self._samples += 1
         except Exception as error:
             print(f"warning: system metrics end here: {one_line(error)}", file=sys.stderr)
@@ -130,10 +135,10 @@ class Outbox:
         """Sends all that waits; False if the server does not answer. What it refuses for good is dropped, and said."""
         while self._rows or self._files:
             with self._guard:
-                rows = list(islice(self._rows, 1000))
+                rows = list(islice(self._rows, BATCH))
                 file = None if rows else self._files[0]
             try:
-                send_rows(self._client, self._run, rows) if file is None else file()
+                _send_rows(self._client, rows) if file is None else file()
             except Exception as error:
                 self._warn(error)
                 if not _refused(error):
@@ -158,29 +163,29 @@ class Outbox:
             print(f"warning: MLflow: {one_line(error)}; rows are kept and sent later", file=sys.stderr)
 
 
-def send_rows(client: Any, run: str, rows: list[Any]) -> None:
-    """Sends metrics and tags in one request, 1000 metrics and 100 tags at most in each."""
-    metrics = [row for row in rows if hasattr(row, "timestamp")]
-    tags = [row for row in rows if not hasattr(row, "timestamp")]
-    if metrics:
-        client.log_batch(run, metrics=metrics)
-    for start in range(0, len(tags), 100):
-        client.log_batch(run, tags=tags[start : start + 100])
+def _send_rows(client: Any, rows: list[Row]) -> None:
+    """Sends up to 1000 rows, in as few requests as they allow. Sending a row twice changes nothing."""
+    from mlflow.entities import Metric, RunTag
+
+    for run in dict.fromkeys(row.run for row in rows):
+        metrics = [Metric(r.key, r.value, r.time, r.step) for r in rows if r.run == run and r.time is not None]
+        tags = [RunTag(r.key, r.value) for r in rows if r.run == run and r.time is None]
+        if metrics:
+            client.log_batch(run, metrics=metrics)
+        for start in range(0, len(tags), 100):
+            client.log_batch(run, tags=tags[start : start + 100])
 
 
 def send_unsent(client: Any, root: Path) -> None:
     """Sends what earlier stages could not send to this store."""
-    from mlflow.entities import Metric, RunTag
-
     for path in sorted((root / UNSENT).glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["store"] != store_digest(client):
             continue
-        rows = [Metric(*metric) for metric in content["metrics"]]
-        rows += [RunTag(*tag) for tag in content["tags"].items()]
+        rows = [Row(*row) for row in content["rows"]]
         try:
-            for start in range(0, len(rows), 1000):
-                send_rows(client, content["run"], rows[start : start + 1000])
+            for start in range(0, len(rows), BATCH):
+                _send_rows(client, rows[start : start + BATCH])
             for run, (status, end) in content["ends"].items():
                 client.set_terminated(run, status, end)
         except Exception as error:
@@ -188,6 +193,10 @@ def send_unsent(client: Any, root: Path) -> None:
                 raise
             print(f"warning: MLflow refuses rows of an earlier stage: {one_line(error)}", file=sys.stderr)
         remove(path)
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def store_digest(client: Any) -> str:

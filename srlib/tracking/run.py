@@ -30,16 +30,23 @@ class TrackedRun:
         id: MLflow's id of the run.
     """
 
-    def __init__(self, client: Any, run: str, outbox: Outbox) -> None:
-        self.id, self._client, self._outbox = run, client, outbox
+    def __init__(self, client: Any, run: str, outbox: Outbox, stage: str, parent: str | None) -> None:
+        self.id, self._client, self._outbox, self._stage, self._parent = run, client, outbox, stage, parent
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Adds a point to each curve; the key `step` of a row is left out."""
-        self._outbox.add_metrics({k: float(v) for k, v in metrics.items() if k != "step"}, int(step or 0))
+        """Adds a point to each curve; the key `step` of a row is left out.
+
+        Without `step` these are results: the parent run shows them too, as `<stage>/<metric>`.
+        """
+        values = {name: float(value) for name, value in metrics.items() if name != "step"}
+        self._outbox.add_metrics(self.id, values, int(step or 0))
+        if step is None and self._parent is not None:
+            results = {f"{self._stage}/{name}": value for name, value in values.items()}
+            self._outbox.add_metrics(self._parent, results, 0)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""
-        self._outbox.add_tags(dict(tags))
+        self._outbox.add_tags(self.id, dict(tags))
 
     def log_image(self, name: str, image: np.ndarray | Path, step: int | None = None) -> None:
         """Adds a picture: uint8 [H, W, 3] or [H, W], or a file.
@@ -104,12 +111,13 @@ class TrackedRun:
                 signature=ModelSignature(inputs=inputs, outputs=outputs),
                 input_example=example,
                 pip_requirements=[f"{package}=={version(package)}" for package in packages],
+                validate_serving_input=False,
             )
         except (MlflowException, OSError, PackageNotFoundError) as error:
             print(f"warning: MLflow: the model {name} was not recorded: {one_line(error)}", file=sys.stderr)
 
 
-def _save_keras_model(path: str, **options: Any) -> None:
+def _save_keras_model(path: str, validate_serving_input: bool, **options: Any) -> None:
     """What `mlflow.keras.log_model` calls, with the folder made first: its input example fails without one."""
     import mlflow.keras
 
@@ -158,7 +166,7 @@ def tracked_run(
         run = client.create_run(store.experiment, tags=tags, run_name=stage.address).info.run_id
 
     outbox = Outbox(client, run, folder / UNSENT / f"{run}.json", _system_metrics(run))
-    tracked = TrackedRun(client, run, outbox)
+    tracked = TrackedRun(client, run, outbox, stage.address.replace("@", " "), parent)
     status = "FINISHED"
     try:
         with store.in_use():
@@ -172,7 +180,7 @@ def tracked_run(
             tracked.set_tags({"error": one_line(error)})
         raise
     finally:
-        tracked.log_metrics({"seconds.total": time.monotonic() - begun})
+        tracked.log_metrics({"seconds/total": time.monotonic() - begun})
         ends = {run: status}
         if parent is not None:
             ends[parent] = parent_status if status == "FINISHED" and parent_status else status

@@ -66,6 +66,7 @@ def connect(folder: Path) -> Store:
     from mlflow.exceptions import MlflowException
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # an environment without pip is no matter
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     with _usable(shown):
         mlflow.set_tracking_uri(uri)
@@ -73,7 +74,8 @@ def connect(folder: Path) -> Store:
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                client.create_experiment(name, (folder / ARTIFACTS).resolve().as_posix() if local else None)
+                artifacts = (folder / ARTIFACTS).resolve().as_posix() if local else None
+                client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process meanwhile
                     raise
@@ -83,6 +85,7 @@ def connect(folder: Path) -> Store:
             f"MLflow at {shown}: the experiment {name} was deleted; restore it with "
             f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`"
         )
+    mlflow.set_experiment(experiment_id=experiment.experiment_id)  # models go where it says, whatever run they name
     return Store(client, experiment.experiment_id)
 
 
@@ -138,4 +141,5 @@ def serve_ui(port: int) -> None:
     store = connect(root())
     print(f"MLflow UI: http://127.0.0.1:{port}/#/experiments/{store.experiment} (Ctrl-C stops it)", file=sys.stderr)
     options = ["--backend-store-uri", store.client.tracking_uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *options, "--workers", "1"])  # noqa: S606
