@@ -103,8 +103,10 @@ def clean(root: Path, recorded: dict[str, dict[str, str]], current: ResumeState)
         others = 0
         for path in _states(stage):
             outputs = _read(path)["outputs"]
-            others += path.with_suffix("") != current.folder
-            if others > KEPT or (outputs and outputs.items() <= recorded.get(stage.name, {}).items()):
+            other = path.with_suffix("") != current.folder
+            others += other
+            recorded_all = outputs and outputs.items() <= recorded.get(stage.name, {}).items()
+            if recorded_all or (other and others > KEPT):
                 _remove_state(path.with_suffix(""))
 
 
@@ -148,14 +150,19 @@ def _lock(folder: Path) -> int | None:
     return descriptor
 
 
-def _unlock(*descriptors: int) -> None:
+def _unlock(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    _forget(descriptor)
+
+
+def _forget(*descriptors: int) -> None:
     for descriptor in descriptors:
         _held.discard(descriptor)
         os.close(descriptor)
 
 
 # A forked worker that outlives a killed stage must not keep its lock.
-os.register_at_fork(after_in_child=lambda: _unlock(*_held))
+os.register_at_fork(after_in_child=lambda: _forget(*_held))
 
 
 def _read(path: Path) -> dict[str, Any]:
