@@ -13,6 +13,7 @@ checksums of PNG files are verified, which Pillow does not do.
 import contextlib
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 _READABLE = "PNG, JPEG, TIFF, WebP, BMP or GIF"
 _ORIENTATION = 0x0112
 # What Pillow's decoders raise on damaged content.
-_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 # EXIF orientation -> (transposed, flipped top to bottom, flipped left to right)
 _UPRIGHT = {
     2: (False, False, True),
@@ -49,9 +50,9 @@ _UPRIGHT = {
 }
 
 Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # beyond ours, so that Pillow does not warn of what is refused here
-cv2.utils.logging.setLogLevel(
-    cv2.utils.logging.LOG_LEVEL_ERROR
-)  # errors only: its remarks on odd TIFF tags would tear the progress line
+# Remarks on odd TIFF tags would tear the progress line; what matters is raised.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 
 def list_images(folder: Path, recursive: bool = True) -> list[Path]:
