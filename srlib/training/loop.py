@@ -53,8 +53,18 @@ class Trainer(keras.Model):
         return self.network(as_float(lr), training=training)
 
     def compile_with(self, optimizer: Adam) -> None:
-        """Compiles without XLA on TensorFlow: on processors it is five times slower than oneDNN."""
-        self.compile(optimizer=optimizer, jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
+        """Compiles for training.
+
+        On TensorFlow without XLA, which is five times slower than oneDNN on processors, and without the graph's
+        dependency optimizer: where a variable is read as a constant, as the adversarial term does, it drops the edge
+        that keeps the update behind the read, and results then differ from run to run.
+        """
+        tensorflow = keras.backend.backend() == "tensorflow"
+        if tensorflow:
+            import tensorflow as tf
+
+            tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
+        self.compile(optimizer=optimizer, jit_compile=False if tensorflow else "auto")
         optimizer.build(self.trainable_variables)
 
     @property
@@ -145,7 +155,7 @@ def train(
             if validate:
                 with trainer.optimizer.averaged_weights():
                     score, picture = _validate(trainer.network, *pairs)
-                    if keep_best and score["psnr_y"] > best_psnr or last and not keep_best:
+                    if (keep_best and score["psnr_y"] > best_psnr) or (last and not keep_best):
                         best_psnr = score["psnr_y"]
                         best = [ops.convert_to_numpy(v) for v in trainer.network.variables]
                 scores.append({"step": done, **score})

@@ -41,7 +41,7 @@ def load_state(folder: Path, variables: Sequence[Any]) -> tuple[list[np.ndarray]
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             values = [stored[f"variable{i}"] for i in range(len(variables))]
             best = [stored[f"best{i}"] for i in range(sum(name.startswith("best") for name in stored.files))]
             facts = json.loads(stored["facts"].tobytes())

@@ -1,0 +1,194 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from keras import ops
+
+from srlib.errors import SrlibError
+from srlib.files import file_hash, tree_hash
+from srlib.models import WEIGHTS, ModelConfig, build, load_model, save_model
+from srlib.params import Params
+from srlib.training import loop
+from srlib.training.gan import finetune
+from srlib.training.loop import Curves
+from srlib.training.pretrain import model_config, pretrain
+
+LITTLE = {
+    "scale": 4,
+    "seed": 5,
+    "download": {"train": "sample", "test": ["sample"], "features": "none"},
+    "prepare": {"pictures": "data/raw/train", "patch": 24},
+    "pretrain": {
+        "model": {"name": "edsr", "blocks": 1, "filters": 8},
+        "crop": 12,
+        "batch": 4,
+        "steps": 12,
+        "learning_rate": {"schedule": "cosine", "peak": 1e-3, "warmup": 2},
+        "ema": 0.9,
+        "clip_norm": 1.0,
+        "log_every": 3,
+        "validate_every": 6,
+    },
+    "finetune": {
+        "crop": 12,
+        "batch": 4,
+        "steps": 6,
+        "learning_rate": {"peak": 1e-3},
+        "features": {"weights": "random", "layer": "block1_conv2"},
+        "content_scale": 1e-5,
+        "discriminator_filters": 4,
+        "ema": 0.9,
+        "log_every": 2,
+        "validate_every": 4,
+    },
+    "evaluate": {"pictures": "data/raw/test"},
+}
+
+
+def recipe(**sections: dict) -> Params:
+    return Params.model_validate({k: v | sections.get(k, {}) if isinstance(v, dict) else v for k, v in LITTLE.items()})
+
+
+class Killed(Exception):
+    pass
+
+
+def killer(at: int):
+    """A report that ends the run at its n-th row."""
+    rows = []
+
+    def report(step: int, row: dict) -> None:
+        rows.append(row)
+        if len(rows) == at:
+            raise Killed
+
+    return report
+
+
+def run_pretrain(folder: Path, patches: Path, params: Params, report=lambda step, row: None):
+    state = folder / "state"
+    state.mkdir(parents=True, exist_ok=True)
+    return pretrain(params, patches, folder / "model", state=state, curves=Curves(folder / "curves", report))
+
+
+def run_finetune(folder: Path, patches: Path, params: Params, report=lambda step, row: None):
+    state = folder / "state"
+    state.mkdir(parents=True, exist_ok=True)
+    start = folder.parent / "start"
+    if not start.exists():
+        config = model_config(params)
+        save_model(build(config), config, start)
+    curves = Curves(folder / "curves", report)
+    return finetune(params, patches, folder, start, folder / "model", state=state, curves=curves)
+
+
+@pytest.mark.parametrize("run", [run_pretrain, run_finetune])
+def test_a_killed_run_ends_in_the_bytes_of_an_undisturbed_one(run, patches: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    original = loop.save_state
+
+    def fast_save(*args) -> None:
+        original(*args)
+        monkeypatch.setattr(loop.time, "monotonic", iter(range(0, 10**9, 10**4)).__next__)  # always time to save
+
+    monkeypatch.setattr(loop, "save_state", fast_save)
+    run(tmp_path / "whole", patches, recipe())
+    for at in (1, 2):
+        with pytest.raises(Killed):
+            run(tmp_path / "killed", patches, recipe(), killer(at))
+    assert not (tmp_path / "killed/model").exists()
+    run(tmp_path / "killed", patches, recipe())
+    for name in ("model", "curves"):
+        assert tree_hash(tmp_path / "whole" / name) == tree_hash(tmp_path / "killed" / name)
+
+
+def test_a_finished_state_gives_the_outputs_again_without_training(patches: Path, tmp_path: Path) -> None:
+    run_pretrain(tmp_path, patches, recipe())
+    first = tree_hash(tmp_path / "model")
+    run_pretrain(tmp_path, patches, recipe(), report=killer(1))
+    assert tree_hash(tmp_path / "model") == first
+
+
+def test_another_seed_gives_other_weights(patches: Path, tmp_path: Path) -> None:
+    run_pretrain(tmp_path / "a", patches, recipe())
+    run_pretrain(tmp_path / "b", patches, recipe().model_copy(update={"seed": 6}))
+    assert tree_hash(tmp_path / "a/model") != tree_hash(tmp_path / "b/model")
+
+
+def test_the_curve_falls_and_the_best_weights_are_kept(patches: Path, tmp_path: Path) -> None:
+    rows = {}
+    _, result = run_pretrain(tmp_path, patches, recipe(pretrain={"steps": 60, "log_every": 20}), rows.__setitem__)
+    losses = np.genfromtxt(tmp_path / "curves/loss.csv", delimiter=",", names=True)
+    scores = np.genfromtxt(tmp_path / "curves/validation.csv", delimiter=",", names=True)
+    assert losses["loss"][-1] < 0.7 * losses["loss"][0]
+    assert list(losses["step"][-1:]) == [60]
+    assert result.metrics["psnr_y"] == pytest.approx(scores["psnr_y"].max(), rel=1e-5)
+    assert set(rows) >= {20, 40, 60}
+
+
+def test_weights_on_disk_are_those_that_were_scored(patches: Path, tmp_path: Path) -> None:
+    network, result = run_pretrain(tmp_path, patches, recipe())
+    loaded, config = load_model(tmp_path / "model")
+    assert config == ModelConfig("edsr", 4, {"blocks": 1, "filters": 8, "residual_scaling": 1.0})
+    for a, b in zip(loaded.variables, result.weights, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(a), b)
+
+
+@pytest.mark.parametrize("interpolation", [0.0, 1.0])
+def test_the_fidelity_knob_ends_at_the_pre_trained_weights(interpolation, patches: Path, tmp_path: Path) -> None:
+    run_finetune(tmp_path / "gan", patches, recipe(finetune={"interpolation": interpolation}))
+    same = file_hash(tmp_path / "start" / WEIGHTS) == file_hash(tmp_path / "gan/model" / WEIGHTS)
+    assert same == (interpolation == 0)
+    assert json.loads((tmp_path / "gan/model/config.json").read_text())["training"] == "gan"
+
+
+def test_a_loss_that_is_not_a_number_stops_with_one_line(patches: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "patches"
+    broken.mkdir()
+    for file in patches.iterdir():
+        (broken / file.name).symlink_to(file)
+    params = recipe(pretrain={"learning_rate": {"peak": 0.99}, "clip_norm": 0.0, "steps": 400, "loss": "mse"})
+    with pytest.raises(SrlibError, match=r"pretrain: loss became (nan|inf) at step \d+; lower pretrain.learning_rate"):
+        run_pretrain(tmp_path, broken, params)
+
+
+def test_a_damaged_state_is_named(patches: Path, tmp_path: Path) -> None:
+    run_pretrain(tmp_path, patches, recipe())
+    path = tmp_path / "state/state.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(SrlibError, match="not a usable resume state"):
+        run_pretrain(tmp_path, patches, recipe())
+
+
+def test_training_may_start_from_earlier_weights(patches: Path, tmp_path: Path) -> None:
+    run_pretrain(tmp_path / "a", patches, recipe())
+    start = {"folder": str(tmp_path / "a/model"), "sha256": file_hash(tmp_path / "a/model" / WEIGHTS)}
+    again = recipe(pretrain={"start_from": start, "steps": 1, "learning_rate": {"peak": 1e-9}, "ema": 0.0})
+    network, _ = run_pretrain(tmp_path / "b", patches, again)
+    for a, b in zip(load_model(tmp_path / "a/model")[0].variables, network.variables, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(b), atol=1e-7)
+    wrong = recipe(pretrain={"start_from": start | {"sha256": "0" * 64}})
+    with pytest.raises(SrlibError, match=r"pretrain.start_from.sha256"):
+        run_pretrain(tmp_path / "c", patches, wrong)
+    other = recipe(pretrain={"start_from": start, "model": {"name": "edsr", "blocks": 2, "filters": 8}})
+    with pytest.raises(SrlibError, match=r"pretrain.start_from"):
+        run_pretrain(tmp_path / "d", patches, other)
+
+
+def test_fine_tuning_refuses_another_scale(patches: Path, tmp_path: Path) -> None:
+    config = ModelConfig("edsr", 2, {"blocks": 1, "filters": 8})
+    save_model(build(config), config, tmp_path / "start")
+    with pytest.raises(SrlibError, match="a model for ×2, expected ×4"):
+        run_finetune(tmp_path / "gan", patches, recipe())
+
+
+def test_training_needs_neither_mlflow_nor_dvc() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(['mlflow', 'dvc'])\n"
+        "import srlib.training.pretrain, srlib.training.gan"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
