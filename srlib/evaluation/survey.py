@@ -15,7 +15,7 @@ import json
 import secrets
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import zip_longest
@@ -28,6 +28,7 @@ import numpy as np
 from srlib.data.images import list_images, read_image
 from srlib.data.resize import crop_to_multiple, downscale, resize
 from srlib.errors import SrlibError
+from srlib.evaluation.benchmark import index_pictures
 from srlib.evaluation.figures import busiest_region
 from srlib.evaluation.metrics import Image
 from srlib.evaluation.survey_answers import KEY_FORMAT, Order, Survey, page_data, read_key
@@ -39,6 +40,12 @@ ORIGINAL = "original"
 MAX_PAGE_BYTES = 96 << 20
 _PNG_HEAD = 33  # signature and IHDR
 _LEAST_PADDING = 64
+_EXAMPLE_SIDE = 384  # two of them fit side by side, or one above the other
+
+Name = tuple[str, str]
+"""(set, picture)"""
+Found = dict[Name, dict[str, Path]]
+"""Picture → method → file, with the original always among them."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,13 @@ def make(
     methods: Sequence[str] = METHODS,
     sets: Sequence[str] = (),
     count: int = 13,
-    crop: int = 512,
+    crop: int = 480,
     calibration: int = 2,
     calibration_from: Path | None = None,
     scale: int = 4,
     order: Order = "grouped",
     seed: int = 0,
+    origin: Mapping[str, str] | None = None,
 ) -> Made:
     """Writes the page of a survey and its key.
 
@@ -74,7 +82,7 @@ def make(
     that earlier answers need.
 
     Args:
-        pictures: `<Set>/<method>/<name>.png`, each picture in the same size for every method.
+        pictures: `<Set>/<method>/<name>.png`, each picture in the same size for every method, and in `original`.
         page: The HTML file to write.
         key: The key file to write or to use again; never to be given to raters.
         methods: Folders below each set to be compared.
@@ -86,6 +94,7 @@ def make(
         scale: The factor of enlargement, for the examples of nearest neighbour.
         order: "grouped": the versions of a picture follow one another; "mixed": one random sequence, as in the paper.
         seed: Of the draw of pictures and of every rater's order.
+        origin: Tags of the MLflow run that made the pictures, kept in the key (see `survey_tracking.origin`).
 
     Raises:
         SrlibError: A folder or version is missing, sizes differ, pictures are too few, the page would be too large, or
@@ -97,20 +106,8 @@ def make(
         raise SrlibError("survey: expected count and calibration of at least 0, crop of 16 and scale of 2")
     if key.resolve() == page.resolve():
         raise SrlibError(f"{key}: the key must not be the page itself; raters would read it")
-    found = _find(pictures, methods, sets)
-    lots = _draw(found, seed)
-    examples: list[Path]
-    if calibration_from is None:
-        held, lots = lots[len(lots) - calibration :], lots[: len(lots) - calibration]
-        examples = [found[name][ORIGINAL] for name in held]
-    else:
-        others = sorted(list_images(calibration_from), key=lambda path: _lot(seed, path.name))
-        if len(others) < calibration:
-            raise SrlibError(
-                f"{calibration_from}: expected {calibration} pictures for the examples, found {len(others)}"
-            )
-        examples = others[:calibration]
-    chosen = lots[: count or None]
+    found = _find(pictures, methods, sets, scale)
+    chosen, examples = _choose(_draw(found, seed), found, count, calibration, calibration_from, seed)
     if not chosen:
         raise SrlibError(
             f"{pictures}: {len(found)} pictures are too few to hold {calibration} out as examples; "
@@ -119,27 +116,19 @@ def make(
     secret = read_key(key)[1]["secret"] if key.exists() else secrets.token_hex(32)
     sealer = bytes.fromhex(secret)
     items: dict[str, dict[str, str]] = {}
-    images: dict[str, Any] = {}
+    images: dict[str, dict[str, Any]] = {}
+    shown = []
     with progress(len(chosen) + len(examples), "survey", "pictures") as advance:
         for name in chosen:
-            versions = _versions(name, found[name], methods, crop, scale)
-            group = _keyed(sealer, "group", *name)[:12]
-            ids = {
-                m: _keyed(sealer, "item", *name, m, hashlib.sha256(v.tobytes()).hexdigest())[:24]
-                for m, v in versions.items()
-            }
-            encoded = _encode(sealer, {ids[method]: version for method, version in versions.items()})
-            for method in methods:
-                items[ids[method]] = {"group": group, "set": name[0], "picture": name[1], "method": method}
-                images[ids[method]] = {**_size(versions[method]), "png": encoded[ids[method]]}
+            for item, entry, image in _items(name, _versions(found[name], methods, crop, scale), sealer):
+                items[item], images[item] = entry, image
             advance()
-        images["calibration"] = []
         for path in examples:
-            images["calibration"].append(_example(path, crop, scale, sealer))
+            shown.append(_example(path, min(crop, _EXAMPLE_SIDE), scale, sealer))
             advance()
-    described = [f"{item} {entry['group']}" for item, entry in sorted(items.items())]
-    identity = _keyed(sealer, "survey", str(seed), order, *described)[:16]
-    survey = Survey(identity, seed, order, _keyed(sealer, "seal", identity), {i: e["group"] for i, e in items.items()})
+    identity = _keyed(sealer, "survey", str(seed), order, *(f"{i} {e['group']}" for i, e in sorted(items.items())))[:16]
+    groups = {item: entry["group"] for item, entry in items.items()}
+    survey = Survey(identity, seed, order, _keyed(sealer, "seal", identity), groups)
     content = {
         "format": KEY_FORMAT,
         "survey": survey.survey,
@@ -150,12 +139,14 @@ def make(
         "items": items,
         "methods": list(methods),
         "sets": list(dict.fromkeys(name[0] for name in found)),
+        "origin": dict(origin or {}),
     }
-    if key.exists() and read_key(key)[1] != content:
+    # Where the pictures come from may be recorded anew: the survey is the same.
+    if key.exists() and {**read_key(key)[1], "origin": {}} != {**content, "origin": {}}:
         raise SrlibError(
             f"{key}: the key of another survey; its answers would be lost. Choose another key file, or delete this one"
         )
-    text = _page(page_data(survey, images))
+    text = _page(page_data(survey, images, shown))
     if len(text) > MAX_PAGE_BYTES:
         raise SrlibError(
             f"{page}: would have {len(text) >> 20} MB, at most {MAX_PAGE_BYTES >> 20} open well on a phone; "
@@ -165,27 +156,25 @@ def make(
         temporary.touch(mode=0o600)
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     write_text(page, text)
-    return Made(identity, ["/".join(name) for name in chosen], [p.stem for p in examples], len(items), len(text))
+    return Made(identity, ["/".join(name) for name in chosen], [path.stem for path in examples], len(items), len(text))
 
 
-def _find(pictures: Path, methods: Sequence[str], sets: Sequence[str]) -> dict[tuple[str, str], dict[str, Path]]:
-    """(set, picture) → method → file, with the original among the methods in any case."""
+def _find(pictures: Path, methods: Sequence[str], sets: Sequence[str], scale: int) -> Found:
     if not pictures.is_dir():
         raise SrlibError(
             f"{pictures}: no such folder; expected <Set>/<method>/<name>.png as the evaluation writes them"
         )
     names = list(sets) or sorted(p.name for p in pictures.iterdir() if p.is_dir() and not p.name.startswith("."))
     wanted = dict.fromkeys([*methods, ORIGINAL])
-    found: dict[tuple[str, str], dict[str, Path]] = {}
+    found: Found = {}
     problems = []
     for name in names:
-        absent = [method for method in wanted if not (pictures / name / method).is_dir()]
-        if absent:
+        if absent := [method for method in wanted if not (pictures / name / method).is_dir()]:
             problems.append(
                 f"{pictures / name}: expected a folder {', '.join(absent)} with the pictures of that method"
             )
             continue
-        versions = {m: {p.stem: p for p in list_images(pictures / name / m, recursive=False)} for m in wanted}
+        versions = {method: index_pictures(pictures / name / method, scale) for method in wanted}
         for picture in sorted(set().union(*versions.values())):
             if missing := [method for method in wanted if picture not in versions[method]]:
                 problems.append(f"{pictures / name}: {picture} is missing in {', '.join(missing)}")
@@ -202,18 +191,29 @@ def _lot(seed: int, *parts: str) -> str:
     return hashlib.sha256("/".join([str(seed), *parts]).encode()).hexdigest()
 
 
-def _draw(found: dict[tuple[str, str], dict[str, Path]], seed: int) -> list[tuple[str, str]]:
+def _draw(found: Found, seed: int) -> list[Name]:
     """All pictures in random order, the sets taking turns, so that any beginning of it is spread evenly."""
-    by_set: dict[str, list[tuple[str, str]]] = {}
+    by_set: dict[str, list[Name]] = {}
     for name in sorted(found, key=lambda name: _lot(seed, *name)):
         by_set.setdefault(name[0], []).append(name)
     turns = zip_longest(*(by_set[name] for name in sorted(by_set)))
     return [name for turn in turns for name in turn if name is not None]
 
 
-def _versions(
-    name: tuple[str, str], paths: dict[str, Path], methods: Sequence[str], crop: int, scale: int
-) -> dict[str, Image]:
+def _choose(
+    lots: list[Name], found: Found, count: int, calibration: int, calibration_from: Path | None, seed: int
+) -> tuple[list[Name], list[Path]]:
+    """The pictures to be rated, and the originals of the examples."""
+    if calibration_from is None:
+        lots, held = lots[: max(0, len(lots) - calibration)], lots[max(0, len(lots) - calibration) :]
+        return lots[: count or None], [found[name][ORIGINAL] for name in held]
+    others = sorted(list_images(calibration_from), key=lambda path: _lot(seed, path.name))
+    if len(others) < calibration:
+        raise SrlibError(f"{calibration_from}: expected {calibration} pictures for the examples, found {len(others)}")
+    return lots[: count or None], others[:calibration]
+
+
+def _versions(paths: dict[str, Path], methods: Sequence[str], crop: int, scale: int) -> dict[str, Image]:
     """Every version of one picture, uint8 RGB [h, w, 3], cut to the same square where it is larger than `crop`."""
     original = read_image(paths[ORIGINAL])
     versions = {method: read_image(paths[method]) for method in methods}
@@ -228,6 +228,19 @@ def _versions(
     whole = crop_to_multiple(original, scale)
     region = busiest_region(whole, downscale(whole, scale), crop)
     return {method: np.ascontiguousarray(region.of(image)) for method, image in versions.items()}
+
+
+def _items(
+    name: Name, versions: dict[str, Image], sealer: bytes
+) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
+    """(id, what it stands for, what the page holds of it) of each version of one picture."""
+    group = _keyed(sealer, "group", *name)[:12]
+    digests = {method: hashlib.sha256(image.tobytes()).hexdigest() for method, image in versions.items()}
+    ids = {method: _keyed(sealer, "item", *name, method, digest)[:24] for method, digest in digests.items()}
+    encoded = _encode(sealer, {ids[method]: image for method, image in versions.items()})
+    for method, item in ids.items():
+        entry = {"group": group, "set": name[0], "picture": name[1], "method": method}
+        yield item, entry, {**_size(versions[method]), "png": encoded[item]}
 
 
 def _example(path: Path, crop: int, scale: int, sealer: bytes) -> dict[str, Any]:

@@ -138,8 +138,8 @@ def read_key(key: Path) -> tuple[Survey, dict[str, Any]]:
     return _read_json(text, KEY_FORMAT, key)
 
 
-def page_data(survey: Survey, images: dict[str, Any]) -> str:
-    """The data block of a page, a `<script>` that never runs; `images` adds the pictures to each item by its id."""
+def page_data(survey: Survey, images: dict[str, dict[str, Any]], examples: list[dict[str, Any]]) -> str:
+    """The data block of a page, a `<script>` that never runs; `images` holds what the page shows of each item."""
     content = {
         "format": PAGE_FORMAT,
         "survey": survey.survey,
@@ -147,9 +147,9 @@ def page_data(survey: Survey, images: dict[str, Any]) -> str:
         "order": survey.order,
         "seal": survey.seal,
         "items": [{"id": item, "group": survey.groups[item], **images[item]} for item in sorted(survey.groups)],
-        "calibration": images["calibration"],
+        "calibration": examples,
     }
-    # No string here may end the script block early; base64, hexadecimal and names of keys hold no "<".
+    # Base64, hexadecimal and our own keys hold no "<", so that nothing ends the block early.
     return f"{_DATA_START}{json.dumps(content, separators=(',', ':'))}{_DATA_END}"
 
 

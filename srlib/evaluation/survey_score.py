@@ -21,6 +21,7 @@ from srlib.evaluation.tables import Table, markdown, number
 from srlib.files import write_json, write_text
 
 ALL = "all"
+FILES = ("mos.json", "mos.md", "mos.svg")
 FEWEST = 3
 """Raters below which no interval is given."""
 _SEED = 20170
@@ -114,9 +115,10 @@ def score(answers: Sequence[Path], key: Path, out: Path, *, unfinished: bool = F
                 low, high = _interval(draws[:, order[method]] - draws[:, order[other]], part)
                 differences.append(Difference(method, other, round(means[method] - means[other], 6), low, high))
     opinions = Opinions(survey.survey, rows, differences, [file for file, _ in accepted], refused)
-    write_json(out / "mos.json", _as_json(opinions))
-    write_text(out / "mos.md", report(opinions))
-    write_text(out / "mos.svg", distribution_svg(rows))
+    data, table, plot = (out / name for name in FILES)
+    write_json(data, _as_json(opinions))
+    write_text(table, report(opinions))
+    write_text(plot, distribution_svg(rows))
     return opinions
 
 
@@ -153,35 +155,6 @@ def report(opinions: Opinions) -> str:
     if opinions.refused:
         parts.append("Answers not counted:\n\n" + "".join(f"- `{f}`: {reason}\n" for f, reason in opinions.refused))
     return "\n".join(parts)
-
-
-def log_to_mlflow(opinions: Opinions, out: Path, *, tags: dict[str, str] | None = None) -> str:
-    """Logs the scores and the files of `out`, and returns the run's id.
-
-    They go into the newest finished run that carries all of `tags`, the evaluation whose pictures were rated; where
-    there is none, into a run of their own.
-    """
-    import mlflow
-
-    found = []
-    if tags:
-        wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-        found = mlflow.search_runs(
-            filter_string=f"{wanted} and attributes.status = 'FINISHED'", max_results=1, output_format="list"
-        )
-    with mlflow.start_run(run_id=found[0].info.run_id if found else None, run_name=None if found else "survey") as run:
-        mlflow.set_tag("survey", opinions.survey)
-        metrics: dict[str, float] = {}
-        for row in opinions.rows:
-            name = f"mos/{_plain(row.set)}/{_plain(row.method)}"
-            metrics[name] = row.mos
-            if row.low is not None and row.high is not None:
-                metrics |= {f"{name}/low": row.low, f"{name}/high": row.high}
-        metrics["mos/raters"] = max(row.raters for row in opinions.rows)
-        metrics["mos/votes"] = sum(row.votes for row in opinions.rows if row.set == ALL)
-        mlflow.log_metrics(metrics)
-        mlflow.log_artifacts(str(out), "survey")
-        return str(run.info.run_id)
 
 
 def _files(answers: Sequence[Path]) -> list[Path]:
@@ -295,8 +268,3 @@ def _shown(mean: float, low: float | None, high: float | None, sign: bool = Fals
 def _verdict(difference: Difference) -> str:
     estimate = Estimate(difference.mean, difference.low, difference.high)
     return "" if estimate.low is None else "yes" if estimate.differs else "no"
-
-
-def _plain(name: str) -> str:
-    """A name as MLflow takes it: folders may be called anything."""
-    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in name)

@@ -89,6 +89,7 @@ class SurveyServer(ThreadingHTTPServer):
     """One thread per connection, at most `MAX_CONNECTIONS` of them; further clients wait."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over WebDriver (W3C) with the standard library alone."""
+"""A headless Chromium, driven over WebDriver (W3C) with the standard library alone, and a survey to open in it."""
 
 import base64
 import contextlib
@@ -10,10 +10,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from srlib.data.images import write_png
+from srlib.data.resize import crop_to_multiple, downscale, resize
+from srlib.evaluation.survey import make
+from srlib.evaluation.survey_answers import Answers, Survey, read_key, read_page
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 KEYS = {"ArrowLeft": "\ue012", "ArrowRight": "\ue014", "Enter": "\ue007", "Tab": "\ue004", "Backspace": "\ue003"}
@@ -134,3 +141,76 @@ def browse(webdriver: str, tmp_path: Path) -> Iterator[Callable[..., Browser]]:
     for browser in opened:
         with contextlib.suppress(AssertionError):  # a test may have closed it
             browser.close()
+
+
+OPINION = {"bicubic": 2, "EDSR": 3, "SRGAN": 4, "original": 5}
+"""What the raters of these tests think of each method."""
+
+
+def photographs() -> dict[str, np.ndarray]:
+    """Photographs that come with scikit-image, uint8 RGB, small cuts of different sizes."""
+    import skimage.data
+
+    whole = {name: getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket", "camera")}
+    whole["camera"] = np.repeat(whole["camera"][:, :, None], 3, axis=2)
+    return {name: image[20 : 132 + 4 * i, 100 : 260 - 8 * i] for i, (name, image) in enumerate(whole.items())}
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the evaluation leaves for a survey, `<Set>/<method>/<name>.png`: two sets, five pictures, four versions.
+
+    The versions of the trained methods are stand-ins: enlargements of less reduced pictures.
+    """
+    folder = tmp_path_factory.mktemp("pictures")
+    for index, (name, image) in enumerate(photographs().items()):
+        hr = crop_to_multiple(image, 4)
+        versions = {
+            "bicubic": resize(downscale(hr, 4), hr.shape[:2]),
+            "EDSR": resize(downscale(hr, 2), hr.shape[:2]),
+            "SRGAN": resize(resize(hr, 0.75), hr.shape[:2]),
+            "original": hr,
+        }
+        for method, version in versions.items():
+            write_png(folder / ("Set5" if index % 2 else "Set14") / method / f"{name}.png", version)
+    return folder
+
+
+@dataclass(frozen=True)
+class Made:
+    """A survey on disk: three pictures are rated, two are examples."""
+
+    page: Path
+    key: Path
+
+    @property
+    def survey(self) -> Survey:
+        return read_page(self.page)
+
+    @property
+    def items(self) -> dict[str, dict[str, str]]:
+        """Id → set, picture, method, as only the maker knows."""
+        return read_key(self.key)[1]["items"]
+
+    def answers(self, rater: str, votes: int | None = None, revision: int = 1, **opinion: int) -> bytes:
+        """What an honest page would send for a rater who thinks `OPINION`, or `opinion`."""
+        think = OPINION | opinion
+        order = self.survey.presentation(rater)[:votes]
+        given = {
+            "format": "srlib survey answers 1",
+            "survey": self.survey.survey,
+            "rater": rater,
+            "revision": revision,
+            "language": "en",
+            "votes": [[item, think[self.items[item]["method"]]] for item in order],
+            "seal": "0" * 64,
+        }
+        seal = self.survey.seal_of(Answers.model_validate_json(json.dumps(given)))
+        return json.dumps(given | {"seal": seal}).encode()
+
+
+@pytest.fixture(scope="session")
+def made(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("survey")
+    make(pictures, folder / "survey.html", folder / "key.json", seed=3)
+    return Made(folder / "survey.html", folder / "key.json")
