@@ -20,7 +20,7 @@ def main(pictures: Path, out: Path) -> None:
             f"pictures ({len(done.left_out)} left out, {done.flat} flat patches dropped), {done.bytes / 1e6:.0f} MB"
         )
         counts = {"pictures": done.pictures, "left_out": len(done.left_out), "flat_patches": done.flat}
-        run.log_metrics(counts | {"train_patches": done.train, "validation_patches": done.validation}, step=0)
+        run.log_metrics(counts | {"train_patches": done.train, "validation_patches": done.validation})
         run.done([out])
 
 

@@ -1,0 +1,172 @@
+"""A rehearsal at DIV2K's size: photographs of 2040×1356 to patches of 64/256, beside one PNG per patch, in one run.
+
+    python benchmarks/prepare.py SOURCES --work FOLDER [--pictures 800] [--link hardlink]
+
+SOURCES holds photographs; each is mirrored until it fills 2040×1356, at an offset of its own. In FOLDER (30 GB for 800
+pictures; removed first and kept) both ways run as a DVC stage of a repository of their own: srlib's real `prepare` from
+a clone of this project, and the naive one, which cuts with OpenCV in one process. Measured for both: `dvc repro prepare`
+(making the patches and hashing them), its peak anonymous memory over all processes, the disk the patches take, `dvc
+status`, `dvc repro` with nothing to do, and `dvc push` to a folder. Exits with 1 where srlib is not 3 times as fast or
+needs 1.5 GiB.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import yaml
+
+from srlib.data.images import list_images, read_image, write_png
+from srlib.data.parallel import for_each
+
+PROJECT = Path(__file__).resolve().parents[1]
+HEIGHT, WIDTH, SCALE, PATCH = 1356, 2040, 4, 64
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A command: seconds, and the most anonymous memory that all its processes held at once, in MiB."""
+
+    seconds: float
+    peak: float = 0.0
+
+
+def make_pictures(sources: Path, out: Path, count: int) -> None:
+    """Writes `count` different pictures of 2040×1356: photographs of at least 300 pixels, mirrored side by side."""
+    photographs = [path for path in list_images(sources) if path.stat().st_size > 30_000]
+
+    def make(number: int) -> None:
+        rng = np.random.default_rng(number)
+        image = read_image(photographs[number % len(photographs)])
+        top, left = (int(rng.integers(side)) for side in image.shape[:2])
+        rows, columns = HEIGHT + top, WIDTH + left
+        padding = ((0, max(rows - image.shape[0], 0)), (0, max(columns - image.shape[1], 0)), (0, 0))
+        filled = np.pad(image, padding, mode="symmetric")[top:rows, left:columns]
+        write_png(out / f"{number + 1:04}.png", np.ascontiguousarray(filled))
+
+    for_each(make, range(count), label="making pictures", unit="pictures")
+
+
+def naive(pictures: Path, out: Path) -> None:
+    """What tutorials do: OpenCV's bicubic and one PNG per patch, one picture after the other."""
+    for kind in ("hr", "lr"):
+        (out / kind).mkdir(parents=True)
+    for path in sorted(pictures.iterdir()):
+        hr = cv2.imread(str(path))
+        lr = cv2.resize(hr, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_CUBIC)
+        for y in range(0, lr.shape[0] - PATCH + 1, PATCH):
+            for x in range(0, lr.shape[1] - PATCH + 1, PATCH):
+                name = f"{path.stem}_{y:04}_{x:04}.png"
+                cv2.imwrite(str(out / "lr" / name), lr[y : y + PATCH, x : x + PATCH])
+                part = np.s_[y * SCALE : (y + PATCH) * SCALE, x * SCALE : (x + PATCH) * SCALE]
+                cv2.imwrite(str(out / "hr" / name), hr[part])
+
+
+def run(*command: str, cwd: Path) -> Measured:
+    """Runs `dvc …` or `git …` and watches it."""
+    start, peak = time.perf_counter(), 0
+    arguments = [sys.executable, "-m", *command] if command[0] == "dvc" else list(command)
+    with subprocess.Popen(arguments, cwd=cwd, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            peak = max(peak, anonymous(process.pid))
+            time.sleep(0.1)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with status {process.returncode}")
+    return Measured(time.perf_counter() - start, peak / 1024)
+
+
+def anonymous(pid: int) -> int:
+    """Anonymous memory of a process and its descendants, in KiB."""
+    total = 0
+    try:
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+                if line.startswith("RssAnon:"):
+                    total += int(line.split()[1])
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        pass  # ended meanwhile
+    return total
+
+
+def srlib_repository(folder: Path) -> None:
+    """A clone of this project whose recipe prepares ../pictures."""
+    run("git", "clone", "-q", str(PROJECT), str(folder), cwd=PROJECT)
+    recipe = yaml.safe_load((PROJECT / "recipes" / "div2k-x4.yaml").read_text())
+    recipe["prepare"] |= {"pictures": "../pictures", "lr": "make", "patch": PATCH, "stride": PATCH}
+    recipe["scale"] = SCALE
+    (folder / "params.yaml").write_text(yaml.safe_dump(recipe))
+
+
+def naive_repository(folder: Path) -> None:
+    """A repository with one stage, the naive one."""
+    folder.mkdir()
+    run("git", "init", "-q", cwd=folder)
+    run("dvc", "init", "-q", cwd=folder)
+    command = f"{sys.executable} {Path(__file__).resolve()} --naive ../pictures data/patches"
+    stage = {"cmd": command, "deps": ["../pictures"], "outs": ["data/patches"]}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"prepare": stage}}))
+
+
+def main() -> None:
+    """Makes the pictures, runs both ways, prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sources", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--pictures", type=int, default=800)
+    parser.add_argument("--link", help="DVC's cache.type for both; the repositories' own by default")
+    options = parser.parse_args()
+    work = options.work.resolve()
+    for name in ("pictures", "srlib", "naive", "remote-srlib", "remote-naive"):
+        shutil.rmtree(work / name, ignore_errors=True)
+    make_pictures(options.sources, work / "pictures", options.pictures)
+    table: dict[str, dict[str, float]] = {}
+    for name, make in (("srlib", srlib_repository), ("naive", naive_repository)):
+        folder = work / name
+        make(folder)
+        run("dvc", "remote", "add", "-q", "-f", "-d", "local", str(work / f"remote-{name}"), cwd=folder)
+        if options.link:
+            run("dvc", "config", "cache.type", options.link, cwd=folder)
+        os.sync()  # neither pays for what was written before
+        prepared = run("dvc", "repro", "-q", "prepare", cwd=folder)
+        files = [path for path in (folder / "data" / "patches").rglob("*") if path.is_file()]
+        os.sync()
+        table[name] = {
+            "prepare and hash, s": prepared.seconds,
+            "peak anonymous memory, MiB": prepared.peak,
+            "patches, GB": sum(path.stat().st_size for path in files) / 1e9,
+            "patch files": len(files),
+            "dvc status, s": run("dvc", "status", "-q", "prepare", cwd=folder).seconds,
+            "dvc repro with nothing to do, s": run("dvc", "repro", "-q", "prepare", cwd=folder).seconds,
+            "dvc push, s": run("dvc", "push", "-q", "prepare", cwd=folder).seconds,
+            "dvc's cache, GB on disk": disk(folder / ".dvc" / "cache") / 1e9,
+        }
+    pictures = disk(work / "pictures") / 1e9
+    print(f"{options.pictures} pictures of {WIDTH}×{HEIGHT}, {pictures:.2f} GB")
+    print(f"{'':32} {'srlib':>10} {'naive':>10} {'ratio':>7}")
+    for row, ours in table["srlib"].items():
+        theirs = table["naive"][row]
+        print(f"{row:32} {ours:10,.2f} {theirs:10,.2f} {theirs / ours if ours else 0:7.2f}")
+    faster = table["naive"]["prepare and hash, s"] / table["srlib"]["prepare and hash, s"]
+    if faster < 3 or table["srlib"]["peak anonymous memory, MiB"] > 1536:
+        sys.exit("less than 3 times as fast, or more than 1.5 GiB")
+
+
+def disk(folder: Path) -> int:
+    """Bytes on disk below a folder; a file with several names counts where it is met, once."""
+    seen = {(stat.st_dev, stat.st_ino): stat.st_blocks * 512 for stat in (p.stat() for p in folder.rglob("*"))}
+    return sum(seen.values())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--naive"]:
+        naive(Path(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        main()
