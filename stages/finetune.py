@@ -4,22 +4,22 @@ import sys
 from pathlib import Path
 
 from srlib.files import write_json
-from srlib.stage import pin_threads, stage_run
+from srlib.stage import stage_run
 
 
 def main(patches: Path, features: Path, pretrained: Path, model: Path, results: Path) -> None:
     """Trains from `pretrained`, writes the generator to `model`, curves and metrics to `results`."""
     inputs = {"patches": patches, "features": features, "pretrained": pretrained}
-    with stage_run("finetune", inputs=inputs) as run:
-        pin_threads()
+    with stage_run("finetune", inputs=inputs, keras=True) as run:
         from srlib.training.gan import finetune
         from srlib.training.loop import Curves
 
         if run.params.finetune.features.weights == "random":
             print("finetune: the feature network has RANDOM weights (finetune.features.weights); fit for a trial only")
-        curves = Curves(results, run.log_metrics, lambda step, image: run.log_image(f"validation/{step:07}.png", image))
+        curves = Curves(results, run.log_metrics, lambda image, step: run.log_image("validation", image, step))
         generator, result = finetune(run.params, patches, features, pretrained, model, state=run.resume, curves=curves)
         write_json(results / "metrics.json", result.metrics)
+        run.log_metrics(result.metrics)
         run.log_model(generator, "gan")
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
 

@@ -4,19 +4,19 @@ import sys
 from pathlib import Path
 
 from srlib.files import write_json
-from srlib.stage import pin_threads, stage_run
+from srlib.stage import stage_run
 
 
 def main(patches: Path, model: Path, results: Path) -> None:
     """Trains on `patches`, writes the best weights to `model`, curves and metrics to `results`."""
-    with stage_run("pretrain", inputs={"patches": patches}) as run:
-        pin_threads()
+    with stage_run("pretrain", inputs={"patches": patches}, keras=True) as run:
         from srlib.training.loop import Curves
         from srlib.training.pretrain import pretrain
 
-        curves = Curves(results, run.log_metrics, lambda step, image: run.log_image(f"validation/{step:07}.png", image))
+        curves = Curves(results, run.log_metrics, lambda image, step: run.log_image("validation", image, step))
         network, result = pretrain(run.params, patches, model, state=run.resume, curves=curves)
         write_json(results / "metrics.json", result.metrics)
+        run.log_metrics(result.metrics)
         run.log_model(network, "pretrained")
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
 

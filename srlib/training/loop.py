@@ -83,8 +83,8 @@ class Curves:
     """Where a run writes its rows: `loss.csv` and `validation.csv`, and whom it tells."""
 
     folder: Path
-    report: Callable[[int, Row], None] = lambda step, row: None
-    sample: Callable[[int, np.ndarray], None] = lambda step, picture: None
+    report: Callable[[Row, int], None] = lambda row, step: None
+    sample: Callable[[np.ndarray, int], None] = lambda picture, step: None
 
 
 @dataclass
@@ -151,7 +151,7 @@ def train(
                 losses.append({"step": done, **logs, "learning_rate": rate})
                 trainer.reset_metrics()
                 _write_csv(curves.folder / "loss.csv", losses)
-                curves.report(done, losses[-1])
+                curves.report(losses[-1], done)
             if validate:
                 with trainer.optimizer.averaged_weights():
                     score, picture = _validate(trainer.network, *pairs)
@@ -160,8 +160,8 @@ def train(
                         best = [ops.convert_to_numpy(v) for v in trainer.network.variables]
                 scores.append({"step": done, **score})
                 _write_csv(curves.folder / "validation.csv", scores)
-                curves.report(done, {f"validation_{name}": value for name, value in score.items()})
-                curves.sample(done, picture)
+                curves.report({f"validation_{name}": value for name, value in score.items()}, done)
+                curves.sample(picture, done)
             if last or time.monotonic() - saved > interval:
                 begun = time.monotonic()
                 facts = {"step": done, "loss": losses, "validation": scores, "best_psnr_y": best_psnr}

@@ -58,7 +58,7 @@ def killer(at: int):
     """A report that ends the run at its n-th row."""
     rows = []
 
-    def report(step: int, row: dict) -> None:
+    def report(row: dict, step: int) -> None:
         rows.append(row)
         if len(rows) == at:
             raise Killed
@@ -66,13 +66,13 @@ def killer(at: int):
     return report
 
 
-def run_pretrain(folder: Path, patches: Path, params: Params, report=lambda step, row: None):
+def run_pretrain(folder: Path, patches: Path, params: Params, report=lambda row, step: None):
     state = folder / "state"
     state.mkdir(parents=True, exist_ok=True)
     return pretrain(params, patches, folder / "model", state=state, curves=Curves(folder / "curves", report))
 
 
-def run_finetune(folder: Path, patches: Path, params: Params, report=lambda step, row: None):
+def run_finetune(folder: Path, patches: Path, params: Params, report=lambda row, step: None):
     state = folder / "state"
     state.mkdir(parents=True, exist_ok=True)
     start = folder.parent / "start"
@@ -118,7 +118,7 @@ def test_another_seed_gives_other_weights(patches: Path, tmp_path: Path) -> None
 
 def test_the_curve_falls_and_the_best_weights_are_kept(patches: Path, tmp_path: Path) -> None:
     rows = {}
-    _, result = run_pretrain(tmp_path, patches, recipe(pretrain={"steps": 60, "log_every": 20}), rows.__setitem__)
+    _, result = run_pretrain(tmp_path, patches, recipe(pretrain={"steps": 60, "log_every": 20}), lambda row, step: rows.setdefault(step, row))
     losses = np.genfromtxt(tmp_path / "curves/loss.csv", delimiter=",", names=True)
     scores = np.genfromtxt(tmp_path / "curves/validation.csv", delimiter=",", names=True)
     assert losses["loss"][-1] < 0.7 * losses["loss"][0]
