@@ -4,10 +4,10 @@
 
 SOURCES holds photographs; each is mirrored until it fills 2040×1356, at an offset of its own. In FOLDER (30 GB for 800
 pictures; removed first and kept) both ways run as a DVC stage of a repository of their own: srlib's real `prepare` from
-a clone of this project, and the naive one, which cuts with OpenCV in one process. Measured for both: `dvc repro prepare`
-(making the patches and hashing them), its peak anonymous memory over all processes, the disk the patches take, `dvc
-status`, `dvc repro` with nothing to do, and `dvc push` to a folder. Exits with 1 where srlib is not 3 times as fast or
-needs 1.5 GiB.
+a clone of this project, and the naive one, which cuts with OpenCV in one process. Measured for both: `dvc repro
+prepare` (making the patches and hashing them), its peak anonymous memory over all processes, the disk the patches take,
+`dvc status`, `dvc repro` with nothing to do, and `dvc push` to a folder. Exits with 1 where srlib is not 3 times as
+fast or needs 1.5 GiB.
 """
 
 import argparse
