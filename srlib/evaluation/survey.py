@@ -28,7 +28,7 @@ import numpy as np
 from srlib.data.images import list_images, read_image
 from srlib.data.resize import crop_to_multiple, downscale, resize
 from srlib.errors import SrlibError
-from srlib.evaluation.benchmark import index_pictures
+from srlib.evaluation.benchmark import SETS, index_pictures
 from srlib.evaluation.figures import busiest_region
 from srlib.evaluation.metrics import Image
 from srlib.evaluation.survey_answers import KEY_FORMAT, Order, Survey, page_data, read_key
@@ -138,11 +138,10 @@ def make(
         "secret": secret,
         "items": items,
         "methods": list(methods),
-        "sets": list(dict.fromkeys(name[0] for name in found)),
+        "sets": sorted({name[0] for name in found}, key=lambda name: (SETS.index(name) if name in SETS else 99, name)),
         "origin": dict(origin or {}),
     }
-    # Where the pictures come from may be recorded anew: the survey is the same.
-    if key.exists() and {**read_key(key)[1], "origin": {}} != {**content, "origin": {}}:
+    if key.exists() and read_key(key)[0].survey != identity:
         raise SrlibError(
             f"{key}: the key of another survey; its answers would be lost. Choose another key file, or delete this one"
         )

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Protocol
 
 WIDTH = 880
-_LABEL, _BAR, _AXIS = 150, 420, 210  # widths of the three columns
+_LABEL, _BAR, _AXIS = 150, 390, 210  # widths of the three columns
 _BAR_LEFT = 24 + _LABEL
 _AXIS_LEFT = _BAR_LEFT + _BAR + 40
 _ROW, _HEAD = 34, 46

@@ -16,6 +16,7 @@ import pytest
 from scipy.stats import chisquare
 
 from srlib.data.images import list_images, read_image, write_png
+from srlib.data.resize import resize
 from srlib.errors import SrlibError
 from srlib.evaluation.survey import METHODS, make
 from srlib.evaluation.survey_answers import Survey, read_page
@@ -171,6 +172,24 @@ def test_pictures_are_spread_evenly_over_the_sets(tmp_path: Path) -> None:
     again = make(tmp_path / "in", tmp_path / "p2.html", tmp_path / "k2.json", seed=1, **options)
     other = make(tmp_path / "in", tmp_path / "p3.html", tmp_path / "k3.json", seed=2, **options)
     assert first.pictures == again.pictures != other.pictures
+
+
+def test_benchmark_pictures_make_a_survey(shared: Path, tmp_path: Path) -> None:
+    """Real sets, a grayscale picture and odd sizes among them; 720 pixels are cut, 256 are not."""
+    for name, numbers in (("Set5", (1, 3)), ("Set14", (2, 3, 13))):
+        for number in numbers:
+            files = shared / "mirror/SelfExSR/data" / name / "image_SRF_4" / f"img_{number:03}_SRF_4_"
+            hr, lr = (read_image(Path(f"{files}{kind}.png")) for kind in ("HR", "LR"))
+            write_png(tmp_path / "in" / name / "original" / f"{number}.png", hr)
+            write_png(tmp_path / "in" / name / "bicubic" / f"{number}.png", resize(lr, hr.shape[:2]))
+    done = make(
+        tmp_path / "in", tmp_path / "p.html", tmp_path / "k.json", methods=("bicubic", "original"), calibration=1
+    )
+    items = data_of(tmp_path / "p.html")["items"]
+    assert done.items == len(items) == 8 and done.page_bytes < 8 << 20
+    assert max(max(item["width"], item["height"]) for item in items) <= 480
+    for item in items:
+        assert decode(item["png"]).shape == (item["height"], item["width"], 3)
 
 
 class Links(HTMLParser):

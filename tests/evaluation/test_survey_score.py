@@ -1,6 +1,7 @@
 """From answers to mean opinion scores: what counts, what is refused and why, and the figures against closed forms."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def test_honest_answers_give_back_the_opinion(made: Any, answers: Path) -> None:
         name: sum(r.votes for r in opinions.rows if r.set == name and r.method == "EDSR") for name in ("Set5", "Set14")
     }
     assert sum(by_set.values()) == 9 and all(by_set.values())
+    assert list(dict.fromkeys(row.set for row in opinions.rows)) == ["all", "Set5", "Set14"]
     differences = {(d.method, d.other): (d.mean, d.low, d.high) for d in opinions.differences}
     assert differences["SRGAN", "EDSR"] == (1, 1, 1) and len(differences) == 6
 
@@ -250,6 +252,9 @@ def test_plot_draws_the_shares_and_the_means(made: Any, answers: Path) -> None:
     dots = [float(c.get("cx", "")) for c in svg.iter(f"{space}circle")]
     slope, start = np.polyfit([row.mos for row in opinions.rows], dots, 1)
     np.testing.assert_allclose(dots, start + slope * np.array([row.mos for row in opinions.rows]), atol=0.06)
+    right = float(svg.get("width", ""))
+    labels = [t for t in svg.iter(f"{space}text") if re.fullmatch(r"\d\.\d\d", t.text or "")]
+    assert len(labels) == 12 and all(float(t.get("x", "")) + 30 < right for t in labels)
     assert slope > 0 and len(dots) == 12 and len(whole) == 4
 
 
