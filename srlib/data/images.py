@@ -6,8 +6,7 @@ is converted; EXIF orientation is applied; of an animation the first frame is ta
 the values stay as stored, as in every published result.
 
 Pillow decodes. OpenCV takes over where it is better: plain 8-bit PNG (1.3 times as fast, docs/data.md) and 16-bit
-colour (Pillow cuts the lower byte off; that remains for a TIFF stored on its side, which OpenCV cannot turn). The
-checksums of PNG files are verified, which Pillow does not do.
+colour, of which Pillow cuts the lower byte off. The checksums of PNG files are verified, which Pillow does not do.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from srlib.errors import SrlibError
 from srlib.files import write_bytes
@@ -183,8 +182,8 @@ def _wants_opencv(picture: ImageFile.ImageFile) -> bool:
         return False
     raw = tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0])
     if raw.startswith(("RGB;16", "RGBA;16", "LA;16")):
-        return not (isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_ORIENTATION, 1) >= 5)
-    return picture.format == "PNG" and raw in ("RGB", "L") and not picture.info.keys() & {"transparency", "loop"}
+        return True
+    return picture.format == "PNG" and raw in ("RGB", "L") and "transparency" not in picture.info
 
 
 def _decode_with_opencv(path: Path) -> np.ndarray:
@@ -224,7 +223,7 @@ def _to_rgb8(pixels: np.ndarray) -> np.ndarray:
 
 def _orientation(picture: ImageFile.ImageFile) -> int:
     """The EXIF orientation that is still to be applied."""
-    # Pillow turns a TIFF upright by itself; its getexif of a PNG would decode the whole picture first.
+    # Both decoders turn a TIFF upright by themselves; Pillow's getexif of a PNG would decode the whole picture first.
     return 1 if picture.format == "TIFF" else int(Image.Image.getexif(picture).get(_ORIENTATION, 1))
 
 

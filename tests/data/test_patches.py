@@ -140,6 +140,16 @@ def test_degradation(tmp_path):
     assert np.abs(degrade(red, 4, params(jpeg=95), "") - red[:16, :16].astype(int)).max() < 6
 
 
+def test_each_picture_has_noise_of_its_own(tmp_path):
+    for number in range(2):
+        image = np.full((64, 64, 3), 128, np.uint8)
+        image[0, 0] = number
+        write_png(tmp_path / "in" / f"{number}.png", image)
+    prepare_patches(tmp_path / "in", tmp_path / "out", params(patch=16, stride=16, noise=10.0), scale=4, seed=0)
+    one, other = (np.load(tmp_path / "out" / f"{split}_lr.npy")[:, 8:] for split in ("train", "validation"))
+    assert (one != other).mean() > 0.9
+
+
 def spoil(folder):
     write_png(folder / "small.png", photo(20, 200))
     (folder / "text.jpg").write_text("no picture")

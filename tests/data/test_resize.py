@@ -130,6 +130,15 @@ def test_the_edges_differ_only_near_the_border():
     np.testing.assert_array_equal(clamp[2:-2, 2:-2], mirror[2:-2, 2:-2])
 
 
+def test_the_axis_that_shrinks_more_goes_first():
+    image = pixels(30, 60, 3)
+    for size in ((20, 15), (10, 45), (60, 15)):
+        narrow_first = size[1] / 60 < size[0] / 30
+        middle = (30, size[1]) if narrow_first else (size[0], 60)
+        np.testing.assert_array_equal(resize(image, size), resize(resize(image, middle), size))
+    assert (resize(image, (20, 15)) != resize(resize(image, (20, 60)), (20, 15))).any()
+
+
 def test_nearest_repeats_and_box_averages():
     image = pixels(6, 5, 3)
     np.testing.assert_array_equal(resize(image, 4, kernel="nearest"), image.repeat(4, 0).repeat(4, 1))
