@@ -49,6 +49,17 @@ def scores_json(scores: Sequence[Score], measures: dict[str, Metric] = METRICS) 
     }
 
 
+def flat(scores: Sequence[Score]) -> dict[str, float]:
+    """The finite means by the name `Set/method/metric`, as MLflow takes them."""
+    return {
+        f"{name}/{method}/{key}": value
+        for name, rows in scores_json(scores).items()
+        for method, row in rows.items()
+        for key, value in row.items()
+        if value is not None
+    }
+
+
 def scores_csv(scores: Sequence[Score], measures: dict[str, Metric] = METRICS) -> str:
     """One line per picture and method: set, picture, method, the metrics, multiply-adds."""
     text = io.StringIO()

@@ -7,6 +7,7 @@ the config they were saved with.
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,13 +93,17 @@ def read_config(folder: Path) -> ModelConfig:
     return config
 
 
-def load_model(folder: Path, *, dtype: str = "float32") -> tuple[keras.Model, ModelConfig]:
+def load_model(
+    folder: Path, *, scale: int | None = None, dtype: str = "float32"
+) -> tuple[keras.Model, ModelConfig]:
     """Builds a saved network and fills it with its weights.
 
     Raises:
-        SrlibError: No model there, or weights that do not fit their config.
+        SrlibError: No model there, one for another scale than asked for, or weights that do not fit their config.
     """
     config = read_config(folder)
+    if scale not in (None, config.scale):
+        raise SrlibError(f"{folder}: a model for ×{config.scale}, expected ×{scale}")
     model = build(config, dtype=dtype)
     load_weights(model, Path(folder) / WEIGHTS)
     return model, config
@@ -111,3 +116,15 @@ def load_weights(model: keras.Model, path: Path) -> None:
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SrlibError(f"{path}: these weights do not fit the network {model.name}: {reason}") from None
+
+
+def multiply_adds(model: keras.Model, height: int, width: int) -> int:
+    """Multiply-adds of all convolutions for one LR picture of `height` × `width`."""
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    probe = keras.Model(model.input, [layer.output for layer in convolutions])
+    outputs = probe.compute_output_spec(keras.KerasTensor((1, height, width, model.input.shape[-1])))
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    return sum(
+        out.shape[1] * out.shape[2] * math.prod(layer.kernel.shape)
+        for layer, out in zip(convolutions, outputs, strict=True)
+    )

@@ -93,8 +93,8 @@ def finetune(
     """
     section = params.finetune
     keras.utils.set_random_seed(params.seed)
-    generator, config = load_model(pretrained, dtype=section.precision)
-    _check_generator(config, params.scale, pretrained)
+    generator, config = load_model(pretrained, scale=params.scale, dtype=section.precision)
+    _check_generator(config, pretrained)
     start = [ops.convert_to_numpy(v) for v in generator.variables]
     judge = build_discriminator(section.discriminator_filters, dtype=section.precision)
     frozen = feature_network(
@@ -133,9 +133,7 @@ def interpolate(psnr: np.ndarray, gan: np.ndarray, alpha: float) -> np.ndarray:
     return ((1 - alpha) * psnr + alpha * gan).astype(psnr.dtype)
 
 
-def _check_generator(config: ModelConfig, scale: int, folder: Path) -> None:
-    if config.scale != scale:
-        raise SrlibError(f"{folder}: a model for ×{config.scale}, expected ×{scale}, the recipe's scale")
+def _check_generator(config: ModelConfig, folder: Path) -> None:
     if config.channels != "rgb":
         raise SrlibError(f"{folder}: {config.name} works on luma alone; fine-tuning needs an RGB model such as edsr")
 

@@ -25,8 +25,8 @@ from srlib.training.state import load_state, save_state
 
 Row = dict[str, float]
 
-SAVE_SECONDS = 15.0
-"""State is saved this often at most, and so rarely that saving takes at most 1 % of the time."""
+SAVING_SHARE = 0.01
+"""The first step's state is saved, and from then on so often that saving takes this share of the time."""
 
 VALIDATION_PATCHES = 64
 """At most this many held-out patches are scored, spread evenly."""
@@ -55,15 +55,16 @@ class Trainer(keras.Model):
     def compile_with(self, optimizer: Adam) -> None:
         """Compiles for training.
 
-        On TensorFlow without XLA, which is five times slower than oneDNN on processors, and without the graph's
-        dependency optimizer: where a variable is read as a constant, as the adversarial term does, it drops the edge
-        that keeps the update behind the read, and results then differ from run to run.
+        On TensorFlow without XLA, which is five times slower than oneDNN on processors, and without two of the graph's
+        optimizers: where a variable is read as a constant, as the adversarial term does, `dependency_optimization`
+        drops the edge that keeps the update behind the read, and results then differ from run to run; `remapping`
+        fails on the LeakyReLU's gradient and says so on stderr. Neither saves time here.
         """
         tensorflow = keras.backend.backend() == "tensorflow"
         if tensorflow:
             import tensorflow as tf
 
-            tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
+            tf.config.optimizer.set_experimental_options({"dependency_optimization": False, "remapping": False})
         self.compile(optimizer=optimizer, jit_compile=False if tensorflow else "auto")
         optimizer.build(self.trainable_variables)
 
@@ -136,7 +137,7 @@ def train(
     start, best_psnr = facts["step"], facts["best_psnr_y"]
     losses: list[Row] = facts["loss"]
     scores: list[Row] = facts["validation"]
-    saved, interval = time.monotonic(), SAVE_SECONDS
+    saved, interval = time.monotonic(), 0.0
 
     with progress(steps, label, "steps", start=start) as advance:
         for step, lr, hr in prefetch(batches, start, steps):
@@ -167,7 +168,7 @@ def train(
                 facts = {"step": done, "loss": losses, "validation": scores, "best_psnr_y": best_psnr}
                 save_state(state, trainer.state, best, facts)
                 saved = time.monotonic()
-                interval = max(SAVE_SECONDS, 100 * (saved - begun))
+                interval = (saved - begun) / SAVING_SHARE
             advance(1, loss=logs["loss"], psnr_y=scores[-1]["psnr_y"] if scores else math.nan)
 
     _write_csv(curves.folder / "loss.csv", losses)

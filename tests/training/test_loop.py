@@ -85,14 +85,7 @@ def run_finetune(folder: Path, patches: Path, params: Params, report=lambda row,
 
 @pytest.mark.parametrize("run", [run_pretrain, run_finetune])
 def test_a_killed_run_ends_in_the_bytes_of_an_undisturbed_one(run, patches: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
-    original = loop.save_state
-
-    def fast_save(*args) -> None:
-        original(*args)
-        monkeypatch.setattr(loop.time, "monotonic", iter(range(0, 10**9, 10**4)).__next__)  # always time to save
-
-    monkeypatch.setattr(loop, "save_state", fast_save)
+    monkeypatch.setattr(loop, "SAVING_SHARE", 1e9)  # after every step
     run(tmp_path / "whole", patches, recipe())
     for at in (1, 2):
         with pytest.raises(Killed):

@@ -1,0 +1,143 @@
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+MINIATURE = {
+    "prepare": {"patch": 16, "stride": 64},
+    "pretrain": {
+        "model": {"name": "edsr", "blocks": 1, "filters": 8},
+        "crop": 12,
+        "batch": 4,
+        "steps": 20,
+        "learning_rate": {"peak": 1e-3},
+        "ema": 0.0,
+        "log_every": 10,
+        "validate_every": 10,
+    },
+    "finetune": {
+        "crop": 12,
+        "batch": 2,
+        "steps": 10,
+        "features": {"network": "vgg19", "weights": "random", "layer": "block1_conv1"},
+        "discriminator_filters": 4,
+        "ema": 0.0,
+        "log_every": 5,
+        "validate_every": 10,
+    },
+    "evaluate": {"strips": 1},
+}
+
+
+@dataclass
+class Repository:
+    """A git and DVC repository of this project in a folder of its own."""
+
+    path: Path
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Runs a program of this environment, without activating it, in the repository."""
+        return (
+            subprocess.run(
+                [str(BIN / command[0]) if (BIN / command[0]).exists() else command[0], *command[1:]],
+                cwd=self.path,
+                env=self.environment | environment,
+                text=True,
+                capture_output=True,
+                check=False,
+                timeout=600,
+            )
+            if not check
+            else self._checked(command, environment)
+        )
+
+    def _checked(self, command: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        done = self.run(*command, check=False, **environment)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This environment without what the caller's shell would add: no activated environment, no other store."""
+        dropped = ("VIRTUAL_ENV", "MLFLOW", "DVC", "SRLIB", "PYTEST", "KERAS_BACKEND")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+        return kept | {"PATH": "/usr/local/bin:/usr/bin:/bin", "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+
+    def repro(self, *options: str) -> list[str]:
+        """`dvc repro`: the stages that it ran, in order."""
+        output = self.run("dvc", "repro", *options).stdout
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+    def change(self, key: str, value: Any) -> None:
+        """Sets one key of params.yaml."""
+        path = self.path / "params.yaml"
+        content = yaml.safe_load(path.read_text())
+        *sections, last = key.split(".")
+        place = content
+        for section in sections:
+            place = place[section]
+        place[last] = value
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def lock(self) -> dict[str, dict[str, str]]:
+        """dvc.lock's outputs: stage → path → hash."""
+        content = yaml.safe_load((self.path / "dvc.lock").read_text())
+        return {
+            name: {out["path"]: out["md5"] for out in stage.get("outs", [])}
+            for name, stage in content["stages"].items()
+        }
+
+    def runs(self) -> list[Any]:
+        """Every MLflow run of the repository, oldest first."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.path / 'mlflow.db'}")
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return sorted(client.search_runs(experiments, max_results=1000), key=lambda run: run.info.start_time)
+
+
+@pytest.fixture(scope="session")
+def new_repository(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Repository]:
+    """Makes a fresh repository of the working tree, with a miniature of the quick start as params.yaml."""
+
+    def make(name: str) -> Repository:
+        path = tmp_path_factory.mktemp(name) / "repository"
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        for file in filter(None, listed.split("\0")):
+            if (ROOT / file).is_file():
+                (path / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / file, path / file)
+        content = yaml.safe_load((path / "recipes/quickstart.yaml").read_text())
+        for section, keys in MINIATURE.items():
+            content[section] |= keys
+        (path / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        repository = Repository(path)
+        repository.run("git", "init", "-q")
+        repository.run("git", "config", "user.email", "someone@example.org")
+        repository.run("git", "config", "user.name", "Someone")
+        repository.run("git", "add", "-A")
+        repository.run("git", "commit", "-q", "-m", "A copy")
+        return repository
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def repository(new_repository: Callable[[str], Repository]) -> Repository:
+    """The repository that the tests of this room share, with the whole chain run once."""
+    repository = new_repository("shared")
+    repository.first = repository.repro()  # type: ignore[attr-defined]
+    return repository
