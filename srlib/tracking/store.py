@@ -25,7 +25,7 @@ _SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would show a password in the address
 }
 
 
@@ -65,11 +65,15 @@ def connect(folder: Path) -> Store:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # an environment without pip is no matter
+    for logger in ("alembic", "mlflow"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    # An environment without pip is no matter; of each attempt to connect an outbox tells, once.
+    for logger in ("mlflow.utils.environment", "urllib3.connectionpool"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     with _usable(shown):
-        mlflow.set_tracking_uri(uri)
+        with _environment_kept():
+            mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
@@ -85,8 +89,23 @@ def connect(folder: Path) -> Store:
             f"MLflow at {shown}: the experiment {name} was deleted; restore it with "
             f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`"
         )
-    mlflow.set_experiment(experiment_id=experiment.experiment_id)  # models go where it says, whatever run they name
+    with _environment_kept(), _usable(shown):
+        mlflow.set_experiment(experiment_id=experiment.experiment_id)  # models go there, whatever run they name
     return Store(client, experiment.experiment_id)
+
+
+@contextlib.contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Undoes that MLflow writes what it is told into the environment, where the next call would take it for a wish."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
 
 
 @contextlib.contextmanager

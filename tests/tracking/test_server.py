@@ -1,0 +1,233 @@
+"""Against a real `mlflow server`: what reaches it, what an outage does, what happens where there is none."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srlib.errors import SrlibError
+from srlib.stage import stage_run
+from srlib.tracking import connect, outbox, serve_ui
+from srlib.tracking import run as tracking_run
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of an MLflow server on 127.0.0.1 that keeps artifacts itself."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "kept")]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command + store, cwd=folder, env=os.environ | quiet, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            for _ in range(600):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                    if answer.status == 200:
+                        break
+                assert process.poll() is None, (folder / "log").read_text()
+                time.sleep(0.1)
+            yield port
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
+class Line:
+    """A line to the server that can be cut: while it is, connections are refused as by a server that is down."""
+
+    def __init__(self, server: int) -> None:
+        self.server, self.port = server, free_port()
+        self._cut = threading.Event()
+        self._listener: threading.Thread | None = None
+
+    def connect(self) -> None:
+        self._cut.clear()
+        listening = socket.create_server(("127.0.0.1", self.port))
+        self._listener = threading.Thread(target=self._listen, args=(listening,))
+        self._listener.start()
+
+    def cut(self) -> None:
+        self._cut.set()
+        if self._listener is not None:
+            self._listener.join()
+
+    def _listen(self, listening: socket.socket) -> None:
+        workers = []
+        with listening:
+            while not self._cut.is_set():
+                if select.select([listening], [], [], 0.05)[0]:
+                    workers.append(threading.Thread(target=self._carry, args=(listening.accept()[0],)))
+                    workers[-1].start()
+        for worker in workers:
+            worker.join()
+
+    def _carry(self, near: socket.socket) -> None:
+        with near, socket.create_connection(("127.0.0.1", self.server)) as far:
+            other = {near: far, far: near}
+            while not self._cut.is_set():
+                for end in select.select([near, far], [], [], 0.05)[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    other[end].sendall(data)
+
+
+@pytest.fixture
+def line(server: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    monkeypatch.setattr(outbox, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(tracking_run, "PATIENCE", {"FINISHED": 1.0, "FAILED": 1.0, "KILLED": 1.0})
+    line = Line(server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{line.port}")
+    line.connect()
+    yield line
+    line.cut()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come about within 30 s")
+
+
+def address(server: int) -> str:
+    return f"http://127.0.0.1:{server}"
+
+
+def test_metrics_arrive_while_the_stage_runs_and_artifacts_go_to_the_server(
+    folder: Path, line: Line, server: int, runs: Callable
+) -> None:
+    with stage_run("pretrain", inputs={"pictures": Path("pictures")}) as run:
+        run.log_metrics({"loss": 0.25}, step=3)
+        wait_for(lambda: runs(address(server))[0].data.metrics.get("loss") == 0.25)
+        assert runs(address(server))[0].info.status == "RUNNING"
+        wait_for(lambda: "system/cpu_utilization_percentage" in runs(address(server))[0].data.metrics)
+        run.log_image("strip", np.zeros((4, 4, 3), np.uint8))
+        run.log_artifact("params.yaml")
+    (found,) = runs(address(server))
+    assert found.info.status == "FINISHED"
+    assert found.info.artifact_uri.startswith("mlflow-artifacts:/")
+    from mlflow import MlflowClient
+
+    names = {file.path for file in MlflowClient().list_artifacts(found.info.run_id)}
+    assert names == {"pictures", "params.yaml"}
+    assert not Path("mlflow.db").exists()
+    assert not Path("mlartifacts").exists()
+
+
+def test_an_outage_neither_stops_the_stage_nor_loses_a_row(
+    folder: Path, line: Line, server: int, runs: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ""
+
+    def has_told(words: str) -> bool:
+        nonlocal told
+        told += capsys.readouterr().err
+        return words in told
+
+    with stage_run("pretrain") as run:
+        line.cut()
+        for step in range(1500):
+            run.log_metrics({"loss": float(step)}, step)
+        wait_for(lambda: has_told("warning: MLflow"))
+        run.log_metrics({"psnr_y": 28.43})
+        line.connect()
+        wait_for(lambda: has_told("MLflow answers again"))
+    (found,) = runs(address(server))
+    from mlflow import MlflowClient
+
+    history = MlflowClient().get_metric_history(found.info.run_id, "loss")
+    assert [(m.step, m.value) for m in history] == [(step, float(step)) for step in range(1500)]
+    assert (found.info.status, found.data.metrics["psnr_y"]) == ("FINISHED", 28.43)
+    assert told.splitlines() == [
+        "warning: MLflow: the tracking server does not answer; rows are kept and sent later",
+        "MLflow answers again; everything was sent",
+    ]
+
+
+def test_what_could_not_be_sent_is_sent_by_the_next_stage(
+    folder: Path, line: Line, server: int, runs: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stage_run("pretrain") as run:
+        line.cut()
+        run.log_metrics({"loss": 0.5}, step=7)
+        Path("model").write_text("1")
+        run.done(["model"])
+    told = capsys.readouterr().err
+    assert "rows and the end of the run are kept for the next stage that starts" in told
+    assert "Traceback" not in told
+    (kept,) = Path(".resume/.unsent").iterdir()
+    assert "127.0.0.1" not in kept.read_text(), "an address may hold a password"
+    assert runs(address(server))[0].info.status == "RUNNING"
+    line.connect()
+    with stage_run("finetune"):
+        pass
+    first, _ = runs(address(server))
+    assert (first.info.status, first.data.metrics["loss"]) == ("FINISHED", 0.5)
+    assert "dvc.out.model" in first.data.tags
+    assert not kept.exists()
+
+
+def test_what_the_server_refuses_is_said_and_does_not_hold_up_the_rest(
+    folder: Path, line: Line, server: int, runs: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stage_run("pretrain") as run:
+        run.log_metrics({"a name: with a # that is not allowed": 1.0}, step=1)
+        wait_for(lambda: "refuses" in capsys.readouterr().err)
+        run.log_metrics({"loss": 0.5}, step=1)
+    (found,) = runs(address(server))
+    assert (found.info.status, found.data.metrics["loss"]) == ("FINISHED", 0.5)
+
+
+def test_a_server_that_is_not_there_is_one_line_before_any_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    with pytest.raises(SystemExit) as ended, stage_run("pretrain"):
+        raise AssertionError("the stage ran")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == (
+        f"error: the MLflow server http://127.0.0.1:{port} does not answer (ConnectionError); start it, or unset "
+        "MLFLOW_TRACKING_URI to record in mlflow.db\n"
+    )
+
+
+def test_a_deleted_experiment_is_one_line(folder: Path, line: Line) -> None:
+    store = connect(folder)
+    store.client.delete_experiment(store.experiment)
+    with pytest.raises(
+        SrlibError, match=rf"was deleted; restore it with `mlflow .* --experiment-id {store.experiment}`"
+    ):
+        connect(folder)
+
+
+def test_the_ui_says_that_a_port_is_taken_and_where_a_servers_runs_are(
+    folder: Path, server: int, own_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SrlibError, match=f"port {server} is taken"):
+        serve_ui(server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org/mlflow")
+    with pytest.raises(SrlibError, match=r"shown at https://example\.org/mlflow$"):
+        serve_ui(free_port())

@@ -1,0 +1,237 @@
+"""srlib.stage against a real store in SQLite: what a run holds, and how it ends."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+
+from srlib.errors import SrlibError
+from srlib.files import tree_hash
+from srlib.stage import stage_run
+
+WAITS = """
+import sys, time
+from pathlib import Path
+from srlib.stage import stage_run
+with stage_run(sys.argv[1], inputs={"pictures": Path("pictures")}) as run:
+    (run.resume / "state").write_text(sys.argv[1])
+    run.log_metrics({"loss": 0.5}, step=1)
+    print("at work", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_holds_what_the_stage_was_and_did(folder: Path, own_store: str, runs: Callable) -> None:
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    with stage_run("pretrain", inputs={"pictures": Path("pictures/")}) as run:
+        for step in (10, 20):
+            run.log_metrics({"step": step, "loss": 1 / step}, step)
+        run.log_metrics({"psnr_y": 28.43})
+        run.log_image("validation", picture, step=20)
+        run.log_image("strip.png", picture)
+        run.log_artifact("pictures", "data")
+        with run.timing("training"):
+            Path("model").write_text("weights")
+        run.done(["model"])
+    (found,) = runs(own_store, "srlib")
+    client = MlflowClient(own_store)
+    assert (found.info.run_name, found.info.status) == ("pretrain", "FINISHED")
+    recipe = yaml.safe_load(Path("params.yaml").read_text())
+    assert found.data.params["scale"] == str(recipe["scale"])
+    assert float(found.data.params["pretrain.learning_rate.peak"]) == recipe["pretrain"]["learning_rate"]["peak"]
+    assert {key.split(".")[0] for key in found.data.params} == {"scale", "seed", "pretrain"}
+    assert [(m.step, m.value) for m in client.get_metric_history(found.info.run_id, "loss")] == [(10, 0.1), (20, 0.05)]
+    assert found.data.metrics["psnr_y"] == 28.43
+    assert 0 <= found.data.metrics["seconds/training"] <= found.data.metrics["seconds/total"]
+    assert "step" not in found.data.metrics
+    (data,) = found.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("pictures", tree_hash(Path("pictures"))[:36])
+    tags = found.data.tags
+    assert tags["dvc.stage"] == "pretrain"
+    assert tags["dvc.dep.pictures"] == tree_hash(Path("pictures"))
+    assert tags["dvc.out.model"] == tree_hash(Path("model"))
+    assert len(tags["fingerprint"]) == 16
+    assert str(folder) not in " ".join([*tags.values(), *found.data.params.values(), data.dataset.source])
+    assert tree_hash(Path(download_artifacts(run_id=found.info.run_id, artifact_path="data/pictures"))) == tree_hash(
+        Path("pictures")
+    )
+    from PIL import Image
+
+    strip = download_artifacts(run_id=found.info.run_id, artifact_path="pictures/strip.png")
+    assert np.array_equal(np.asarray(Image.open(strip)), picture)
+    assert any("validation+step+20" in str(path) for path in Path("mlartifacts").rglob("*.png"))
+
+
+def test_a_later_stage_names_the_run_that_made_its_input(folder: Path, runs: Callable) -> None:
+    with stage_run("prepare", inputs={"pictures": Path("pictures")}) as run:
+        Path("patches").write_text("1")
+        run.done(["patches"])
+    with stage_run("pretrain", inputs={"patches": Path("patches"), "pictures": Path("pictures")}):
+        pass
+    prepare, pretrain = runs()
+    assert pretrain.data.tags["made_by.patches"] == prepare.info.run_id
+    assert "made_by.pictures" not in pretrain.data.tags
+
+
+@pytest.mark.parametrize(
+    ("failure", "line"),
+    [
+        (SrlibError("a.png: not a picture\nb.png: not a picture"), "error: a.png: not a picture\nerror: b.png: not a"),
+        (OSError(28, "No space left on device", "models/x"), "error: prepare: No space left on device: models/x\n"),
+        (
+            OSError(28, "Can't write data (file write failed: filename = 'models/w.h5', errno = 28, total = 7)"),
+            "error: prepare: No space left on device: models/w.h5\n",
+        ),
+        (OSError("1000000 requested and 25072 written"), "error: prepare: could not write all of an array; is the"),
+    ],
+)
+def test_bad_input_and_a_failing_disk_end_in_one_line(
+    folder: Path, runs: Callable, capsys: pytest.CaptureFixture[str], failure: Exception, line: str
+) -> None:
+    with pytest.raises(SystemExit) as ended, stage_run("prepare"):
+        raise failure
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(line)
+    (run,) = runs()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"]
+
+
+def test_a_full_disk(folder: Path, runs: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), stage_run("prepare"), open("/dev/full", "w") as file:
+        file.write("x")
+    assert capsys.readouterr().err == "error: prepare: No space left on device\n"
+    assert [run.info.status for run in runs()] == ["FAILED"]
+
+
+def test_a_bug_keeps_its_traceback(folder: Path, runs: Callable) -> None:
+    with pytest.raises(ZeroDivisionError), stage_run("prepare"):
+        1 / 0  # noqa: B018
+    assert [(run.info.status, run.data.tags["error"]) for run in runs()] == [("FAILED", "division by zero")]
+
+
+def test_a_mistake_in_another_section_shows_before_anything_is_done(
+    folder: Path, own_store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("adversarial_weight:", "adversarial_wieght:"))
+    with pytest.raises(SystemExit), stage_run("prepare"):
+        raise AssertionError("the stage ran")
+    assert "finetune.adversarial_wieght" in capsys.readouterr().err
+    assert not Path("mlflow.db").exists()
+
+
+def test_a_stage_that_is_stopped_ends_killed_and_one_that_was_killed_is_found(
+    folder: Path,
+    runs: Callable,
+    start: Callable[..., subprocess.Popen[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with stage_run("evaluate"):
+        pass
+    ends = {"download": signal.SIGHUP, "prepare": signal.SIGTERM, "pretrain": signal.SIGINT, "finetune": signal.SIGKILL}
+    working = {name: start(WAITS, name) for name in ends}
+    for process in working.values():
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n", process.communicate()[1]
+    assert {run.info.run_name: run.info.status for run in runs()} == {"evaluate": "FINISHED"} | dict.fromkeys(
+        ends, "RUNNING"
+    )
+    with stage_run("evaluate"):
+        assert {r.info.run_name: r.info.status for r in runs()}["finetune"] == "RUNNING", "it is alive"
+    with pytest.raises(SystemExit), stage_run("pretrain", inputs={"pictures": Path("pictures")}) as run:
+        run.resume  # noqa: B018
+    line = f"error: pretrain: process {working['pretrain'].pid} works on the same state"
+    assert line in capsys.readouterr().err
+    for name, process in working.items():
+        process.send_signal(ends[name])
+    told = {name: process.communicate(timeout=60)[1] for name, process in working.items()}
+    codes = {name: process.returncode for name, process in working.items()}
+    assert codes == {"download": 129, "prepare": 143, "pretrain": 130, "finetune": -9}
+    assert told["pretrain"].splitlines()[-2:] == [
+        "pretrain: run it again to go on from the last saved state",
+        "error: pretrain: stopped by SIGINT",
+    ]
+    alive = [run for run in runs() if run.info.status != "FAILED"]
+    assert {run.info.run_name: run.info.status for run in alive} == {
+        "evaluate": "FINISHED",
+        "download": "KILLED",
+        "prepare": "KILLED",
+        "pretrain": "KILLED",
+        "finetune": "RUNNING",
+    }
+    assert next(run for run in alive if run.info.run_name == "pretrain").data.metrics["loss"] == 0.5
+
+    with stage_run("finetune", inputs={"pictures": Path("pictures")}) as run:
+        assert (run.resume / "state").read_text() == "finetune"
+    first, second = (r for r in runs() if r.info.run_name == "finetune")
+    assert (first.info.status, second.info.status) == ("KILLED", "FINISHED")
+    assert second.data.tags["resumed_from"] == first.info.run_id
+    assert second.data.tags["fingerprint"] == first.data.tags["fingerprint"]
+
+
+def test_an_unusable_store_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for uri, told in (
+        (f"sqlite:///{folder}/params.yaml/mlflow.db", "params.yaml"),
+        ("nonsense://x", "nonsense"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(SystemExit), stage_run("prepare"):
+            raise AssertionError("the stage ran")
+        told_us = capsys.readouterr().err
+        assert told_us.startswith("error: MLflow at ") and told in told_us and told_us.count("\n") == 1
+
+
+def test_the_training_rooms_need_neither_mlflow_nor_dvc(start: Callable[..., subprocess.Popen[str]]) -> None:
+    code = (
+        "import sys, srlib.engine, srlib.progress, srlib.params, srlib.resume, srlib.stage\n"
+        "assert not {'mlflow', 'dvc', 'tensorflow', 'keras', 'psutil'} & set(sys.modules)"
+    )
+    process = start(code)
+    assert process.wait() == 0, process.communicate()[1]
+    process.communicate()
+
+
+def test_a_stage_pins_its_threads_and_records_its_model(
+    folder: Path, database: str, runs: Callable, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    code = (
+        "from srlib.stage import stage_run\n"
+        "with stage_run('pretrain', keras=True) as run:\n"
+        "    import keras, tensorflow as tf, numpy as np\n"
+        "    print(tf.config.threading.get_intra_op_parallelism_threads(),\n"
+        "        tf.config.threading.get_inter_op_parallelism_threads(),\n"
+        "        tf.config.experimental.is_op_determinism_enabled() if hasattr(tf.config.experimental,\n"
+        "        'is_op_determinism_enabled') else True)\n"
+        "    lr = keras.Input((None, None, 3))\n"
+        "    model = keras.Model(lr, keras.layers.UpSampling2D(4)(lr))\n"
+        "    run.log_model(model, 'nearest')\n"
+    )
+    process = start(code)
+    output, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    cores = len(os.sched_getaffinity(0))
+    assert output.split()[:2] == [str(cores), str(cores)]
+    assert told == "", "TensorFlow's greeting is kept back, and MLflow has nothing to warn of"
+    import mlflow
+
+    mlflow.set_tracking_uri(database)
+    (run,) = runs()
+    (model,) = run.outputs.model_outputs
+    info = mlflow.models.get_model_info(f"models:/{model.model_id}")
+    assert [list(t.shape) for t in (*info.signature.inputs.inputs, *info.signature.outputs.inputs)] == [
+        [-1, -1, -1, 3]
+    ] * 2
+    example = mlflow.models.Model.load(f"models:/{model.model_id}").load_input_example()
+    assert example.shape == (1, 16, 16, 3) and example.dtype == np.float32
+    requirements = Path(mlflow.get_logged_model(model.model_id).artifact_location, "requirements.txt").read_text()
+    assert [line.split("==")[0] for line in requirements.split()] == ["mlflow", "keras", "tensorflow", "numpy"]
