@@ -1,6 +1,7 @@
 """Writing files so that a reader never sees half of one, and hashing them."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -15,12 +16,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it onto `path` on success, removes it on any failure.
 
     The caller writes a file or makes a folder at the yielded path. The bytes are on disk before the rename. A folder
-    replaces an existing one.
+    replaces an existing one. What a killed process left behind is removed by the next one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not _is_alive(stale.name.split(".")[-2]):
+            remove(stale)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    remove(temporary)
     try:
         yield temporary
         if temporary.is_dir():
@@ -31,6 +34,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         remove(temporary)
+
+
+def _is_alive(process: str) -> bool:
+    if not process.isdigit() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def remove(path: Path) -> None:

@@ -9,7 +9,7 @@ from srlib.stage import stage_run
 
 
 def main(pictures: Path, pretrained: Path, gan: Path, results: Path) -> None:
-    """Writes the table, the scores, one strip per picture and every method's pictures to `results`; prints the table."""
+    """Writes table, scores, strips and every method's pictures to `results`, and prints the table."""
     inputs = {"pictures": pictures, "pretrained": pretrained, "gan": gan}
     with stage_run("evaluate", inputs=inputs, keras=True) as run:
         from srlib.data.images import write_png

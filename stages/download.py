@@ -1,0 +1,22 @@
+"""Usage: download.py ROLE OUT STORE. Fetches the training pictures, the test sets or the feature weights."""
+
+import os
+import sys
+from pathlib import Path
+
+from srlib.stage import stage_run
+
+
+def main(role: str, out: Path, store: Path) -> None:
+    """Makes the folder `out` of one role (train, test, features) of the recipe's section."""
+    with stage_run("download") as run:
+        from srlib.data.download import download
+
+        mirror = os.environ.get("SRLIB_MIRROR") or None
+        used = download(role, out, run.params.download, scale=run.params.scale, store=store, mirror=mirror)
+        run.log_metrics({"files": len(used)}, step=0)
+        run.done([out])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,61 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from srlib.files import atomic_path, file_hash, remove, tree_hash, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_replaces_the_one_before(tmp_path: Path) -> None:
+    for content in ("one", "two"):
+        with atomic_path(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+    assert os.listdir(tmp_path / "folder") == ["two"]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from srlib.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as t: t.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.txt")], check=False)
+    assert len(os.listdir(tmp_path)) == 1
+    write_text(tmp_path / "a.txt", "whole")
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_json_is_the_same_bytes_for_the_same_value(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1, "a": "ü"})
+    write_json(tmp_path / "b.json", {"a": "ü", "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "c.json", float("nan"))
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_hashes_are_the_known_ones(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "abc")
+    assert file_hash(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_hash(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
+
+
+def test_a_tree_hash_sees_names_and_contents(tmp_path: Path) -> None:
+    seen = set()
+    for name, content in (("a", "1"), ("b", "1"), ("a", "2"), ("d/a", "1")):
+        remove(tmp_path / "t")
+        write_text(tmp_path / "t" / name, content)
+        seen.add(tree_hash(tmp_path / "t"))
+    assert len(seen) == 4
