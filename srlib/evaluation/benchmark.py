@@ -16,7 +16,8 @@ from srlib.evaluation.metrics import Image
 SETS = ("Set5", "Set14", "BSD100", "Urban100", "DIV2K")
 """The published order; other sets follow by name."""
 
-ORIGINAL = "HR"
+ORIGINAL = "original"
+"""The name under which the HR picture itself is kept beside the methods' pictures."""
 
 
 @dataclass(frozen=True)

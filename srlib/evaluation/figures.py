@@ -1,11 +1,16 @@
 """One picture strip per test picture: each version whole and a zoomed crop of it, with its scores as labels.
 
-Drawn with Pillow's own font and without its optional text shaping, so that the same pictures give the same bytes on
-every machine that has the locked packages.
+Drawn with the font that ships with matplotlib (Pillow's own has neither × nor letters beyond ASCII) and without text
+shaping, which Pillow has on some machines only: the same pictures give the same bytes wherever the packages are those
+of the lock.
 """
 
+import functools
+import importlib.resources
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -78,24 +83,25 @@ def strip(result: Result, methods: Sequence[str], *, scale: int, crop: int) -> I
 
     shrink = min(column / result.hr.shape[1], TALLEST * column / result.hr.shape[0])
     size = (round(result.hr.shape[1] * shrink), round(result.hr.shape[0] * shrink))
-    top = MARGIN + 50
-    labels = top + size[1] + GAP + column + 14
+    top = MARGIN + 46
+    below = top + size[1] + GAP
     width = 2 * MARGIN + len(columns) * (column + GAP) - GAP
-    sheet = Pillow.new("RGB", (width, labels + 58 + MARGIN), PAPER)
+    sheet = Pillow.new("RGB", (width, below + column + 66 + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN), f"{result.picture.set}  ·  {result.picture.name}", INK, _font(26), anchor="lt")
-    draw.text((width - MARGIN, MARGIN + 8), f"×{scale}     PSNR-Y  /  SSIM-Y", GREY, _font(16), anchor="rt")
+    title = f"{result.picture.set}  ·  {result.picture.name}"
+    draw.text((MARGIN, MARGIN + 18), _fitting(title, width // 2, 22), INK, _font(22, "Bold"), anchor="ls")
+    legend = f"×{scale}    PSNR-Y / SSIM-Y    frame: {region.side}×{region.side} pixels"
+    draw.text((width - MARGIN, MARGIN + 18), legend, GREY, _font(14), anchor="rs")
     for index, (name, label, image) in enumerate(columns):
         left = MARGIN + index * (column + GAP)
         corner = (left + (column - size[0]) // 2, top)
         sheet.paste(Pillow.fromarray(_fit(image, size)), corner)
         _mark(draw, corner, region, shrink)
         square = Pillow.fromarray(region.of(image)).resize((column, column), Pillow.Resampling.NEAREST)
-        below = top + size[1] + GAP
         sheet.paste(square, (left, below))
         draw.rectangle((left, below, left + column - 1, below + column - 1), outline=MARK, width=2)
-        draw.text((left, labels), _fitting(name, column, 21), INK, _font(21), anchor="lt")
-        draw.text((left, labels + 32), label, MARK if name == best else GREY, _font(18), anchor="lt")
+        draw.text((left, below + column + 32), _fitting(name, column, 19), INK, _font(19, "Bold"), anchor="ls")
+        draw.text((left, below + column + 60), label, MARK if name == best else GREY, _font(16), anchor="ls")
     return np.asarray(sheet)
 
 
@@ -118,15 +124,16 @@ def _mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], region: Region, sh
         draw.rectangle(box, outline=colour, width=width)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
-    return font.font_variant(size=size, layout_engine=ImageFont.Layout.BASIC)
+@functools.cache
+def _font(size: int, face: Literal["", "Bold"] = "") -> ImageFont.FreeTypeFont:
+    name = f"mpl-data/fonts/ttf/DejaVuSans{'-' if face else ''}{face}.ttf"
+    content = importlib.resources.files("matplotlib").joinpath(name).read_bytes()
+    return ImageFont.truetype(io.BytesIO(content), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _fitting(text: str, width: int, size: int) -> str:
-    """`text`, cut with an ellipsis where it is wider than `width` pixels."""
-    font = _font(size)
+    """`text`, cut with an ellipsis where it is wider than `width` pixels in bold."""
+    font = _font(size, "Bold")
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:

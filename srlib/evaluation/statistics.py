@@ -41,9 +41,7 @@ def estimate(values: Sequence[float]) -> Estimate:
         return Estimate(mean(values))
     drawn = np.random.default_rng(_SEED).integers(0, len(sample), (RESAMPLES, len(sample)))
     # An order statistic rather than an interpolated one: a PSNR may be infinite.
-    low, high = np.quantile(
-        sample[drawn].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf"
-    )
+    low, high = np.quantile(sample[drawn].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
     return Estimate(mean(values), float(low), float(high))
 
 
