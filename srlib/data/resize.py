@@ -21,7 +21,7 @@ Edges = Literal["clamp", "mirror"]
 Kernel = Literal["cubic", "linear", "box", "nearest"]
 
 # Output rows per matrix product: large enough for BLAS, small enough that the band matrix holds few zeros.
-_BLOCK = 32
+_BLOCK = 16
 # Multiplications per product. OpenBLAS keeps up to 2^18 on one thread: more threads would fight with the callers', who
 # work on several pictures at once (six times slower on a busy machine).
 _PRODUCT = 2**18
