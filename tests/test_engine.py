@@ -1,0 +1,43 @@
+"""srlib.engine: what is pinned and recorded. (That TensorFlow obeys: tests/tracking/test_stage.py.)"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from srlib.engine import available_cores, pin_threads, processor
+from srlib.errors import SrlibError
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_an_unknown_backend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "theano")
+    with pytest.raises(SrlibError, match=r"^KERAS_BACKEND: expected tensorflow or jax, got theano$"):
+        pin_threads.__wrapped__()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is not None, reason="JAX is installed")
+def test_a_backend_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    with pytest.raises(SrlibError, match=r"^KERAS_BACKEND=jax: jax is not installed in this environment$"):
+        pin_threads.__wrapped__()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
+def test_only_the_cores_that_this_process_may_use_count() -> None:
+    code = (
+        "import os; from srlib.engine import available_cores; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "print(available_cores())"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT) == "1\n"
+    assert available_cores() == len(os.sched_getaffinity(0))
+
+
+def test_the_processor_is_the_same_each_time_and_one_line() -> None:
+    assert processor() == processor()
+    assert len(processor().splitlines()) == 1
