@@ -1,4 +1,4 @@
-"""The command line. Each command is one call into srlib; heavy libraries are imported by the command that needs them."""
+"""The command line: each command is one call into srlib, and imports heavy libraries itself."""
 
 import sys
 from pathlib import Path
@@ -36,6 +36,37 @@ def downscale(
 
 
 @app.command()
+def score(
+    sr_folder: Annotated[Path, typer.Argument(help="Enlarged pictures.", metavar="SR_DIR")],
+    hr_folder: Annotated[Path, typer.Argument(help="Their originals, of the same names.", metavar="HR_DIR")],
+    scale: Scale = 4,
+    csv: Annotated[Path | None, typer.Option(help="Also write the scores of each picture here.")] = None,
+) -> None:
+    """Score pictures of any origin by the protocol behind the published tables."""
+    from srlib.evaluation import tables
+    from srlib.evaluation.benchmark import score_folder
+    from srlib.files import write_text
+
+    scores = [score for result in score_folder(sr_folder, hr_folder, scale) for score in result.scores]
+    tables.print_table(tables.picture_table(scores))
+    tables.print_table(tables.detail_table(hr_folder.name, scores))
+    if csv:
+        write_text(csv, tables.scores_csv(scores))
+
+
+@app.command()
+def patches(
+    folder: Annotated[Path, typer.Argument(help="The folder that the prepare stage wrote.")] = Path("data/patches"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the picture goes.")] = Path("patches.png"),
+) -> None:
+    """Draw a contact sheet of training patches, LR beside HR, to check by eye that they are aligned."""
+    from srlib.data.sheet import contact_sheet
+
+    contact_sheet(folder, out)
+    typer.echo(f"{out}: patches of {folder}")
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
@@ -43,6 +74,75 @@ def ui(
     from srlib.tracking import serve_ui
 
     serve_ui(port)
+
+
+survey = typer.Typer(
+    help="A blind survey of opinions: make the page, serve it, score the answers.", no_args_is_help=True
+)
+app.add_typer(survey, name="survey")
+
+
+@survey.command("make")
+def survey_make(
+    pictures: Annotated[Path, typer.Argument(help="<Set>/<Method>/<name>.png, as evaluate writes them.")],
+    page: Annotated[Path, typer.Option(help="The page to give to raters.")] = Path("survey.html"),
+    key: Annotated[Path, typer.Option(help="What tells the versions apart; keep it to yourself.")] = Path(
+        "survey.key.json"
+    ),
+    method: Annotated[list[str] | None, typer.Option(help="A version to show; again for each.")] = None,
+    test_set: Annotated[list[str] | None, typer.Option("--set", help="A set to draw from; again for each.")] = None,
+    count: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 13,
+    crop: Annotated[int, typer.Option(help="Largest side shown, in pixels.", min=32)] = 480,
+    scale: Scale = 4,
+    seed: Annotated[int, typer.Option(help="Of the choice of pictures.", min=0)] = 0,
+) -> None:
+    """Make one self-contained page on which a person scores versions of pictures without knowing which is which."""
+    from srlib.evaluation import survey as room
+    from srlib.evaluation.survey_tracking import origin
+
+    chosen = {"methods": method} if method else {}
+    made = room.make(
+        pictures, page, key, sets=test_set or (), count=count, crop=crop, scale=scale, seed=seed,
+        origin=origin(pictures), **chosen,
+    )  # fmt: skip
+    typer.echo(f"{page}: {made.pictures} pictures, {made.items} to score, {made.page_bytes / 1e6:.1f} MB; key in {key}")
+
+
+@survey.command("serve")
+def survey_serve(
+    page: Annotated[Path, typer.Argument(help="The page that `survey make` wrote.")],
+    answers: Annotated[Path, typer.Argument(help="The folder that answers are written to.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+    name: Annotated[list[str] | None, typer.Option(help="A host name that browsers may use; again for each.")] = None,
+) -> None:
+    """Serve the page and collect the answers, on this machine only unless told otherwise."""
+    from srlib.evaluation.survey_server import serve
+
+    serve(page, answers, host=host, port=port, names=name or [])
+
+
+@survey.command("score")
+def survey_score(
+    answers: Annotated[list[Path], typer.Argument(help="Answer files, or folders of them.")],
+    key: Annotated[Path, typer.Option(help="The key that `survey make` wrote.")] = Path("survey.key.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where tables and plot go.")] = Path("results/survey"),
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Count half-finished answers too.")] = False,
+    mlflow: Annotated[bool, typer.Option(help="Record the opinions in MLflow.")] = True,
+) -> None:
+    """Check the answers and give mean opinion scores with confidence intervals."""
+    from srlib.evaluation import survey_score as room
+    from srlib.evaluation.tables import print_table
+
+    opinions = room.score(answers, key, out, unfinished=unfinished)
+    for table in room.tables(opinions):
+        print_table(table)
+    for file, reason in opinions.refused:
+        typer.echo(f"left out: {file}: {reason}", err=True)
+    if mlflow:
+        from srlib.evaluation.survey_tracking import log_to_mlflow
+
+        log_to_mlflow(opinions, out, key)
 
 
 def _version(wanted: bool) -> None:
@@ -53,7 +153,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 

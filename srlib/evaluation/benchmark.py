@@ -145,6 +145,28 @@ def index_pictures(folder: Path, scale: int) -> dict[str, Path]:
     return found
 
 
+def score_folder(sr: Path, hr: Path, scale: int) -> Iterator[Result]:
+    """Scores the finished pictures in `sr` against the originals of the same names in `hr`, one at a time.
+
+    Raises:
+        SrlibError: One line per mistake: pictures that are missing on one side, too small, or of another size.
+    """
+    for folder in (sr, hr):
+        if not folder.is_dir():
+            raise SrlibError(f"{folder}: no such folder of pictures")
+    originals, given = index_pictures(hr, scale), index_pictures(sr, scale)
+    problems = [f"{sr}: no picture for {hr / path.name}" for key, path in originals.items() if key not in given]
+    problems += [f"{hr}: no original for {path}" for key, path in given.items() if key not in originals]
+    for key in originals.keys() & given.keys():
+        want = tuple(size - size % scale for size in image_size(originals[key]))
+        if (got := tuple(size - size % scale for size in image_size(given[key]))) != want:
+            problems.append(f"{given[key]}: {got[1]}×{got[0]} pixels, expected {want[1]}×{want[0]}")
+    if problems:
+        raise SrlibError("\n".join(sorted(problems)))
+    pictures = [Picture(hr.name, key, path) for key, path in originals.items()]
+    yield from evaluate({hr.name: pictures}, [Method(sr.name, folder=sr)], scale)
+
+
 def evaluate(
     sets: dict[str, list[Picture]],
     methods: Sequence[Method],

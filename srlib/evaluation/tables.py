@@ -93,6 +93,13 @@ def main_table(scores: Sequence[Score], methods: Sequence[Method], scale: int) -
     return _without_empty(Table("PSNR-Y in dB / SSIM-Y, mean over pictures", header, rows, frozenset(best)))
 
 
+def picture_table(scores: Sequence[Score], measures: dict[str, Metric] = METRICS) -> Table:
+    """Every metric of every picture."""
+    header = ["Picture", *(f"{m.title} ({m.unit})" if m.unit else m.title for m in measures.values())]
+    rows = [[score.picture, *(show(score.values[key], key, measures) for key in measures)] for score in scores]
+    return Table("Per picture", header, rows)
+
+
 def detail_table(name: str, scores: Sequence[Score], measures: dict[str, Metric] = METRICS) -> Table:
     """Every metric of one set, each mean with its 95 % interval over pictures."""
     grouped = by_set(scores)[name]
