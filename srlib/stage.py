@@ -79,12 +79,12 @@ class StageRun:
 
     @contextlib.contextmanager
     def timing(self, name: str) -> Iterator[None]:
-        """Measures the block as the metric `seconds/<name>`."""
+        """Measures the block as the metric `seconds_<name>`."""
         begun = time.monotonic()
         try:
             yield
         finally:
-            self.log_metrics({f"seconds/{name}": time.monotonic() - begun})
+            self.log_metrics({f"seconds_{name}": time.monotonic() - begun})
 
     def done(self, outputs: Iterable[str | Path]) -> None:
         """Says that these outputs are written whole. Their hashes become tags, and tell when the state may go.

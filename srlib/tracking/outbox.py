@@ -52,7 +52,8 @@ class Outbox:
         self._guard = threading.Lock()
         self._closing = threading.Event()
         self._outage = self._ended = False
-        self._samples = 0
+        self._samples = self._suspects = 0
+        self._told: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="MLflow outbox", daemon=True)
         self._thread.start()
 
@@ -135,14 +136,18 @@ class Outbox:
         """Sends all that waits; False if the server does not answer. What it refuses for good is dropped, and said."""
         while self._rows or self._files:
             with self._guard:
-                rows = list(islice(self._rows, BATCH))
+                rows = list(islice(self._rows, 1 if self._suspects else BATCH))
                 file = None if rows else self._files[0]
             try:
                 _send_rows(self._client, rows) if file is None else file()
             except Exception as error:
+                if _refused(error) and len(rows) > 1:
+                    self._suspects = len(rows)  # one of them is to blame: each goes alone
+                    continue
                 self._warn(error)
                 if not _refused(error):
                     return False
+            self._suspects = max(0, self._suspects - len(rows))
             with self._guard:
                 if file is None:
                     for _ in rows:
@@ -155,9 +160,11 @@ class Outbox:
         return True
 
     def _warn(self, error: Exception) -> None:
-        """One line per outage, one per refusal."""
+        """One line per outage, one per reason of a refusal."""
         if _refused(error):
-            print(f"warning: MLflow refuses a row or a file: {one_line(error)}", file=sys.stderr)
+            if one_line(error) not in self._told:
+                self._told.add(one_line(error))
+                print(f"warning: MLflow refuses a row or a file: {one_line(error)}", file=sys.stderr)
         elif not self._outage:
             self._outage = True
             print(f"warning: MLflow: {one_line(error)}; rows are kept and sent later", file=sys.stderr)
@@ -214,4 +221,6 @@ def one_line(error: BaseException) -> str:
 
 def _refused(error: Exception) -> bool:
     """True for an answer that would be the same next time."""
-    return getattr(error, "error_code", None) in _REFUSED or isinstance(error, (FileNotFoundError, TypeError))
+    if isinstance(error, OSError):  # a server's broken answer is one, and a ValueError too
+        return isinstance(error, FileNotFoundError)
+    return getattr(error, "error_code", None) in _REFUSED or isinstance(error, (TypeError, ValueError))

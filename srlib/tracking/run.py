@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -36,9 +37,10 @@ class TrackedRun:
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Adds a point to each curve; the key `step` of a row is left out.
 
-        Without `step` these are results: the parent run shows them too, as `<stage>/<metric>`.
+        Without `step` these are results: the parent run shows them too, as `<stage>/<metric>`. Characters that MLflow
+        does not take in a name become `_`.
         """
-        values = {name: float(value) for name, value in metrics.items() if name != "step"}
+        values = {re.sub(r"[^\w/. :-]", "_", name): float(value) for name, value in metrics.items() if name != "step"}
         self._outbox.add_metrics(self.id, values, int(step or 0))
         if step is None and self._parent is not None:
             results = {f"{self._stage}/{name}": value for name, value in values.items()}
@@ -64,7 +66,8 @@ class TrackedRun:
             file = f"pictures/{name.removesuffix('.png')}.png"
             self._outbox.add_file(lambda: self._client.log_image(self.id, picture, artifact_file=file))
         else:
-            self._outbox.add_file(lambda: self._client.log_image(self.id, picture, key=name, step=step))
+            key = re.sub(r"[^A-Za-z0-9_./ -]", "_", name)
+            self._outbox.add_file(lambda: self._client.log_image(self.id, picture, key=key, step=step))
 
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Adds a file, or all files of a folder, below `folder`. It must stay as it is until the stage ends."""
@@ -180,7 +183,7 @@ def tracked_run(
             tracked.set_tags({"error": one_line(error)})
         raise
     finally:
-        tracked.log_metrics({"seconds/total": time.monotonic() - begun})
+        tracked.log_metrics({"seconds_total": time.monotonic() - begun})
         ends = {run: status}
         if parent is not None:
             ends[parent] = parent_status if status == "FINISHED" and parent_status else status
@@ -234,8 +237,8 @@ def _open_parent(store: Store, recipe: Mapping[str, Any], tags: dict[str, str]) 
         return parent.run_id, parent.status if parent.status in ("FAILED", "KILLED") else None
     experiment = os.environ.get("DVC_EXP_NAME")
     commit = tags.get("git.commit", "")[:7]
-    changed = " + changes" if tags.get("git.dirty") == "true" else ""
-    name = f"dvc exp {experiment}" if experiment else f"dvc repro {commit}{changed}".strip()
+    changed = "-dirty" if tags.get("git.dirty") == "true" else ""
+    name = f"exp {experiment}" if experiment else f"repro {commit}{changed}".strip()
     tags = {**tags, "execution": key, "mlflow.source.name": "dvc.yaml"}
     created = store.client.create_run(store.experiment, tags=tags, run_name=name)
     _log_params(store.client, created.info.run_id, flatten(recipe))

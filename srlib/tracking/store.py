@@ -158,7 +158,8 @@ def serve_ui(port: int) -> None:
         except OSError as error:
             raise SrlibError(f"port {port} is taken ({error.strerror}); choose another with --port") from None
     store = connect(root())
-    print(f"MLflow UI: http://127.0.0.1:{port}/#/experiments/{store.experiment} (Ctrl-C stops it)", file=sys.stderr)
+    page = f"http://127.0.0.1:{port}/#/experiments/{store.experiment}/runs?workflowType=machine_learning"
+    print(f"MLflow UI: {page} (Ctrl-C stops it)", file=sys.stderr)
     options = ["--backend-store-uri", store.client.tracking_uri, "--host", "127.0.0.1", "--port", str(port)]
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *options, "--workers", "1"])  # noqa: S606

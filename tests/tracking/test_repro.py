@@ -101,7 +101,7 @@ def test_executed_stages_are_runs_and_a_killed_one_goes_on(repository: Path, own
     Path("kill").touch()
     assert repro().returncode != 0
     commit = subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip()
-    parent = f"dvc repro {commit[:7]}"
+    parent = f"repro {commit[:7]}"
     assert named() == [(parent, "RUNNING"), ("prepare", "FINISHED"), ("pretrain", "RUNNING")]
     (state,) = Path(".resume/pretrain").glob("*/")
 
