@@ -153,11 +153,31 @@ class Finetune(Training):
     interpolation: Fraction = 1.0
 
 
+class GivenMethod(Section):
+    """A row of the table from a file or folder of yours: a network, or finished pictures in one folder per set."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\.][^/\\]*$")]
+    file: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    channels: Literal["rgb", "luma", "luma-studio"] = "rgb"
+    value_range: Literal[1, 255] = 1
+
+
+class Lpips(Section):
+    """LPIPS (Zhang et al. 2018): SqueezeNet's ImageNet weights in Keras' layout, and the linear weights as .npz."""
+
+    backbone: FeatureFile
+    linear: FeatureFile
+
+
 class Evaluate(Section):
-    """`pictures` holds one folder per set."""
+    """`pictures` holds one folder per set. `strips` and `crop` (in HR pixels) are of the picture strips and report."""
 
     pictures: str
     interpolations: list[Literal["nearest", "bilinear", "bicubic"]] = ["nearest", "bilinear", "bicubic"]
+    self_ensemble: bool = False
+    methods: list[GivenMethod] = []
+    lpips: Lpips | None = None
     strips: Annotated[int, Field(ge=0)] = 8
     crop: Annotated[int, Field(ge=16, le=512)] = 96
 

@@ -1,14 +1,35 @@
-"""Rows of the table that come from networks."""
+"""Rows of the table that come from networks: those that the recipe trained, and any file given."""
 
+import dataclasses
+import hashlib
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from srlib.data.images import list_images
+from srlib.data.resize import resize
+from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Cost, Method
+from srlib.evaluation.graphs import Graph, load_graph
+from srlib.evaluation.metrics import Image, to_uint8
+from srlib.files import tree_hash
 from srlib.inference.upscale import upscaler
-from srlib.models import load_model, multiply_adds
+from srlib.models import CONFIG, load_model, multiply_adds
+
+Channels = Literal["rgb", "luma", "luma-studio"]
+
+# Weights of R, G, B, the offset of black, and the levels between black and white: the whole byte as in OpenCV and JPEG,
+# or 16 to 235 as in MATLAB's rgb2ycbcr.
+_LUMA = {
+    "luma": (np.array([0.299, 0.587, 0.114]), 0.0, 255.0),
+    "luma-studio": (np.array([65.481, 128.553, 24.966]) / 255, 16.0, 219.0),
+}
 
 
-def trained(folder: Path, scale: int) -> Method:
-    """The model in `folder` as a method, named by its architecture and training (EDSR, SRGAN).
+def trained(folder: Path, scale: int, name: str | None = None) -> Method:
+    """The model in `folder` as a method, named by its architecture and training (EDSR, SRGAN) unless `name` is given.
 
     Raises:
         SrlibError: No usable model there, or one for another scale.
@@ -16,4 +37,88 @@ def trained(folder: Path, scale: int) -> Method:
     model, config = load_model(folder, scale=scale)
     cost = Cost(model.count_params(), lambda height, width: multiply_adds(model, height, width))
     upscale = upscaler(model)
-    return Method(config.title, lambda lr, scale: upscale(lr), cost=cost)
+    return Method(name or config.title, lambda lr, scale: upscale(lr), cost=cost)
+
+
+def given(
+    name: str, path: Path, scale: int, *, sha256: str, channels: Channels = "rgb", value_range: float = 1.0
+) -> Method:
+    """A row from a file: a model folder of ours, `.pb`, `.onnx`, `.xml` with its `.bin`, or a folder of pictures.
+
+    Args:
+        name: Of the row.
+        path: The file or folder.
+        scale: The factor of enlargement.
+        sha256: Of the file; of a folder, and of `.xml` and `.bin` together, as `srlib.files.tree_hash` makes it.
+        channels: What a foreign network takes and gives. The chroma of a luma network is enlarged by bicubic.
+        value_range: The network's white: 1 or 255.
+
+    Raises:
+        SrlibError: Nothing there, other content than `sha256` says, or something that cannot be used.
+    """
+    if not path.exists():
+        raise SrlibError(f"evaluate.methods, {name}: {path}: no such file or folder")
+    if (found := content_hash(path)) != sha256:
+        raise SrlibError(
+            f"evaluate.methods, {name}: {path}: expected the SHA-256 {sha256}, found {found}; "
+            "write that into the recipe if this is the file you mean"
+        )
+    if (path / CONFIG).is_file():
+        return trained(path, scale, name)
+    if path.is_dir():
+        if not list_images(path):
+            raise SrlibError(f"evaluate.methods, {name}: {path}: expected a model or pictures, found neither")
+        return Method(name, folder=path)
+    graph = load_graph(path, 3 if channels == "rgb" else 1, scale)
+    if channels == "rgb":
+        return Method(name, lambda lr, scale: to_uint8(_run(graph, lr, value_range)), cost=graph.cost)
+    return Method(name, lambda lr, scale: _through_luma(graph, lr, scale, channels, value_range), cost=graph.cost)
+
+
+def content_hash(path: Path) -> str:
+    """The SHA-256 of a file or folder as a recipe names it; an OpenVINO model is its `.xml` and `.bin` together."""
+    weights = path.with_suffix(".bin")
+    if path.suffix == ".xml" and weights.is_file():
+        return hashlib.sha256(f"{tree_hash(path)}{tree_hash(weights)}".encode()).hexdigest()
+    return tree_hash(path)
+
+
+def ensemble(method: Method) -> Method:
+    """The geometric self-ensemble (Lim et al. 2017, section 3.4), marked + as there: the mean over eight views.
+
+    Each view is the LR picture flipped and turned; what the method makes of it is turned back. The mean is of rounded
+    pictures, which costs under 0.01 dB against a mean of unrounded ones.
+    """
+    assert method.upscale is not None, "a folder of pictures has nothing to turn"
+    single, cost = method.upscale, method.cost
+
+    def upscale(lr: Image, scale: int) -> Image:
+        total = np.zeros((lr.shape[0] * scale, lr.shape[1] * scale, 3), np.float64)
+        for turns in range(4):
+            for flipped in (False, True):
+                view = np.rot90(lr[:, ::-1] if flipped else lr, turns)
+                sr = np.rot90(single(np.ascontiguousarray(view), scale), -turns)
+                total += sr[:, ::-1] if flipped else sr
+        return to_uint8(total / (8 * 255))
+
+    eight = cost and Cost(cost.parameters, lambda height, width: 8 * cost.multiply_adds(height, width))
+    return dataclasses.replace(method, name=f"{method.name}+", upscale=upscale, cost=eight)
+
+
+def _run(graph: Graph, lr: npt.NDArray[np.generic], value_range: float) -> npt.NDArray[np.float64]:
+    """[h, w, C] in levels of 255 → the network's output [H, W, C] in [0, 1]."""
+    batch = np.asarray(lr, np.float64)[np.newaxis] / 255 * value_range
+    return np.asarray(graph.run(batch.astype(np.float32))[0], np.float64) / value_range
+
+
+def _through_luma(graph: Graph, lr: Image, scale: int, channels: Channels, value_range: float) -> Image:
+    """Enlarges luma by the network and leaves chroma to bicubic.
+
+    The inverse of the colour transform adds luma alike to R, G and B: adding what the network's luma has more than
+    bicubic's is the same, without rounding the chroma in between.
+    """
+    weights, black, levels = _LUMA[channels]
+    bicubic = resize(lr, scale)
+    sr = _run(graph, (lr @ weights + black)[..., np.newaxis], value_range) * 255
+    more = sr - (bicubic @ weights + black)[..., np.newaxis]
+    return to_uint8((bicubic + more * (255 / levels)) / 255)
