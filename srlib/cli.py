@@ -58,12 +58,13 @@ def score(
 def patches(
     folder: Annotated[Path, typer.Argument(help="The folder that the prepare stage wrote.")] = Path("data/patches"),
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the picture goes.")] = Path("patches.png"),
+    count: Annotated[int, typer.Option(help="How many pairs.", min=1, max=1000)] = 16,
 ) -> None:
     """Draw a contact sheet of training patches, LR beside HR, to check by eye that they are aligned."""
     from srlib.data.sheet import contact_sheet
 
-    contact_sheet(folder, out)
-    typer.echo(f"{out}: patches of {folder}")
+    sheet = contact_sheet(folder, out, count=count)
+    typer.echo(f"{out}: {sheet.pairs} pairs, {sheet.displaced} look displaced")
 
 
 @app.command()

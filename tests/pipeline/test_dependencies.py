@@ -17,6 +17,7 @@ LEFT_OUT = {
     "srlib/files.py": "how files are written, not what is in them; the pipeline's own tests compare the bytes",
     "srlib/params.py": "what reaches the bytes are the parameters, which DVC compares by value",
     "srlib/progress.py": "shows progress",
+    "srlib/data/parallel.py": "spreads work over threads; a test compares the bytes of any number of workers",
     "srlib/stage.py": "records runs and handles signals",
     "srlib/pipeline.py": "reads what DVC knows",
     "srlib/resume.py": "finds the folder of the resume state",
@@ -74,12 +75,12 @@ def test_every_module_that_a_stage_imports_is_its_dependency(stage: str) -> None
 def test_every_dependency_is_imported(stage: str) -> None:
     used = closure(ROOT / f"stages/{stage}.py")
     for dep in STAGES[stage]["deps"]:
-        if dep.startswith("srlib"):
+        if dep.startswith("srlib") and not dep.endswith(".sha256"):
             assert any(module == dep or module.startswith(f"{dep}/") for module in used), f"{stage}: {dep} is not used"
 
 
 def test_paths_stand_in_dvc_yaml_only() -> None:
-    for file in [*ROOT.glob("stages/*.py"), *ROOT.glob("srlib/**/*.py")]:
+    for file in {*ROOT.glob("stages/*.py"), *ROOT.glob("srlib/**/*.py")} - {ROOT / "srlib/cli.py"}:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not node.value.startswith(("data/raw/", "data/patches", "models/pretrained", "results/")), file
