@@ -159,12 +159,14 @@ def score_folder(sr: Path, hr: Path, scale: int) -> Iterator[Result]:
     problems += [f"{hr}: no original for {path}" for key, path in given.items() if key not in originals]
     for key in originals.keys() & given.keys():
         want = tuple(size - size % scale for size in image_size(originals[key]))
-        if (got := tuple(size - size % scale for size in image_size(given[key]))) != want:
+        got = image_size(given[key])
+        if got not in (want, image_size(originals[key])):
             problems.append(f"{given[key]}: {got[1]}×{got[0]} pixels, expected {want[1]}×{want[0]}")
     if problems:
         raise SrlibError("\n".join(sorted(problems)))
     pictures = [Picture(hr.name, key, path) for key, path in originals.items()]
-    yield from evaluate({hr.name: pictures}, [Method(sr.name, folder=sr)], scale)
+    name = "SR" if sr.name in ("", ORIGINAL) else sr.name
+    yield from evaluate({hr.name: pictures}, [Method(name, folder=sr)], scale)
 
 
 def evaluate(
@@ -248,18 +250,22 @@ def _check(picture: Picture, scale: int) -> Iterator[str]:
 def _finished(method: Method, sets: dict[str, list[Picture]], scale: int) -> dict[tuple[str, str], Path]:
     """Where a folder method's picture of each test picture is: in `<folder>/<Set>/`, or in the folder for one set."""
     assert method.folder is not None
-    found = {}
-    missing = []
+    found, problems = {}, []
     for name, pictures in sets.items():
         below = method.folder / name
         files = index_pictures(below if below.is_dir() or len(sets) > 1 else method.folder, scale)
         for picture in pictures:
-            if picture.name in files:
-                found[name, picture.name] = files[picture.name]
+            whole = image_size(picture.hr)
+            height, width = (size - size % scale for size in whole)
+            file = files.get(picture.name)
+            if file is None:
+                problems.append(f"{method.folder}: no picture for {name}/{picture.name}; expected {picture.name}.png")
+            elif (size := image_size(file)) not in ((height, width), whole):
+                problems.append(f"{file}: expected {width}×{height} as its HR picture, got {size[1]}×{size[0]}")
             else:
-                missing.append(f"{name}/{picture.name}")
-    if missing:
-        raise SrlibError(f"{method.folder}: {method.name} has no picture for {', '.join(missing)}")
+                found[name, picture.name] = file
+    if problems:
+        raise SrlibError("\n".join(problems))
     return found
 
 
