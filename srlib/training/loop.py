@@ -137,6 +137,8 @@ def train(
     start, best_psnr = facts["step"], facts["best_psnr_y"]
     losses: list[Row] = facts["loss"]
     scores: list[Row] = facts["validation"]
+    for row in losses:  # the run of a resumed stage shows the whole curve
+        curves.report(row, int(row["step"]))
     saved, interval = time.monotonic(), 0.0
 
     with progress(steps, label, "steps", start=start) as advance:

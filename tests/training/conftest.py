@@ -16,7 +16,5 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corners = [(y, x) for y in range(0, 96, 24) for x in range(0, 96, 24)]
     for split, chosen in (("train", corners[:12]), ("validation", corners[12:])):
         np.save(folder / f"{split}_lr.npy", np.stack([lr[y : y + 24, x : x + 24] for y, x in chosen]))
-        np.save(
-            folder / f"{split}_hr.npy", np.stack([hr[4 * y : 4 * y + 96, 4 * x : 4 * x + 96] for y, x in chosen])
-        )
+        np.save(folder / f"{split}_hr.npy", np.stack([hr[4 * y : 4 * y + 96, 4 * x : 4 * x + 96] for y, x in chosen]))
     return folder

@@ -65,7 +65,7 @@ def test_the_feature_network_is_frozen() -> None:
 
 
 def test_the_adversarial_gradient_is_that_of_the_discriminator_itself() -> None:
-    """Central differences through the whole of it, with the discriminator used as a plain function; ReLUs bend it a little."""
+    """Central differences, with the discriminator used as a plain function; ReLUs bend it a little."""
     gan = trainer(**NONE | {"adversarial_weight": 1.0})
     lr, hr = batch()
     kernel = gan.network.get_layer("tail").bias
