@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,9 @@ from srlib.evaluation.metrics import Image
 
 SETS = ("Set5", "Set14", "BSD100", "Urban100", "DIV2K")
 """The published order; other sets follow by name."""
+
+SHOWN = ("comic", "zebra", "0826", "0808")
+"""Pictures that readers know from the figures of papers and of the source article."""
 
 ORIGINAL = "original"
 """The name under which the HR picture itself is kept beside the methods' pictures."""
@@ -122,6 +126,13 @@ def find_sets(folder: Path, scale: int) -> dict[str, list[Picture]]:
     return sets
 
 
+def featured(sets: dict[str, list[Picture]], count: int) -> set[tuple[str, str]]:
+    """The (set, name) of `count` pictures to show: those that figures in the field show, then the sets in turn."""
+    everyone = [picture for turn in zip_longest(*sets.values()) for picture in turn if picture]
+    everyone.sort(key=lambda picture: picture.name not in SHOWN)
+    return {(picture.set, picture.name) for picture in everyone[:count]}
+
+
 def picture_key(path: Path, scale: int) -> str:
     """The part of a file's name that HR, LR and SR versions share: of `0801x4.png` and `img_001_SRF_4_HR.png` too."""
     return re.sub(rf"(_SRF_{scale})?(_(HR|LR|SR))?$|_?x{scale}$", "", path.stem, count=1) or path.stem
@@ -162,9 +173,10 @@ def score_folder(sr: Path, hr: Path, scale: int) -> Iterator[Result]:
         got = image_size(given[key])
         if got not in (want, image_size(originals[key])):
             problems.append(f"{given[key]}: {got[1]}×{got[0]} pixels, expected {want[1]}×{want[0]}")
+    pictures = [Picture(hr.name, key, path) for key, path in originals.items()]
+    problems += [problem for picture in pictures for problem in _check(picture, scale)]
     if problems:
         raise SrlibError("\n".join(sorted(problems)))
-    pictures = [Picture(hr.name, key, path) for key, path in originals.items()]
     name = "SR" if sr.name in ("", ORIGINAL) else sr.name
     yield from evaluate({hr.name: pictures}, [Method(name, folder=sr)], scale)
 
