@@ -101,10 +101,9 @@ def survey_make(
     from srlib.evaluation import survey as room
     from srlib.evaluation.survey_tracking import origin
 
-    chosen = {"methods": method} if method else {}
     made = room.make(
-        pictures, page, key, sets=test_set or (), count=count, crop=crop, scale=scale, seed=seed,
-        origin=origin(pictures), **chosen,
+        pictures, page, key, methods=method or room.METHODS, sets=test_set or (), count=count, crop=crop, scale=scale,
+        seed=seed, origin=origin(pictures),
     )  # fmt: skip
     typer.echo(f"{page}: {made.pictures} pictures, {made.items} to score, {made.page_bytes / 1e6:.1f} MB; key in {key}")
 

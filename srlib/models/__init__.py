@@ -93,9 +93,7 @@ def read_config(folder: Path) -> ModelConfig:
     return config
 
 
-def load_model(
-    folder: Path, *, scale: int | None = None, dtype: str = "float32"
-) -> tuple[keras.Model, ModelConfig]:
+def load_model(folder: Path, *, scale: int | None = None, dtype: str = "float32") -> tuple[keras.Model, ModelConfig]:
     """Builds a saved network and fills it with its weights.
 
     Raises:
