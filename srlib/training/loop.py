@@ -100,7 +100,7 @@ class Result:
     def metrics(self) -> Row:
         """The last losses and the validation scores of the weights, rounded to what can be compared."""
         row = {**self.loss, **self.validation}
-        return {name: float(f"{value:.6g}") for name, value in row.items() if name != "step"}
+        return {name: float(f"{value:.6g}") for name, value in row.items() if name not in ("step", "learning_rate")}
 
 
 def train(
