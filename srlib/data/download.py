@@ -1,45 +1,42 @@
 """The download stage: public data, each file checked against its checksum, whatever the network does.
 
 Finished and partial files live in a store that is named by checksum and outlives DVC's clearing of outputs, so nothing
-is fetched twice and a broken transfer goes on where it stopped. SRLIB_MIRROR (a folder, or an address) may stand in for
-the network; its files are checked the same way.
+is fetched twice and a broken transfer goes on where it stopped. A mirror (a folder, or an address) may stand in for the
+network; its files are checked the same way.
 """
 
-import http.client
-import json
+import contextlib
+import fcntl
 import os
+import queue
 import shutil
-import stat
+import sys
 import threading
-import urllib.error
-import urllib.request
-import zipfile
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
+from urllib.parse import urlsplit
 
-from srlib.data import sources
-from srlib.data.sources import Source
+from srlib.data.archive import unpack
+from srlib.data.sources import PACKAGE, Item, Source, plan
+from srlib.data.transfer import CHUNK, Moved, RefusedError, UnfinishedError, transfer
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, file_hash, remove, write_json
-from srlib.params import Download, FeatureFile
+from srlib.params import Download
 from srlib.progress import progress
 
 PARALLEL = 4  # files at once
-CHUNK = 1 << 18  # bytes
-TIMEOUT = 30.0  # seconds without a byte
-PATIENCE = (0.5, 1, 2, 4, 8, 16)  # seconds before each further try without progress
-REFETCHES = 3  # whole files thrown away for a wrong checksum
-LARGEST_MEMBER = 64 << 20  # bytes of one picture in an archive
-FINAL = {400, 401, 403, 404, 405, 410, 451}  # HTTP statuses that another try does not mend
-
-Report = Callable[[int], None]
+PATIENCE = (0.5, 1, 2, 4, 8, 16)  # seconds before each further try
+ADVANCE = 1 << 20  # bytes that a try must gain for the patience to begin anew
+REFETCHES = 3  # whole files fetched with a wrong checksum before giving up
+GRACE = 0.5  # seconds for the other transfers to stop; one that waits for the network is left behind
+POLL = 0.1  # seconds between two looks at another process's lock
 
 
 def download(
     role: str, out: Path, params: Download, *, scale: int, store: Path, mirror: str | None = None
-) -> list[Source]:
+) -> list[Item]:
     """Makes the folder of one role of the recipe: `train`, `test` or `features`.
 
     `train` gets HR/ (and LR/ where the source has LR pictures), `test` one <Set>/HR/ per set, `features` a weights
@@ -51,319 +48,285 @@ def download(
         params: The section of the recipe.
         scale: The factor of enlargement.
         store: The folder of finished and partial downloads.
-        mirror: A folder or a base address that holds the files under `Source.path`.
+        mirror: A folder or a base address that holds the files under `Source.mirror`.
 
     Returns:
-        The files that were fetched or found in the store.
+        What the folder is made of.
 
     Raises:
         SrlibError: A file cannot be had, named with its address, or the disk is too small.
+        ValueError: The recipe asks for what does not exist (see `sources.plan`).
     """
+    items = plan(role, params, scale)
+    paths = {item.source: _local(item.source) for item in items if item.source.mirror is None}
+    paths |= fetch([item.source for item in items if item.source.mirror], store, mirror, out)
     with atomic_path(out) as folder:
         folder.mkdir()
-        if role == "train":
-            used = _train(folder, params.train, scale, store, mirror)
-        elif role == "test":
-            used = [s for name in params.test for s in _test(folder / name, name, scale, store, mirror)]
-        else:
-            used = _features(folder, params.features, store, mirror)
-        facts = [{"path": s.path, "url": s.url, s.algorithm: s.digest} for s in used]
+        for item in items:
+            target = folder / item.target
+            if item.members:
+                unpack(paths[item.source], item.members, target)
+            else:  # a copy, not a link: what happens to an output must not reach the store
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(paths[item.source], target)
+        facts = [
+            {"path": item.target, "address": s.address, s.algorithm: s.digest, "terms": s.terms}
+            for item in items
+            for s in [item.source]
+        ]
         write_json(folder / "SOURCES.json", {role: params.model_dump(mode="json")[role], "files": facts})
-    return used
+    return items
 
 
-def check_sets(params: Download, scale: int) -> None:
-    """Raises SrlibError for a test set that does not exist at this scale, before anything is fetched."""
-    for name in params.test:
-        if name not in ("sample", "DIV2K"):
-            sources.benchmark(name, scale)
+def fetch(
+    wanted: Iterable[Source], store: Path, mirror: str | None = None, out: Path | None = None
+) -> dict[Source, Path]:
+    """Makes sure that files are whole in the store, several at once, and says where.
 
-
-def _train(folder: Path, choice: str, scale: int, store: Path, mirror: str | None) -> list[Source]:
-    if choice == "none":
-        return []
-    if choice == "sample":
-        _copy_sample(sources.SAMPLE_TRAIN, folder / "HR")
-        return []
-    kind = choice.removeprefix("div2k-")
-    hr, lr = (sources.div2k()[part] for part in ("train_HR", f"train_LR_{kind}_X{scale}"))
-    _need_space(folder, sum(s.size or 0 for s in (hr, lr)), "unpacking DIV2K")
-    found = fetch([hr, lr], store, mirror)
-    _unpack(found[hr], {f"DIV2K_train_HR/{i:04}.png": f"{i:04}.png" for i in range(1, 801)}, folder / "HR")
-    inside = f"DIV2K_train_LR_{kind}/X{scale}"
-    _unpack(found[lr], {f"{inside}/{i:04}x{scale}.png": f"{i:04}x{scale}.png" for i in range(1, 801)}, folder / "LR")
-    return [hr, lr]
-
-
-def _test(folder: Path, name: str, scale: int, store: Path, mirror: str | None) -> list[Source]:
-    if name == "sample":
-        _copy_sample(sources.SAMPLE_TEST, folder / "HR")
-        return []
-    if name == "DIV2K":
-        archive = sources.div2k()["valid_HR"]
-        found = fetch([archive], store, mirror)
-        _unpack(found[archive], {f"DIV2K_valid_HR/{i:04}.png": f"{i:04}.png" for i in range(801, 901)}, folder / "HR")
-        return [archive]
-    pictures = sources.benchmark(name, scale)
-    found = fetch(pictures.values(), store, mirror)
-    (folder / "HR").mkdir(parents=True)
-    for own, source in pictures.items():
-        shutil.copyfile(found[source], folder / "HR" / own)
-    return list(pictures.values())
-
-
-def _features(folder: Path, choice: str | FeatureFile, store: Path, mirror: str | None) -> list[Source]:
-    if choice == "vgg19":
-        found = fetch([sources.VGG19], store, mirror)
-        shutil.copyfile(found[sources.VGG19], folder / sources.VGG19.name)
-        return [sources.VGG19]
-    if isinstance(choice, FeatureFile):
-        path = Path(choice.file).expanduser()
-        if not path.is_file():
-            raise SrlibError(f"download.features.file: {path}: no such file")
-        shutil.copyfile(path, folder / "features.h5")
-        if (got := file_hash(folder / "features.h5")) != choice.sha256:
-            raise SrlibError(f"download.features.sha256: {path} has {got}; write that if it is the file you mean")
-    return []
-
-
-def _copy_sample(pictures: dict[str, str], folder: Path) -> None:
-    """Copies photographs out of the installed scikit-image package."""
-    import skimage.data
-
-    bundled = Path(str(skimage.data.__file__)).parent
-    folder.mkdir(parents=True)
-    for name, digest in pictures.items():
-        if not (bundled / name).is_file() or file_hash(bundled / name) != digest:
-            raise SrlibError(
-                f"scikit-image does not hold the expected {name}; install the versions of requirements.lock"
-            )
-        shutil.copyfile(bundled / name, folder / name)
-
-
-def _need_space(folder: Path, size: int, what: str) -> None:
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise SrlibError(f"{folder}: {what} needs {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free")
-
-
-def _unpack(archive: Path, members: dict[str, str], folder: Path) -> None:
-    """Unpacks exactly `members` (name inside → file name) into `folder`; anything else in the archive is refused."""
-    folder.mkdir(parents=True)
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            inside = {info.filename: info for info in opened.infolist() if not info.is_dir()}
-            if inside.keys() != members.keys():
-                odd = sorted(inside.keys() ^ members.keys())
-                raise SrlibError(f"{archive}: expected {len(members)} pictures, but these differ: {', '.join(odd[:5])}")
-            for name, info in inside.items():
-                if stat.S_ISLNK(info.external_attr >> 16) or info.file_size > LARGEST_MEMBER:
-                    raise SrlibError(f"{archive}: {name} is a link or larger than a picture may be")
-            with progress(len(members), f"unpacking {folder.name}", "pictures") as advance:
-                for name, info in inside.items():
-                    with opened.open(info) as packed, (folder / members[name]).open("wb") as file:
-                        shutil.copyfileobj(packed, file, CHUNK)
-                    advance()
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise SrlibError(f"{archive}: not a whole archive ({error}); delete it to fetch it again") from None
-
-
-def fetch(wanted: Iterable[Source], store: Path, mirror: str | None = None) -> dict[Source, Path]:
-    """Makes sure that files are in the store, several at once, and says where.
+    Args:
+        wanted: Files of the network.
+        store: The folder of finished and partial downloads.
+        mirror: Where to fetch from instead.
+        out: Where they will be copied or unpacked to; there must be space for that too.
 
     Raises:
-        SrlibError: One of them cannot be had; the partial file stays for the next time.
+        SrlibError: One of them cannot be had. The others stop; partial files stay for the next time.
     """
-    wanted = list(wanted)
-    store.mkdir(parents=True, exist_ok=True)
     found = {source: store / f"{source.digest}-{source.name}" for source in wanted}
-    missing = [source for source in wanted if not _is_whole(found[source], source)]
-    if not missing:
-        return found
-    _need_space(store, sum(source.size or 0 for source in missing), f"fetching {len(missing)} files")
-    sized = all(source.size for source in missing)
-    total = sum(source.size or 0 for source in missing) if sized else len(missing)
-    stop = threading.Event()
-    with progress(total, "download", "B" if sized else "files") as advance, ThreadPoolExecutor(PARALLEL) as pool:
-
-        def one(source: Source) -> None:
-            _fetch_one(source, found[source], mirror, advance if sized else lambda n: None, stop)
-            if not sized:
-                advance(1)
-
-        jobs = [pool.submit(one, source) for source in missing]
-        try:
-            for job in jobs:
-                job.result()
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+    missing = [source for source, path in found.items() if not _is_whole(path, source)]
+    _need_space(missing, found, store, out)
+    if missing and mirror is not None:
+        _check_mirror(mirror)
+    # first the small ones, whose sizes are not known beforehand
+    for sized in (False, True):
+        if part := {source: found[source] for source in missing if bool(source.size) is sized}:
+            _fetch_all(part, mirror, sized)
     return found
 
 
-def _is_whole(path: Path, source: Source) -> bool:
-    return path.is_file() and file_hash(path, source.algorithm) == source.digest
+def _fetch_all(missing: dict[Source, Path], mirror: str | None, sized: bool) -> None:
+    """Fetches files in threads; their sizes are all known or all unknown. The first error ends it."""
+    at = {source: min(_size(_partial(path)), source.size or 0) for source, path in missing.items()}
+    total = sum(source.size or 0 for source in missing) if sized else len(missing)
+    label = f"download from {mirror or urlsplit(next(iter(missing)).address).hostname}"
+    stop = threading.Event()
+    todo: queue.SimpleQueue[Source] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    for source in missing:
+        todo.put(source)
+
+    with progress(total, label, "B" if sized else "files", start=sum(at.values())) as advance:
+
+        def one(source: Source) -> None:
+            def moved(position: int) -> None:
+                if sized and not stop.is_set():
+                    advance(position - at[source])
+                    at[source] = position
+
+            _fetch_one(source, missing[source], mirror, moved, stop)
+            moved(source.size or 0)
+            if not sized:
+                advance(1)
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    source = todo.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    one(source)
+                except BaseException as error:  # raised again below, in the thread that waits
+                    ended.put(error)
+                else:
+                    ended.put(None)
+
+        # Daemons, so that Ctrl-C need not wait for a server that stalls.
+        workers = [threading.Thread(target=work, daemon=True) for _ in range(min(PARALLEL, len(missing)))]
+        for worker in workers:
+            worker.start()
+        try:
+            for _ in missing:
+                if error := ended.get():
+                    raise error
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join(GRACE)
 
 
-class _UnfinishedError(Exception):
-    """A try that broke off and may be worth another one."""
-
-
-def _fetch_one(source: Source, path: Path, mirror: str | None, report: Report, stop: threading.Event) -> None:
-    from filelock import FileLock
-
-    partial = path.with_name(f"{path.name}.partial")
-    with FileLock(f"{path}.lock"):
+def _fetch_one(source: Source, path: Path, mirror: str | None, moved: Moved, stop: threading.Event) -> None:
+    """Brings one file into the store; a process that does the same at this moment is waited for."""
+    with _alone(_partial(path), stop) as file:
         if _is_whole(path, source):  # another process was faster
-            report(source.size or 0)
             return
-        report(partial.stat().st_size if partial.exists() else 0)
-        tries = refetches = 0
-        while True:
-            before = _size(partial)
-            try:
-                _transfer(source, partial, mirror, report, stop)
-            except _UnfinishedError as error:
-                tries = 0 if _size(partial) > before else tries + 1
-                if tries > len(PATIENCE):
-                    raise _failure(source, mirror, str(error)) from None
-                stop.wait(PATIENCE[max(0, tries - 1)])
-            else:
-                if _is_whole(partial, source):
-                    break
-                report(-_size(partial))
-                _forget(partial)
-                refetches += 1
-                if refetches >= REFETCHES:
-                    raise _failure(source, mirror, f"{REFETCHES} times the wrong {source.algorithm}")
+        if mirror is not None and not _is_address(mirror):
+            _copy(source, file, mirror, moved, stop)
+        else:
+            _transfer(source, file, _partial(path), mirror, moved, stop)
+        os.fsync(file.fileno())
+        remove(_note(_partial(path)))
+        _partial(path).replace(path)
+
+
+def _transfer(
+    source: Source, file: BinaryIO, partial: Path, mirror: str | None, moved: Moved, stop: threading.Event
+) -> None:
+    """Transfers until the checksum is right, with growing pauses after those that break off."""
+    tries = wrong = furthest = 0
+    ended = False
+    while not _is_whole(partial, source):
+        if ended:
+            wrong += 1
+            file.truncate(0)
+            moved(0)
+            if wrong == REFETCHES:
+                raise _failure(source, mirror, f"{wrong} times the wrong {source.algorithm}, expected {source.digest}")
+        try:
+            transfer(_address(source, mirror), file, _note(partial), size=source.size, moved=moved, stop=stop)
+            ended = True
+        except RefusedError as error:
+            raise _failure(source, mirror, str(error)) from None
+        except UnfinishedError as error:
+            ended = False
+            if _size(partial) >= furthest + ADVANCE:
+                furthest, tries = _size(partial), 0
+            if tries < len(PATIENCE) and not stop.is_set():
+                print(f"{source.name}: {error}; going on in {PATIENCE[tries]:g} s", file=sys.stderr)
+            if tries == len(PATIENCE) or stop.wait(PATIENCE[tries]):
+                raise _failure(source, mirror, str(error)) from None
+            tries += 1
+
+
+def _copy(source: Source, file: BinaryIO, mirror: str, moved: Moved, stop: threading.Event) -> None:
+    """Copies a file out of a mirror that is a folder."""
+    original = Path(_address(source, mirror))
+    if not original.is_file():
+        raise _failure(source, mirror, "no such file in the mirror")
+    file.truncate(0)
+    if source.size not in (None, size := original.stat().st_size):
+        raise _failure(source, mirror, f"the mirror's file has {size} bytes instead of {source.size}")
+    with original.open("rb") as opened:
+        while block := opened.read(CHUNK):
             if stop.is_set():
-                raise _failure(source, mirror, "another file failed")
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _forget(partial)
-    Path(f"{path}.lock").unlink(missing_ok=True)
+                raise _failure(source, mirror, "stopped")
+            file.write(block)
+            file.flush()
+            moved(_size(Path(file.name)))
+    if (got := file_hash(Path(file.name), source.algorithm)) != source.digest:
+        file.truncate(0)
+        raise _failure(source, mirror, f"the mirror's file has the {source.algorithm} {got} instead of {source.digest}")
 
 
-def _failure(source: Source, mirror: str | None, reason: str) -> SrlibError:
-    where = _address(source, mirror)
-    return SrlibError(
-        f"{source.name}: could not be fetched from {where}: {reason}; run it again to go on, or set SRLIB_MIRROR to a "
-        f"folder or an address that holds {source.path}"
-    )
+@contextlib.contextmanager
+def _alone(partial: Path, stop: threading.Event) -> Iterator[BinaryIO]:
+    """The partial file, opened to append, for one process and thread; an empty one is removed at the end.
+
+    The lock is on the file itself, so that a killed process leaves no lock behind. Whoever gets it after the file was
+    renamed or removed opens the path again.
+    """
+    while True:
+        with partial.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if stop.wait(POLL):
+                    raise SrlibError(f"{partial}: stopped while another process fetches it") from None
+                continue
+            if not partial.exists() or not os.path.samestat(os.fstat(file.fileno()), partial.stat()):
+                continue
+            try:
+                yield file
+            finally:
+                if os.fstat(file.fileno()).st_size == 0:
+                    remove(_note(partial))
+                    remove(partial)
+            return
+
+
+def _is_whole(path: Path, source: Source) -> bool:
+    if not path.is_file() or source.size not in (None, _size(path)):
+        return False
+    return file_hash(path, source.algorithm) == source.digest
+
+
+def _need_space(missing: list[Source], found: dict[Source, Path], store: Path, out: Path | None) -> None:
+    """Compares free space with what is still to be fetched and, for `out`, with the size of all that goes there."""
+    needs = [(store, sum(max(0, (s.size or 0) - _size(_partial(found[s]))) for s in missing))]
+    if out is not None:  # DIV2K's archives hold PNG and are as large as what they hold
+        needs.append((out.parent, sum(source.size or 0 for source in found)))
+    disks: dict[int, int] = {}
+    for folder, size in needs:
+        folder.mkdir(parents=True, exist_ok=True)
+        disk = folder.stat().st_dev
+        disks[disk] = disks.get(disk, 0) + size
+        free = shutil.disk_usage(folder).free
+        if disks[disk] > free:
+            raise SrlibError(
+                f"{folder}: fetching and unpacking needs {disks[disk] / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are "
+                "free; make room, or leave out sets under `download` in params.yaml"
+            )
+
+
+def _check_mirror(mirror: str) -> None:
+    if "://" not in mirror:
+        if not Path(mirror).expanduser().is_dir():
+            raise SrlibError(f"SRLIB_MIRROR: {mirror}: no such folder; an address begins with https://")
+        return
+    try:
+        parts = urlsplit(mirror)
+        good = _is_address(mirror) and parts.hostname and parts.username is None and not parts.query
+    except ValueError:
+        good = False
+    if not good:
+        raise SrlibError(
+            "SRLIB_MIRROR: expected a folder or an address such as https://host/folder, without a password"
+        )
+
+
+def _is_address(mirror: str) -> bool:
+    return mirror.startswith(("http://", "https://"))
 
 
 def _address(source: Source, mirror: str | None) -> str:
-    return source.url if mirror is None else f"{mirror.rstrip('/')}/{source.path}"
+    if mirror is None:
+        return source.address
+    base = mirror if _is_address(mirror) else str(Path(mirror).expanduser())
+    return f"{base.rstrip('/')}/{source.mirror}"
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _local(source: Source) -> Path:
+    """Where a file is that does not come from the network, after a look at its content."""
+    inside = source.address.removeprefix(PACKAGE)
+    if inside == source.address:
+        path = Path(inside).expanduser()
+        expected = "write that under `download` in params.yaml if it is the file you mean"
+    else:
+        package = find_spec(inside.split("/", 1)[0])
+        path = Path(package.origin).parents[1] / inside if package and package.origin else Path(inside)
+        expected = "install the versions of requirements.lock"
+    if not path.is_file():
+        raise SrlibError(f"{path}: no such file, but the recipe asks for it under `download`")
+    if (got := file_hash(path, source.algorithm)) != source.digest:
+        raise SrlibError(f"{path}: expected the {source.algorithm} {source.digest}, got {got}; {expected}")
+    return path
 
 
-def _forget(partial: Path) -> None:
-    remove(partial)
-    remove(_validator(partial))
+def _failure(source: Source, mirror: str | None, reason: str) -> SrlibError:
+    return SrlibError(
+        f"{source.name}: could not be fetched from {_address(source, mirror)}: {reason}; run it again to go on where "
+        f"it stopped, or set SRLIB_MIRROR to a folder or an address that holds {source.mirror}"
+    )
 
 
-def _validator(partial: Path) -> Path:
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _note(partial: Path) -> Path:
     """The file that remembers which version of the remote file a partial one is of."""
     return partial.with_name(f"{partial.name}.json")
 
 
-def _transfer(source: Source, partial: Path, mirror: str | None, report: Report, stop: threading.Event) -> None:
-    """One try: appends what is missing to `partial`.
-
-    Raises:
-        SrlibError: No further try can help.
-        _UnfinishedError: One may.
-    """
-    address = _address(source, mirror)
-    if not address.startswith(("http://", "https://")):
-        path = Path(address)
-        if not path.is_file():
-            raise _failure(source, mirror, "no such file in the mirror")
-        report(-_size(partial))
-        shutil.copyfile(path, partial)
-        report(_size(partial))
-        return
-    request = urllib.request.Request(address, headers={"User-Agent": "srlib", "Accept-Encoding": "identity"})
-    have = _size(partial)
-    validator = _read_validator(partial) if have else None
-    if have and source.size == have:
-        return
-    if validator:
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", validator)
-    try:
-        with _opener().open(request, timeout=TIMEOUT) as response:
-            _receive(source, partial, response, have, report, stop)
-    except urllib.error.HTTPError as error:
-        if error.code in FINAL:
-            raise _failure(source, mirror, f"HTTP {error.code} {error.reason}") from None
-        if error.code == 416:  # what we have is not a beginning of what is there
-            report(-have)
-            _forget(partial)
-        raise _UnfinishedError(f"HTTP {error.code} {error.reason}") from None
-    except urllib.error.URLError as error:
-        raise _UnfinishedError(str(error.reason)) from None
-    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise _UnfinishedError(str(error) or type(error).__name__) from None
-
-
-def _receive(source: Source, partial: Path, response: Any, have: int, report: Report, stop: threading.Event) -> None:
-    resumed = response.status == 206
-    if resumed and not str(response.headers.get("Content-Range", "")).startswith(f"bytes {have}-"):
-        report(-have)
-        _forget(partial)
-        raise _UnfinishedError("the server resumed at another place")
-    length = response.headers.get("Content-Length")
-    expected = int(length) + (have if resumed else 0) if length and length.isdigit() else None
-    if source.size is not None and expected not in (None, source.size):
-        report(-have)
-        _forget(partial)
-        raise _UnfinishedError(f"the server offers {expected} bytes instead of {source.size}")
-    if not resumed:
-        report(-have)
-        _forget(partial)
-    etag = response.headers.get("ETag", "")
-    validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
-    write_json(_validator(partial), {"validator": validator})
-    size = have if resumed else 0
-    with partial.open("ab") as file:
-        while block := response.read(CHUNK):
-            file.write(block)
-            size += len(block)
-            report(len(block))
-            if source.size is not None and size > source.size:
-                report(-size)
-                file.truncate(0)
-                raise _UnfinishedError(f"the server sent more than {source.size} bytes")
-            if stop.is_set():
-                raise _UnfinishedError("another file failed")
-    whole = expected if expected is not None else source.size
-    if whole is not None and size < whole:
-        raise _UnfinishedError(f"the connection ended after {size} of {whole} bytes")
-
-
-def _read_validator(partial: Path) -> str | None:
-    try:
-        found = json.loads(_validator(partial).read_text(encoding="utf-8"))["validator"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # an unfinished note: the file is fetched from its beginning
-    return found if isinstance(found, str) else None
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """HTTP and HTTPS only, also after redirects."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    return opener
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

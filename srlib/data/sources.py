@@ -1,39 +1,27 @@
-"""Where public data comes from: address, place in a mirror, size and checksum of every file.
+"""Where public data comes from, address, place in a mirror, size, checksum and terms, and what becomes of it.
 
-Terms: DIV2K is for academic research only. The benchmark pictures state no licence, so they are fetched from their
-author's repository and never passed on. scikit-image's photographs ship inside that package.
+`plan` answers what a role of the recipe is made of; nothing is fetched here.
 """
 
 import functools
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from srlib.errors import SrlibError
+if TYPE_CHECKING:
+    from srlib.params import Download
 
-DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
-SELFEXSR = "https://raw.githubusercontent.com/jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598/"
-KERAS = "https://storage.googleapis.com/tensorflow/"
+DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
+SELFEXSR = "https://raw.githubusercontent.com/jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598"
+KERAS = "https://storage.googleapis.com/tensorflow"
+PACKAGE = "package:"  # in place of https:// for a file that an installed package brings along
 
-NAMES = {
-    "Set5": ["baby", "bird", "butterfly", "head", "woman"],
-    "Set14": [  # in the order of the files
-        "baboon",
-        "barbara",
-        "bridge",
-        "coastguard",
-        "comic",
-        "face",
-        "flowers",
-        "foreman",
-        "lenna",
-        "man",
-        "monarch",
-        "pepper",
-        "ppt3",
-        "zebra",
-    ],
-}
+RESEARCH = "academic research only"
+UNSTATED = "no licence stated; for research, not to be passed on"
+FREE = "public domain or CC0, see the package's documentation"
+WEIGHTS = "CC BY 4.0 (the VGG group's weights, as Keras distributes them)"
+OWN = "your own"
 
 
 @dataclass(frozen=True)
@@ -41,30 +29,43 @@ class Source:
     """One file to fetch.
 
     Attributes:
-        path: Its place below a mirror.
-        base: The address that `path`, without its first `strip` parts, is appended to.
-        digest: Hexadecimal checksum.
-        algorithm: `sha256`, or `md5` where the publisher gives only that.
+        address: `https://…`; `package:…` inside an installed package; else the path of a file of the user's own.
+        digest: Hexadecimal SHA-256, or MD5 where the publisher gives only that.
+        terms: What one may do with it.
+        mirror: Its place below a mirror; None for a file that does not come from the network.
         size: In bytes, where known.
-        strip: How many leading parts of `path` the address does not have.
     """
 
-    path: str
-    base: str
+    address: str
     digest: str
-    algorithm: str = "sha256"
+    terms: str
+    mirror: str | None = None
     size: int | None = None
-    strip: int = 1
 
     @property
-    def url(self) -> str:
-        """The public address."""
-        return self.base + "/".join(self.path.split("/")[self.strip :])
+    def algorithm(self) -> str:
+        """The checksum's kind: `sha256` or `md5`."""
+        return "md5" if len(self.digest) == 32 else "sha256"
 
     @property
     def name(self) -> str:
         """The file's own name."""
-        return self.path.rsplit("/", 1)[-1]
+        return self.address.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a source becomes in the folder of its role.
+
+    Attributes:
+        source: The file that is fetched.
+        target: Its path in that folder; for an archive the folder of its files.
+        members: For an archive the names inside it, all of them; each keeps its last part.
+    """
+
+    source: Source
+    target: str
+    members: tuple[str, ...] = ()
 
 
 _DIV2K = """
@@ -84,61 +85,141 @@ valid_LR_unknown_X3 48143315 ebf23a3e1ef6800cae97285d3a50d022d89b62655e685884c0a
 valid_LR_unknown_X4 26695095 e3897555a98de1157c20974fb6093105fbc1ff5e9caf7bd348f58f6da140fbef
 """
 
-
-@functools.cache
-def div2k() -> dict[str, Source]:
-    """DIV2K's archives by their part, such as `train_LR_bicubic_X4`."""
-    rows = (line.split() for line in _DIV2K.split("\n") if line)
-    return {part: Source(f"DIV2K/DIV2K_{part}.zip", DIV2K, digest, size=int(size)) for part, size, digest in rows}
-
-
-@functools.cache
-def _selfexsr() -> dict[str, str]:
-    lines = (files("srlib.data") / "selfexsr.sha256").read_text(encoding="ascii").split("\n")
-    return {path: digest for digest, path in (line.split() for line in lines if line)}
-
-
-def benchmark(name: str, scale: int) -> dict[str, Source]:
-    """The HR pictures of Set5, Set14, BSD100 or Urban100 for a scale, by the name that they get.
-
-    HR differs between scales: it is cropped to a multiple of the scale.
-
-    Raises:
-        SrlibError: The set does not exist for this scale.
-    """
-    folder = f"{name}/image_SRF_{scale}/"
-    paths = sorted(path for path in _selfexsr() if path.startswith(folder))
-    if not paths:
-        raise SrlibError(f"download.test: {name} does not exist for scale {scale}; expected scale 4 or another set")
-    names = NAMES.get(name) or [Path(path).stem.split("_SRF_")[0] for path in paths]
-    return {
-        f"{own}.png": Source(f"SelfExSR/data/{path}", SELFEXSR, _selfexsr()[path])
-        for own, path in zip(names, paths, strict=True)
-    }
-
+_NAMES = {
+    "Set5": "baby bird butterfly head woman",
+    "Set14": "baboon barbara bridge coastguard comic face flowers foreman lenna man monarch pepper ppt3 zebra",
+}
 
 VGG19 = Source(
-    "keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
-    KERAS,
+    f"{KERAS}/keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
     "253f8cb515780f3b799900260a226db6",
-    algorithm="md5",
+    WEIGHTS,
+    mirror="keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
     size=80134624,
-    strip=0,
 )
 
+# scikit-image's colour photographs. The two motorcycles show one scene, so both stand on one side.
 SAMPLE_TRAIN = {
-    "astronaut.png": "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
-    "hubble_deep_field.jpg": "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4",
-    "ihc.png": "f8dd1aa387ddd1f49d8ad13b50921b237df8e9b262606d258770687b0ef93cef",
-    "motorcycle_left.png": "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
-    "motorcycle_right.png": "5fc913ae870e42a4b662314bc904d1786bcad8e2f0b9b67dba5a229406357797",
-    "retina.jpg": "38a07f36f27f095e818aea7b96d34202c05176d30253c66733f2e00379e9e0e6",
+    "astronaut.png": (791555, "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
+    "hubble_deep_field.jpg": (527940, "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4"),
+    "ihc.png": (477916, "f8dd1aa387ddd1f49d8ad13b50921b237df8e9b262606d258770687b0ef93cef"),
+    "motorcycle_left.png": (644701, "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179"),
+    "motorcycle_right.png": (640373, "5fc913ae870e42a4b662314bc904d1786bcad8e2f0b9b67dba5a229406357797"),
+    "retina.jpg": (269564, "38a07f36f27f095e818aea7b96d34202c05176d30253c66733f2e00379e9e0e6"),
 }
-"""Colour photographs inside scikit-image to train on, with their SHA-256. The two motorcycles are near-duplicates."""
-
 SAMPLE_TEST = {
-    "chelsea.png": "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
-    "coffee.png": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
-    "rocket.jpg": "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+    "chelsea.png": (240512, "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb"),
+    "coffee.png": (466706, "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
+    "rocket.jpg": (112525, "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c"),
 }
-"""Those to test on; none of them is trained on."""
+
+
+def plan(role: str, params: "Download", scale: int) -> list[Item]:
+    """What the folder of a role is made of.
+
+    Args:
+        role: `train`, `test` or `features`.
+        params: The section of the recipe.
+        scale: The factor of enlargement.
+
+    Raises:
+        ValueError: The recipe asks for what does not exist, or there is no such role.
+    """
+    check(params, scale)
+    if role == "train":
+        return _train(params.train, scale)
+    if role == "test":
+        return [item for name in params.test for item in _test(name, scale)]
+    if role == "features":
+        choice = params.features
+        if isinstance(choice, str):
+            return [] if choice == "none" else [Item(VGG19, VGG19.name)]
+        return [Item(Source(choice.file, choice.sha256, OWN), Path(choice.file).name)]
+    raise ValueError(f"{role}: no such role; expected train, test or features")
+
+
+def check(params: "Download", scale: int) -> None:
+    """Tells, before any work, what a recipe asks for and cannot get.
+
+    Raises:
+        ValueError: One line: a test set named twice, or not there at this scale; a weights file of another kind.
+    """
+    for name in params.test:
+        if params.test.count(name) > 1:
+            raise ValueError(f"download.test: {name} stands there twice")
+        if (scales := test_scales(name)) and scale not in scales:
+            given = ", ".join(map(str, scales))
+            raise ValueError(f"download.test: {name} exists for scale {given} only, and scale is {scale}")
+    if not isinstance(params.features, str) and not params.features.file.endswith(".h5"):
+        raise ValueError(f"download.features.file: expected a file of Keras weights, .h5, got {params.features.file}")
+
+
+def test_scales(name: str) -> tuple[int, ...]:
+    """The scales that a test set has pictures for; empty where its pictures are the same for all of them."""
+    return tuple(sorted({scale for own, scale in _selfexsr() if own == name}))
+
+
+def div2k(part: str) -> Source:
+    """One of DIV2K's archives, such as `train_HR` or `valid_LR_unknown_X4`.
+
+    Raises:
+        KeyError: There is no such part.
+    """
+    size, digest = {row[0]: row[1:] for row in map(str.split, _DIV2K.strip().splitlines())}[part]
+    name = f"DIV2K_{part}.zip"
+    return Source(f"{DIV2K}/{name}", digest, RESEARCH, mirror=f"DIV2K/{name}", size=int(size))
+
+
+def div2k_members(part: str) -> tuple[str, ...]:
+    """The names of the pictures inside one of DIV2K's archives."""
+    subset, kind, *rest = part.split("_")
+    numbers = range(1, 801) if subset == "train" else range(801, 901)
+    if kind == "HR":
+        return tuple(f"DIV2K_{part}/{number:04}.png" for number in numbers)
+    degradation, factor = rest
+    folder = f"DIV2K_{subset}_LR_{degradation}/{factor}"
+    return tuple(f"{folder}/{number:04}{factor.lower()}.png" for number in numbers)
+
+
+def _train(choice: str, scale: int) -> list[Item]:
+    if choice == "none":
+        return []
+    if choice == "sample":
+        return _sample(SAMPLE_TRAIN, "HR")
+    lr = f"train_LR_{choice.removeprefix('div2k-')}_X{scale}"
+    parts = {"HR": "train_HR", "LR": lr}
+    return [Item(div2k(part), folder, div2k_members(part)) for folder, part in parts.items()]
+
+
+def _test(name: str, scale: int) -> list[Item]:
+    if name == "sample":
+        return _sample(SAMPLE_TEST, "sample/HR")
+    if name == "DIV2K":
+        return [Item(div2k("valid_HR"), "DIV2K/HR", div2k_members("valid_HR"))]
+    rows = _selfexsr()[name, scale]
+    # HR differs between scales: it is cropped to a multiple of the scale.
+    names = _NAMES[name].split() if name in _NAMES else [Path(path).name.split("_SRF_")[0] for path, _ in rows]
+    return [
+        Item(
+            Source(f"{SELFEXSR}/data/{path}", digest, UNSTATED, mirror=f"SelfExSR/data/{path}"), f"{name}/HR/{own}.png"
+        )
+        for own, (path, digest) in zip(names, rows, strict=True)
+    ]
+
+
+def _sample(pictures: dict[str, tuple[int, str]], folder: str) -> list[Item]:
+    return [
+        Item(Source(f"{PACKAGE}skimage/data/{name}", digest, FREE, size=size), f"{folder}/{name}")
+        for name, (size, digest) in pictures.items()
+    ]
+
+
+@functools.cache
+def _selfexsr() -> dict[tuple[str, int], list[tuple[str, str]]]:
+    """(set, scale) → (path, SHA-256) of its HR pictures, in order."""
+    found: dict[tuple[str, int], list[tuple[str, str]]] = {}
+    for line in (files("srlib.data") / "selfexsr.sha256").read_text(encoding="ascii").splitlines():
+        digest, path = line.split()
+        name, folder, _ = path.split("/")
+        found.setdefault((name, int(folder.removeprefix("image_SRF_"))), []).append((path, digest))
+    return {key: sorted(rows) for key, rows in found.items()}
