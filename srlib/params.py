@@ -195,6 +195,9 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _across_sections(self) -> Self:
+        from srlib.data.sources import check
+
+        check(self.download, self.scale)
         for name in ("pretrain", "finetune"):
             crop = getattr(self, name).crop
             if crop > self.prepare.patch:

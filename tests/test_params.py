@@ -131,3 +131,30 @@ def test_numbers_are_read_as_dvc_reads_them(text: str, tmp_path: Path) -> None:
     path = changed(tmp_path, "finetune.learning_rate", {"peak": "PEAK"})
     path.write_text(path.read_text().replace("PEAK", text))
     assert load_params(path).finetune.learning_rate.peak == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scale": 2, "download.test": ["Set5", "BSD100"]}, "download.test: BSD100 exists for scale 4 only"),
+        ({"scale": 3, "download.test": ["Urban100"]}, "download.test: Urban100 exists for scale 4 only"),
+        ({"download.test": ["Set5", "Set5"]}, "download.test: Set5 stands there twice"),
+        ({"download.features": {"file": "w.npz", "sha256": "0" * 64}}, "download.features.file: expected .*h5.*w.npz"),
+    ],
+)
+def test_what_no_source_has_is_told_before_any_work(changes: dict, words: str, tmp_path: Path) -> None:
+    content = yaml.safe_load((ROOT / "recipes/quickstart.yaml").read_text())
+    content["scale"] = changes.pop("scale", 4)
+    content["download"] |= {key.split(".")[1]: value for key, value in changes.items()}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(SrlibError, match=words) as caught:
+        load_params(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_sets_that_exist_at_a_scale_are_accepted(scale: int, tmp_path: Path) -> None:
+    path = changed(tmp_path, "download.test", ["sample", "Set5", "Set14", "DIV2K"])
+    path.write_text(path.read_text().replace("scale: 4", f"scale: {scale}"))
+    assert load_params(path).scale == scale
