@@ -1,4 +1,4 @@
-"""Usage: evaluate.py PICTURES PRETRAINED GAN RESULTS. Scores every method on the test sets."""
+"""Usage: evaluate.py PICTURES PRETRAINED GAN RESULTS [CURVES …]. Scores every method on the test sets."""
 
 import sys
 from pathlib import Path
@@ -8,48 +8,52 @@ from srlib.progress import progress
 from srlib.stage import stage_run
 
 
-def main(pictures: Path, pretrained: Path, gan: Path, results: Path) -> None:
-    """Writes table, scores, strips and every method's pictures to `results`, and prints the table."""
+def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Path) -> None:
+    """Writes tables, scores, strips, report and every method's pictures to `results`, and prints the table."""
     inputs = {"pictures": pictures, "pretrained": pretrained, "gan": gan}
     with stage_run("evaluate", inputs=inputs, keras=True) as run:
         from srlib.data.images import write_png
-        from srlib.evaluation import tables
-        from srlib.evaluation.benchmark import evaluate, find_sets, interpolation
+        from srlib.evaluation import methods, report, tables
+        from srlib.evaluation.benchmark import Timing, evaluate, featured, find_sets
         from srlib.evaluation.figures import strip
-        from srlib.evaluation.methods import trained
 
         section, scale = run.params.evaluate, run.params.scale
         sets = find_sets(pictures, scale)
-        methods = [interpolation(name) for name in section.interpolations]
-        methods += [trained(folder, scale) for folder in (pretrained, gan)]
-        shown = [method.name for method in methods if method.name not in ("nearest", "bilinear")]
+        rows, measures = methods.rows(section, scale, pretrained, gan), methods.measures(section)
+        shown = [row.name for row in rows if row.name not in ("nearest", "bilinear")]
+        chosen = featured(sets, section.strips)
         strips, versions = results / "strips", results / "pictures"
         for folder in (strips, versions):
             remove(folder)
             folder.mkdir(parents=True)
-        scores, seconds = [], dict.fromkeys((method.name for method in methods), 0.0)
+        scores, exhibits, timing = [], [], Timing()
         with progress(sum(map(len, sets.values())), "evaluate", "pictures") as advance:
-            for number, result in enumerate(evaluate(sets, methods, scale)):
-                name = result.picture.name
+            for result in evaluate(sets, rows, scale, measures=measures):
+                test_set, name = result.picture.set, result.picture.name
                 scores += result.scores
+                timing.add(result)
                 for method, image in {**result.sr, "original": result.hr}.items():
-                    write_png(versions / result.picture.set / method / f"{name}.png", image)
-                if number < section.strips:
+                    write_png(versions / test_set / method / f"{name}.png", image)
+                if (test_set, name) in chosen:
                     drawing = strip(result, shown, scale=scale, crop=section.crop)
-                    write_png(strips / f"{result.picture.set}_{name}.png", drawing)
-                    run.log_image(f"{result.picture.set}_{name}", drawing)
-                for method, taken in result.seconds.items():
-                    seconds[method] += taken
+                    write_png(strips / f"{test_set}_{name}.png", drawing)
+                    run.log_image(f"{test_set}_{name}", drawing)
+                    exhibits.append(report.exhibit(result, shown, crop=section.crop))
                 advance()
-        table = tables.main_table(scores, methods, scale)
-        write_text(results / "table.md", tables.markdown(table))
-        write_text(results / "scores.csv", tables.scores_csv(scores))
-        write_json(results / "scores.json", tables.scores_json(scores))
-        run.log_metrics({f"seconds/{method}": taken for method, taken in seconds.items()})
-        run.log_metrics(tables.flat(scores))
-        run.log_artifact(results / "table.md")
-        run.done(results / name for name in ("table.md", "scores.csv", "scores.json", "strips", "pictures"))
-        tables.print_table(table)
+        charts = [(folder.name, folder / f"{kind}.csv") for folder in curves for kind in ("loss", "validation")]
+        page = report.render(
+            scores, rows, scale, exhibits=exhibits, curves=charts, recipe=run.params, measures=measures
+        )
+        write_text(results / "report.html", page)
+        write_text(results / "table.md", tables.document(scores, rows, scale, measures))
+        write_text(results / "scores.csv", tables.scores_csv(scores, measures))
+        write_json(results / "scores.json", tables.scores_json(scores, measures))
+        run.log_metrics({**timing.metrics(), **tables.flat(scores, measures)})
+        files = [results / name for name in ("report.html", "table.md", "scores.csv", "scores.json")]
+        for file in files[:2]:
+            run.log_artifact(file)
+        run.done([*files, strips, versions])
+        tables.print_table(tables.main_table(scores, rows, scale))
 
 
 if __name__ == "__main__":

@@ -97,6 +97,25 @@ class Result:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+class Timing:
+    """Sums up what each method took. Such figures never go into an output of the pipeline: they differ every time."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._pixels: dict[str, int] = {}
+
+    def add(self, result: Result) -> None:
+        """Counts one picture."""
+        for method, taken in result.seconds.items():
+            self._seconds[method] = self._seconds.get(method, 0.0) + taken
+            self._pixels[method] = self._pixels.get(method, 0) + result.hr.shape[0] * result.hr.shape[1]
+
+    def metrics(self) -> dict[str, float]:
+        """`seconds/<method>` in all, and `megapixels_per_second/<method>` of SR pixels."""
+        rates = {f"megapixels_per_second/{m}": self._pixels[m] / 1e6 / max(s, 1e-9) for m, s in self._seconds.items()}
+        return {f"seconds/{method}": taken for method, taken in self._seconds.items()} | rates
+
+
 _KERNELS: dict[str, Kernel] = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}
 
 

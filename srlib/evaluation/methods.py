@@ -11,12 +11,15 @@ import numpy.typing as npt
 from srlib.data.images import list_images
 from srlib.data.resize import resize
 from srlib.errors import SrlibError
-from srlib.evaluation.benchmark import Cost, Method
+from srlib.evaluation.benchmark import METRICS, Cost, Method, Metric, interpolation
 from srlib.evaluation.graphs import Graph, load_graph
+from srlib.evaluation.lpips import KEY as LPIPS
+from srlib.evaluation.lpips import checked, lpips
 from srlib.evaluation.metrics import Image, to_uint8
 from srlib.files import tree_hash
 from srlib.inference.upscale import upscaler
 from srlib.models import CONFIG, load_model, multiply_adds
+from srlib.params import Evaluate
 
 Channels = Literal["rgb", "luma", "luma-studio"]
 
@@ -26,6 +29,32 @@ _LUMA = {
     "luma": (np.array([0.299, 0.587, 0.114]), 0.0, 255.0),
     "luma-studio": (np.array([65.481, 128.553, 24.966]) / 255, 16.0, 219.0),
 }
+
+
+def rows(section: Evaluate, scale: int, pretrained: Path, gan: Path) -> list[Method]:
+    """The methods of a recipe in the order of the table: interpolations, given ones, the trained networks.
+
+    Raises:
+        SrlibError: A given file that is not what the recipe says, or a model for another scale.
+    """
+    methods = [interpolation(name) for name in section.interpolations]
+    for item in section.methods:
+        path, white = Path(item.file), item.value_range
+        methods.append(given(item.name, path, scale, sha256=item.sha256, channels=item.channels, value_range=white))
+    network = trained(pretrained, scale)
+    methods += [network, *([ensemble(network)] if section.self_ensemble else []), trained(gan, scale)]
+    return methods
+
+
+def measures(section: Evaluate) -> dict[str, Metric]:
+    """The columns of a recipe: all of `METRICS`, and LPIPS where it names the weights."""
+    if section.lpips is None:
+        return METRICS
+    backbone, linear = (
+        checked(Path(file.file), file.sha256, f"evaluate.lpips.{key}")
+        for key, file in (("backbone", section.lpips.backbone), ("linear", section.lpips.linear))
+    )
+    return {**METRICS, LPIPS: lpips(backbone, linear)}
 
 
 def trained(folder: Path, scale: int, name: str | None = None) -> Method:

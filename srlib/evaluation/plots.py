@@ -66,17 +66,16 @@ def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str, *, 
     """Labelled points: those of the project in colour, published ones in grey."""
     x = _axis(x_label, [point.x for point in points], log=log_x, room=0.12)
     y = _axis(y_label, [point.y for point in points], room=0.12)
-    parts, taken = [], []
+    parts: list[str] = []
+    taken: list[tuple[float, float, float]] = []
     for point in sorted(points, key=lambda point: point.grey):
         left, top = _x(x, point.x), _y(y, point.y)
         style = "grey" if point.grey else "c0"
         parts.append(f'<circle class="{style} dot" cx="{left:.1f}" cy="{top:.1f}" r="5"/>')
         width = 6.6 * len(point.label)
-        row = _free(left, top, width, taken)
-        taken.append((_label_left(left, width), row, width))
-        parts.append(
-            f'<text class="{style} name" x="{_label_left(left, width):.1f}" y="{row + 4:.1f}">{escape(point.label)}</text>'
-        )
+        start, row = _label_left(left, width), _free(left, top, width, taken)
+        taken.append((start, row, width))
+        parts.append(f'<text class="{style} name" x="{start:.1f}" y="{row + 4:.1f}">{escape(point.label)}</text>')
     return _svg(title, x, y, parts)
 
 

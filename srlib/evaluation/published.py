@@ -4,6 +4,8 @@ They were computed by each paper's own code. Bicubic there enlarges Y alone from
 and leaves Set14's grayscale `bridge` as it is, which moves every method by 0.09 dB on that set.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -88,3 +90,11 @@ PUBLISHED: dict[int, tuple[Published, ...]] = {
     )
 }
 """By scale. The SRGAN paper's SSIM comes from another program (daala) and cannot be compared with this one."""
+
+
+def counterpart(name: str, parameters: int | None, rows: Sequence[Published]) -> Published | None:
+    """The row of `rows` that a method of ours stands for: of the same name, for an EDSR the one of the nearest size."""
+    if name == "EDSR" and parameters:
+        sizes = {"EDSR baseline": 1_520_000, "EDSR": 43_000_000}
+        name = min(sizes, key=lambda title: abs(math.log(sizes[title] / parameters)))
+    return next((row for row in rows if row.title == name), None)

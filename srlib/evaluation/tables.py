@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from srlib.evaluation.benchmark import METRICS, Method, Metric, Score
+from srlib.evaluation.published import PUBLISHED, Published
 from srlib.evaluation.statistics import Estimate, difference, estimate, mean
 
 Values = dict[str, dict[str, dict[str, list[float]]]]
@@ -49,11 +50,11 @@ def scores_json(scores: Sequence[Score], measures: dict[str, Metric] = METRICS) 
     }
 
 
-def flat(scores: Sequence[Score]) -> dict[str, float]:
+def flat(scores: Sequence[Score], measures: dict[str, Metric] = METRICS) -> dict[str, float]:
     """The finite means by the name `Set/method/metric`, as MLflow takes them."""
     return {
         f"{name}/{method}/{key}": value
-        for name, rows in scores_json(scores).items()
+        for name, rows in scores_json(scores, measures).items()
         for method, row in rows.items()
         for key, value in row.items()
         if value is not None
@@ -130,6 +131,20 @@ def difference_table(scores: Sequence[Score]) -> Table:
     return Table("Paired differences [95 % interval over pictures]", header, rows)
 
 
+def document(scores: Sequence[Score], methods: Sequence[Method], scale: int, measures: dict[str, Metric]) -> str:
+    """table.md: the main table, the published rows of these sets, every metric, and differences between rows."""
+    parts = [markdown(main_table(scores, methods, scale))]
+    grouped = by_set(scores)
+    published = [row for row in PUBLISHED.get(scale, ()) if row.scores.keys() & grouped.keys()]
+    if published:
+        header = ["Published", "Source", *grouped]
+        rows = [[row.title, row.source, *(_printed(row, name) for name in grouped)] for row in published]
+        parts.append(markdown(Table("As printed in the papers († SSIM of another program)", header, rows)))
+    parts += [markdown(detail_table(name, scores, measures)) for name in grouped]
+    parts.append(markdown(difference_table(scores)))
+    return "\n".join(parts)
+
+
 def markdown(table: Table) -> str:
     """A GitHub table under its title."""
     rows = [
@@ -197,6 +212,14 @@ def gigas(work: float) -> str:
     if not work:
         return ""
     return f"{work / 1e9:.3g} G" if work < 1e12 else f"{work / 1e12:.3g} T"
+
+
+def _printed(row: Published, name: str) -> str:
+    if name not in row.scores:
+        return ""
+    psnr, ssim = row.scores[name]
+    second = "" if ssim is None else f" / {show(ssim, 'ssim_y')}{'' if row.comparable_ssim else '†'}"
+    return show(psnr, "psnr_y") + second
 
 
 def _rounded(value: float, measure: Metric) -> float | None:
