@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 480, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 46
+WIDTH, HEIGHT = 400, 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 14, 14, 48
+_LETTER = 7.6  # pixels of a label's letter, about
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,23 @@ def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str, *, 
     x = _axis(x_label, [point.x for point in points], log=log_x, room=0.12)
     y = _axis(y_label, [point.y for point in points], room=0.12)
     parts: list[str] = []
-    taken: list[tuple[float, float, float]] = []
+    # (left, middle, width) of what no label may cover: every point, and the labels set before.
+    taken = [(_x(x, point.x) - 5, _y(y, point.y), 10.0) for point in points]
     for point in sorted(points, key=lambda point: point.grey):
         left, top = _x(x, point.x), _y(y, point.y)
         style = "grey" if point.grey else "c0"
         parts.append(f'<circle class="{style} dot" cx="{left:.1f}" cy="{top:.1f}" r="5"/>')
-        width = 6.6 * len(point.label)
+        width = _LETTER * len(point.label)
         start, row = _label_left(left, width), _free(left, top, width, taken)
         taken.append((start, row, width))
-        parts.append(f'<text class="{style} name" x="{start:.1f}" y="{row + 4:.1f}">{escape(point.label)}</text>')
+        place = f'x="{left + 9:.1f}"' if start > left else f'x="{left - 9:.1f}" text-anchor="end"'
+        parts.append(f'<text class="{style} name" {place} y="{row + 4:.1f}">{escape(point.label)}</text>')
     return _svg(title, x, y, parts)
 
 
 def _label_left(left: float, width: float) -> float:
     """Right of the point, or left of it where the chart ends."""
-    return left + 10 if left + 10 + width < WIDTH - 4 else left - 10 - width
+    return left + 9 if left + 9 + width < WIDTH else left - 9 - width
 
 
 def _free(left: float, top: float, width: float, taken: list[tuple[float, float, float]]) -> float:

@@ -153,7 +153,9 @@ def _tradeoff(scores: Sequence[Score], methods: Sequence[Method], scale: int) ->
             label = "multiply-adds per picture"
             charts.append(scatter(f"{name}: quality and work", work, label, "PSNR-Y (dB)", log_x=True))
         if all(LPIPS in row for row in rows.values()):
-            points = [Point(m.name, mean(rows[m.name][LPIPS]), psnr[m.name]) for m in methods]
+            # Nearest and bilinear lie so far off that the others would sit on one spot.
+            near = [method for method in rows if method not in ("nearest", "bilinear")]
+            points = [Point(method, mean(rows[method][LPIPS]), psnr[method]) for method in near]
             charts.append(
                 scatter(f"{name}: fidelity and looks", points, f"{LPIPS_TITLE}, lower is better", "PSNR-Y (dB)")
             )

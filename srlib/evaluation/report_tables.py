@@ -17,6 +17,7 @@ from srlib.evaluation.tables import (
     mean_work,
     parameters,
     show,
+    thousands,
 )
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -30,13 +31,12 @@ def cards(scores: Sequence[Score], methods: Sequence[Method]) -> str:
     for method in methods:
         if method.name in _INTERPOLATIONS:
             continue
-        text = f"{escape(method.name)}, PSNR-Y on {escape(name)}"
+        gain = ""
         if "bicubic" in rows:
-            gain = difference(rows[method.name]["psnr_y"], rows["bicubic"]["psnr_y"])
-            text += f"<br>{interval(gain, METRICS['psnr_y'], sign=True)} dB against bicubic"
-        cards.append(
-            f'<div class="card"><b>{show(mean(rows[method.name]["psnr_y"]), "psnr_y")} dB</b><span>{text}</span></div>'
-        )
+            more = difference(rows[method.name]["psnr_y"], rows["bicubic"]["psnr_y"])
+            gain = f"<span>{interval(more, METRICS['psnr_y'], sign=True)} dB<br>against bicubic</span>"
+        score = show(mean(rows[method.name]["psnr_y"]), "psnr_y")
+        cards.append(f'<div class="card"><em>{escape(method.name)}</em> {escape(name)}<b>{score} dB</b>{gain}</div>')
     return "".join(cards)
 
 
@@ -82,8 +82,7 @@ def _published(
 ) -> str:
     cells = [f'<th scope="row">{escape(row.title)}<small>{escape(row.source)}</small></th>']
     if networks:
-        count = f"{row.parameters / 1e6:.3g} M" if row.parameters else ""
-        cells.append(f"<td>{count}</td><td></td>")
+        cells.append(f"<td>{thousands(row.parameters) if row.parameters else ''}</td><td></td>")
     for name in grouped:
         if name not in row.scores:
             cells.append("<td></td>")

@@ -195,11 +195,13 @@ def interval(figure: Estimate, measure: Metric, sign: bool = False) -> str:
 
 
 def parameters(method: Method) -> str:
-    """`1.52 M`, `57 k`, or nothing for an interpolation."""
-    if not method.cost:
-        return ""
-    count = method.cost.parameters
-    return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.1f} k" if count >= 1e3 else str(count)
+    """A network's parameters, or nothing for an interpolation."""
+    return thousands(method.cost.parameters) if method.cost else ""
+
+
+def thousands(count: int) -> str:
+    """`1.52 M`, `57 k`, `43 M`: three digits."""
+    return f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count / 1e3:.3g} k" if count >= 1e3 else str(count)
 
 
 def mean_work(scores: Sequence[Score], method: str) -> float:
