@@ -41,6 +41,8 @@ def unpack(archive: Path, members: Iterable[str], folder: Path) -> None:
 
 
 def _check(archive: Path, inside: list[zipfile.ZipInfo], members: set[str], folder: Path) -> None:
+    if any(info.header_offset < 0 for info in inside):
+        raise zipfile.BadZipFile("its beginning is missing")
     names = [info.filename for info in inside]
     odd = sorted(members ^ set(names)) or sorted({name for name in names if names.count(name) > 1})
     if odd:

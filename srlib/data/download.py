@@ -137,6 +137,7 @@ def _fetch_all(missing: dict[Source, Path], mirror: str | None, sized: bool) -> 
                 try:
                     one(source)
                 except BaseException as error:  # raised again below, in the thread that waits
+                    stop.set()
                     ended.put(error)
                 else:
                     ended.put(None)
@@ -192,7 +193,7 @@ def _transfer(
             if _size(partial) >= furthest + ADVANCE:
                 furthest, tries = _size(partial), 0
             if tries < len(PATIENCE) and not stop.is_set():
-                print(f"{source.name}: {error}; going on in {PATIENCE[tries]:g} s", file=sys.stderr)
+                print(f"{source.name}: {_line(str(error))}; going on in {PATIENCE[tries]:g} s", file=sys.stderr)
             if tries == len(PATIENCE) or stop.wait(PATIENCE[tries]):
                 raise _failure(source, mirror, str(error)) from None
             tries += 1
@@ -313,10 +314,16 @@ def _local(source: Source) -> Path:
 
 
 def _failure(source: Source, mirror: str | None, reason: str) -> SrlibError:
+    reason = _line(reason)
     return SrlibError(
         f"{source.name}: could not be fetched from {_address(source, mirror)}: {reason}; run it again to go on where "
         f"it stopped, or set SRLIB_MIRROR to a folder or an address that holds {source.mirror}"
     )
+
+
+def _line(text: str) -> str:
+    """What a server may have said, as one line that is safe to print."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))[:200]
 
 
 def _partial(path: Path) -> Path:

@@ -90,7 +90,7 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
         position = start
         # Not until the end: a server may keep the connection open.
         while position != (whole := size or expected):
-            block = _read(response)
+            block = _read(response, CHUNK if whole is None else min(CHUNK, whole - position))
             if stop.is_set():
                 raise UnfinishedError("stopped")
             if not block:
@@ -105,9 +105,9 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
             raise UnfinishedError(f"the connection ended after {position} of {whole} bytes")
 
 
-def _read(response: Any) -> bytes:
+def _read(response: Any, most: int) -> bytes:
     try:
-        return bytes(response.read1(CHUNK))
+        return bytes(response.read1(most))
     except (http.client.HTTPException, OSError, ValueError) as error:
         raise UnfinishedError(_told(error)) from None
 
