@@ -186,7 +186,7 @@ KINDS = (drop, reset, stall, truncate, corrupt, kill)
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
     with Server() as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield server
         finally:
