@@ -39,7 +39,9 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "psnr_y": Metric("PSNR-Y", "dB", 2, "higher", lambda hr, sr, scale: metrics.psnr_y(hr, sr, scale=scale)),
     "ssim_y": Metric("SSIM-Y", "", 4, "higher", lambda hr, sr, scale: metrics.ssim_y(hr, sr, scale=scale)),
-    "psnr_rgb": Metric("PSNR-RGB", "dB", 2, "higher", lambda hr, sr, scale: metrics.psnr_rgb(hr, sr, shave=scale + 6)),
+    "psnr_rgb": Metric(
+        "PSNR-RGB", "dB", 2, "higher", lambda hr, sr, scale: metrics.psnr_rgb(hr, sr, shave=scale + metrics.RGB_SHAVE)
+    ),
     "colour_error": Metric(
         "Colour error", "of 255", 2, "lower", lambda hr, sr, scale: metrics.colour_error(hr, sr, shave=scale)
     ),

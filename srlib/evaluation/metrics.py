@@ -18,6 +18,9 @@ PEAK = 255.0
 WINDOW = 11
 """Side of SSIM's Gaussian window in pixels."""
 
+RGB_SHAVE = 6
+"""Pixels that PSNR-RGB crops more than the scale, as the EDSR paper does on DIV2K."""
+
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255
 _OFFSET = 16.0
 _SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
@@ -81,12 +84,12 @@ def colour_error(hr: Image, sr: Image, *, shave: int) -> float:
 
 
 def check_size(height: int, width: int, *, scale: int) -> None:
-    """Raises an SrlibError where a picture of this size is too small for the protocol's crop and SSIM's window."""
-    least = WINDOW + 2 * scale
+    """Raises an SrlibError where a picture of this size is too small for one of the protocol's figures."""
+    least = 2 * scale + max(WINDOW, 2 * RGB_SHAVE + 1)
     if min(height, width) < least:
         raise SrlibError(
-            f"expected at least {least}×{least} pixels (SSIM's window of {WINDOW} and a crop of {scale} on each side), "
-            f"got {width}×{height}"
+            f"expected at least {least}×{least} pixels (the protocol crops up to {scale + RGB_SHAVE} on each side and "
+            f"SSIM needs {WINDOW}), got {width}×{height}"
         )
 
 
