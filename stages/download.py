@@ -4,16 +4,17 @@ import os
 import sys
 from pathlib import Path
 
+from srlib.pipeline import root
 from srlib.stage import stage_run
 
 
 def main(role: str, out: Path, store: Path) -> None:
-    """Makes the folder `out` of one role (train, test, features) of the recipe's section."""
+    """Makes the folder `out` of one role (train, test, features), by way of `store` in the repository."""
     with stage_run("download") as run:
         from srlib.data.download import download
 
         mirror = os.environ.get("SRLIB_MIRROR") or None
-        used = download(role, out, run.params.download, scale=run.params.scale, store=store, mirror=mirror)
+        used = download(role, out, run.params.download, scale=run.params.scale, store=root() / store, mirror=mirror)
         run.log_metrics({"files": len(used)}, step=0)
         run.done([out])
 

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import queue
+import random
 import shutil
 import sys
 import threading
@@ -27,7 +28,7 @@ from srlib.params import Download
 from srlib.progress import progress
 
 PARALLEL = 4  # files at once
-PATIENCE = (0.5, 1, 2, 4, 8, 16)  # seconds before each further try
+PATIENCE = (0.5, 1, 2, 4, 8, 16)  # seconds before each further try, at most; half of that at least
 ADVANCE = 1 << 20  # bytes that a try must gain for the patience to begin anew
 REFETCHES = 3  # whole files fetched with a wrong checksum before giving up
 GRACE = 0.5  # seconds for the other transfers to stop; one that waits for the network is left behind
@@ -158,7 +159,7 @@ def _fetch_all(missing: dict[Source, Path], mirror: str | None, sized: bool) -> 
 
 def _fetch_one(source: Source, path: Path, mirror: str | None, moved: Moved, stop: threading.Event) -> None:
     """Brings one file into the store; a process that does the same at this moment is waited for."""
-    with _alone(_partial(path), stop) as file:
+    with _alone(_partial(path), stop) as file, _named(file.name):
         if _is_whole(path, source):  # another process was faster
             return
         if mirror is not None and not _is_address(mirror):
@@ -192,9 +193,13 @@ def _transfer(
             ended = False
             if _size(partial) >= furthest + ADVANCE:
                 furthest, tries = _size(partial), 0
-            if tries < len(PATIENCE) and not stop.is_set():
-                print(f"{source.name}: {_line(str(error))}; going on in {PATIENCE[tries]:g} s", file=sys.stderr)
-            if tries == len(PATIENCE) or stop.wait(PATIENCE[tries]):
+            if tries == len(PATIENCE):
+                raise _failure(source, mirror, str(error)) from None
+            # not in step with everybody else whom the server cut off
+            pause = max(PATIENCE[tries] * random.uniform(0.5, 1), error.after)
+            if not stop.is_set():
+                print(f"{source.name}: {_line(str(error))}; going on in {pause:.2g} s", file=sys.stderr)
+            if stop.wait(pause):
                 raise _failure(source, mirror, str(error)) from None
             tries += 1
 
@@ -217,6 +222,15 @@ def _copy(source: Source, file: BinaryIO, mirror: str, moved: Moved, stop: threa
     if (got := file_hash(Path(file.name), source.algorithm)) != source.digest:
         file.truncate(0)
         raise _failure(source, mirror, f"the mirror's file has the {source.algorithm} {got} instead of {source.digest}")
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Lets a full disk say which file it was about: `write` alone does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or path) from None
 
 
 @contextlib.contextmanager

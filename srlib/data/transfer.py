@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from typing import IO, Any, BinaryIO
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30.0  # seconds without a byte
+SLOWEST = 1 << 10  # bytes per second over TIMEOUT: less is a stall too
+LONGEST_WAIT = 60.0  # seconds that a server may ask to wait
 LARGEST_UNSIZED = 64 << 20  # bytes of a file whose size is not known beforehand
 FINAL = {400, 401, 403, 404, 405, 407, 410, 451}  # HTTP statuses that another try does not mend; redirects too
 
@@ -20,7 +23,11 @@ Moved = Callable[[int], None]
 
 
 class UnfinishedError(Exception):
-    """The transfer broke off; another one may go on from there."""
+    """The transfer broke off; another one may go on from there, `after` seconds at the earliest."""
+
+    def __init__(self, reason: str, after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after = after
 
 
 class RefusedError(Exception):
@@ -66,7 +73,7 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
             raise RefusedError(reason) from None
         if error.code == 416:  # what we have is no beginning of what is there
             raise cut(reason) from None
-        raise UnfinishedError(reason) from None
+        raise UnfinishedError(reason, _retry_after(error.headers)) from None
     except urllib.error.URLError as error:
         raise UnfinishedError(_told(error.reason)) from None
     except (http.client.InvalidURL, ValueError) as error:
@@ -88,6 +95,7 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
             moved(0)
             note.write_text(json.dumps({"validator": _strong(response.headers)}), encoding="utf-8")
         position = start
+        since, then = time.monotonic(), start
         # Not until the end: a server may keep the connection open.
         while position != (whole := size or expected):
             block = _read(response, CHUNK if whole is None else min(CHUNK, whole - position))
@@ -101,6 +109,10 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
             file.write(block)
             file.flush()
             moved(position)
+            if (passed := time.monotonic() - since) > TIMEOUT:
+                if position - then < SLOWEST * passed and position != whole:
+                    raise UnfinishedError(f"only {position - then} bytes came in {passed:.0f} s")
+                since, then = time.monotonic(), position
         if whole is not None and position < whole:
             raise UnfinishedError(f"the connection ended after {position} of {whole} bytes")
 
@@ -116,6 +128,12 @@ def _told(error: BaseException | str) -> str:
     if isinstance(error, TimeoutError):
         return f"timed out, {TIMEOUT:g} s without a byte"
     return str(error) or type(error).__name__
+
+
+def _retry_after(headers: Message) -> float:
+    """How many seconds a busy server asks to wait; a date in their place is not read."""
+    seconds = headers.get("Retry-After", "")
+    return min(float(seconds), LONGEST_WAIT) if seconds.isascii() and seconds.isdecimal() else 0.0
 
 
 def _strong(headers: Message) -> str | None:
