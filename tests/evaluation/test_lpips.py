@@ -1,0 +1,70 @@
+"""LPIPS against the paper's formula written anew, and on what it must order."""
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from srlib.engine import pin_threads
+from srlib.errors import SrlibError
+from srlib.evaluation.benchmark import METRICS
+from srlib.evaluation.lpips import KEY, TAPS, checked, lpips
+from srlib.evaluation.methods import measures
+from srlib.params import Evaluate, FeatureFile, Lpips
+
+BACKBONE = "weights/squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"
+LINEAR = "weights/lpips_v0.1_squeeze.npz"
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    import skimage.data
+
+    pin_threads()
+    return skimage.data.chelsea()[40:168, 100:228]
+
+
+def test_the_formula_of_the_paper(shared: Path, picture: np.ndarray) -> None:
+    from srlib.models.features import feature_network
+
+    other = cv2.GaussianBlur(picture, (0, 0), 2)
+    network = feature_network("squeezenet", TAPS, weights=shared / BACKBONE)
+    expected = 0.0
+    with np.load(shared / LINEAR) as file:
+        inside = [image[None, 4:-4, 4:-4].astype(np.float32) / 255 for image in (picture, other)]
+        for index, (x, y) in enumerate(zip(network(inside[0]), network(inside[1]), strict=True)):
+            a, b = (np.asarray(f, np.float64)[0] for f in (x, y))
+            a, b = (f / np.linalg.norm(f, axis=-1, keepdims=True).clip(1e-10) for f in (a, b))
+            weight = file[f"lin{index}.model.1.weight"].ravel()
+            expected += float((((a - b) ** 2) @ weight).mean())
+    assert lpips(shared / BACKBONE, shared / LINEAR).of(picture, other, 4) == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_looks_worse_scores_worse(shared: Path, picture: np.ndarray) -> None:
+    measure = lpips(shared / BACKBONE, shared / LINEAR)
+    blurred = [measure.of(picture, cv2.GaussianBlur(picture, (0, 0), sigma), 4) for sigma in (0.5, 1, 2, 4)]
+    assert measure.of(picture, picture, 4) == 0
+    assert 0 < blurred[0] < blurred[1] < blurred[2] < blurred[3]
+    assert measure.better == "lower" and "SqueezeNet" in measure.title
+
+
+def test_a_column_only_where_the_recipe_names_weights(shared: Path) -> None:
+    files = {}
+    for key, name in (("backbone", BACKBONE), ("linear", LINEAR)):
+        digest = hashlib.sha256((shared / name).read_bytes()).hexdigest()
+        files[key] = FeatureFile(file=str(shared / name), sha256=digest)
+    assert measures(Evaluate(pictures="x")) is METRICS
+    assert [*measures(Evaluate(pictures="x", lpips=Lpips(**files)))] == [*METRICS, KEY]
+
+
+def test_what_does_not_fit_is_named(shared: Path, tmp_path: Path, picture: np.ndarray) -> None:
+    with pytest.raises(SrlibError, match="expected LPIPS' weights of SqueezeNet"):
+        lpips(shared / BACKBONE, shared / LINEAR.replace("squeeze", "vgg"))
+    with pytest.raises(SrlibError, match="no such file"):
+        checked(tmp_path / "none", "0" * 64, "evaluate.lpips.linear")
+    with pytest.raises(SrlibError, match=r"evaluate.lpips.linear: .*expected the SHA-256 0000"):
+        checked(shared / LINEAR, "0" * 64, "evaluate.lpips.linear")
+    with pytest.raises(SrlibError, match="at least 35×35 pixels after cropping 4"):
+        lpips(shared / BACKBONE, shared / LINEAR).of(picture[:40], picture[:40], 4)

@@ -1,0 +1,259 @@
+"""Networks from files: our own models, frozen graphs, OpenVINO models; luma, self-ensemble, costs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srlib.data.images import read_image, write_png
+from srlib.data.resize import downscale, resize
+from srlib.engine import pin_threads
+from srlib.errors import SrlibError
+from srlib.evaluation.benchmark import Cost, Method, interpolation
+from srlib.evaluation.methods import content_hash, ensemble, given, rows, trained
+from srlib.evaluation.metrics import psnr_y, to_uint8
+from srlib.params import Evaluate, GivenMethod
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engine() -> None:
+    pin_threads()
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    import skimage.data
+
+    return skimage.data.chelsea()[40:120, 100:196]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small networks as folders, `pixel` and `gan`."""
+    import keras
+
+    from srlib.models import ModelConfig, build, save_model
+
+    folder = tmp_path_factory.mktemp("models")
+    keras.utils.set_random_seed(1)
+    for training in ("pixel", "gan"):
+        config = ModelConfig("edsr", 4, {"blocks": 1, "filters": 8}, training=training)
+        save_model(build(config), config, folder / training)
+    return folder
+
+
+def frozen_graph(path: Path, channels: int, *, nchw: bool = False, pyramid: bool = False, scale: int = 4) -> Path:
+    """A graph that repeats each pixel `scale` times each way: nearest neighbour by a convolution and depth-to-space."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        lr = tf.compat.v1.placeholder(tf.float32, [None, None, None, channels], name="any_name")
+        kernel = np.zeros((1, 1, channels, channels * scale**2), np.float32)
+        for index in range(scale**2):
+            kernel[0, 0, :, index * channels : (index + 1) * channels] = np.eye(channels)
+        out = tf.nn.depth_to_space(tf.nn.conv2d(lr, tf.constant(kernel), 1, "SAME"), scale)
+        if pyramid:
+            half = tf.nn.depth_to_space(tf.nn.conv2d(lr, tf.constant(kernel[..., : channels * 4]), 1, "SAME"), 2)
+            tf.identity(half, name="a_smaller_picture")
+        out = tf.transpose(out, [0, 3, 1, 2]) if nchw else out
+        tf.identity(out, name="sr")
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+    return path
+
+
+class TestTrained:
+    def test_named_by_architecture_and_training(self, models: Path, picture: np.ndarray) -> None:
+        edsr, srgan = trained(models / "pixel", 4), trained(models / "gan", 4)
+        assert (edsr.name, srgan.name) == ("EDSR", "SRGAN")
+        assert edsr.upscale is not None and edsr.cost is not None
+        assert edsr.upscale(picture, 4).shape == (320, 384, 3)
+        assert trained(models / "pixel", 4, "mine").name == "mine"
+
+    def test_what_it_costs_by_hand(self, models: Path) -> None:
+        cost = trained(models / "pixel", 4).cost
+        assert cost is not None
+        weights = [9 * 3 * 8, 9 * 8 * 8, 9 * 8 * 8, 9 * 8 * 8, 9 * 8 * 32, 9 * 8 * 32, 9 * 8 * 3]
+        biases = [8, 8, 8, 8, 32, 32, 3]
+        assert cost.parameters == sum(weights) + sum(biases)
+        pixels = [1, 1, 1, 1, 1, 4, 16]  # the second upsampling works at ×2, the last convolution at ×4
+        assert cost.multiply_adds(10, 7) == 70 * sum(w * p for w, p in zip(weights, pixels, strict=True))
+
+    def test_another_scale_is_named(self, models: Path) -> None:
+        with pytest.raises(SrlibError, match="×4, expected ×2"):
+            trained(models / "pixel", 2)
+
+
+class TestFrozenGraphs:
+    @pytest.mark.parametrize("nchw", [False, True])
+    def test_rgb_of_both_layouts(self, tmp_path: Path, picture: np.ndarray, nchw: bool) -> None:
+        path = frozen_graph(tmp_path / "net.pb", 3, nchw=nchw)
+        method = given("theirs", path, 4, sha256=content_hash(path))
+        assert method.name == "theirs" and method.upscale is not None and method.cost is not None
+        np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
+        assert method.cost.parameters == 3 * 48
+        assert method.cost.multiply_adds(10, 7) == 70 * 3 * 48
+
+    def test_the_largest_output_of_a_pyramid(self, tmp_path: Path, picture: np.ndarray) -> None:
+        path = frozen_graph(tmp_path / "net.pb", 3, pyramid=True)
+        method = given("theirs", path, 4, sha256=content_hash(path))
+        assert method.upscale is not None
+        np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
+
+    @pytest.mark.parametrize("channels", ["luma", "luma-studio"])
+    def test_luma_from_the_network_and_chroma_from_bicubic(
+        self, tmp_path: Path, picture: np.ndarray, channels: Any
+    ) -> None:
+        from skimage.color import rgb2ycbcr
+
+        path = frozen_graph(tmp_path / "net.pb", 1)
+        method = given("theirs", path, 4, sha256=content_hash(path), channels=channels)
+        assert method.upscale is not None
+        grey = np.repeat(picture[..., :1], 3, axis=2)
+        np.testing.assert_array_equal(method.upscale(grey, 4), resize(grey, 4, kernel="nearest"))
+        soft = picture // 4 + 96  # far from black and white: nothing is clamped
+        sr = rgb2ycbcr(method.upscale(soft, 4))
+        np.testing.assert_allclose(sr[..., 0], rgb2ycbcr(resize(soft, 4, kernel="nearest"))[..., 0], atol=0.6)
+        np.testing.assert_allclose(sr[..., 1:], rgb2ycbcr(resize(soft, 4))[..., 1:], atol=0.6)
+
+    def test_a_network_that_wants_levels(self, tmp_path: Path, picture: np.ndarray) -> None:
+        path = frozen_graph(tmp_path / "net.pb", 3)
+        method = given("theirs", path, 4, sha256=content_hash(path), value_range=255)
+        assert method.upscale is not None
+        np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
+
+    def test_another_scale_is_named(self, tmp_path: Path, picture: np.ndarray) -> None:
+        path = frozen_graph(tmp_path / "net.pb", 3, scale=2)
+        method = given("theirs", path, 4, sha256=content_hash(path))
+        assert method.upscale is not None
+        with pytest.raises(SrlibError, match=r"output of shape \(1, 160, 192, 3\), expected \(1, 320, 384, 3\)"):
+            method.upscale(picture, 4)
+
+    @pytest.mark.parametrize(("name", "least"), [("ESPCN", 1.0), ("FSRCNN", 1.0), ("LapSRN", 0.7)])
+    def test_published_luma_networks_beat_bicubic(self, shared: Path, name: str, least: float) -> None:
+        path = shared / f"peers/{name}_x2.pb"
+        method = given(name, path, 2, sha256=content_hash(path), channels="luma")
+        assert method.upscale is not None
+        gains = []
+        for file in sorted((shared / "mirror/SelfExSR/data/Set5/image_SRF_2").glob("*_HR.png")):
+            hr = read_image(file)
+            lr = downscale(hr, 2)
+            gains.append(psnr_y(hr, method.upscale(lr, 2), scale=2) - psnr_y(hr, resize(lr, 2), scale=2))
+        assert np.mean(gains) > least
+
+
+class TestOpenVINO:
+    @pytest.mark.parametrize("nchw", [False, True])
+    def test_both_layouts(self, tmp_path: Path, picture: np.ndarray, nchw: bool) -> None:
+        ov = pytest.importorskip("openvino", reason="OpenVINO is optional")
+        opset = pytest.importorskip("openvino.opset13")
+        lr = opset.parameter([1, 3, -1, -1] if nchw else [1, -1, -1, 3], np.float32)
+        x = lr if nchw else opset.transpose(lr, [0, 3, 1, 2])
+        kernel = np.repeat(np.eye(3, dtype=np.float32), 16, axis=0).reshape(48, 3, 1, 1)
+        x = opset.convolution(x, opset.constant(kernel), [1, 1], [0, 0], [0, 0], [1, 1])
+        x = opset.depth_to_space(x, "depth_first", 4)
+        x = x if nchw else opset.transpose(x, [0, 2, 3, 1])
+        path = tmp_path / "net.xml"
+        ov.save_model(ov.Model([x], [lr]), path, compress_to_fp16=False)
+        method = given("theirs", path, 4, sha256=content_hash(path))
+        assert method.upscale is not None and method.cost is not None
+        np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
+        assert method.cost.multiply_adds(10, 7) == 70 * 3 * 48
+        assert method.cost.parameters == 3 * 48
+
+    def test_an_onnx_file(self, tmp_path: Path, picture: np.ndarray) -> None:
+        pytest.importorskip("openvino", reason="OpenVINO is optional")
+        onnx = pytest.importorskip("onnx")
+        make = onnx.helper
+        kernel = np.repeat(np.eye(3, dtype=np.float32), 16, axis=0).reshape(48, 3, 1, 1)
+        nodes = [
+            make.make_node("Conv", ["lr", "kernel"], ["x"]),
+            make.make_node("DepthToSpace", ["x"], ["sr"], blocksize=4, mode="CRD"),
+        ]
+        lr, sr = (
+            make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, f"{name}h", f"{name}w"])
+            for name in ("lr", "sr")
+        )
+        graph = make.make_graph(nodes, "net", [lr], [sr], [onnx.numpy_helper.from_array(kernel, "kernel")])
+        path = tmp_path / "net.onnx"
+        path.write_bytes(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)]).SerializeToString())
+        method = given("theirs", path, 4, sha256=content_hash(path))
+        assert method.upscale is not None and method.cost is not None
+        np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
+        assert (method.cost.parameters, method.cost.multiply_adds(10, 7)) == (144, 70 * 144)
+
+    def test_a_changed_weights_file_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "net.xml").write_text("<net/>")
+        (tmp_path / "net.bin").write_bytes(b"1")
+        before = content_hash(tmp_path / "net.xml")
+        (tmp_path / "net.bin").write_bytes(b"2")
+        with pytest.raises(SrlibError, match=f"expected the SHA-256 {before}, found"):
+            given("theirs", tmp_path / "net.xml", 4, sha256=before)
+
+
+class TestGiven:
+    def test_our_own_folder(self, models: Path, picture: np.ndarray) -> None:
+        method = given("older", models / "pixel", 4, sha256=content_hash(models / "pixel"))
+        own = trained(models / "pixel", 4)
+        assert method.name == "older" and method.upscale is not None and own.upscale is not None
+        np.testing.assert_array_equal(method.upscale(picture, 4), own.upscale(picture, 4))
+
+    def test_a_folder_of_pictures(self, tmp_path: Path, picture: np.ndarray) -> None:
+        write_png(tmp_path / "theirs/a.png", picture)
+        folder = tmp_path / "theirs"
+        assert given("theirs", folder, 4, sha256=content_hash(folder)).folder == folder
+
+    @pytest.mark.parametrize(
+        ("name", "content", "told"),
+        [
+            ("net.pb", b"\xff\xff\xff", "not a frozen TensorFlow graph"),
+            ("net.pb", b"", "expected one input and an output"),
+            ("net.pth", b"anything", "expected a .pb, .onnx, .xml file"),
+        ],
+    )
+    def test_a_file_of_no_use_is_named(self, tmp_path: Path, name: str, content: bytes, told: str) -> None:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SrlibError, match=told):
+            given("theirs", tmp_path / name, 4, sha256=content_hash(tmp_path / name))
+
+    def test_nothing_there_or_something_else(self, tmp_path: Path) -> None:
+        with pytest.raises(SrlibError, match=r"evaluate.methods, theirs: .*none.pb: no such file"):
+            given("theirs", tmp_path / "none.pb", 4, sha256="0" * 64)
+        (tmp_path / "net.pb").write_bytes(b"1")
+        with pytest.raises(SrlibError, match="expected the SHA-256 0000"):
+            given("theirs", tmp_path / "net.pb", 4, sha256="0" * 64)
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(SrlibError, match="expected a model or pictures, found neither"):
+            given("theirs", tmp_path / "empty", 4, sha256=content_hash(tmp_path / "empty"))
+
+
+class TestEnsemble:
+    def test_the_mean_over_eight_views_by_hand(self, picture: np.ndarray) -> None:
+        def lopsided(lr: np.ndarray, scale: int) -> np.ndarray:
+            return np.roll(resize(lr, scale), 3, axis=0)  # every view of it comes out another
+
+        views = [picture, picture[::-1], picture[:, ::-1], picture[::-1, ::-1]]
+        backs = [lambda x: x, lambda x: x[::-1], lambda x: x[:, ::-1], lambda x: x[::-1, ::-1]]
+        mean = np.zeros((320, 384, 3))
+        for view, back in zip(views, backs, strict=True):
+            mean += back(lopsided(view, 4)).astype(float)
+            turned = lopsided(np.ascontiguousarray(view.transpose(1, 0, 2)), 4)
+            mean += back(turned.transpose(1, 0, 2)).astype(float)
+        method = ensemble(Method("net", lopsided, cost=Cost(5, lambda h, w: h * w)))
+        assert method.name == "net+" and method.upscale is not None and method.cost is not None
+        np.testing.assert_array_equal(method.upscale(picture, 4), to_uint8(mean / (8 * 255)))
+        assert method.cost.parameters == 5 and method.cost.multiply_adds(3, 4) == 96
+
+    def test_a_symmetric_method_is_left_as_it_is(self, picture: np.ndarray) -> None:
+        single = interpolation("bicubic")
+        eight = ensemble(single)
+        assert single.upscale is not None and eight.upscale is not None
+        assert np.abs(eight.upscale(picture, 4).astype(int) - single.upscale(picture, 4)).max() <= 1
+
+
+def test_the_rows_of_a_recipe(models: Path, tmp_path: Path) -> None:
+    path = frozen_graph(tmp_path / "net.pb", 3)
+    theirs = GivenMethod(name="theirs", file=str(path), sha256=content_hash(path))
+    section = Evaluate(pictures="x", interpolations=["bicubic"], self_ensemble=True, methods=[theirs])
+    found = [method.name for method in rows(section, 4, models / "pixel", models / "gan")]
+    assert found == ["bicubic", "theirs", "EDSR", "EDSR+", "SRGAN"]
