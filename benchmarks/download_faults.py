@@ -80,12 +80,12 @@ class Handler(BaseHTTPRequestHandler):
             start = int(span.removeprefix("bytes=").removesuffix("-"))
         self.server.requests.append((self.path, start))
         self.close_connection = True
-        if faults:
+        if content and start >= len(content):
+            self.send_error(416)
+        elif faults:
             faults.pop(0)(self, content or b"", start)
         elif content is None:
             self.send_error(404)
-        elif start >= len(content) > 0:
-            self.send_error(416)
         else:
             self.head(content, start)
             self.wfile.write(content[start:])
