@@ -14,13 +14,12 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from srlib.data.archive import unpack
-from srlib.data.sources import PACKAGE, Item, Source, plan
+from srlib.data.sources import Item, Source, local_path, plan
 from srlib.data.transfer import CHUNK, Moved, RefusedError, UnfinishedError, transfer
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, file_hash, remove, write_json
@@ -59,7 +58,7 @@ def download(
         ValueError: The recipe asks for what does not exist (see `sources.plan`).
     """
     items = plan(role, params, scale)
-    paths = {item.source: _local(item.source) for item in items if item.source.mirror is None}
+    paths = {item.source: local_path(item.source) for item in items if item.source.mirror is None}
     paths |= fetch([item.source for item in items if item.source.mirror], store, mirror, out)
     with atomic_path(out) as folder:
         folder.mkdir()
@@ -308,23 +307,6 @@ def _address(source: Source, mirror: str | None) -> str:
         return source.address
     base = mirror if _is_address(mirror) else str(Path(mirror).expanduser())
     return f"{base.rstrip('/')}/{source.mirror}"
-
-
-def _local(source: Source) -> Path:
-    """Where a file is that does not come from the network, after a look at its content."""
-    inside = source.address.removeprefix(PACKAGE)
-    if inside == source.address:
-        path = Path(inside).expanduser()
-        expected = "write that under `download` in params.yaml if it is the file you mean"
-    else:
-        package = find_spec(inside.split("/", 1)[0])
-        path = Path(package.origin).parents[1] / inside if package and package.origin else Path(inside)
-        expected = "install the versions of requirements.lock"
-    if not path.is_file():
-        raise SrlibError(f"{path}: no such file, but the recipe asks for it under `download`")
-    if (got := file_hash(path, source.algorithm)) != source.digest:
-        raise SrlibError(f"{path}: expected the {source.algorithm} {source.digest}, got {got}; {expected}")
-    return path
 
 
 def _failure(source: Source, mirror: str | None, reason: str) -> SrlibError:

@@ -6,8 +6,12 @@
 import functools
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from srlib.errors import SrlibError
+from srlib.files import file_hash
 
 if TYPE_CHECKING:
     from srlib.params import Download
@@ -157,6 +161,27 @@ def check(params: "Download", scale: int) -> None:
 def test_scales(name: str) -> tuple[int, ...]:
     """The scales that a test set has pictures for; empty where its pictures are the same for all of them."""
     return tuple(sorted({scale for own, scale in _selfexsr() if own == name}))
+
+
+def local_path(source: Source) -> Path:
+    """Where a file is that does not come from the network.
+
+    Raises:
+        SrlibError: It is not there, or its checksum is another one.
+    """
+    inside = source.address.removeprefix(PACKAGE)
+    if inside == source.address:
+        path = Path(inside).expanduser()
+        expected = "write that under `download` in params.yaml if it is the file you mean"
+    else:
+        package = find_spec(inside.split("/", 1)[0])
+        path = Path(package.origin).parents[1] / inside if package and package.origin else Path(inside)
+        expected = "install the versions of requirements.lock"
+    if not path.is_file():
+        raise SrlibError(f"{path}: no such file, but the recipe asks for it under `download`")
+    if (got := file_hash(path, source.algorithm)) != source.digest:
+        raise SrlibError(f"{path}: expected the {source.algorithm} {source.digest}, got {got}; {expected}")
+    return path
 
 
 def div2k(part: str) -> Source:
