@@ -105,7 +105,7 @@ def survey_make(
         pictures, page, key, methods=method or room.METHODS, sets=test_set or (), count=count, crop=crop, scale=scale,
         seed=seed, origin=origin(pictures),
     )  # fmt: skip
-    typer.echo(f"{page}: {len(made.pictures)} pictures, {made.items} to score, {made.page_bytes / 1e6:.1f} MB; key in {key}")
+    typer.echo(f"{page}: {len(made.pictures)} pictures, {made.items} items, {made.page_bytes / 1e6:.1f} MB; key: {key}")
 
 
 @survey.command("serve")
