@@ -56,7 +56,7 @@ def scores(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> st
             row = rows[method.name]
             style = ' class="best"' if best[name] == method.name else ""
             psnr, ssim = show(mean(row["psnr_y"]), "psnr_y"), show(mean(row["ssim_y"]), "ssim_y")
-            cells.append(f"<td{style}>{psnr}<small>{ssim}</small></td>")
+            cells.append(f"<td{style}>{psnr} <small>{ssim}</small></td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
         match = counterpart(method.name, method.cost.parameters if method.cost else None, published)
         if match:
@@ -80,7 +80,7 @@ def _published(
     ours: str | None = None,
     style: str = ' class="published"',
 ) -> str:
-    cells = [f'<th scope="row">{escape(row.title)}<small>{escape(row.source)}</small></th>']
+    cells = [f'<th scope="row">{escape(row.title)} <small>{escape(row.source)}</small></th>']
     if networks:
         cells.append(f"<td>{thousands(row.parameters) if row.parameters else ''}</td><td></td>")
     for name in grouped:
@@ -93,7 +93,7 @@ def _published(
         if ours:
             gap = show(mean(grouped[name][ours]["psnr_y"]) - psnr, "psnr_y", sign=True)
             more = f'<i title="ours minus published">{gap}</i>'
-        cells.append(f"<td>{show(psnr, 'psnr_y')}<small>{second}</small>{more}</td>")
+        cells.append(f"<td>{show(psnr, 'psnr_y')} <small>{second}</small> {more}</td>")
     return f"<tr{style}>{''.join(cells)}</tr>"
 
 
@@ -110,7 +110,7 @@ def every(scores: Sequence[Score], methods: Sequence[Method]) -> str:
             best = max(row, key=lambda method: row[method].values["psnr_y"])
             cells = [
                 f"<td{' class=best' if method.name == best else ''}>{show(values['psnr_y'], 'psnr_y')}"
-                f"<small>{show(values['ssim_y'], 'ssim_y')}</small></td>"
+                f" <small>{show(values['ssim_y'], 'ssim_y')}</small></td>"
                 for method in methods
                 for values in [row[method.name].values]
             ]
