@@ -46,17 +46,17 @@ def scores(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> st
     published = [row for row in PUBLISHED.get(scale, ()) if row.scores.keys() & grouped.keys()]
     networks = any(method.cost for method in methods)
     best = {name: max(rows, key=lambda method: mean(rows[method]["psnr_y"])) for name, rows in grouped.items()}
-    head = ["Method", *(["Parameters", "Multiply-adds"] if networks else []), *grouped]
+    head = ["Method", *grouped, *(["Parameters", "Multiply-adds"] if networks else [])]
     body = []
     for method in methods:
         cells = [f'<th scope="row">{escape(method.name)}</th>']
-        if networks:
-            cells += [f"<td>{parameters(method)}</td><td>{gigas(mean_work(scores, method.name))}</td>"]
         for name, rows in grouped.items():
             row = rows[method.name]
             style = ' class="best"' if best[name] == method.name else ""
             psnr, ssim = show(mean(row["psnr_y"]), "psnr_y"), show(mean(row["ssim_y"]), "ssim_y")
             cells.append(f"<td{style}>{psnr} <small>{ssim}</small></td>")
+        if networks:
+            cells += [f"<td>{parameters(method)}</td><td>{gigas(mean_work(scores, method.name))}</td>"]
         body.append(f"<tr>{''.join(cells)}</tr>")
         match = counterpart(method.name, method.cost.parameters if method.cost else None, published)
         if match:
@@ -81,8 +81,6 @@ def _published(
     style: str = ' class="published"',
 ) -> str:
     cells = [f'<th scope="row">{escape(row.title)} <small>{escape(row.source)}</small></th>']
-    if networks:
-        cells.append(f"<td>{thousands(row.parameters) if row.parameters else ''}</td><td></td>")
     for name in grouped:
         if name not in row.scores:
             cells.append("<td></td>")
@@ -94,6 +92,8 @@ def _published(
             gap = show(mean(grouped[name][ours]["psnr_y"]) - psnr, "psnr_y", sign=True)
             more = f'<i title="ours minus published">{gap}</i>'
         cells.append(f"<td>{show(psnr, 'psnr_y')} <small>{second}</small> {more}</td>")
+    if networks:
+        cells.append(f"<td>{thousands(row.parameters) if row.parameters else ''}</td><td></td>")
     return f"<tr{style}>{''.join(cells)}</tr>"
 
 
