@@ -140,4 +140,6 @@ def repository(new_repository: Callable[[str], Repository]) -> Repository:
     """The repository that the tests of this room share, with the whole chain run once."""
     repository = new_repository("shared")
     repository.first = repository.repro()  # type: ignore[attr-defined]
+    repository.run("git", "add", "-A")
+    repository.run("git", "commit", "-q", "-m", "The first results")
     return repository

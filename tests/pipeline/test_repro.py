@@ -83,8 +83,6 @@ def test_dvc_has_something_to_say(repository: Repository) -> None:
     assert "results/scores.json" in shown
     page = repository.run("dvc", "plots", "show", "--out", "plots").stdout
     assert Path(page.strip().removeprefix("file://")).exists()
-    repository.run("git", "add", "-A")
-    repository.run("git", "commit", "-q", "-m", "first")
     repository.change("finetune.adversarial_weight", 0.01)
     assert "adversarial_weight" in repository.run("dvc", "params", "diff").stdout
     repository.change("finetune.adversarial_weight", 0.001)
