@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from srlib.errors import SrlibError
 
@@ -156,11 +156,18 @@ class Finetune(Training):
 class GivenMethod(Section):
     """A row of the table from a file or folder of yours: a network, or finished pictures in one folder per set."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\.][^/\\]*$")]
+    name: Annotated[str, Field(min_length=1)]
     file: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     channels: Literal["rgb", "luma", "luma-studio"] = "rgb"
     value_range: Literal[1, 255] = 1
+
+    @field_validator("name")
+    @classmethod
+    def _folder(cls, name: str) -> str:
+        if name.startswith(".") or set(name) & set("/\\"):
+            raise ValueError(f"expected a name without / and \\ and a leading dot (a folder is named so), got {name!r}")
+        return name
 
 
 class Lpips(Section):
@@ -180,6 +187,13 @@ class Evaluate(Section):
     lpips: Lpips | None = None
     strips: Annotated[int, Field(ge=0)] = 8
     crop: Annotated[int, Field(ge=16, le=512)] = 96
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        names = [*self.interpolations, "original", *(method.name for method in self.methods)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"every row needs a name of its own; {', '.join(twice)} is taken")
+        return self
 
 
 class Params(Section):

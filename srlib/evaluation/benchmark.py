@@ -34,6 +34,8 @@ class Metric:
     better: Literal["higher", "lower"]
     of: Callable[[Image, Image, int], float]
     """(hr, sr, scale) → the figure."""
+    smallest: int = 1
+    """Pixels that must be left on each side after a crop of `scale`."""
 
 
 METRICS: dict[str, Metric] = {
@@ -221,13 +223,14 @@ def evaluate(
         measures: The figures to compute; all of `METRICS` unless given.
 
     Raises:
-        SrlibError: Two methods of one name, or a method that gives a picture of a wrong size.
+        SrlibError: Two methods of one name, a picture too small for a measure, or one of a wrong size from a method.
     """
     names = [method.name for method in methods]
     for name in names:
         if names.count(name) > 1 or name == ORIGINAL:
             raise SrlibError(f"evaluate: the method name {name!r} is taken; give each row of the table its own")
     measures = METRICS if measures is None else measures
+    _check_measures(sets, measures, scale)
     given = {method.name: _finished(method, sets, scale) for method in methods if method.folder}
     warm: set[str] = set()
     for picture in (picture for pictures in sets.values() for picture in pictures):
@@ -278,6 +281,16 @@ def _check(picture: Picture, scale: int) -> Iterator[str]:
         yield f"{picture.hr}: {error}"
     if picture.lr and (lr := image_size(picture.lr)) != (height // scale, width // scale):
         yield f"{picture.lr}: expected {width // scale}×{height // scale} (its HR / {scale}), got {lr[1]}×{lr[0]}"
+
+
+def _check_measures(sets: dict[str, list[Picture]], measures: dict[str, Metric], scale: int) -> None:
+    """Raises an SrlibError where a picture is too small for one of the measures that ask for more than the others."""
+    for measure in (measure for measure in measures.values() if measure.smallest > 1):
+        least = measure.smallest + 2 * scale
+        for picture in (picture for pictures in sets.values() for picture in pictures):
+            height, width = (size - size % scale for size in image_size(picture.hr))
+            if min(height, width) < least:
+                raise SrlibError(f"{picture.hr}: {measure.title} needs {least}×{least} pixels, got {width}×{height}")
 
 
 def _finished(method: Method, sets: dict[str, list[Picture]], scale: int) -> dict[tuple[str, str], Path]:

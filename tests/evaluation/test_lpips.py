@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from srlib.data.images import write_png
 from srlib.engine import pin_threads
 from srlib.errors import SrlibError
-from srlib.evaluation.benchmark import METRICS
+from srlib.evaluation.benchmark import METRICS, evaluate, find_sets, interpolation
 from srlib.evaluation.lpips import KEY, TAPS, checked, lpips
 from srlib.evaluation.methods import measures
 from srlib.params import Evaluate, FeatureFile, Lpips
@@ -66,5 +67,9 @@ def test_what_does_not_fit_is_named(shared: Path, tmp_path: Path, picture: np.nd
         checked(tmp_path / "none", "0" * 64, "evaluate.lpips.linear")
     with pytest.raises(SrlibError, match=r"evaluate.lpips.linear: .*expected the SHA-256 0000"):
         checked(shared / LINEAR, "0" * 64, "evaluate.lpips.linear")
-    with pytest.raises(SrlibError, match="at least 35×35 pixels after cropping 4"):
-        lpips(shared / BACKBONE, shared / LINEAR).of(picture[:40], picture[:40], 4)
+    measure = lpips(shared / BACKBONE, shared / LINEAR)
+    write_png(tmp_path / "Own/a.png", picture)
+    write_png(tmp_path / "Own/b.png", picture[:40])
+    with pytest.raises(SrlibError, match=r"b.png: LPIPS \(SqueezeNet\) needs 43×43 pixels, got 128×40"):
+        next(evaluate(find_sets(tmp_path, 4), [interpolation("bicubic")], 4, measures={KEY: measure}))
+    assert 0 < measure.of(picture[:44, :44], picture[4:48, :44], 4) < 1
