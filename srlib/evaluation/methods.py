@@ -116,7 +116,8 @@ def ensemble(method: Method) -> Method:
     """The geometric self-ensemble (Lim et al. 2017, section 3.4), marked + as there: the mean over eight views.
 
     Each view is the LR picture flipped and turned; what the method makes of it is turned back. The mean is of rounded
-    pictures, which costs under 0.01 dB against a mean of unrounded ones.
+    pictures, so that any method can be turned; against a mean of unrounded ones it moved nine pictures by 0.013 dB at
+    most, either way, and their mean by 0.001 dB.
     """
     assert method.upscale is not None, "a folder of pictures has nothing to turn"
     single, cost = method.upscale, method.cost
