@@ -1,8 +1,15 @@
 """What tests of several rooms share."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# A runner in the background or under nohup ignores these, and so would every process that a test starts in order to
+# stop it. A handler of our own is not inherited.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda signum, frame: None)
 
 
 @pytest.fixture(scope="session")
