@@ -3,7 +3,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class Repository:
     """A git and DVC repository of this project in a folder of its own."""
 
     path: Path
+    ran: list[str] = field(default_factory=list)
+    """The stages of the first `dvc repro`."""
+    hashes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """The outputs that they made."""
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs a program of this environment, without activating it, in the repository."""
@@ -139,7 +143,8 @@ def new_repository(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 def repository(new_repository: Callable[[str], Repository]) -> Repository:
     """The repository that the tests of this room share, with the whole chain run once."""
     repository = new_repository("shared")
-    repository.first = repository.repro()  # type: ignore[attr-defined]
+    repository.ran = repository.repro()
+    repository.hashes = repository.lock()
     repository.run("git", "add", "-A")
     repository.run("git", "commit", "-q", "-m", "The first results")
     return repository

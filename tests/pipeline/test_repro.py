@@ -21,8 +21,8 @@ def tags(run) -> dict[str, str]:
 
 
 def test_the_whole_chain_runs(repository: Repository) -> None:
-    assert sorted(repository.first[:3]) == sorted(DOWNLOADS)
-    assert [stage for stage in repository.first if stage in TRAINING] == TRAINING
+    assert sorted(repository.ran[:3]) == sorted(DOWNLOADS)
+    assert [stage for stage in repository.ran if stage in TRAINING] == TRAINING
     table = (repository.path / "results/table.md").read_text()
     for method in ("nearest", "bilinear", "bicubic", "EDSR", "SRGAN"):
         assert method.lower() in table.lower()
@@ -34,7 +34,7 @@ def test_each_executed_stage_is_one_run_below_one_parent(repository: Repository)
     parents = [run for run in runs if "mlflow.parentRunId" not in tags(run)]
     assert len(parents) == 1
     children = [run for run in runs if tags(run).get("mlflow.parentRunId") == parents[0].info.run_id]
-    assert len(children) == len(repository.first) == len(runs) - 1
+    assert len(children) == len(repository.ran) == len(runs) - 1
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
@@ -166,4 +166,4 @@ def test_a_mistake_in_a_late_section_stops_the_first_stage(repository: Repositor
 def test_two_clones_have_the_same_hashes(repository: Repository, new_repository) -> None:
     other = new_repository("second")
     other.repro()
-    assert other.lock() == repository.lock()
+    assert other.lock() == repository.hashes
