@@ -23,9 +23,9 @@ BACKENDS = ("tensorflow", "jax")
 def pin_threads() -> dict[str, Any]:
     """Fixes what would make two runs differ in their last bits, before the first computation; says what it fixed.
 
-    TensorFlow gets as many intra- and inter-op threads as this process may use cores, and deterministic operations;
-    JAX gets deterministic operations on GPUs and takes its threads from the same cores. KERAS_BACKEND is TensorFlow
-    unless set.
+    TensorFlow gets as many threads inside an operation as this process may use cores, one operation at a time (side by
+    side, an SRGAN's steps gave other last bits from run to run), and deterministic operations. JAX gets deterministic
+    operations on GPUs and takes its threads from the same cores. KERAS_BACKEND is TensorFlow unless set.
 
     Returns:
         Backend, versions, number of threads, processor type and devices: what a resumed run must agree on.
@@ -58,7 +58,7 @@ def _pin_tensorflow(threads: int) -> list[str]:
 
         gpus = tf.config.list_physical_devices("GPU")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     return [str(detail.get("device_name", "GPU")) for detail in details] or ["CPU"]
