@@ -23,6 +23,9 @@ from srlib.tracking.store import Store
 PATIENCE = {"FINISHED": 60.0, "FAILED": 10.0, "KILLED": 5.0}
 """Seconds that the end of a stage waits for a server that does not answer."""
 
+DATASET_ATTEMPTS = 5
+"""How often an input is recorded before its failure counts."""
+
 
 class TrackedRun:
     """The MLflow run of one stage. Every call returns at once; a thread sends.
@@ -268,6 +271,7 @@ def _log_params(client: Any, run: str, params: dict[str, str]) -> None:
 def _log_inputs(client: Any, run: str, stage: PipelineStage, inputs: Mapping[str, Path]) -> None:
     """Each input as a dataset: DVC's hash is its digest, the path in the repository its source."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     datasets = [
         DatasetInput(
@@ -277,8 +281,17 @@ def _log_inputs(client: Any, run: str, stage: PipelineStage, inputs: Mapping[str
         for name, path in inputs.items()
         if (place := os.path.normpath(path)) in stage.dependencies
     ]
-    if datasets:
-        client.log_inputs(run, datasets)
+    if not datasets:
+        return
+    # MLflow looks for a dataset and then adds it: of two stages at once, in one database, the second to add it fails.
+    for attempt in range(DATASET_ATTEMPTS):
+        try:
+            client.log_inputs(run, datasets)
+            return
+        except MlflowException:
+            if attempt == DATASET_ATTEMPTS - 1:
+                raise
+            time.sleep(0.05 * 2**attempt)
 
 
 def _system_metrics(run: str) -> Callable[[], dict[str, float]]:

@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,10 @@ from mlflow.artifacts import download_artifacts
 
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
+from srlib.pipeline import PipelineStage
 from srlib.stage import stage_run
+from srlib.tracking.run import _log_inputs
+from srlib.tracking.store import connect
 
 WAITS = """
 import sys, time
@@ -130,6 +135,22 @@ def test_a_bug_keeps_its_traceback(folder: Path, runs: Callable) -> None:
     with pytest.raises(ZeroDivisionError), stage_run("prepare"):
         1 / 0  # noqa: B018
     assert [(run.info.status, run.data.tags["error"]) for run in runs()] == [("FAILED", "division by zero")]
+
+
+def test_stages_that_start_together_record_the_same_input(folder: Path, runs: Callable) -> None:
+    store = connect(folder)
+    stage = PipelineStage("prepare", {"pictures": "0" * 32})
+    ids = [store.client.create_run(store.experiment).info.run_id for _ in range(8)]
+    for round_ in range(3):
+        together = threading.Barrier(len(ids))
+
+        def record(run: str, together: threading.Barrier = together, name: str = f"pictures {round_}") -> None:
+            together.wait()
+            _log_inputs(store.client, run, stage, {name: Path("pictures")})
+
+        with ThreadPoolExecutor(len(ids)) as pool:
+            list(pool.map(record, ids))
+    assert all(len(run.inputs.dataset_inputs) == 3 for run in runs())
 
 
 def test_a_mistake_in_another_section_shows_before_anything_is_done(
