@@ -64,6 +64,7 @@ class Edsr(Section):
     blocks: Positive = 16
     filters: Positive = 64
     residual_scaling: Annotated[float, Field(gt=0, le=1)] = 1.0
+    skip: Literal["none", "nearest"] = "none"
 
 
 class Srresnet(Section):

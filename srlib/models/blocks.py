@@ -36,3 +36,18 @@ def upsample(x: Any, scale: int, filters: int, *, dtype: str = "float32", prelu:
         if prelu:
             x = prelu_layer(f"upsample{index}_prelu", dtype)(x)
     return x
+
+
+def nearest_skip(lr: Any, residual: Any, scale: int) -> Any:
+    """`residual` [B, scale·h, scale·w, 3] on top of the nearest-neighbour enlargement of `lr` [B, h, w, 3].
+
+    The network then begins with a picture instead of with nothing, which a short training repays with a decibel and
+    more (docs/training.md); Du et al. 2021 (arXiv:2105.09750) call it an anchor.
+    """
+    return ops.repeat(ops.repeat(lr, scale, axis=1), scale, axis=2) + residual
+
+
+def scaled_initialiser(factor: float) -> keras.initializers.Initializer:
+    """This room's initialisation with values `factor` times as large."""
+    options = INITIALISER["config"]
+    return keras.initializers.VarianceScaling(**{**options, "scale": factor**2 * options["scale"]})

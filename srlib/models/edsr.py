@@ -3,14 +3,20 @@
 import keras
 from keras import layers
 
-from srlib.models.blocks import conv, upsample
+from srlib.models.blocks import conv, nearest_skip, scaled_initialiser, upsample
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean R, G, B of DIV2K's training pictures, in [0, 1]."""
 
 
 def edsr(
-    scale: int, *, blocks: int = 16, filters: int = 64, residual_scaling: float = 1.0, dtype: str = "float32"
+    scale: int,
+    *,
+    blocks: int = 16,
+    filters: int = 64,
+    residual_scaling: float = 1.0,
+    skip: str = "none",
+    dtype: str = "float32",
 ) -> keras.Model:
     """Builds an EDSR: float32 RGB [B, h, w, 3] in [0, 1] → the same at [B, scale·h, scale·w, 3], not clipped.
 
@@ -19,6 +25,8 @@ def edsr(
         blocks: Residual blocks of two convolutions without normalisation; 16 in the baseline, 32 in the large model.
         filters: Width; 64 in the baseline, 256 in the large model.
         residual_scaling: Factor on each block's residual; 1 in the baseline, 0.1 in the large model.
+        skip: `none` as published, or `nearest`: the network adds to the nearest-neighbour enlargement, and begins close
+            to it.
         dtype: Policy of the hidden layers; the last convolution is always float32, since 8 bits of mantissa would
             be seen in the picture.
 
@@ -36,6 +44,9 @@ def edsr(
     x = conv(filters, "body", dtype=dtype)(x)
     x = layers.Add(name="body_add", dtype=dtype)([x, head])
     x = upsample(x, scale, filters, dtype=dtype)
+    if skip == "nearest":
+        x = conv(3, "tail", dtype="float32", kernel_initializer=scaled_initialiser(0.1))(x)
+        return keras.Model(lr, nearest_skip(lr, x, scale), name="edsr")
     x = conv(3, "tail", dtype="float32")(x)
     sr = layers.Rescaling(1.0, list(DIV2K_MEAN), name="add_mean", dtype="float32")(x)
     return keras.Model(lr, sr, name="edsr")

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,6 +28,17 @@ SMALL = {"blocks": 2, "filters": 8}
 )
 def test_parameter_counts_are_the_published_ones(name: str, scale: int, options: dict, parameters: int) -> None:
     assert build(ModelConfig(name, scale, options)).count_params() == parameters
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_nearest_skip_adds_no_parameter_and_begins_at_the_nearest_enlargement(scale: int) -> None:
+    utils.set_random_seed(3)
+    plain, anchored = (build(ModelConfig("edsr", scale, {**SMALL, "skip": skip})) for skip in ("none", "nearest"))
+    assert plain.count_params() == anchored.count_params()
+    lr = np.random.default_rng(0).random((1, 9, 7, 3), np.float32)
+    nearest = cv2.resize(lr[0], None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    difference = ops.convert_to_numpy(anchored(lr, training=False))[0] - nearest
+    assert 0 < np.abs(difference).max() < 0.1
 
 
 def test_srresnet_has_the_layers_of_the_paper() -> None:
