@@ -48,6 +48,6 @@ def nearest_skip(lr: Any, residual: Any, scale: int) -> Any:
 
 
 def scaled_initialiser(factor: float) -> keras.initializers.Initializer:
-    """This room's initialisation with values `factor` times as large."""
+    """The initialisation of this room with values `factor` times as large."""
     options = INITIALISER["config"]
     return keras.initializers.VarianceScaling(**{**options, "scale": factor**2 * options["scale"]})
