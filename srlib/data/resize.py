@@ -13,8 +13,6 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 
-from srlib.data.images import list_images, read_image, write_png
-from srlib.data.parallel import for_each
 from srlib.errors import SrlibError
 
 Edges = Literal["clamp", "mirror"]
@@ -180,6 +178,9 @@ def downscale_folder(hr_folder: Path, lr_folder: Path, scale: int, edges: str = 
     if scale < 1:
         raise SrlibError(f"scale: expected a whole number from 1, got {scale}")
     hr_folder, lr_folder = Path(hr_folder), Path(lr_folder)
+    from srlib.data.images import list_images, read_image, write_png  # not for the light installation
+    from srlib.data.parallel import for_each
+
     pictures = list_images(hr_folder)
     if not pictures:
         raise SrlibError(f"{hr_folder}: no pictures in it")

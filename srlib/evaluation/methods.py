@@ -2,8 +2,9 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,6 @@ from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import checked, lpips
 from srlib.evaluation.metrics import Image, to_uint8
 from srlib.files import tree_hash
-from srlib.inference.upscale import upscaler
 from srlib.models import CONFIG, load_model, multiply_adds
 from srlib.params import Evaluate
 
@@ -67,6 +67,21 @@ def trained(folder: Path, scale: int, name: str | None = None) -> Method:
     cost = Cost(model.count_params(), lambda height, width: multiply_adds(model, height, width))
     upscale = upscaler(model)
     return Method(name or config.title, lambda lr, scale: upscale(lr), cost=cost)
+
+
+def upscaler(model: Any) -> Callable[[Image], Image]:
+    """A function that enlarges whole pictures with a Keras model of `srlib.models`, in float32: the reference.
+
+    Returns:
+        uint8 RGB [h, w, 3] → uint8 RGB [scale·h, scale·w, 3], clamped and rounded as the protocol says.
+    """
+    from keras import ops
+
+    def upscale(lr: Image) -> Image:
+        batch = lr[np.newaxis].astype(np.float32) / np.float32(255)
+        return to_uint8(ops.convert_to_numpy(model(batch, training=False))[0])
+
+    return upscale
 
 
 def given(
