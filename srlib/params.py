@@ -75,6 +75,14 @@ class Srresnet(Section):
     filters: Positive = 64
 
 
+class Compact(Section):
+    """Residual blocks at LR size and one sub-pixel convolution; see srlib/models/compact.py."""
+
+    name: Literal["compact"]
+    blocks: Positive = 16
+    filters: Positive = 64
+
+
 class StartFrom(Section):
     """Earlier weights to begin with: a model's folder, and the SHA-256 of its model.weights.h5."""
 
@@ -118,7 +126,7 @@ class Training(Section):
 class Pretrain(Training):
     """Pre-training with a pixel loss. The budget is `steps` or `epochs` (passes over the patches), not both."""
 
-    model: Annotated[Edsr | Srresnet, Field(discriminator="name")]
+    model: Annotated[Edsr | Srresnet | Compact, Field(discriminator="name")]
     start_from: StartFrom | None = None
     loss: Literal["mae", "mse", "charbonnier"] = "mae"
     steps: Positive | None = None

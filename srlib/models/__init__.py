@@ -17,6 +17,7 @@ import keras
 
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, write_json
+from srlib.models.compact import compact
 from srlib.models.edsr import edsr
 from srlib.models.srresnet import srresnet
 
@@ -32,7 +33,11 @@ class Architecture:
     channels: str = "rgb"
 
 
-MODELS = {"edsr": Architecture(edsr, "EDSR"), "srresnet": Architecture(srresnet, "SRResNet")}
+MODELS = {
+    "edsr": Architecture(edsr, "EDSR"),
+    "srresnet": Architecture(srresnet, "SRResNet"),
+    "compact": Architecture(compact, "Compact"),
+}
 
 
 @dataclass(frozen=True)

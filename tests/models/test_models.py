@@ -23,10 +23,11 @@ SMALL = {"blocks": 2, "filters": 8}
         ("edsr", 4, {}, 1_517_571),
         ("edsr", 2, {}, 1_369_859),
         ("edsr", 3, {}, 1_554_499),
+        ("compact", 4, {}, 1_248_112),
         ("edsr", 4, {"blocks": 32, "filters": 256, "residual_scaling": 0.1}, 43_089_923),
     ],
 )
-def test_parameter_counts_are_the_published_ones(name: str, scale: int, options: dict, parameters: int) -> None:
+def test_parameter_counts_are_the_stated_ones(name: str, scale: int, options: dict, parameters: int) -> None:
     assert build(ModelConfig(name, scale, options)).count_params() == parameters
 
 
