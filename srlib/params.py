@@ -153,6 +153,7 @@ class Finetune(Training):
 
     steps: Positive
     features: Features = Features()
+    content_loss: Literal["mse", "mae"] = "mse"
     content_scale: Annotated[float, Field(gt=0)] = 0.00615
     content_weight: Weight = 1.0
     pixel_weight: Weight = 0.0

@@ -10,15 +10,36 @@ from keras import ops
 
 from srlib.data.batches import Batches
 from srlib.errors import SrlibError
-from srlib.models import ModelConfig, load_model, save_model
+from srlib.models import ModelConfig, load_model
 from srlib.models.discriminator import discriminator as build_discriminator
 from srlib.models.features import feature_network
 from srlib.params import Finetune, Params
-from srlib.training.loop import Curves, Result, Trainer, as_float, train
-from srlib.training.losses import ADVERSARIAL_LOSSES, content, mae
+from srlib.training.gradients import gradient_norms, shares
+from srlib.training.loop import Curves, Result, Trainer, as_float, train, write_model
+from srlib.training.losses import ADVERSARIAL_LOSSES, SCORES, content, mae
 from srlib.training.optimizer import Adam
+from srlib.training.watch import Row
 
 TERMS = ("content", "pixel", "adversarial", "discriminator", "score_hr", "score_sr", "colour_shift")
+
+WEIGHT_KEYS = {
+    "content": ("content_weight", "content_scale"),
+    "pixel": ("pixel_weight", "pixel_weight"),
+    "adversarial": ("adversarial_weight", "adversarial_weight"),
+}
+"""Term of the generator's loss → (its weight, the key that calibrates it)."""
+
+DROWNED = 0.01
+"""A term with less than this share of the gradient has no say in the picture."""
+
+LASTING = 2
+"""So many measurements in a row a term must be drowned before it is said; the first counts alone."""
+
+COLLAPSED = 200
+"""So many steps in a row the discriminator's scores must be saturated, or level, before it is said."""
+
+SATURATED, LEVEL = 0.01, 0.01
+"""How close to 1 and 0, and how close to 0.5, scores are that teach nothing."""
 
 
 class GanTrainer(Trainer):
@@ -28,6 +49,10 @@ class GanTrainer(Trainer):
     discriminator whose variables are constants, the discriminator's own loss sees a constant SR, and the features are
     frozen. Both networks are updated from the same state, at the same learning rate, as in the paper.
     """
+
+    # The distance between SR and HR: the discriminator's loss may rise a hundredfold within a healthy training.
+    watched = "pixel"
+    diagnoses = True
 
     def __init__(
         self, generator: keras.Model, discriminator: keras.Model, features: keras.Model, params: Finetune
@@ -44,34 +69,89 @@ class GanTrainer(Trainer):
         """Variables of the generator and of the discriminator."""
         return [*self.network.variables, *self.discriminator.variables]
 
+    @property
+    def weights_of_terms(self) -> dict[str, float]:
+        """Term of the generator's loss → its weight."""
+        return {term: getattr(self.params, weight) for term, (weight, _) in WEIGHT_KEYS.items()}
+
+    def generator_terms(self, hr: Any, sr: Any, real: Any) -> dict[str, Any]:
+        """The terms of the generator's loss, not yet weighted, from float pictures and the logits of HR."""
+        hr_features, sr_features = self.features(hr), self.features(sr)
+        return {
+            "content": content(
+                hr_features, sr_features, scale=self.params.content_scale, loss=self.params.content_loss
+            ),
+            "pixel": mae(hr, sr),
+            "adversarial": self.adversarial(ops.stop_gradient(real), _constant(self.discriminator, sr)),
+        }
+
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The generator's loss plus the discriminator's; see the class for what reaches which."""
         hr, sr = as_float(y), y_pred
         real = self.discriminator(hr, training=True)
         fake = self.discriminator(ops.stop_gradient(sr), training=True)
-        judged, _ = self.discriminator.stateless_call(
-            [ops.stop_gradient(v) for v in self.discriminator.trainable_variables],
-            [ops.stop_gradient(v) for v in self.discriminator.non_trainable_variables],
-            sr,
-            training=True,
-        )
-        values = {
-            "content": content(self.features(hr), self.features(sr), scale=self.params.content_scale),
-            "pixel": mae(hr, sr),
-            "adversarial": self.adversarial(ops.stop_gradient(real), judged),
-            "discriminator": self.discrimination(real, fake),
-            "score_hr": ops.mean(ops.sigmoid(real)),
-            "score_sr": ops.mean(ops.sigmoid(fake)),
-            "colour_shift": 255.0 * ops.mean(ops.abs(ops.mean(sr - hr, axis=(0, 1, 2)))),
-        }
+        values = self.generator_terms(hr, sr, real)
+        total = sum(weight * values[term] for term, weight in self.weights_of_terms.items())
+        values["discriminator"] = self.discrimination(real, fake)
+        values["score_hr"], values["score_sr"] = SCORES[self.params.adversarial](real, fake)
+        values["colour_shift"] = 255.0 * ops.mean(ops.abs(ops.mean(sr - hr, axis=(0, 1, 2))))
         for name, value in values.items():
             self.terms[name].update_state(value)
-        return (
-            self.params.content_weight * values["content"]
-            + self.params.pixel_weight * values["pixel"]
-            + self.params.adversarial_weight * values["adversarial"]
-            + values["discriminator"]
-        )
+        return total + values["discriminator"]
+
+    def diagnose(self, lr: Any, hr: Any) -> Row:
+        """Each term's share of what pulls at SR: the norm of weight · ∂term/∂SR over the sum of these norms."""
+        truth = as_float(hr)
+        sr = _constant(self.network, as_float(lr))
+        real = _constant(self.discriminator, truth)
+        norms = gradient_norms(lambda sr: self.generator_terms(truth, sr, real), sr)
+        weighted = shares({term: weight * norms[term] for term, weight in self.weights_of_terms.items()})
+        return {f"share_{term}": share for term, share in weighted.items()}
+
+    def remarks(self, logs: Row, diagnosis: Row, memory: dict[str, int]) -> list[str]:
+        """Terms that are drowned, a discriminator that has collapsed; each is said once."""
+        found = {}
+        for term, weight in self.weights_of_terms.items() if diagnosis else ():
+            drowned = weight > 0 and diagnosis[f"share_{term}"] < DROWNED
+            memory[term] = memory.get(term, 0) + 1 if drowned else 0
+            if memory[term] >= LASTING or (drowned and not logs):
+                found[f"{term} is drowned"] = self._drowned(term, weight, diagnosis[f"share_{term}"])
+        if logs:
+            hr, sr = logs["score_hr"], logs["score_sr"]
+            saturated, level = min(hr, 1 - sr) > 1 - SATURATED, max(abs(hr - 0.5), abs(sr - 0.5)) < LEVEL
+            memory["saturated"] = memory.get("saturated", 0) + 1 if saturated else 0
+            memory["level"] = memory.get("level", 0) + 1 if level else 0
+            scores = f"scores of HR {hr:.3f} and SR {sr:.3f}, {COLLAPSED} steps on end"
+            if memory["saturated"] >= COLLAPSED:
+                found["saturated"] = (
+                    f"the discriminator has collapsed: it tells all apart ({scores}) and teaches little; lower "
+                    f"finetune.discriminator_filters or raise finetune.adversarial_weight"
+                )
+            if memory["level"] >= COLLAPSED and diagnosis.get("share_adversarial", 1.0) < DROWNED:
+                found["level"] = (
+                    f"the discriminator has collapsed: it tells nothing apart ({scores}) and its gradient has gone; "
+                    f"raise finetune.discriminator_filters or lower finetune.learning_rate.peak"
+                )
+        new = [text for name, text in found.items() if f"said: {name}" not in memory]
+        memory |= {f"said: {name}": 1 for name in found}
+        return new
+
+    def _drowned(self, term: str, weight: float, share: float) -> str:
+        key = WEIGHT_KEYS[term][1]
+        now = getattr(self.params, key)
+        advice = f"; 10 % would be about {now * (1 - share) / (9 * share):.1g}" if share else ""
+        return f"the {term} term is drowned: {share:.2%} of the gradient; raise finetune.{key} (now {now:g}{advice})"
+
+
+def _constant(model: keras.Model, x: Any) -> Any:
+    """The model in training mode as a fixed function: constant variables, batch statistics that stay as they are."""
+    y, _ = model.stateless_call(
+        [ops.stop_gradient(v) for v in model.trainable_variables],
+        [ops.stop_gradient(v) for v in model.non_trainable_variables],
+        x,
+        training=True,
+    )
+    return y
 
 
 def finetune(
@@ -95,7 +175,8 @@ def finetune(
     keras.utils.set_random_seed(params.seed)
     generator, config = load_model(pretrained, scale=params.scale, dtype=section.precision)
     _check_generator(config, pretrained)
-    start = [ops.convert_to_numpy(v) for v in generator.variables]
+    config = dataclasses.replace(config, training="gan")
+    start = [np.array(ops.convert_to_numpy(v)) for v in generator.variables]
     judge = build_discriminator(section.discriminator_filters, dtype=section.precision)
     frozen = feature_network(
         section.features.network,
@@ -118,14 +199,11 @@ def finetune(
         )
     )
     result = train(
-        trainer, batches, section, steps=section.steps, patches=patches, state=state, curves=curves, label="finetune",
-        keep_best=False,
+        trainer, batches, section, config=config, steps=section.steps, patches=patches, state=state, curves=curves,
+        label="finetune", keep_best=False,
     )  # fmt: skip
-    model, _ = load_model(pretrained)
-    for variable, before, after in zip(model.variables, start, result.weights, strict=True):
-        variable.assign(interpolate(before, after, section.interpolation))
-    save_model(model, dataclasses.replace(config, training="gan"), out)
-    return model, result
+    weights = [interpolate(b, a, section.interpolation) for b, a in zip(start, result.weights, strict=True)]
+    return write_model(weights, config, out), result
 
 
 def interpolate(psnr: np.ndarray, gan: np.ndarray, alpha: float) -> np.ndarray:

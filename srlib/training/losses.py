@@ -26,9 +26,11 @@ def charbonnier(hr: Any, sr: Any, *, epsilon: float = 1e-3) -> Any:
 PIXEL_LOSSES: dict[str, Loss] = {"mae": mae, "mse": mse, "charbonnier": charbonnier}
 
 
-def content(hr_features: Any, sr_features: Any, *, scale: float) -> Any:
-    """`scale` · mean squared difference of features (Ledig et al. 2017, equation 5; their scale is 1 / 12.75²)."""
-    return scale * mse(hr_features, sr_features)
+def content(hr_features: Any, sr_features: Any, *, scale: float, loss: str = "mse") -> Any:
+    """`scale` · mean difference of features: squared (Ledig et al. 2017, equation 5; scale 1 / 12.75²) or absolute
+    (`mae`, as ESRGAN's code does).
+    """
+    return scale * PIXEL_LOSSES[loss](hr_features, sr_features)
 
 
 def vanilla_generator(real: Any, fake: Any) -> Any:
@@ -51,8 +53,24 @@ def relativistic_discriminator(real: Any, fake: Any) -> Any:
     return ops.mean(ops.softplus(ops.mean(fake) - real)) + ops.mean(ops.softplus(fake - ops.mean(real)))
 
 
+def vanilla_scores(real: Any, fake: Any) -> tuple[Any, Any]:
+    """Mean probability of being real that the discriminator gives to (HR, SR)."""
+    return ops.mean(ops.sigmoid(real)), ops.mean(ops.sigmoid(fake))
+
+
+def relativistic_scores(real: Any, fake: Any) -> tuple[Any, Any]:
+    """Mean probability of being more real than the average of the other kind, of (HR, SR)."""
+    return ops.mean(ops.sigmoid(real - ops.mean(fake))), ops.mean(ops.sigmoid(fake - ops.mean(real)))
+
+
 ADVERSARIAL_LOSSES: dict[str, tuple[Loss, Loss]] = {
     "vanilla": (vanilla_generator, vanilla_discriminator),
     "relativistic": (relativistic_generator, relativistic_discriminator),
 }
 """Name → (generator's loss, discriminator's loss), both of (logits of HR, logits of SR)."""
+
+SCORES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
+    "vanilla": vanilla_scores,
+    "relativistic": relativistic_scores,
+}
+"""Name → what the discriminator thinks of (HR, SR): 0.5 each where it cannot tell them apart."""

@@ -9,9 +9,9 @@ import keras
 from srlib.data.batches import Batches
 from srlib.errors import SrlibError
 from srlib.files import file_hash
-from srlib.models import WEIGHTS, ModelConfig, build, load_model, save_model
+from srlib.models import WEIGHTS, ModelConfig, build, load_model
 from srlib.params import Params, StartFrom
-from srlib.training.loop import Curves, Result, Trainer, as_float, train
+from srlib.training.loop import Curves, Result, Trainer, as_float, train, write_model
 from srlib.training.losses import PIXEL_LOSSES
 from srlib.training.optimizer import Adam
 
@@ -51,14 +51,10 @@ def pretrain(params: Params, patches: Path, out: Path, *, state: Path, curves: C
     trainer = PixelTrainer(network, section.loss)
     trainer.compile_with(Adam(clip_norm=section.clip_norm, average=section.ema))
     result = train(
-        trainer, batches, section, steps=steps, patches=patches, state=state, curves=curves, label="pretrain",
-        keep_best=True,
+        trainer, batches, section, config=config, steps=steps, patches=patches, state=state, curves=curves,
+        label="pretrain", keep_best=True,
     )  # fmt: skip
-    best = build(config)
-    for variable, value in zip(best.variables, result.weights, strict=True):
-        variable.assign(value)
-    save_model(best, config, out)
-    return best, result
+    return write_model(result.weights, config, out), result
 
 
 def _start_from(network: keras.Model, config: ModelConfig, start: StartFrom) -> None:

@@ -5,6 +5,77 @@ import pytest
 import skimage.data
 
 from srlib.data.resize import downscale
+from srlib.models import build, save_model
+from srlib.params import Params
+from srlib.training.gan import finetune
+from srlib.training.loop import Curves
+from srlib.training.pretrain import model_config, pretrain
+
+LITTLE = {
+    "scale": 4,
+    "seed": 5,
+    "download": {"train": "sample", "test": ["sample"], "features": "none"},
+    "prepare": {"pictures": "data/raw/train", "patch": 24},
+    "pretrain": {
+        "model": {"name": "edsr", "blocks": 1, "filters": 8},
+        "crop": 12,
+        "batch": 4,
+        "steps": 12,
+        "learning_rate": {"schedule": "cosine", "peak": 1e-3, "warmup": 2},
+        "ema": 0.9,
+        "clip_norm": 1.0,
+        "log_every": 3,
+        "validate_every": 6,
+    },
+    "finetune": {
+        "crop": 12,
+        "batch": 4,
+        "steps": 6,
+        "learning_rate": {"peak": 1e-3},
+        "features": {"weights": "random", "layer": "block1_conv2"},
+        "content_scale": 1e-5,
+        "discriminator_filters": 4,
+        "ema": 0.9,
+        "log_every": 2,
+        "validate_every": 4,
+    },
+    "evaluate": {"pictures": "data/raw/test"},
+}
+
+
+def recipe(**sections: dict) -> Params:
+    return Params.model_validate({k: v | sections.get(k, {}) if isinstance(v, dict) else v for k, v in LITTLE.items()})
+
+
+class KilledError(Exception):
+    pass
+
+
+def killer(at: int):
+    """A report that ends the run at the row of a step, before the state of that step is saved."""
+
+    def report(row: dict, step: int) -> None:
+        if step == at:
+            raise KilledError
+
+    return report
+
+
+def run_pretrain(folder: Path, patches: Path, params: Params, report=lambda row, step: None):
+    state = folder / "state"
+    state.mkdir(parents=True, exist_ok=True)
+    return pretrain(params, patches, folder / "model", state=state, curves=Curves(folder / "curves", report))
+
+
+def run_finetune(folder: Path, patches: Path, params: Params, report=lambda row, step: None):
+    state = folder / "state"
+    state.mkdir(parents=True, exist_ok=True)
+    start = folder.parent / "start"
+    if not start.exists():
+        config = model_config(params)
+        save_model(build(config), config, start)
+    curves = Curves(folder / "curves", report)
+    return finetune(params, patches, folder, start, folder / "model", state=state, curves=curves)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from srlib.models.discriminator import discriminator
 from srlib.models.features import feature_network
 from srlib.params import Finetune
 from srlib.training.gan import GanTrainer, interpolate
+from srlib.training.losses import SCORES
 from srlib.training.optimizer import Adam
 
 NONE = {"content_weight": 0.0, "pixel_weight": 0.0, "adversarial_weight": 0.0}
@@ -107,6 +108,75 @@ def test_a_step_moves_both_networks_and_the_batch_statistics() -> None:
         + logs["discriminator"]
     )
     assert float(logs["loss"]) == pytest.approx(float(total), rel=1e-4)
+
+
+def test_the_diagnosis_is_the_share_of_each_term_and_changes_nothing() -> None:
+    gan = trainer(content_weight=2.0, pixel_weight=0.5, adversarial_weight=0.01)
+    gan.compile_with(Adam())
+    before = [ops.convert_to_numpy(v) for v in gan.state]
+    lr, hr = batch()
+    shares = gan.diagnose(lr, hr)
+    assert all(np.array_equal(b, ops.convert_to_numpy(v)) for b, v in zip(before, gan.state, strict=True))
+    assert sum(shares.values()) == pytest.approx(1)
+    # The pixel term has a closed form: each of n values pulls by weight / n.
+    alone = trainer(content_weight=2.0, pixel_weight=1.0, adversarial_weight=0.01).diagnose(lr, hr)
+    ratio = shares["share_pixel"] / shares["share_content"]
+    assert alone["share_pixel"] / alone["share_content"] == pytest.approx(2 * ratio, rel=1e-4)
+    assert trainer(**NONE | {"pixel_weight": 0.1}).diagnose(lr, hr) == {
+        "share_content": 0,
+        "share_pixel": 1,
+        "share_adversarial": 0,
+    }
+
+
+def test_a_drowned_term_is_said_once_with_the_key_to_change() -> None:
+    gan = trainer(content_scale=1e-12, pixel_weight=0.0, adversarial_weight=0.01)
+    memory: dict[str, int] = {}
+    diagnosis = gan.diagnose(*batch())
+    (remark,) = gan.remarks({}, diagnosis, memory)
+    assert "content term is drowned" in remark
+    assert "raise finetune.content_scale (now 1e-12; 10 % would be about " in remark
+    advised = float(remark.split("about ")[1].rstrip(")"))
+    better = trainer(content_scale=advised, pixel_weight=0.0, adversarial_weight=0.01).diagnose(*batch())
+    assert better["share_content"] == pytest.approx(0.1, abs=0.06), "one digit of advice"
+    logs = {"score_hr": 0.7, "score_sr": 0.3}
+    assert gan.remarks(logs, diagnosis, memory) == []
+
+
+def test_a_term_that_sinks_later_is_said_when_it_lasts() -> None:
+    gan, memory, logs = trainer(pixel_weight=0.1), {}, {"score_hr": 0.7, "score_sr": 0.3}
+    fine = {"share_content": 0.5, "share_pixel": 0.3, "share_adversarial": 0.2}
+    low = {"share_content": 0.6, "share_pixel": 0.395, "share_adversarial": 0.005}
+    assert [gan.remarks(logs, d, memory) for d in (fine, low, fine, low)] == [[], [], [], []]
+    (remark,) = gan.remarks(logs, low, memory)
+    assert "adversarial term is drowned: 0.50% of the gradient; raise finetune.adversarial_weight" in remark
+
+
+@pytest.mark.parametrize(
+    ("scores", "share", "words"),
+    [
+        ((0.999, 0.001), 0.5, "tells all apart"),
+        ((0.501, 0.499), 0.0001, "tells nothing apart"),
+        ((0.501, 0.499), 0.3, None),
+        ((0.9, 0.1), 0.5, None),
+    ],
+)
+def test_a_collapsed_discriminator_is_said_once(scores, share, words) -> None:
+    gan, memory = trainer(), {}
+    logs = {"score_hr": scores[0], "score_sr": scores[1]}
+    diagnosis = {"share_content": 1 - share, "share_pixel": 0.0, "share_adversarial": share}
+    said = [r for n in range(1, 901) for r in gan.remarks(logs, {} if n % 300 else diagnosis, memory)]
+    about = [remark for remark in said if "collapsed" in remark]
+    assert len(about) == (words is not None)
+    assert all(words in remark for remark in about)
+    assert gan.remarks({"score_hr": 0.6, "score_sr": 0.4}, {}, memory) == []
+    assert memory["saturated"] == memory["level"] == 0
+
+
+def test_scores_of_the_relativistic_discriminator_are_of_the_difference() -> None:
+    real, fake = np.full((2, 1, 1, 1), 9.0, np.float32), np.full((2, 1, 1, 1), 9.0, np.float32)
+    assert [float(s) for s in SCORES["relativistic"](real, fake)] == [0.5, 0.5]
+    assert [float(s) for s in SCORES["vanilla"](real, fake)] == pytest.approx([1, 1], abs=1e-3)
 
 
 def test_interpolation_ends_at_both_models() -> None:

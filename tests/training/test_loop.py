@@ -8,77 +8,9 @@ from keras import ops
 from srlib.errors import SrlibError
 from srlib.files import file_hash, tree_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, save_model
-from srlib.params import Params
 from srlib.training import loop
-from srlib.training.gan import finetune
-from srlib.training.loop import Curves
-from srlib.training.pretrain import model_config, pretrain
 
-LITTLE = {
-    "scale": 4,
-    "seed": 5,
-    "download": {"train": "sample", "test": ["sample"], "features": "none"},
-    "prepare": {"pictures": "data/raw/train", "patch": 24},
-    "pretrain": {
-        "model": {"name": "edsr", "blocks": 1, "filters": 8},
-        "crop": 12,
-        "batch": 4,
-        "steps": 12,
-        "learning_rate": {"schedule": "cosine", "peak": 1e-3, "warmup": 2},
-        "ema": 0.9,
-        "clip_norm": 1.0,
-        "log_every": 3,
-        "validate_every": 6,
-    },
-    "finetune": {
-        "crop": 12,
-        "batch": 4,
-        "steps": 6,
-        "learning_rate": {"peak": 1e-3},
-        "features": {"weights": "random", "layer": "block1_conv2"},
-        "content_scale": 1e-5,
-        "discriminator_filters": 4,
-        "ema": 0.9,
-        "log_every": 2,
-        "validate_every": 4,
-    },
-    "evaluate": {"pictures": "data/raw/test"},
-}
-
-
-def recipe(**sections: dict) -> Params:
-    return Params.model_validate({k: v | sections.get(k, {}) if isinstance(v, dict) else v for k, v in LITTLE.items()})
-
-
-class KilledError(Exception):
-    pass
-
-
-def killer(at: int):
-    """A report that ends the run at the row of a step, before the state of that step is saved."""
-
-    def report(row: dict, step: int) -> None:
-        if step == at:
-            raise KilledError
-
-    return report
-
-
-def run_pretrain(folder: Path, patches: Path, params: Params, report=lambda row, step: None):
-    state = folder / "state"
-    state.mkdir(parents=True, exist_ok=True)
-    return pretrain(params, patches, folder / "model", state=state, curves=Curves(folder / "curves", report))
-
-
-def run_finetune(folder: Path, patches: Path, params: Params, report=lambda row, step: None):
-    state = folder / "state"
-    state.mkdir(parents=True, exist_ok=True)
-    start = folder.parent / "start"
-    if not start.exists():
-        config = model_config(params)
-        save_model(build(config), config, start)
-    curves = Curves(folder / "curves", report)
-    return finetune(params, patches, folder, start, folder / "model", state=state, curves=curves)
+from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
 
 
 @pytest.mark.parametrize(("run", "steps"), [(run_pretrain, (3, 9)), (run_finetune, (2, 4))])
@@ -137,16 +69,6 @@ def test_the_fidelity_knob_ends_at_the_pre_trained_weights(interpolation, patche
     same = file_hash(tmp_path / "start" / WEIGHTS) == file_hash(tmp_path / "gan/model" / WEIGHTS)
     assert same == (interpolation == 0)
     assert json.loads((tmp_path / "gan/model/config.json").read_text())["training"] == "gan"
-
-
-def test_a_loss_that_is_not_a_number_stops_with_one_line(patches: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "patches"
-    broken.mkdir()
-    for file in patches.iterdir():
-        (broken / file.name).symlink_to(file)
-    params = recipe(pretrain={"learning_rate": {"peak": 0.99}, "clip_norm": 0.0, "steps": 400, "loss": "mse"})
-    with pytest.raises(SrlibError, match=r"pretrain: loss became (nan|inf) at step \d+; lower pretrain.learning_rate"):
-        run_pretrain(tmp_path, broken, params)
 
 
 def test_a_damaged_state_is_named(patches: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def test_pixel_losses_by_hand() -> None:
     assert value(losses.mse(hr, sr)) == pytest.approx(0.25)
     assert value(losses.charbonnier(hr, sr, epsilon=0.1)) == pytest.approx(np.sqrt(0.26))
     assert value(losses.content(hr, sr, scale=4.0)) == pytest.approx(1.0)
+    assert value(losses.content(hr, sr, scale=4.0, loss="mae")) == pytest.approx(2.0)
 
 
 def test_vanilla_losses_are_cross_entropies() -> None:
