@@ -9,6 +9,7 @@ from srlib.errors import SrlibError
 from srlib.files import file_hash, tree_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, save_model
 from srlib.training import loop
+from srlib.training.pretrain import model_config
 
 from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
 
@@ -58,7 +59,7 @@ def test_the_curve_falls_and_the_best_weights_are_kept(patches: Path, tmp_path: 
 def test_weights_on_disk_are_those_that_were_scored(patches: Path, tmp_path: Path) -> None:
     _, result = run_pretrain(tmp_path, patches, recipe())
     loaded, config = load_model(tmp_path / "model")
-    assert config == ModelConfig("edsr", 4, {"blocks": 1, "filters": 8, "residual_scaling": 1.0})
+    assert config == model_config(recipe())
     for a, b in zip(loaded.variables, result.weights, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(a), b)
 
