@@ -1,0 +1,186 @@
+"""Enlarging pictures with an exported network: any size, in bounded memory, without Keras or TensorFlow."""
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from srlib.errors import SrlibError
+from srlib.inference import runtime
+from srlib.inference.tiles import Grid, free_memory, grid
+
+SHIPPED = Path(__file__).parents[1] / "weights"
+DEFAULT = "psnr-x4"
+
+ACTIVATIONS = 768 * 2**20
+"""Bytes that the network's activations may take at most. Larger tiles compute fewer overlaps, but hardly any fewer."""
+
+Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+def shipped() -> list[str]:
+    """The names of the models that come with srlib."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{runtime.CONFIG}"))
+
+
+def open_model(
+    name_or_path: str = DEFAULT,
+    *,
+    fidelity: float | None = None,
+    gan: str | None = None,
+    precision: str = "auto",
+    tile: int | None = None,
+    ensemble: bool = False,
+    threads: int | None = None,
+) -> "Upscaler":
+    """Makes a model ready.
+
+    Args:
+        name_or_path: The name of a shipped model (`psnr-x4`), a folder that `srlib export` wrote, or a model folder of
+            the pipeline (that needs the extra `pipeline`; it is exported once and kept in the user's cache).
+        fidelity: From 0 (GAN weights) to 1 (PSNR weights): blends `name_or_path` with its GAN counterpart. None takes
+            the model as it is.
+        gan: The counterpart, as `name_or_path`. Of a shipped model it is known.
+        precision: `auto`, `float32` or `bfloat16`; see `runtime.choose_precision`.
+        tile: Most pixels of the small picture that one tile contributes along either side; None chooses by the memory
+            that is free.
+        ensemble: Whether to average over the eight flips and turns: slower by eight, a little better.
+        threads: Of the processor; None takes all that this process may use.
+
+    Raises:
+        SrlibError: No such model, damaged files, or an option out of its range.
+    """
+    if fidelity is None:
+        model, name = _find(name_or_path), Path(name_or_path).name
+    else:
+        first, second = (name_or_path, gan) if gan else _pair(name_or_path)
+        model = runtime.blend(_find(first), _find(second), fidelity)
+        name = f"{Path(first).name} fidelity {fidelity:g}"
+    return Upscaler(model, name=name, precision=precision, tile=tile, ensemble=ensemble, threads=threads)
+
+
+def _find(name_or_path: str) -> runtime.Model:
+    folder = SHIPPED / name_or_path
+    if name_or_path in shipped():
+        return runtime.read(folder)
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        raise SrlibError(
+            f"{name_or_path}: expected a model's folder or one of the models that come with srlib: "
+            f"{', '.join(shipped()) or 'none in this installation'}"
+        )
+    if runtime.is_exported(folder):
+        return runtime.read(folder)
+    from srlib.inference.export import exported
+
+    return runtime.read(exported(folder))
+
+
+def _pair(name: str) -> tuple[str, str]:
+    kind, _, scale = name.partition("-")
+    pair = f"psnr-{scale}", f"gan-{scale}"
+    if kind not in ("psnr", "gan") or not set(pair) <= set(shipped()):
+        raise SrlibError(
+            f"{name}: fidelity needs two models: name the one with GAN weights too, or take a shipped pair"
+        )
+    return pair
+
+
+class Upscaler:
+    """Enlarges pictures with one model; memory stays bounded whatever their size.
+
+    Attributes:
+        name: Of the model, as it was asked for.
+        scale: The factor of enlargement.
+        receptive_field: Pixels of the small picture to each side that an output pixel depends on.
+        precision: What 8-bit pictures are computed in, `float32` or `bfloat16`. 16-bit pictures, whose lower byte
+            bfloat16 could not tell apart, are computed in float32 unless bfloat16 was asked for.
+    """
+
+    def __init__(
+        self, model: runtime.Model, *, name: str, precision: str, tile: int | None, ensemble: bool, threads: int | None
+    ) -> None:
+        config = model.config
+        self.name, self.scale, self.receptive_field = name, config.scale, config.receptive_field
+        self.precision = runtime.choose_precision(precision, config)
+        self._fine: runtime.Precision = self.precision if precision == "bfloat16" else "float32"
+        self._config, self._tile, self._ensemble = config, tile, ensemble
+        if tile is not None and tile < 1:
+            raise SrlibError(f"tile: expected a side from 1 pixel, got {tile}")
+        self._network = functools.cache(lambda kind: runtime.Network(model, precision=kind, threads=threads))
+        self._network(self.precision)
+
+    def tiles(self, height: int, width: int) -> int:
+        """How many tiles a picture of this size takes."""
+        return len(self._grid(height, width))
+
+    def _grid(self, height: int, width: int) -> Grid:
+        # A luma network leaves chroma to bicubic, which sees two pixels.
+        overlap = max(self.receptive_field, 0 if self._config.channels == "rgb" else 2)
+        room = ACTIVATIONS
+        if (free := free_memory()) is not None:
+            room = min(room, max(0, free - 3 * height * width * self.scale**2) // 2)
+        return grid(height, width, overlap=overlap, largest=room // self._config.bytes_per_pixel, side=self._tile)
+
+    def __call__(self, rgb: Picture, *, advance: Callable[[int], object] | None = None) -> Picture:
+        """uint8 or uint16 [h, w, 3] → the same kind [scale·h, scale·w, 3]; any size from 1×1.
+
+        Args:
+            rgb: The picture.
+            advance: Is told the number of pixels of `rgb` that were done since the last time; together h·w.
+
+        Raises:
+            SrlibError: Another kind of array.
+        """
+        if not isinstance(rgb, np.ndarray) or rgb.dtype not in (np.uint8, np.uint16) or rgb.ndim != 3 or 0 in rgb.shape:
+            got = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
+            raise SrlibError(f"expected a picture, uint8 or uint16 [height, width, 3], got {got}")
+        if rgb.shape[2] != 3:
+            raise SrlibError(f"expected a picture of three channels, RGB, got {rgb.shape[2]}")
+        network = self._network(self.precision if rgb.dtype == np.uint8 else self._fine)
+        scale, (height, width) = self.scale, rgb.shape[:2]
+        cut = self._grid(height, width)
+        out = np.empty((height * scale, width * scale, 3), rgb.dtype)
+        for row in cut.rows:
+            for column in cut.columns:
+                lr = rgb[row.start : row.stop, column.start : column.stop]
+                sr = self._views(network, lr)
+                kept = sr[
+                    (row.keep_start - row.start) * scale : (row.keep_stop - row.start) * scale,
+                    (column.keep_start - column.start) * scale : (column.keep_stop - column.start) * scale,
+                ]
+                target = out[
+                    row.keep_start * scale : row.keep_stop * scale,
+                    column.keep_start * scale : column.keep_stop * scale,
+                ]
+                _round_into(target, kept)
+                if advance:
+                    advance((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
+        return out
+
+    def _views(self, network: runtime.Network, lr: Picture) -> npt.NDArray[np.floating]:
+        """The network's picture of one tile in [0, 1], not clamped; with `ensemble` the mean over eight views of it."""
+        values = lr.astype(np.float32) / np.float32(np.iinfo(lr.dtype).max)
+        if not self._ensemble:
+            return network(values)
+        total: npt.NDArray[np.floating] = np.zeros(())
+        for turns in range(4):
+            for flipped in (False, True):
+                sr = np.rot90(network(np.rot90(values[:, ::-1] if flipped else values, turns)), -turns)
+                total = total + (sr[:, ::-1] if flipped else sr)
+        return total / 8
+
+
+def _round_into(target: Picture, values: npt.NDArray[np.floating]) -> None:
+    """[0, 1] → whole levels, clamped and rounded half up as the protocol does, a few rows at a time."""
+    peak = np.iinfo(target.dtype).max
+    step = max(1, 2**16 // math.prod(values.shape[1:]))
+    for start in range(0, len(values), step):
+        rows = values[start : start + step].astype(np.float64)
+        if np.isnan(rows).any():
+            raise SrlibError("the network gave values that are not numbers (NaN): it has diverged in training")
+        np.clip(rows, 0, 1, out=rows)
+        target[start : start + step] = np.floor(rows * peak + 0.5)
