@@ -30,7 +30,7 @@ def downscale(
     force: Force = False,
 ) -> None:
     """Make LR pictures as MATLAB's imresize(…, 'bicubic') does, byte for byte."""
-    from srlib.data.resize import downscale_folder
+    from srlib.data.downscale import downscale_folder
 
     downscale_folder(hr_folder, lr_folder, scale, edges, force=force)
 

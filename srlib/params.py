@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from srlib.errors import SrlibError
 
@@ -83,6 +83,47 @@ class Compact(Section):
     filters: Positive = 64
 
 
+class Srcnn(Section):
+    """SRCNN (Dong et al. 2014), on luma: 9×9, `middle` and 5×5 convolutions of `filters` and half of it."""
+
+    name: Literal["srcnn"]
+    filters: Annotated[int, Field(ge=2)] = 64
+    middle: Literal[1, 3, 5] = 5
+
+
+class Espcn(Section):
+    """ESPCN (Shi et al. 2016), on luma: 5×5 and 3×3 convolutions of `filters` and half of it, sub-pixel."""
+
+    name: Literal["espcn"]
+    filters: Annotated[int, Field(ge=2)] = 64
+
+
+class Fsrcnn(Section):
+    """FSRCNN (Dong et al. 2016), on luma; its d, s and m are `filters`, `shrink` and `blocks`. 32, 5, 1: FSRCNN-s."""
+
+    name: Literal["fsrcnn"]
+    filters: Positive = 56
+    shrink: Positive = 12
+    blocks: Positive = 4
+
+
+Model = Annotated[Edsr | Srresnet | Compact | Srcnn | Espcn | Fsrcnn, Field(discriminator="name")]
+
+
+def model_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a network, checked, with the defaults for those left out.
+
+    Raises:
+        SrlibError: An unknown option or a value that it cannot have.
+    """
+    content = {**options, "name": name}
+    try:
+        checked: Section = TypeAdapter(Model).validate_python(content)
+    except ValidationError as error:
+        raise SrlibError("; ".join(_lines("options", error, content))) from None
+    return checked.model_dump(exclude={"name"})
+
+
 class StartFrom(Section):
     """Earlier weights to begin with: a model's folder, and the SHA-256 of its model.weights.h5."""
 
@@ -126,8 +167,10 @@ class Training(Section):
 class Pretrain(Training):
     """Pre-training with a pixel loss. The budget is `steps` or `epochs` (passes over the patches), not both."""
 
-    model: Annotated[Edsr | Srresnet | Compact, Field(discriminator="name")]
+    model: Model
     start_from: StartFrom | None = None
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: Weight = 0.0
     loss: Literal["mae", "mse", "charbonnier"] = "mae"
     steps: Positive | None = None
     epochs: Positive | None = None
@@ -136,6 +179,12 @@ class Pretrain(Training):
     def _one_budget(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("expected exactly one of `steps` and `epochs`")
+        return self
+
+    @model_validator(mode="after")
+    def _decay(self) -> Self:
+        if (self.optimizer == "adamw") != bool(self.weight_decay):
+            raise ValueError("`weight_decay` above 0 and `optimizer: adamw` go together")
         return self
 
 
@@ -275,7 +324,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise SrlibError("\n".join(_lines(path, error, content))) from None
 
 
-def _lines(path: Path, error: ValidationError, content: dict[str, Any]) -> list[str]:
+def _lines(path: Path | str, error: ValidationError, content: dict[str, Any]) -> list[str]:
     """One line for each key that is wrong; what the members of a union expected is joined by `or`."""
     found: dict[tuple[str, str], list[str]] = {}
     for detail in error.errors():

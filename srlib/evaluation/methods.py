@@ -4,13 +4,12 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from srlib.data.colour import Channels, decode, encode
 from srlib.data.images import list_images
-from srlib.data.resize import resize
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import METRICS, Cost, Method, Metric, interpolation
 from srlib.evaluation.graphs import Graph, load_graph
@@ -18,17 +17,8 @@ from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import checked, lpips
 from srlib.evaluation.metrics import Image, to_uint8
 from srlib.files import tree_hash
-from srlib.models import CONFIG, load_model, multiply_adds
+from srlib.models import CONFIG, enlarge, load_model, multiply_adds
 from srlib.params import Evaluate
-
-Channels = Literal["rgb", "luma", "luma-studio"]
-
-# Weights of R, G, B, the offset of black, and the levels between black and white: the whole byte as in OpenCV and JPEG,
-# or 16 to 235 as in MATLAB's rgb2ycbcr.
-_LUMA = {
-    "luma": (np.array([0.299, 0.587, 0.114]), 0.0, 255.0),
-    "luma-studio": (np.array([65.481, 128.553, 24.966]) / 255, 16.0, 219.0),
-}
 
 
 def rows(section: Evaluate, scale: int, pretrained: Path, gan: Path) -> list[Method]:
@@ -75,11 +65,9 @@ def upscaler(model: Any) -> Callable[[Image], Image]:
     Returns:
         uint8 RGB [h, w, 3] → uint8 RGB [scale·h, scale·w, 3], clamped and rounded as the protocol says.
     """
-    from keras import ops
 
     def upscale(lr: Image) -> Image:
-        batch = lr[np.newaxis].astype(np.float32) / np.float32(255)
-        return to_uint8(ops.convert_to_numpy(model(batch, training=False))[0])
+        return to_uint8(enlarge(model, lr[np.newaxis])[0])
 
     return upscale
 
@@ -114,9 +102,7 @@ def given(
             raise SrlibError(f"evaluate.methods, {name}: {path}: expected a model or pictures, found neither")
         return Method(name, folder=path)
     graph = load_graph(path, 3 if channels == "rgb" else 1, scale)
-    if channels == "rgb":
-        return Method(name, lambda lr, scale: to_uint8(_run(graph, lr, value_range)), cost=graph.cost)
-    return Method(name, lambda lr, scale: _through_luma(graph, lr, scale, channels, value_range), cost=graph.cost)
+    return Method(name, lambda lr, scale: _run(graph, lr, channels, value_range), cost=graph.cost)
 
 
 def content_hash(path: Path) -> str:
@@ -150,20 +136,7 @@ def ensemble(method: Method) -> Method:
     return dataclasses.replace(method, name=f"{method.name}+", upscale=upscale, cost=eight)
 
 
-def _run(graph: Graph, lr: npt.NDArray[np.generic], value_range: float) -> npt.NDArray[np.float64]:
-    """[h, w, C] in levels of 255 → the network's output [H, W, C] in [0, 1]."""
-    batch = np.asarray(lr, np.float64)[np.newaxis] / 255 * value_range
-    return np.asarray(graph.run(batch.astype(np.float32))[0], np.float64) / value_range
-
-
-def _through_luma(graph: Graph, lr: Image, scale: int, channels: Channels, value_range: float) -> Image:
-    """Enlarges luma by the network and leaves chroma to bicubic.
-
-    The inverse of the colour transform adds luma alike to R, G and B: adding what the network's luma has more than
-    bicubic's is the same, without rounding the chroma in between.
-    """
-    weights, black, levels = _LUMA[channels]
-    bicubic = resize(lr, scale)
-    sr = _run(graph, (lr @ weights + black)[..., np.newaxis], value_range) * 255
-    more = sr - (bicubic @ weights + black)[..., np.newaxis]
-    return to_uint8((bicubic + more * (255 / levels)) / 255)
+def _run(graph: Graph, lr: Image, channels: Channels, value_range: float) -> Image:
+    """Enlarges a picture by a foreign network, whose white is `value_range`."""
+    batch = encode(lr, channels)[np.newaxis] * np.float32(value_range)
+    return to_uint8(decode(np.asarray(graph.run(batch)[0], np.float64) / value_range, lr, channels))

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from srlib.data import colour
 from srlib.errors import SrlibError
 
 Image = npt.NDArray[np.uint8]
@@ -21,8 +22,6 @@ WINDOW = 11
 RGB_SHAVE = 6
 """Pixels that PSNR-RGB crops more than the scale, as the EDSR paper does on DIV2K."""
 
-_LUMA = np.array([65.481, 128.553, 24.966]) / 255
-_OFFSET = 16.0
 _SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
 
 
@@ -42,7 +41,7 @@ def to_uint8(image: npt.ArrayLike) -> Image:
 
 def luma(image: Image) -> Plane:
     """Y of uint8 RGB [H, W, 3] → float64 [H, W] in [16, 235]: ITU-R BT.601, studio range, not rounded."""
-    return _checked(image, "image").astype(np.float64) @ _LUMA + _OFFSET
+    return colour.luma(_checked(image, "image"))
 
 
 def psnr_y(hr: Image, sr: Image, *, scale: int) -> float:

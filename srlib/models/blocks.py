@@ -3,7 +3,10 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
+
+from srlib.data.resize import cubic
 
 # Uniform with variance 1 / (3 fan_in): what the published EDSR was initialised with. Its small residuals keep a deep
 # chain of blocks without normalisation stable.
@@ -51,3 +54,20 @@ def scaled_initialiser(factor: float) -> keras.initializers.Initializer:
     """The initialisation of this room with values `factor` times as large."""
     options = INITIALISER["config"]
     return keras.initializers.VarianceScaling(**{**options, "scale": factor**2 * options["scale"]})
+
+
+def bicubic(x: Any, scale: int) -> Any:
+    """MATLAB's bicubic enlargement, edges clamped: float32 [B, h, w, 1] → [B, scale·h, scale·w, 1].
+
+    Each of the scale² places within an LR pixel has its own 5×5 kernel, so one convolution and a sub-pixel step do it.
+    It is `srlib.data.resize` without the rounding to whole levels after each pass and at the end.
+    """
+    taps = np.arange(-2, 3)
+    centres = (2 * np.arange(scale) + 1) / (2 * scale) - 0.5
+    weights = cubic(centres[:, None] - taps)
+    weights /= weights.sum(axis=1, keepdims=True)
+    kernel = np.einsum("yi,xj->ijyx", weights, weights).reshape(5, 5, 1, scale**2).astype(np.float32)
+    # Clamped edges by concatenation: padding with the edge's value exists on no more than some backends.
+    x = ops.concatenate([x[:, :1], x[:, :1], x, x[:, -1:], x[:, -1:]], axis=1)
+    x = ops.concatenate([x[:, :, :1], x[:, :, :1], x, x[:, :, -1:], x[:, :, -1:]], axis=2)
+    return ops.depth_to_space(ops.conv(x, kernel, padding="valid"), scale)

@@ -17,10 +17,11 @@ import numpy as np
 from keras import ops
 
 from srlib.data.batches import Batches, prefetch, validation_pairs
+from srlib.data.colour import STUDIO_BLACK, STUDIO_WEIGHTS
 from srlib.errors import SrlibError
 from srlib.evaluation.metrics import psnr_y, ssim_y, to_uint8
 from srlib.files import write_text
-from srlib.models import ModelConfig, build, save_model
+from srlib.models import ModelConfig, build, channels_of, enlarge, save_model
 from srlib.params import Training
 from srlib.progress import progress
 from srlib.training.artefacts import colour_shift, lattice
@@ -47,6 +48,12 @@ def as_float(picture: Any) -> Any:
     return ops.cast(picture, "float32") / 255.0
 
 
+def as_luma(picture: Any) -> Any:
+    """uint8 RGB [..., 3] → float32 Y [..., 1], `luma-studio` of srlib.data.colour, on the device."""
+    weights = ops.convert_to_tensor(STUDIO_WEIGHTS, "float32")
+    return ops.sum(as_float(picture) * weights, axis=-1, keepdims=True) + STUDIO_BLACK / 255
+
+
 class Trainer(keras.Model):
     """A super-resolution network together with the losses it is trained by.
 
@@ -65,9 +72,13 @@ class Trainer(keras.Model):
         super().__init__(**options)
         self.network = network
 
+    def encode(self, picture: Any) -> Any:
+        """uint8 RGB → what the network takes and gives, RGB or luma, on the device."""
+        return as_float(picture) if channels_of(self.network) == "rgb" else as_luma(picture)
+
     def call(self, lr: Any, training: bool | None = None) -> Any:
-        """uint8 LR → float32 SR in [0, 1], not clipped."""
-        return self.network(as_float(lr), training=training)
+        """uint8 RGB LR → float32 SR in [0, 1], RGB or luma, not clipped."""
+        return self.network(self.encode(lr), training=training)
 
     def compile_with(self, optimizer: Adam) -> None:
         """Compiles for training.
@@ -346,11 +357,7 @@ def _validation_sample(patches: Path) -> tuple[np.ndarray, np.ndarray]:
 def _validate(network: keras.Model, lr: np.ndarray, hr: np.ndarray) -> tuple[Row, np.ndarray]:
     """Means over held-out patches by the evaluation protocol, with `artefacts`, and SR above HR of the first four."""
     scale = hr.shape[1] // lr.shape[1]
-    sr = [
-        to_uint8(picture)
-        for start in range(0, len(lr), 8)
-        for picture in ops.convert_to_numpy(network(as_float(lr[start : start + 8]), training=False))
-    ]
+    sr = [to_uint8(picture) for start in range(0, len(lr), 8) for picture in enlarge(network, lr[start : start + 8])]
     red, green, blue = colour_shift(list(hr), sr)
     score = {
         "psnr_y": float(np.mean([psnr_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),

@@ -1,4 +1,4 @@
-"""Adam with clipping by group and an average of the weights."""
+"""Adam and AdamW with clipping by group and an average of the weights."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -20,6 +20,8 @@ class Adam(keras.optimizers.Adam):
             initial weights.
         groups: Variables that are clipped together; variables in no group form one of their own.
         averaged: Variables to average; None averages all.
+        weight_decay: AdamW's (Loshchilov & Hutter 2019): before each update a kernel w becomes w − learning rate ·
+            weight_decay · w. Biases, the slopes of PReLU and the factors of normalisation are left alone. 0 is Adam.
     """
 
     def __init__(
@@ -29,8 +31,9 @@ class Adam(keras.optimizers.Adam):
         average: float = 0.0,
         groups: Sequence[Sequence[Any]] = (),
         averaged: Sequence[Any] | None = None,
+        weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(learning_rate=1e-4, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+        super().__init__(learning_rate=1e-4, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=weight_decay or None)
         self.clip_group_norm = clip_norm
         self.average = average
         self._group_of = {v.path: index for index, group in enumerate(groups, start=1) for v in group}
@@ -40,6 +43,7 @@ class Adam(keras.optimizers.Adam):
         """Makes the moments, and one average for each averaged variable."""
         if self.built:
             return
+        self.exclude_from_weight_decay([v for v in variables if v.name != "kernel"])
         super().build(variables)
         self._averages: list[tuple[Any, Any]] = []
         if self.average:

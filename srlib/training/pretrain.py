@@ -11,7 +11,7 @@ from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model
 from srlib.params import Params, StartFrom
-from srlib.training.loop import Curves, Result, Trainer, as_float, train, write_model
+from srlib.training.loop import Curves, Result, Trainer, train, write_model
 from srlib.training.losses import PIXEL_LOSSES
 from srlib.training.optimizer import Adam
 
@@ -24,8 +24,8 @@ class PixelTrainer(Trainer):
         self.pixel_loss = PIXEL_LOSSES[loss]
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """The pixel loss between HR (uint8) and SR (float32)."""
-        return self.pixel_loss(as_float(y), y_pred)
+        """The pixel loss between HR (uint8 RGB) and SR (float32), on luma where the network works on it."""
+        return self.pixel_loss(self.encode(y), y_pred)
 
 
 def model_config(params: Params) -> ModelConfig:
@@ -49,7 +49,7 @@ def pretrain(params: Params, patches: Path, out: Path, *, state: Path, curves: C
     steps = section.steps or math.ceil((section.epochs or 0) * len(batches) / section.batch)
 
     trainer = PixelTrainer(network, section.loss)
-    trainer.compile_with(Adam(clip_norm=section.clip_norm, average=section.ema))
+    trainer.compile_with(Adam(clip_norm=section.clip_norm, average=section.ema, weight_decay=section.weight_decay))
     result = train(
         trainer, batches, section, config=config, steps=steps, patches=patches, state=state, curves=curves,
         label="pretrain", keep_best=True,

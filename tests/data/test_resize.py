@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srlib.data.images import read_image, write_png
-from srlib.data.resize import crop_to_multiple, downscale, downscale_folder, resize
+from srlib.data.images import read_image
+from srlib.data.resize import crop_to_multiple, downscale, resize
 from srlib.errors import SrlibError
 
 
@@ -189,57 +189,3 @@ def test_not_a_target(target):
 def test_smaller_than_the_scale():
     with pytest.raises(SrlibError, match="expected a uint8 picture"):
         downscale(pixels(3, 8, 3), 4)
-
-
-def test_downscaling_a_folder(shared, tmp_path):
-    hr = shared / "mirror/SelfExSR/data/Set5/image_SRF_4"
-    for path in hr.glob("*_HR.png"):
-        (tmp_path / "hr" / path.stem[-5:]).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "hr" / path.stem[-5:] / path.name).write_bytes(path.read_bytes())
-    assert downscale_folder(tmp_path / "hr", tmp_path / "lr", 4) == 5
-    for path in (tmp_path / "lr").rglob("*.png"):
-        true = read_image(hr / path.name.replace("_HR", "_LR"))
-        np.testing.assert_array_equal(read_image(path), true)
-
-
-def test_a_folder_with_one_bad_picture_names_it_and_does_the_others(tmp_path):
-    for name in ("a b.png", "صورة.png"):
-        write_png(tmp_path / "hr" / name, pixels(16, 20, 3))
-    write_png(tmp_path / "hr" / "small.png", pixels(3, 20, 3))
-    (tmp_path / "hr" / "half.png").write_bytes((tmp_path / "hr" / "a b.png").read_bytes()[:200])
-    with pytest.raises(SrlibError) as caught:
-        downscale_folder(tmp_path / "hr", tmp_path / "lr", 4, "mirror")
-    first, second, last = str(caught.value).splitlines()
-    assert "half.png: truncated or damaged" in first and "small.png: 20×3 pixels, too small" in second
-    assert last == "2 of 4 pictures were left out"
-    assert sorted(path.name for path in (tmp_path / "lr").iterdir()) == ["a b.png", "صورة.png"]
-    np.testing.assert_array_equal(read_image(tmp_path / "lr" / "a b.png"), downscale(pixels(16, 20, 3), 4, "mirror"))
-
-
-def test_a_folder_is_not_overwritten_unless_told(tmp_path):
-    write_png(tmp_path / "hr" / "a.png", pixels(16, 20, 3))
-    downscale_folder(tmp_path / "hr", tmp_path / "lr", 4)
-    write_png(tmp_path / "hr" / "b.png", pixels(16, 20, 3))
-    with pytest.raises(SrlibError, match=r"lr/a\.png: exists; give --force"):
-        downscale_folder(tmp_path / "hr", tmp_path / "lr", 2)
-    assert [path.name for path in (tmp_path / "lr").iterdir()] == ["a.png"]
-    downscale_folder(tmp_path / "hr", tmp_path / "lr", 2, force=True)
-    assert read_image(tmp_path / "lr" / "a.png").shape == (8, 10, 3)
-
-
-def test_folders_that_cannot_be_downscaled(tmp_path):
-    (tmp_path / "empty").mkdir()
-    write_png(tmp_path / "hr" / "a.png", pixels(16, 20, 3))
-    write_png(tmp_path / "two" / "a.png", pixels(16, 20, 3))
-    write_png(tmp_path / "two" / "a.jpg", pixels(16, 20, 3))
-    for folder, target, options, message in [
-        ("none", "lr", {}, "none: no such folder"),
-        ("empty", "lr", {}, "empty: no pictures in it"),
-        ("hr", "hr/lr", {}, "expected a folder outside"),
-        ("two", "lr", {}, r"two/a\.png and .*two/a\.jpg would both become .*lr/a\.png"),
-        ("hr", "lr", {"edges": "wrap"}, "expected clamp or mirror, got wrap"),
-        ("hr", "lr", {"scale": 0}, "scale: expected a whole number from 1, got 0"),
-    ]:
-        with pytest.raises(SrlibError, match=message):
-            downscale_folder(tmp_path / folder, tmp_path / target, **{"scale": 4} | options)
-    assert not (tmp_path / "lr").exists()
