@@ -10,6 +10,7 @@ colour, of which Pillow cuts the lower byte off. The checksums of PNG files are 
 """
 
 import contextlib
+import io
 import os
 import struct
 import warnings
@@ -86,13 +87,10 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         SrlibError: The file is missing, is no picture, is truncated or damaged, or has more than MAX_PIXELS pixels.
     """
-    with _opened(Path(path)) as picture:
-        orientation = _orientation(picture)
-        if _wants_opencv(picture):
-            pixels = _decode_with_opencv(Path(path))
-        else:
-            pixels = _decode_with_pillow(picture)
-    return np.ascontiguousarray(_upright(_to_rgb8(pixels), orientation))
+    with opened(Path(path)) as picture:
+        orientation = orientation_of(picture)
+        pixels = decode(picture, Path(path))
+    return np.ascontiguousarray(upright(_to_rgb8(pixels), orientation))
 
 
 def image_size(path: Path, *, verify: bool = False) -> tuple[int, int]:
@@ -103,8 +101,8 @@ def image_size(path: Path, *, verify: bool = False) -> tuple[int, int]:
         verify: Whether all of the file is checked: every kind but PNG is decoded. A PNG is checked by its checksums in
             any case, in a tenth of the time.
     """
-    with _opened(Path(path)) as picture:
-        orientation = _orientation(picture)
+    with opened(Path(path)) as picture:
+        orientation = orientation_of(picture)
         if verify and picture.format != "PNG":
             _decode_with_pillow(picture)
         width, height = picture.size
@@ -126,16 +124,24 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
-    """The picture, its head read; whatever goes wrong inside becomes one line that names the file."""
+def opened(path: Path, content: bytes | None = None) -> Iterator[ImageFile.ImageFile]:
+    """The picture, its head read; whatever goes wrong inside becomes one line that names the file.
+
+    Args:
+        path: The file, or the name of what `content` holds.
+        content: The file's bytes, where they are at hand.
+
+    Raises:
+        SrlibError: As `read_image`.
+    """
     if path.suffix.lower() in OTHER_SUFFIXES:
         raise SrlibError(f"{path}: this kind of picture cannot be read; convert it to {_READABLE}")
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        with Image.open(path if content is None else io.BytesIO(content), formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{width}×{height} pixels")
-            if picture.format == "PNG" and (exif := _verify_png(path)):
+            if picture.format == "PNG" and (exif := _verify_png(path.read_bytes() if content is None else content)):
                 picture.info["exif"] = exif
             yield picture
     except FileNotFoundError:
@@ -152,13 +158,13 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         raise SrlibError(f"{path}: truncated or damaged ({reason}); copy it again from its source") from error
 
 
-def _verify_png(path: Path) -> bytes:
+def _verify_png(file: bytes) -> bytes:
     """Checks that a PNG is whole and each needed chunk has its checksum (PNG, 3rd edition, 5.3); returns its EXIF data.
 
     Raises:
         ValueError: A checksum is wrong, or the file ends before the closing chunk.
     """
-    content = memoryview(path.read_bytes())
+    content = memoryview(file)
     start, exif = 8, b""
     while start + 12 <= len(content):
         size, kind = struct.unpack(">I4s", content[start : start + 8])
@@ -176,6 +182,16 @@ def _verify_png(path: Path) -> bytes:
     raise ValueError(f"ends after {len(content)} bytes without the closing chunk")
 
 
+def decode(picture: ImageFile.ImageFile, source: Path | bytes) -> np.ndarray:
+    """The pixels of an opened picture as stored, not turned: gray [H, W], RGB or RGBA [H, W, C], uint8 or uint16.
+
+    Args:
+        picture: What `opened` gave; call this inside its block.
+        source: The same file, or its bytes.
+    """
+    return _decode_with_opencv(source) if _wants_opencv(picture) else _decode_with_pillow(picture)
+
+
 def _wants_opencv(picture: ImageFile.ImageFile) -> bool:
     tile = picture.tile[0] if picture.tile else None
     if tile is None or picture.format not in ("PNG", "TIFF"):
@@ -186,9 +202,10 @@ def _wants_opencv(picture: ImageFile.ImageFile) -> bool:
     return picture.format == "PNG" and raw in ("RGB", "L") and "transparency" not in picture.info
 
 
-def _decode_with_opencv(path: Path) -> np.ndarray:
+def _decode_with_opencv(source: Path | bytes) -> np.ndarray:
     """Decodes gray, RGB or RGBA as stored: uint8 or uint16."""
-    pixels: np.ndarray | None = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    content = np.frombuffer(source, np.uint8) if isinstance(source, bytes) else np.fromfile(source, np.uint8)
+    pixels: np.ndarray | None = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("its compressed data is broken")
     if pixels.ndim == 2:
@@ -221,13 +238,14 @@ def _to_rgb8(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.uint8, copy=False)
 
 
-def _orientation(picture: ImageFile.ImageFile) -> int:
+def orientation_of(picture: ImageFile.ImageFile) -> int:
     """The EXIF orientation that is still to be applied."""
     # Both decoders turn a TIFF upright by themselves; Pillow's getexif of a PNG would decode the whole picture first.
     return 1 if picture.format == "TIFF" else int(Image.Image.getexif(picture).get(_ORIENTATION, 1))
 
 
-def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+def upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns [H, W, …] as its EXIF orientation (1 to 8) says."""
     transposed, top_bottom, left_right = _UPRIGHT.get(orientation, (False, False, False))
     if transposed:
         image = image.swapaxes(0, 1)

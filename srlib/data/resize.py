@@ -1,8 +1,9 @@
-"""MATLAB's imresize for uint8 pictures, to the byte: the degradation behind the published super-resolution tables.
+"""MATLAB's imresize for whole-numbered pictures, to the byte: the degradation behind the published tables.
 
-Pictures are uint8 [height, width, channels]. Each axis is one pass: a kernel, stretched by 1/scale when it shrinks
-(antialiasing), weights normalised, the result rounded half away from zero to uint8. The axis that shrinks more goes
-first, on a tie the rows. Sums are exact up to the rounding, so that a half always rounds up, on any processor.
+Pictures are uint8 or uint16 [height, width, channels]. Each axis is one pass: a kernel, stretched by 1/scale when it
+shrinks (antialiasing), weights normalised, the result rounded half away from zero to the same type. The axis that
+shrinks more goes first, on a tie the rows. Sums are exact up to the rounding, so that a half always rounds up, on any
+processor.
 """
 
 import math
@@ -62,7 +63,7 @@ def resize(
     """Resizes a picture as MATLAB's `imresize` does.
 
     Args:
-        image: uint8 [height, width, channels].
+        image: uint8 or uint16 [height, width, channels].
         target: The new (height, width), or one factor for both axes; a factor gives ceil(factor · size) pixels. A float
             stands for the nearest fraction with a denominator up to 1000, so that 1/3 means a third.
         kernel: "cubic" (a = -0.5), "linear" (triangle), "box", or "nearest" (a box that is never stretched).
@@ -71,13 +72,15 @@ def resize(
             Set5/Set14/BSD100 files), "mirror" reflects about the border, the last pixel twice (newer MATLAB, DIV2K).
 
     Returns:
-        uint8 [new height, new width, channels].
+        [new height, new width, channels] of the same type.
 
     Raises:
-        SrlibError: The picture is not uint8 with three axes, or has no pixels; the target is not positive.
+        SrlibError: The picture is not uint8 or uint16 with three axes, or has no pixels; the target is not positive.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.size == 0:
-        raise SrlibError(f"resize: expected a uint8 picture [height, width, channels], got {image.dtype} {image.shape}")
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.size == 0:
+        raise SrlibError(
+            f"resize: expected a uint8 or uint16 picture [height, width, channels], got {image.dtype} {image.shape}"
+        )
     sides = image.shape[:2]
     if isinstance(target, tuple) and len(target) == 2:
         sizes = target
@@ -123,15 +126,16 @@ def _contributions(
 def _resize_rows(
     image: np.ndarray, new: int, factor: Fraction, kernel: Kernel, antialias: bool, edges: Edges
 ) -> np.ndarray:
-    """One pass over axis 0 of a contiguous uint8 picture, as products with blocks of the band matrix."""
+    """One pass over axis 0 of a contiguous picture, as products with blocks of the band matrix."""
     old = image.shape[0]
     indices, weights = _contributions(old, new, factor, kernel, antialias, edges)
     # Weights in steps of 2^-14 make every sum of float32 exact, in any order: 10 bits before the point, 14 after it.
-    exact = np.array_equal(weights * 2**14, np.rint(weights * 2**14))
+    exact = image.dtype == np.uint8 and np.array_equal(weights * 2**14, np.rint(weights * 2**14))
+    top = np.iinfo(image.dtype).max
     dtype = np.float32 if exact else np.float64
     pixels = image.reshape(old, -1)
     columns = pixels.shape[1]
-    out = np.empty((new, columns), np.uint8)
+    out = np.empty((new, columns), image.dtype)
     for start in range(0, new, _BLOCK):
         rows, block = indices[start : start + _BLOCK], weights[start : start + _BLOCK]
         used = block != 0
@@ -143,8 +147,8 @@ def _resize_rows(
         source[:, :columns] = pixels[low:high]
         values = np.matmul(band, source.reshape(high - low, -1, strip).swapaxes(0, 1))
         values += 0.5 if exact else 0.5 + _HALF_SLACK
-        np.clip(values, 0, 255.5, out=values)
-        out[start : start + len(rows)] = values.swapaxes(0, 1).astype(np.uint8).reshape(len(rows), -1)[:, :columns]
+        np.clip(values, 0, top + 0.5, out=values)
+        out[start : start + len(rows)] = values.swapaxes(0, 1).astype(image.dtype).reshape(len(rows), -1)[:, :columns]
     return out.reshape(new, *image.shape[1:])
 
 

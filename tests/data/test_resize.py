@@ -174,9 +174,9 @@ def test_sizes_and_halves():
     assert downscale(hr, 4).shape == (5, 4, 3)
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint16), np.zeros((0, 4, 3), np.uint8)])
 def test_not_a_picture(image):
-    with pytest.raises(SrlibError, match="expected a uint8 picture"):
+    with pytest.raises(SrlibError, match="expected a uint8 or uint16 picture"):
         resize(image, 2)
 
 
@@ -187,5 +187,18 @@ def test_not_a_target(target):
 
 
 def test_smaller_than_the_scale():
-    with pytest.raises(SrlibError, match="expected a uint8 picture"):
+    with pytest.raises(SrlibError, match="expected a uint8 or uint16 picture"):
         downscale(pixels(3, 8, 3), 4)
+
+
+@pytest.mark.parametrize("factor", [Fraction(1, 4), Fraction(2, 3), 2, 4])
+def test_sixteen_bits_follow_the_same_sums_as_eight(factor):
+    eight = pixels(23, 18, 3)
+    sixteen = resize(eight.astype(np.uint16) * 257, factor)
+    assert sixteen.dtype == np.uint16
+    # Eight bits round once per pass, half a level each, the second pass weighing the first with up to 1.25² in all.
+    assert np.abs(sixteen / 257 - resize(eight, factor)).max() < 1.5
+    constant = np.full((5, 6, 1), 65535, np.uint16)
+    assert (resize(constant, factor) == 65535).all()
+    # (0 + 65535) / 2 is a half: it rounds up.
+    assert resize(np.array([0, 65535], np.uint16)[:, None, None], (1, 1), kernel="box").item() == 32768

@@ -1,0 +1,87 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from srlib.data.resize import resize
+from srlib.inference.enlarge import enlarge, enlarged_size, fill_transparent, work
+from srlib.inference.picture import Picture
+
+
+def disc(size, dtype=np.uint8, oversampling=8):
+    """A disc's exact coverage, 0 to the type's top."""
+    fine = size * oversampling
+    y, x = (np.mgrid[:fine, :fine] + 0.5) / oversampling - size / 2
+    inside = np.hypot(x, y) < 0.35 * size
+    cover = inside.reshape(size, oversampling, size, oversampling).mean((1, 3))
+    return np.rint(cover * np.iinfo(dtype).max).astype(dtype)
+
+
+def over(picture, background):
+    top = np.iinfo(picture.rgb.dtype).max
+    weight = picture.alpha[..., None] / top
+    return picture.rgb / top * weight + background * (1 - weight)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("hidden", [0, 1])
+@pytest.mark.parametrize("background", [0, 1])
+def test_a_disc_on_transparent_ground_has_no_fringe(bicubic, dtype, hidden, background):
+    """Whatever colour lies under the transparent pixels: over the same ground as the ideal disc, of its own colour."""
+    top = np.iinfo(dtype).max
+    colour = np.array([0.8, 0.4, 0.1])
+    alpha = resize(disc(256, dtype)[..., None], Fraction(1, 4))[..., 0]
+    rgb = np.where(alpha[..., None] > 0, np.rint(colour * top), hidden * top).astype(dtype)
+    got = enlarge(Picture(rgb, alpha), bicubic, Fraction(4))
+    alone = np.rint(colour * top) / top
+    ideal = alone * got.alpha[..., None] / top + background * (1 - got.alpha[..., None] / top)
+    assert np.abs(over(got, background) - ideal).max() < 1.5 / top, "the edge has the disc's own colour"
+    # What enlarging without care does: the hidden colour shines through.
+    careless = Picture(resize(rgb, 4), got.alpha)
+    assert np.abs(over(careless, background) - ideal).max() > 0.1
+    exact = disc(256, dtype) / top
+    assert np.sqrt(np.mean((got.alpha / top - exact) ** 2)) < 0.06
+    flat = (exact == 0) & (np.hypot(*(np.mgrid[:256, :256] - 127.5)) > 0.35 * 256 + 12)
+    assert (got.alpha[flat] == 0).all()
+
+
+def test_transparent_pixels_take_their_neighbours_colour_and_visible_ones_keep_theirs():
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (37, 53, 3), np.uint8)
+    alpha = np.zeros((37, 53), np.uint8)
+    alpha[10:20, 5:25], alpha[30, 40] = 255, 3
+    rgb[10:20, 5:25], rgb[30, 40] = (200, 10, 60), (0, 90, 250)
+    filled = fill_transparent(rgb, alpha)
+    np.testing.assert_array_equal(filled[alpha > 0], rgb[alpha > 0])
+    assert (filled >= np.minimum((200, 10, 60), (0, 90, 250))).all()
+    assert (filled <= np.maximum((200, 10, 60), (0, 90, 250))).all()
+    assert np.abs(filled[9, 5:25] - np.array([200, 10, 60])).max() < 8, "the nearest counts most"
+    np.testing.assert_array_equal(fill_transparent(rgb, alpha * 0), rgb)
+    np.testing.assert_array_equal(fill_transparent(rgb, alpha * 0 + 1), rgb)
+
+
+@pytest.mark.parametrize("factor", [Fraction(1), Fraction(3, 2), Fraction(3), Fraction(4), Fraction(8), Fraction(16)])
+@pytest.mark.parametrize("size", [(1, 1), (7, 13)])
+def test_any_factor_gives_matlabs_size_and_is_bicubic_from_the_networks_picture(bicubic, factor, size):
+    rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    done = []
+    got = enlarge(Picture(rgb, rgb[..., 0]), bicubic, factor, advance=done.append)
+    assert got.rgb.shape[:2] == got.alpha.shape == enlarged_size(*size, factor)
+    np.testing.assert_array_equal(got.rgb, resize(bicubic(fill_transparent(rgb, rgb[..., 0])), factor / 4))
+    assert sum(done) in (work(*size, False), work(*size, True))
+
+
+def test_gray_stays_gray_and_sixteen_bits_stay_fine(bicubic):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)
+    rgb = np.broadcast_to(ramp[None, :, None], (8, 64, 3)).copy()
+    got = enlarge(Picture(rgb, gray=True), bicubic, Fraction(4)).rgb
+    assert got.dtype == np.uint16 and (got == got[..., :1]).all()
+    assert len(np.unique(got)) > 250, "more steps than 8 bits have"
+    assert (np.diff(got[0, 8:-8, 0].astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_an_even_alpha_stays_even(bicubic, value):
+    alpha = np.full((9, 9), value, np.uint8)
+    got = enlarge(Picture(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), alpha), bicubic, Fraction(4))
+    assert (got.alpha == value).all()
