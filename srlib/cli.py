@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,55 @@ app = typer.Typer(
 
 Scale = Annotated[int, typer.Option(help="Factor of enlargement.", min=1, max=16)]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+
+
+@app.command()
+def upscale(
+    inputs: Annotated[list[str], typer.Argument(help="Pictures, folders, patterns, or - for one.", metavar="IN")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="A file for one picture, else a folder; - for standard output.")
+    ],
+    scale: Annotated[
+        str | None, typer.Option(help="1 to 16, such as 4, 1.5 or 8/3; the model's own by default.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A name, a folder, or from MLflow models:/NAME@champion, models:/NAME/2, runs:/ID/NAME.")
+    ] = "psnr-x4",
+    fidelity: Annotated[
+        float | None, typer.Option(help="From 0, sharp by the GAN weights, to 1, faithful.", min=0, max=1)
+    ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Mean over eight flips and turns: eight times slower, a little better.")
+    ] = False,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    tile: Annotated[str, typer.Option(help="auto, or the side of a tile in pixels of the small picture.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Of the processor; all by default.", min=1)] = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="png, jpeg, tiff or webp; by default as OUT ends, else as the input.")
+    ] = None,
+    quality: Annotated[int, typer.Option(help="Of JPEG and WebP; WebP's 100 is lossless.", min=1, max=100)] = 95,
+    force: Force = False,
+) -> None:
+    """Enlarge pictures: PNG, JPEG, TIFF or WebP of any size, with depth, transparency, profile and EXIF kept.
+
+    Into a folder, what is there already is left out: a run that was interrupted goes on.
+    """
+    from srlib.inference.enlarge import parse_scale
+    from srlib.inference.files import upscale_files
+
+    if tile != "auto" and not (tile.isdigit() and int(tile)):
+        raise SrlibError(f"--tile: expected auto or a number of pixels, got {tile}")
+
+    def opened() -> Any:
+        from srlib.inference.upscale import open_model
+
+        side = None if tile == "auto" else int(tile)
+        return open_model(model, fidelity=fidelity, precision=precision, tile=side, ensemble=ensemble, threads=threads)
+
+    factor = None if scale is None else parse_scale(scale)
+    summary = upscale_files(inputs, out, opened, factor=factor, format=file_format, quality=quality, force=force)
+    if summary.skipped:
+        typer.echo(f"{out}: {summary.skipped} were there already; --force makes them again", err=True)
 
 
 @app.command()
@@ -165,7 +214,9 @@ def main() -> None:
     try:
         app()
     except SrlibError as error:
-        sys.exit(f"error: {error}")
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror or error}")

@@ -11,8 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +20,10 @@ from srlib.errors import SrlibError
 from srlib.params import Params, load_params
 from srlib.pipeline import PipelineStage, read_stage, recorded_outputs, root
 from srlib.resume import ResumeState, clean, fingerprint
+from srlib.signals import Stopped, stoppable
 from srlib.tracking import TrackedRun, connect, tracked_run
 
 __all__ = ["StageRun", "pin_threads", "stage_run"]
-
-
-class Stopped(BaseException):
-    """The system asked this process to end (SIGTERM, SIGHUP)."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 class StageRun:
@@ -111,7 +103,7 @@ def stage_run(name: str, inputs: Mapping[str, Path] | None = None, *, keras: boo
         keras: The stage computes with Keras: threads are pinned first, versions and processor enter the fingerprint.
     """
     inputs = inputs or {}
-    with _in_one_line(name), _signals():
+    with _in_one_line(name), stoppable():
         params = load_params()
         store = connect(root())
         stage = read_stage(name, inputs)
@@ -164,20 +156,3 @@ def _system_message(error: OSError) -> str:
     named = re.search(r"filename = '([^']*)'", str(error))
     where = error.filename or (named.group(1) if named else None)
     return f"{os.strerror(error.errno)}: {where}" if where else os.strerror(error.errno)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Stopped` in the block, so that everything is closed; MLflow alone would never know."""
-
-    def stop(signum: int, frame: FrameType | None) -> NoReturn:
-        raise Stopped(signum)
-
-    # Under nohup SIGHUP is ignored, and stays so.
-    caught = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
-    before = {s: signal.signal(s, stop) for s in caught}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -49,9 +49,12 @@ def enlarged_size(height: int, width: int, factor: Fraction) -> tuple[int, int]:
     return math.ceil(height * factor), math.ceil(width * factor)
 
 
-def work(height: int, width: int, alpha: bool) -> int:
-    """How many pixels `enlarge` tells `advance` of at most: an alpha channel goes through the network as well."""
-    return height * width * (2 if alpha else 1)
+def work(picture: Picture) -> int:
+    """How many pixels `enlarge` tells `advance` of: those of an alpha channel too, unless it is even."""
+    alpha = picture.alpha
+    twice = alpha is not None and bool(alpha.min() != alpha.max())
+    height, width = map(int, picture.rgb.shape[:2])
+    return height * width * (2 if twice else 1)
 
 
 def enlarge(
@@ -89,9 +92,9 @@ def _mean(rgb: np.ndarray) -> np.ndarray:
 def _enlarged_alpha(alpha: np.ndarray, network: Upscaler, advance: Callable[[int], object] | None) -> np.ndarray:
     """[h, w] → [scale·h, scale·w]; 0 or opaque wherever the 5×5 pixels around are."""
     top, scale = np.iinfo(alpha.dtype).max, network.scale
-    lowest, highest = (extreme(alpha, np.ones((5, 5), np.uint8)) for extreme in (cv2.erode, cv2.dilate))
     if alpha.min() == alpha.max():
         return np.full((alpha.shape[0] * scale, alpha.shape[1] * scale), alpha.flat[0], alpha.dtype)
+    lowest, highest = (extreme(alpha, np.ones((5, 5), np.uint8)) for extreme in (cv2.erode, cv2.dilate))
     out = _mean(network(np.repeat(alpha[..., None], 3, axis=2), advance=advance))[..., 0]
     for value, flat in ((0, highest == 0), (top, lowest == top)):
         out[np.repeat(np.repeat(flat, scale, axis=0), scale, axis=1)] = value

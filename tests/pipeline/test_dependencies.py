@@ -18,6 +18,7 @@ LEFT_OUT = {
     "srlib/params.py": "what reaches the bytes are the parameters, which DVC compares by value",
     "srlib/progress.py": "shows progress",
     "srlib/data/parallel.py": "spreads work over threads; a test compares the bytes of any number of workers",
+    "srlib/signals.py": "ends a process properly",
     "srlib/stage.py": "records runs and handles signals",
     "srlib/pipeline.py": "reads what DVC knows",
     "srlib/resume.py": "finds the folder of the resume state",
