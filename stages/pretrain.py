@@ -11,7 +11,11 @@ def main(patches: Path, model: Path, results: Path) -> None:
     """Trains on `patches`, writes the best weights to `model`, curves and metrics to `results`."""
     with stage_run("pretrain", inputs={"patches": patches}, keras=True) as run:
         from srlib.training.loop import Curves
-        from srlib.training.pretrain import pretrain
+        from srlib.training.pretrain import model_config, pretrain
+
+        if model_config(run.params).channels != "rgb":
+            name = run.params.pretrain.model.name
+            print(f"pretrain: {name} works on luma: run `dvc repro pretrain`; the SRGAN of finetune needs colour")
 
         curves = Curves(results, run.log_metrics, lambda image, step: run.log_image("validation", image, step))
         network, result = pretrain(run.params, patches, model, state=run.resume, curves=curves)

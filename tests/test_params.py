@@ -158,3 +158,35 @@ def test_sets_that_exist_at_a_scale_are_accepted(scale: int, tmp_path: Path) -> 
     path = changed(tmp_path, "download.test", ["sample", "Set5", "Set14", "DIV2K"])
     path.write_text(path.read_text().replace("scale: 4", f"scale: {scale}"))
     assert load_params(path).scale == scale
+
+
+@pytest.mark.parametrize("name", ["srcnn", "espcn", "fsrcnn"])
+def test_a_network_on_luma_can_be_pre_trained(name: str, tmp_path: Path) -> None:
+    assert load_params(changed(tmp_path, "pretrain.model", {"name": name})).pretrain.model.name == name
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"name": "srcnn", "middle": 7}, "pretrain.model.middle: expected 1, 3 or 5, got 7"),
+        ({"name": "espcn", "filters": 1}, "pretrain.model.filters: expected greater than or equal to 2, got 1"),
+        ({"name": "fsrcnn", "blocks": 0}, "pretrain.model.blocks: expected greater than 0, got 0"),
+        ({"name": "espcn", "blocks": 2}, "pretrain.model.blocks: unknown key"),
+        ({"name": "vdsr"}, "pretrain.model: expected `name` to be one of .*'fsrcnn'.*, got 'vdsr'"),
+    ],
+)
+def test_options_of_networks_are_checked(model: dict, words: str, tmp_path: Path) -> None:
+    with pytest.raises(SrlibError, match=words) as caught:
+        load_params(changed(tmp_path, "pretrain.model", model))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"optimizer": "adamw"}, {"weight_decay": 0.01}, {"optimizer": "adamw", "weight_decay": 0.0}]
+)
+def test_weight_decay_and_adamw_go_together(change: dict, tmp_path: Path) -> None:
+    pretrain = yaml.safe_load((ROOT / "recipes/quickstart.yaml").read_text())["pretrain"]
+    accepted = load_params(changed(tmp_path, "pretrain", {**pretrain, "optimizer": "adamw", "weight_decay": 0.01}))
+    assert accepted.pretrain.weight_decay == 0.01
+    with pytest.raises(SrlibError, match="pretrain: `weight_decay` above 0 and `optimizer: adamw` go together"):
+        load_params(changed(tmp_path, "pretrain", {**pretrain, **change}))

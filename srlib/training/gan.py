@@ -10,7 +10,7 @@ from keras import ops
 
 from srlib.data.batches import Batches
 from srlib.errors import SrlibError
-from srlib.models import ModelConfig, load_model
+from srlib.models import MODELS, ModelConfig, load_model
 from srlib.models.discriminator import discriminator as build_discriminator
 from srlib.models.features import feature_network
 from srlib.params import Finetune, Params
@@ -213,7 +213,11 @@ def interpolate(psnr: np.ndarray, gan: np.ndarray, alpha: float) -> np.ndarray:
 
 def _check_generator(config: ModelConfig, folder: Path) -> None:
     if config.channels != "rgb":
-        raise SrlibError(f"{folder}: {config.name} works on luma alone; fine-tuning needs an RGB model such as edsr")
+        networks = ", ".join(name for name, architecture in MODELS.items() if architecture.channels == "rgb")
+        raise SrlibError(
+            f"{folder}: {config.name} works on luma; an SRGAN needs colour: set pretrain.model to one of {networks} "
+            "(to score this model, keep its folder and name it in evaluate.methods)"
+        )
 
 
 def _feature_weights(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import keras
 from srlib.data.batches import Batches
 from srlib.errors import SrlibError
 from srlib.files import file_hash
-from srlib.models import WEIGHTS, ModelConfig, build, load_model
+from srlib.models import WEIGHTS, ModelConfig, build, load_model, read_config
 from srlib.params import Params, StartFrom
 from srlib.training.loop import Curves, Result, Trainer, train, write_model
 from srlib.training.losses import PIXEL_LOSSES
@@ -58,18 +58,25 @@ def pretrain(params: Params, patches: Path, out: Path, *, state: Path, curves: C
 
 
 def _start_from(network: keras.Model, config: ModelConfig, start: StartFrom) -> None:
-    """Begins with earlier weights: of the same network, or all but the upsampling of another scale."""
+    """Fills `network` with earlier weights: of the same network, or of one for another scale all but its upsampling.
+
+    Raises:
+        SrlibError: No model there, other weights than the recipe means, or a model that does not fit.
+    """
     folder = Path(start.folder)
-    earlier, found = load_model(folder)
-    if (got := file_hash(folder / WEIGHTS)) != start.sha256:
-        raise SrlibError(
-            f"pretrain.start_from.sha256: {folder / WEIGHTS} has {got}; write that if these are the weights"
-        )
-    same = (found.name, found.options, found.channels) == (config.name, config.options, config.channels)
-    if not same:
-        raise SrlibError(
-            f"pretrain.start_from: {folder} holds {found.name} {found.options}, expected {config.name} {config.options}"
-        )
+    try:
+        found = read_config(folder)
+        if (got := file_hash(folder / WEIGHTS)) != start.sha256:
+            raise SrlibError(f"{folder / WEIGHTS} has the SHA-256 {got}; write that if these are the weights you mean")
+        if (found.name, found.options) != (config.name, config.options):
+            wanted = f"pretrain.model is {config.name} {config.options}"
+            raise SrlibError(f"{folder} holds {found.name} {found.options}, but {wanted}")
+        earlier, _ = load_model(folder)
+    except FileNotFoundError as error:
+        raise SrlibError(f"pretrain.start_from: {error.filename}: no such file") from None
+    except SrlibError as error:
+        removed = "" if folder.is_dir() else "; DVC removes a stage's outputs before it runs: keep a copy elsewhere"
+        raise SrlibError(f"pretrain.start_from: {error}{removed}") from None
     for layer in network.layers:
         if found.scale == config.scale or not layer.name.startswith("upsample"):
             layer.set_weights(earlier.get_layer(layer.name).get_weights())

@@ -62,6 +62,12 @@ def frozen_graph(path: Path, channels: int, *, nchw: bool = False, pyramid: bool
     return path
 
 
+def rgb_chroma(picture: np.ndarray) -> np.ndarray:
+    from skimage.color import rgb2ycbcr
+
+    return rgb2ycbcr(picture)[..., 1:]
+
+
 class TestTrained:
     def test_named_by_architecture_and_training(self, models: Path, picture: np.ndarray) -> None:
         edsr, srgan = trained(models / "pixel", 4), trained(models / "gan", 4)
@@ -197,6 +203,32 @@ class TestGiven:
         own = trained(models / "pixel", 4)
         assert method.name == "older" and method.upscale is not None and own.upscale is not None
         np.testing.assert_array_equal(method.upscale(picture, 4), own.upscale(picture, 4))
+
+    def test_every_network_of_ours_side_by_side(self, tmp_path: Path, picture: np.ndarray) -> None:
+        import keras
+
+        from srlib.models import MODELS, ModelConfig, build, save_model
+
+        chosen = [(name, "pixel") for name in MODELS] + [("srresnet", "gan")]
+        methods = []
+        for name, training in chosen:
+            keras.utils.set_random_seed(1)
+            config, folder = ModelConfig(name, 2, training=training), tmp_path / f"{name}-{training}"
+            save_model(build(config), config, folder)
+            methods.append(GivenMethod(name=folder.name, file=str(folder), sha256=content_hash(folder)))
+        section = Evaluate(pictures="x", interpolations=["bicubic"], methods=methods)
+        found = rows(section, 2, tmp_path / "edsr-pixel", tmp_path / "srresnet-gan")
+        names = [method.name for method in methods]
+        assert [method.name for method in found] == ["bicubic", *names, "EDSR", "SRGAN"]
+        luma_alone = {"srcnn-pixel", "espcn-pixel", "fsrcnn-pixel"}
+        soft = picture[:24, :30] // 4 + 96
+        chroma = rgb_chroma(resize(soft, 2))
+        for method in found[1:]:
+            assert method.upscale is not None and method.cost is not None
+            sr = method.upscale(soft, 2)
+            assert sr.shape == (48, 60, 3) and sr.dtype == np.uint8
+            if method.name in luma_alone and sr.min() > 0 and sr.max() < 255:
+                np.testing.assert_allclose(rgb_chroma(sr), chroma, atol=0.6)
 
     def test_a_folder_of_pictures(self, tmp_path: Path, picture: np.ndarray) -> None:
         write_png(tmp_path / "theirs/a.png", picture)

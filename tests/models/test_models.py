@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from srlib.files import tree_hash
 from srlib.models import MODELS, WEIGHTS, ModelConfig, build, load_model, load_weights, save_model
 from srlib.models.discriminator import discriminator
 from srlib.models.features import LAYERS, feature_network
-from srlib.params import model_options
+from srlib.params import Model, model_options
 
 SMALL = {"blocks": 2, "filters": 8}
 
@@ -131,6 +132,38 @@ def test_a_truncated_weights_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(SrlibError, match="not a readable weights file"):
         load_model(tmp_path)
+
+
+def test_a_config_holds_every_option_and_what_belongs_to_the_network() -> None:
+    config = ModelConfig("srcnn", 3, {"middle": 1})
+    assert config.options == {"middle": 1, "filters": 64}
+    assert (config.channels, config.value_range) == ("luma-studio", (0.0, 1.0))
+    assert {name: ModelConfig(name, 2).channels for name in MODELS} == {n: a.channels for n, a in MODELS.items()}
+    with pytest.raises(SrlibError, match="channels: srcnn works with luma-studio, got 'rgb'"):
+        ModelConfig("srcnn", 3, channels="rgb")
+
+
+def test_every_network_can_be_chosen_in_a_recipe() -> None:
+    names = {member.model_fields["name"].annotation.__args__[0] for member in get_args(get_args(Model)[0])}
+    assert names == set(MODELS)
+
+
+def test_weights_of_a_larger_network_are_refused(tmp_path: Path) -> None:
+    build(ModelConfig("fsrcnn", 2, {"blocks": 3})).save_weights(tmp_path / WEIGHTS)
+    with pytest.raises(SrlibError, match=r"found an array of the shape \(1, 1, 12\) too many"):
+        load_weights(build(ModelConfig("fsrcnn", 2, {"blocks": 2})), tmp_path / WEIGHTS)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not HDF5", bytes(5000)])
+def test_a_file_that_holds_no_weights_is_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / WEIGHTS
+    if content is None:
+        told = "no such file"
+    else:
+        told = "not a readable weights file"
+        path.write_bytes(content)
+    with pytest.raises(SrlibError, match=f"model.weights.h5: {told}"):
+        load_weights(build(ModelConfig("espcn", 2)), path)
 
 
 def test_the_discriminator_scores_patches() -> None:

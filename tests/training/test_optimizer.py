@@ -52,3 +52,41 @@ def test_only_the_named_variables_are_averaged() -> None:
     optimizer = Adam(average=0.9, averaged=[generator])
     optimizer.build([generator, discriminator])
     assert len(optimizer._averages) == 1
+
+
+def test_adamw_is_that_of_the_paper() -> None:
+    """Algorithm 2 of Loshchilov & Hutter (2019) in NumPy, with the decay multiplied by the learning rate."""
+    random = np.random.default_rng(0)
+    start = random.normal(size=(3, 2)).astype(np.float32)
+    kernel = keras.Variable(start, name="kernel")
+    optimizer = Adam(weight_decay=0.1)
+    optimizer.build([kernel])
+    w, m, v = start.astype(np.float64), 0.0, 0.0
+    for t in range(1, 21):
+        gradient, rate = random.normal(size=(3, 2)).astype(np.float32), 0.01 / t
+        optimizer.learning_rate = rate
+        optimizer.apply([ops.convert_to_tensor(gradient)], [kernel])
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient.astype(np.float64) ** 2
+        step = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        w = w - rate * (step + 0.1 * w)
+    np.testing.assert_allclose(ops.convert_to_numpy(kernel), w, rtol=1e-4)
+    assert np.abs(w - start).max() > 0.01
+
+
+def test_only_kernels_decay() -> None:
+    lr = keras.Input((None, None, 1))
+    x = keras.layers.Conv2D(2, 3, name="a")(lr)
+    x = keras.layers.BatchNormalization(name="b")(x)
+    x = keras.layers.PReLU(shared_axes=[1, 2], alpha_initializer="ones", name="c")(x)
+    x = keras.layers.Conv2DTranspose(1, 3, 2, name="d")(x)
+    model = keras.Model(lr, x)
+    for variable in model.trainable_variables:
+        variable.assign(ops.ones_like(variable))
+    optimizer = Adam(weight_decay=0.5)
+    optimizer.build(model.trainable_variables)
+    optimizer.learning_rate = 0.1
+    optimizer.apply([ops.zeros_like(v) for v in model.trainable_variables], model.trainable_variables)
+    values = {v.path: float(ops.max(v)) for v in model.trainable_variables}
+    decayed = {path for path, value in values.items() if value != 1}
+    assert decayed == {"a/kernel", "d/kernel"}
+    assert [values[path] for path in sorted(decayed)] == pytest.approx([0.95, 0.95])

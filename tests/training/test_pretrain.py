@@ -1,0 +1,199 @@
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from srlib.data import colour
+from srlib.errors import SrlibError
+from srlib.evaluation.methods import upscaler
+from srlib.evaluation.metrics import psnr_y
+from srlib.files import file_hash
+from srlib.models import CONFIG, MODELS, WEIGHTS, ModelConfig, build, load_model, save_model
+from srlib.params import Params, StartFrom, model_options
+from srlib.training.gan import finetune
+from srlib.training.loop import Curves
+from srlib.training.pretrain import PixelTrainer, _start_from, pretrain
+
+LUMA = [name for name, architecture in MODELS.items() if architecture.channels != "rgb"]
+SMALL = {"blocks": 1, "filters": 8}
+
+
+def small(name: str) -> dict:
+    return {key: value for key, value in SMALL.items() if key in model_options(name, {})}
+
+
+def recipe(scale: int = 4, **section) -> Params:
+    pretraining = {
+        "model": {"name": "edsr", **SMALL},
+        "crop": 12,
+        "batch": 4,
+        "steps": 2,
+        "learning_rate": {"peak": 1e-3},
+        **section,
+    }
+    return Params.model_validate(
+        {
+            "scale": scale,
+            "seed": 5,
+            "download": {"train": "sample", "test": ["sample"], "features": "none"},
+            "prepare": {"pictures": "x", "patch": 24},
+            "pretrain": pretraining,
+            "finetune": {"crop": 12, "steps": 1, "learning_rate": {"peak": 1e-3}, "features": {"weights": "random"}},
+            "evaluate": {"pictures": "x"},
+        }
+    )
+
+
+def run(folder: Path, patches: Path, params: Params, samples: list | None = None):
+    (folder / "state").mkdir(parents=True)
+    sample = (lambda picture, step: None) if samples is None else (lambda picture, step: samples.append(picture))
+    curves = Curves(folder / "curves", sample=sample)
+    return pretrain(params, patches, folder / "model", state=folder / "state", curves=curves)
+
+
+def saved(folder: Path, config: ModelConfig) -> dict[str, str]:
+    """A model with fresh weights, as `start_from` names it."""
+    save_model(build(config), config, folder)
+    return {"folder": str(folder), "sha256": file_hash(folder / WEIGHTS)}
+
+
+class TestLuma:
+    @pytest.mark.parametrize("name", LUMA)
+    def test_it_trains_on_luma_and_is_validated_as_it_will_be_used(
+        self, name: str, patches: Path, tmp_path: Path
+    ) -> None:
+        samples: list[np.ndarray] = []
+        _, result = run(tmp_path, patches, recipe(model={"name": name}), samples)
+        model, config = load_model(tmp_path / "model")
+        assert config.channels == "luma-studio"
+        lr, hr = (np.load(patches / f"validation_{kind}.npy") for kind in ("lr", "hr"))
+        sr = [upscaler(model)(picture) for picture in lr]
+        scores = [psnr_y(h, s, scale=4) for h, s in zip(hr, sr, strict=True)]
+        assert result.metrics["psnr_y"] == pytest.approx(np.mean(scores), rel=1e-5)
+        np.testing.assert_array_equal(samples[-1][: hr.shape[1]], np.concatenate(sr[:4], axis=1))
+
+    @pytest.mark.parametrize(("name", "channels"), [("fsrcnn", "luma-studio"), ("edsr", "rgb")])
+    def test_training_sees_what_inference_sees(self, name: str, channels: str, patches: Path) -> None:
+        trainer = PixelTrainer(build(ModelConfig(name, 4, small(name))), "mse")
+        lr, hr = (np.load(patches / f"train_{kind}.npy")[:3] for kind in ("lr", "hr"))
+        np.testing.assert_allclose(ops.convert_to_numpy(trainer.encode(lr)), colour.encode(lr, channels), atol=2e-7)
+        sr = trainer(lr)
+        expected = np.mean((colour.encode(hr, channels) - ops.convert_to_numpy(sr)) ** 2)
+        assert float(trainer.compute_loss(lr, hr, sr)) == pytest.approx(expected, rel=1e-4)
+
+    @pytest.mark.parametrize("name", LUMA)
+    def test_fine_tuning_refuses_it_before_it_reads_anything_else(self, name: str, tmp_path: Path) -> None:
+        saved(tmp_path / "start", ModelConfig(name, 4, small(name)))
+        told = f"start: {name} works on luma; an SRGAN needs colour: set pretrain.model to one of edsr, srresnet"
+        gone, out = tmp_path / "gone", tmp_path / "out"
+        with pytest.raises(SrlibError, match=told):
+            finetune(recipe(model={"name": name}), gone, gone, tmp_path / "start", out, state=gone, curves=Curves(out))
+        assert not out.exists()
+
+
+class TestStartFrom:
+    @pytest.mark.parametrize("name", MODELS)
+    def test_another_scale_keeps_all_but_the_upsampling(self, name: str, tmp_path: Path) -> None:
+        config = ModelConfig(name, 2, small(name))
+        earlier = build(config)
+        for variable in earlier.variables:
+            variable.assign(np.random.default_rng(0).random(variable.shape))
+        save_model(earlier, config, tmp_path)
+        config = ModelConfig(name, 4, small(name))
+        network = build(config)
+        _start_from(network, config, StartFrom(folder=str(tmp_path), sha256=file_hash(tmp_path / WEIGHTS)))
+        for layer in (layer for layer in network.layers if layer.weights):
+            before = earlier.get_layer(layer.name).get_weights() if not layer.name.startswith("upsample2") else []
+            same = [np.array_equal(*pair) for pair in zip(before, layer.get_weights(), strict=False)]
+            assert any(same) != layer.name.startswith("upsample") and len(set(same)) <= 1, layer.name
+
+    @pytest.mark.parametrize(
+        ("config", "told"),
+        [
+            (ModelConfig("srresnet", 4, SMALL), r"holds srresnet .*, but pretrain.model is edsr"),
+            (ModelConfig("fsrcnn", 4), r"holds fsrcnn .*, but pretrain.model is edsr"),
+            (
+                ModelConfig("edsr", 4, {"blocks": 2, "filters": 8}),
+                r"holds edsr {'blocks': 2.*, but .* edsr {'blocks': 1",
+            ),
+            (
+                ModelConfig("edsr", 4, SMALL | {"residual_scaling": 0.1}),
+                r"'residual_scaling': 0.1.*, but pretrain.model",
+            ),
+        ],
+    )
+    def test_another_network_is_refused(self, config: ModelConfig, told: str, patches: Path, tmp_path: Path) -> None:
+        start = saved(tmp_path / "start", config)
+        self.refused(told, recipe(start_from=start), patches, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"scale": 2}, "do not fit the network edsr: found an array of the shape .* too many"),
+            ({"scale": 5}, "scale: edsr works with 2 or 3 or 4, got 5"),
+            ({"channels": "luma-studio"}, "channels: edsr works with rgb, got 'luma-studio'"),
+            ({"value_range": [0, 255]}, r"value_range: edsr works with \(0.0, 1.0\), got \(0, 255\)"),
+            ({"training": "quick"}, "training: edsr works with pixel or gan, got 'quick'"),
+            ({"options": {"depth": 3}}, "options: depth: unknown key"),
+            ({"options": {"blocks": "1"}}, "options: blocks: expected .*integer, got '1'"),
+            ({"options": 3}, "not a model's config"),
+            ({"name": "vdsr"}, "unknown network 'vdsr'"),
+            ({"date": "today"}, "not a model's config"),
+        ],
+    )
+    def test_a_config_that_was_changed_is_refused(self, change: dict, told: str, patches: Path, tmp_path: Path) -> None:
+        start = saved(tmp_path / "start", ModelConfig("edsr", 4, SMALL))
+        path = tmp_path / "start" / CONFIG
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        self.refused(told, recipe(start_from=start), patches, tmp_path)
+
+    def test_weights_of_another_shape_are_refused(self, patches: Path, tmp_path: Path) -> None:
+        saved(tmp_path / "start", ModelConfig("edsr", 4, SMALL))
+        build(ModelConfig("edsr", 4, {"blocks": 2, "filters": 8})).save_weights(tmp_path / "start" / WEIGHTS)
+        start = {"folder": str(tmp_path / "start"), "sha256": file_hash(tmp_path / "start" / WEIGHTS)}
+        told = r"do not fit the network edsr: found an array of the shape \(.*\) too many"
+        self.refused(told, recipe(start_from=start), patches, tmp_path)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_weights_that_are_not_numbers_are_refused(self, value: float, patches: Path, tmp_path: Path) -> None:
+        config = ModelConfig("edsr", 4, SMALL)
+        model = build(config)
+        bias = model.get_layer("body").bias
+        bias.assign(np.where(np.arange(8) == 3, value, 0))
+        save_model(model, config, tmp_path / "start")
+        start = {"folder": str(tmp_path / "start"), "sha256": file_hash(tmp_path / "start" / WEIGHTS)}
+        self.refused("body/bias holds values that are not finite", recipe(start_from=start), patches, tmp_path)
+
+    def test_other_bytes_or_none_are_refused(self, patches: Path, tmp_path: Path) -> None:
+        start = saved(tmp_path / "start", ModelConfig("edsr", 4, SMALL))
+        other = start | {"sha256": "0" * 64}
+        self.refused(f"has the SHA-256 {start['sha256']}; write that", recipe(start_from=other), patches, tmp_path)
+        (tmp_path / "start" / WEIGHTS).unlink()
+        self.refused("model.weights.h5: no such file", recipe(start_from=start), patches, tmp_path)
+        gone = start | {"folder": str(tmp_path / "gone")}
+        self.refused(
+            "gone: expected a model .*; DVC removes a stage's outputs", recipe(start_from=gone), patches, tmp_path
+        )
+
+    def refused(self, told: str, params: Params, patches: Path, folder: Path) -> None:
+        with pytest.raises(SrlibError, match=told) as error:
+            run(folder / "run", patches, params)
+        assert str(error.value).startswith("pretrain.start_from: ")
+        assert len(str(error.value).splitlines()) == 1
+        assert not (folder / "run/curves").exists() and not (folder / "run/model").exists()
+        (folder / "run/state").rmdir()
+
+
+def test_adamw_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
+    trained = {}
+    for name, section in {"adam": {}, "adamw": {"optimizer": "adamw", "weight_decay": 0.5}}.items():
+        run(tmp_path / name, patches, recipe(steps=1, learning_rate={"peak": 0.01}, **section))
+        trained[name], _ = load_model(tmp_path / name / "model")
+    keras.utils.set_random_seed(recipe().seed)
+    begun = build(ModelConfig("edsr", 4, SMALL))
+    for start, plain, decayed in zip(*(m.trainable_variables for m in (begun, *trained.values())), strict=True):
+        expected = ops.convert_to_numpy(plain) - 0.01 * 0.5 * ops.convert_to_numpy(start) * (start.name == "kernel")
+        np.testing.assert_allclose(ops.convert_to_numpy(decayed), expected, atol=1e-6)
