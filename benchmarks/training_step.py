@@ -1,48 +1,239 @@
-"""Seconds per training step of the EDSR baseline, float32 beside bfloat16, in turns in one process.
+"""Training steps of the EDSR baseline ×4 beside PyTorch and the naive way, against the rate of the matrix product.
 
-python benchmarks/training_step.py [--crop 48] [--batch 16] [--rounds 8]
+    python benchmarks/training_step.py [--torch-python PATH] [--crop 48] [--batch 16] [--seconds 200] [--only A,B]
+    python benchmarks/training_step.py --operators float32
+
+Variants take turns, one step each (the naive way one batch through `fit`), so that whatever slows the machine down
+slows all of them. PyTorch runs in a process of its own, with the interpreter of `--torch-python` where it is not
+installed in this one. The naive way reads PNG files in a Sequence: patches of the size of a crop, or whole pictures of
+which it cuts crops. GFLOP/s count the multiplications and additions of the convolutions, forward once and backward
+twice. The matrix product is 4096 × 4096, in the same process and with the same threads. `--operators` says where the
+time of one step goes, from oneDNN's own record (ONEDNN_VERBOSE=1) and, for what is none of oneDNN's, the rest.
 """
 
 import argparse
+import json
+import os
+import re
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from srlib.engine import pin_threads
+from srlib.engine import available_cores, pin_threads
+
+OURS = {"ours float32": "float32", "ours bf16": "mixed_bfloat16"}
+TORCH = ("torch float32", "torch bf16 autocast", "torch bf16 weights")
+NAIVE = {"naive fit, PNG patches": False, "naive fit, PNG pictures": True}
+SIDE = 4096
 
 
 def main() -> None:
-    """Prints median, minimum and the ratio of the medians."""
+    """Prints one row per variant, or the operators of one."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--crop", type=int, default=48, help="LR pixels")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=200, help="how long the turns go on")
+    parser.add_argument("--torch-python", default=sys.executable, help="an interpreter with PyTorch")
+    parser.add_argument("--only", default="", help="variants, separated by commas")
+    parser.add_argument("--operators", choices=("float32", "mixed_bfloat16"))
     options = parser.parse_args()
-    print(pin_threads())
+    if options.operators:
+        operators(options.operators, options.crop, options.batch)
+        return
+    facts = pin_threads()
+    print(f"{facts['processor']}, {facts['threads']} threads, {facts['backend']}")
+    variants: dict[str, Callable[[], float]] = {}
+    lr, hr = random_batch(options.crop, options.batch)
+    flops = step_flops(options.crop, options.batch)
+    for name, precision in OURS.items():
+        variants[name] = our_step(precision, lr, hr)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, whole in NAIVE.items():
+            variants[name] = naive_step(Path(folder), options.crop, options.batch, whole=whole)
+        child = torch_child(options.torch_python, options.crop, options.batch)
+        for name in TORCH if child else ():
+            variants[name] = lambda name=name: ask(child, name)
+        products = {f"product {kind}": product(kind) for kind in ("float32", "bfloat16")}
+        variants = {
+            name: step for name, step in variants.items() if not options.only or name in options.only.split(",")
+        }
+        seconds = take_turns(variants | products, options.seconds)
+        if child:
+            child.terminate()
+    report(seconds, flops)
+
+
+def take_turns(variants: dict[str, Callable[[], float]], budget: float) -> dict[str, list[float]]:
+    """Seconds of each variant's steps, taken in turns; the first two of each are warm-up."""
+    for step in variants.values():
+        step()
+        step()
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    begun = time.monotonic()
+    while time.monotonic() - begun < budget or not all(seconds.values()):
+        for name, step in variants.items():
+            seconds[name].append(step())
+    return seconds
+
+
+def report(seconds: dict[str, list[float]], flops: float) -> None:
+    """One row per variant: the median, the minimum, what it computes and its share of the matrix product."""
+    products = {
+        kind: 2 * SIDE**3 / statistics.median(seconds.pop(f"product {kind}")) / 1e9 for kind in ("float32", "bfloat16")
+    }
+    print(f"matrix product {SIDE}³: float32 {products['float32']:.0f}, bf16 {products['bfloat16']:.0f} GFLOP/s")
+    print(f"{'variant':22} {'median':>8} {'minimum':>8} {'steps':>6} {'GFLOP/s':>8} {'of product':>10}")
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    for name, median in medians.items():
+        rate = flops / median / 1e9
+        share = rate / products["bfloat16" if "bf16" in name else "float32"]
+        print(f"{name:22} {median:7.3f}s {min(seconds[name]):7.3f}s {len(seconds[name]):6} {rate:8.0f} {share:10.0%}")
+    for ours, kinds in (("ours float32", ("torch float32",)), ("ours bf16", TORCH[1:])):
+        if rivals := [medians[name] for name in kinds if name in medians]:
+            print(
+                f"{ours} beside the best of PyTorch at this precision: {min(rivals) / medians[ours]:.2f} times as fast"
+            )
+        if NAIVE in medians and ours in medians:
+            print(f"{ours} beside the naive way: {medians[NAIVE] / medians[ours]:.2f} times as fast")
+
+
+def random_batch(crop: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 LR and HR."""
+    random = np.random.default_rng(0)
+    lr, hr = (random.integers(0, 256, (batch, side, side, 3), dtype=np.uint8) for side in (crop, 4 * crop))
+    return lr, hr
+
+
+def step_flops(crop: int, batch: int) -> float:
+    """Floating-point operations of one step's convolutions."""
+    from srlib.models import ModelConfig, build, multiply_adds
+
+    return 3 * 2 * batch * multiply_adds(build(ModelConfig("edsr", 4)), crop, crop)
+
+
+def timed(step: Callable[[], Any]) -> Callable[[], float]:
+    """The step as a function that returns the seconds it took."""
+
+    def run() -> float:
+        begun = time.perf_counter()
+        step()
+        return time.perf_counter() - begun
+
+    return run
+
+
+def our_step(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[], float]:
+    """What `pretrain` does per step, with clipping and averaged weights."""
     from srlib.models import ModelConfig, build
     from srlib.training.optimizer import Adam
     from srlib.training.pretrain import PixelTrainer
 
-    random = np.random.default_rng(0)
-    sides = options.crop, 4 * options.crop
-    lr, hr = (random.integers(0, 256, (options.batch, side, side, 3), dtype=np.uint8) for side in sides)
-    trainers = {}
-    for precision in ("float32", "mixed_bfloat16"):
-        trainers[precision] = PixelTrainer(build(ModelConfig("edsr", 4), dtype=precision), "mae")
-        trainers[precision].compile_with(Adam(clip_norm=1.0, average=0.999))
-        for _ in range(2):
-            trainers[precision].train_on_batch(lr, hr)
-    seconds: dict[str, list[float]] = {precision: [] for precision in trainers}
-    for _ in range(options.rounds):
-        for precision, trainer in trainers.items():
-            begun = time.perf_counter()
-            trainer.train_on_batch(lr, hr)
-            seconds[precision].append(time.perf_counter() - begun)
-    for precision, taken in seconds.items():
-        print(f"{precision}: median {statistics.median(taken):.3f} s, minimum {min(taken):.3f} s")
-    medians = [statistics.median(taken) for taken in seconds.values()]
-    print(f"ratio {medians[0] / medians[1]:.2f}")
+    trainer = PixelTrainer(build(ModelConfig("edsr", 4), dtype=precision), "mae")
+    trainer.compile_with(Adam(clip_norm=1.0, average=0.999))
+    return timed(lambda: float(trainer.train_on_batch(lr, hr, return_dict=True)["loss"]))
+
+
+def naive_step(folder: Path, crop: int, batch: int, *, whole: bool) -> Callable[[], float]:
+    """The usual tutorial: `fit` on a Sequence that reads PNG files, with Keras' defaults, float32."""
+    import cv2
+    import keras
+
+    from srlib.models import ModelConfig, build
+
+    random = np.random.default_rng(1)
+    height, width = (338, 510) if whole else (crop, crop)  # LR; a DIV2K picture is about 2040 × 1352
+    for index in range(8 if whole else 64):
+        smooth = cv2.resize(random.integers(0, 256, (42, 64, 3), dtype=np.uint8), (4 * width, 4 * height))
+        hr = np.clip(smooth + random.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"hr{whole}{index}.png"), hr)
+        cv2.imwrite(str(folder / f"lr{whole}{index}.png"), cv2.resize(hr, (width, height)))
+
+    def read(kind: str, index: int) -> np.ndarray:
+        return cv2.imread(str(folder / f"{kind}{whole}{index}.png"))[..., ::-1] / 255.0
+
+    class Pairs(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            lrs, hrs = [], []
+            for _ in range(batch):
+                index = int(random.integers(8 if whole else 64))
+                y, x = int(random.integers(height - crop + 1)), int(random.integers(width - crop + 1))
+                lrs.append(read("lr", index)[y : y + crop, x : x + crop])
+                hrs.append(read("hr", index)[4 * y : 4 * (y + crop), 4 * x : 4 * (x + crop)])
+            return np.stack(lrs), np.stack(hrs)
+
+    model = build(ModelConfig("edsr", 4))
+    model.compile(optimizer=keras.optimizers.Adam(1e-4), loss="mae")
+    pairs = Pairs()
+    return timed(lambda: model.fit(pairs, epochs=1, verbose=0))
+
+
+def product(kind: str) -> Callable[[], float]:
+    """One matrix product."""
+    import tensorflow as tf
+
+    left, right = (tf.cast(tf.random.stateless_normal((SIDE, SIDE), (0, seed)), kind) for seed in (1, 2))
+    multiply = tf.function(lambda: tf.matmul(left, right)[0, 0])
+    return timed(lambda: float(multiply()))
+
+
+def torch_child(python: str, crop: int, batch: int) -> subprocess.Popen[str] | None:
+    """A process that answers the name of a variant with the seconds of one step; None without PyTorch."""
+    child = subprocess.Popen(
+        [python, Path(__file__).with_name("training_step_torch.py"), str(crop), str(batch), str(available_cores())],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )  # fmt: skip
+    greeting = child.stdout.readline() if child.stdout else ""
+    if not greeting:
+        print(f"{python}: no PyTorch there; its rows are left out (--torch-python)")
+        return None
+    print(greeting.strip())
+    return child
+
+
+def ask(child: subprocess.Popen[str], name: str) -> float:
+    """Has the other process take a step."""
+    assert child.stdin and child.stdout
+    child.stdin.write(f"{name}\n")
+    child.stdin.flush()
+    return float(json.loads(child.stdout.readline()))
+
+
+def operators(precision: str, crop: int, batch: int) -> None:
+    """Runs one warmed-up step under ONEDNN_VERBOSE and adds up its record by operator."""
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); import training_step as b; b.pin_threads()\n"
+        f"step = b.our_step({precision!r}, *b.random_batch({crop}, {batch}))\n"
+        "step(); step(); print('BEGIN', flush=True); print('END', step(), flush=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, Path(__file__).parent],
+        env=os.environ | {"ONEDNN_VERBOSE": "1"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    record = done.stdout.split("BEGIN\n")[1]
+    whole = 1e3 * float(re.search(r"^END (\S+)", record, re.M).group(1))
+    spent: dict[str, list[float]] = defaultdict(list)
+    for line in record.splitlines():
+        # onednn_verbose,v1,primitive,exec,cpu,<kind>,<implementation>,<direction>,…,<milliseconds>
+        fields = line.split(",")
+        if fields[0] == "onednn_verbose" and "exec" in fields:
+            kind, implementation, direction = fields[fields.index("exec") + 2 :][:3]
+            spent[f"{kind} {direction} ({implementation})"].append(float(fields[-1]))
+    spent["everything else"] = [whole - sum(sum(taken) for taken in spent.values())]
+    print(f"{'operator':66} {'calls':>5} {'ms':>7} {'share':>6}   one step {whole:.0f} ms, {precision}")
+    for name, taken in sorted(spent.items(), key=lambda item: -sum(item[1])):
+        print(f"{name[:66]:66} {len(taken):5} {sum(taken):7.1f} {sum(taken) / whole:6.1%}")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ from srlib.models.discriminator import discriminator as build_discriminator
 from srlib.models.features import feature_network
 from srlib.params import Finetune, Params
 from srlib.training.gradients import gradient_norms, shares
-from srlib.training.loop import Curves, Result, Trainer, as_float, train, write_model
+from srlib.training.loop import Curves, Result, Trainer, as_float, train
 from srlib.training.losses import ADVERSARIAL_LOSSES, SCORES, content, mae
 from srlib.training.optimizer import Adam
+from srlib.training.validation import write_model
 from srlib.training.watch import Row
 
 TERMS = ("content", "pixel", "adversarial", "discriminator", "score_hr", "score_sr", "colour_shift")

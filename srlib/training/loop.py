@@ -2,13 +2,12 @@
 
 import contextlib
 import csv
-import dataclasses
 import io
 import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +15,29 @@ import keras
 import numpy as np
 from keras import ops
 
-from srlib.data.batches import Batches, prefetch, validation_pairs
+from srlib.data.batches import Batches, prefetch
 from srlib.data.colour import STUDIO_BLACK, STUDIO_WEIGHTS
 from srlib.errors import SrlibError
-from srlib.evaluation.metrics import psnr_y, ssim_y, to_uint8
 from srlib.files import write_text
-from srlib.models import ModelConfig, build, channels_of, enlarge, save_model
+from srlib.models import ModelConfig, channels_of
 from srlib.params import Training
 from srlib.progress import progress
-from srlib.training.artefacts import colour_shift, lattice
 from srlib.training.optimizer import Adam
 from srlib.training.schedules import learning_rate
-from srlib.training.state import Weights, load_state, save_state
-from srlib.training.watch import Row, Watch
+from srlib.training.state import Progress, Weights, load_state, save_state
+from srlib.training.validation import (
+    LAST_GOOD,
+    are_finite,
+    copy_weights,
+    is_good,
+    rescue,
+    score,
+    validation_sample,
+)
+from srlib.training.watch import Row
 
 SAVING_SHARE = 0.01
 """The first step's state is saved, and from then on so often that saving takes this share of the time."""
-
-VALIDATION_PATCHES = 64
-"""At most this many held-out patches are scored, spread evenly."""
-
-LAST_GOOD = "last_good"
-"""The folder, beside the resume state, of the model that is saved when training diverges."""
-
-GOOD = 6.0
-"""Weights are good if their PSNR-Y on held-out patches is at most this many dB below the best that were kept."""
 
 
 def as_float(picture: Any) -> Any:
@@ -145,50 +142,6 @@ class Result:
         return {name: float(f"{value:.6g}") for name, value in row.items() if name not in ("step", "learning_rate")}
 
 
-@dataclass
-class Progress:
-    """Where training stands, besides its arrays. All of it fits into JSON.
-
-    Attributes:
-        step: Steps done.
-        loss: The rows of loss.csv.
-        validation: The rows of validation.csv.
-        best_psnr_y: Of the weights kept as `best`.
-        kept: The step of each set of kept weights: `best`, or the last validated ones where the last count; `latest`,
-            of the latest row; `good`, the same once the loss of the next step has confirmed them.
-        sums: Losses since the last row, added up; `summed` steps.
-        watch: What is known about the usual size of the loss.
-        memory: What `Trainer.remarks` counts.
-    """
-
-    step: int = 0
-    loss: list[Row] = field(default_factory=list)
-    validation: list[Row] = field(default_factory=list)
-    best_psnr_y: float = -math.inf
-    kept: dict[str, int] = field(default_factory=dict)
-    sums: Row = field(default_factory=dict)
-    summed: int = 0
-    watch: Watch = field(default_factory=Watch)
-    memory: dict[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def restored(cls, facts: dict[str, Any]) -> "Progress":
-        """From what `dataclasses.asdict` made of it."""
-        return cls(**facts | {"watch": Watch(**facts["watch"])})
-
-    def add(self, logs: Row) -> None:
-        """Counts the losses of one more step."""
-        self.step, self.summed = self.step + 1, self.summed + 1
-        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in logs.items()}
-
-    def close_row(self, rate: float) -> Row:
-        """Ends a row of loss.csv: the means since the last one."""
-        means = {name: total / self.summed for name, total in self.sums.items()}
-        self.loss.append({"step": self.step, **means, "learning_rate": rate})
-        self.sums, self.summed = {}, 0
-        return self.loss[-1]
-
-
 def train(
     trainer: Trainer,
     batches: Batches,
@@ -220,38 +173,38 @@ def train(
         SrlibError: Training diverged: a loss is no longer finite or exploded (`Watch`), or a weight is not finite. The
             last good weights are in `state`/last_good.
     """
-    pairs = _validation_sample(patches)
+    pairs = validation_sample(patches)
     kept: dict[str, Weights] = {}
     now = Progress()
     if found := load_state(state, trainer.state):
-        kept, now = found[0], Progress.restored(found[1])
+        kept, now = found
     for row in now.loss:  # the run of a resumed stage shows the whole curve
         curves.report(row, int(row["step"]))
     saved, interval = time.monotonic(), 0.0
 
     def keep(name: str) -> None:
-        kept[name], now.kept[name] = _weights(trainer.network), now.step
+        kept[name], now.kept[name] = copy_weights(trainer.network), now.step
 
     def stop_at(problem: str) -> SrlibError:
-        rescued = _rescue(trainer.network, kept, now.kept, pairs, config, state / LAST_GOOD)
+        rescued = rescue(trainer.network, kept, now.kept, pairs, config, state / LAST_GOOD)
         remedy = "" if params.clip_norm else f" or set {label}.clip_norm to 1"
         return SrlibError(f"{label}: {problem}; lower {label}.learning_rate.peak{remedy}; {rescued}")
 
     def validate(lr: Any, hr: Any, *, last: bool) -> Row:
         # Before the first update there is no average yet.
         with trainer.optimizer.averaged_weights() if now.step else contextlib.nullcontext():
-            if not _finite(_weights(trainer.network)):
+            if not are_finite(copy_weights(trainer.network)):
                 raise stop_at(f"a weight became infinite or not a number at step {now.step}")
-            score, picture = _validate(trainer.network, *pairs)
-            wanted = score["psnr_y"] > now.best_psnr_y or (not keep_best and _is_good(score, now.best_psnr_y))
+            scored, picture = score(trainer.network, *pairs)
+            wanted = scored["psnr_y"] > now.best_psnr_y or (not keep_best and is_good(scored, now.best_psnr_y))
             due = last and (not keep_best or "best" not in kept)
             if due or (wanted and not now.watch.high):
-                now.best_psnr_y = score["psnr_y"]
+                now.best_psnr_y = scored["psnr_y"]
                 keep("best")
         diagnosis = trainer.diagnose(lr, hr)
-        now.validation.append({"step": now.step, **score, **diagnosis})
+        now.validation.append({"step": now.step, **scored, **diagnosis})
         _write_csv(curves.folder / "validation.csv", now.validation)
-        curves.report({f"validation_{name}": value for name, value in (score | diagnosis).items()}, now.step)
+        curves.report({f"validation_{name}": value for name, value in (scored | diagnosis).items()}, now.step)
         curves.sample(picture, now.step)
         return diagnosis
 
@@ -284,90 +237,15 @@ def train(
             tell(logs, validate(lr, hr, last=last) if validates else {})
             if last or time.monotonic() - saved > interval:
                 begun = time.monotonic()
-                save_state(state, trainer.state, kept, dataclasses.asdict(now))
+                save_state(state, trainer.state, kept, now)
                 saved = time.monotonic()
                 interval = (saved - begun) / SAVING_SHARE
             advance(1, loss=logs["loss"], psnr_y=now.validation[-1]["psnr_y"] if now.validation else math.nan)
 
     _write_csv(curves.folder / "loss.csv", now.loss)
     _write_csv(curves.folder / "validation.csv", now.validation)
-    scored = next(row for row in now.validation if row["step"] == now.kept["best"])
-    return Result(kept["best"], now.loss[-1], scored)
-
-
-def write_model(weights: Weights, config: ModelConfig, folder: Path) -> keras.Model:
-    """Saves the weights of a network of this config, as float32, to `folder`; returns the network."""
-    model = build(config)
-    for variable, value in zip(model.variables, weights, strict=True):
-        variable.assign(value)
-    save_model(model, config, folder)
-    return model
-
-
-def _weights(network: keras.Model) -> Weights:
-    return [np.array(ops.convert_to_numpy(v)) for v in network.variables]
-
-
-def _finite(weights: Weights) -> bool:
-    return all(np.isfinite(value).all() for value in weights)
-
-
-def _is_good(score: Row, best_psnr_y: float) -> bool:
-    return score["psnr_y"] >= best_psnr_y - GOOD
-
-
-def _rescue(
-    network: keras.Model,
-    kept: dict[str, Weights],
-    steps: dict[str, int],
-    pairs: tuple[np.ndarray, np.ndarray],
-    config: ModelConfig,
-    folder: Path,
-) -> str:
-    """Saves the latest of the kept weights that are good, and says where.
-
-    Weights go bad a step before the loss shows it, and slowly exploding ones earlier: those that no loss has confirmed
-    are left out, and the others are scored now.
-    """
-    scores: dict[str, Row] = {}
-    for name in ("best", "good"):
-        if name not in kept or not _finite(kept[name]):
-            continue
-        for variable, value in zip(network.variables, kept[name], strict=True):
-            variable.assign(value)
-        try:
-            scores[name], _ = _validate(network, *pairs)
-        except SrlibError:  # finite weights, but the picture overflows
-            continue
-    best = max((score["psnr_y"] for score in scores.values()), default=-math.inf)
-    good = [name for name, score in scores.items() if _is_good(score, best)]
-    if not good:
-        return "no good weights to save"
-    name = max(good, key=lambda name: steps[name])
-    write_model(kept[name], config, folder)
-    return f"last good weights (step {steps[name]}, {scores[name]['psnr_y']:.2f} dB on held-out patches): {folder}"
-
-
-def _validation_sample(patches: Path) -> tuple[np.ndarray, np.ndarray]:
-    lr, hr = validation_pairs(patches)
-    chosen = np.unique(np.linspace(0, len(lr) - 1, min(len(lr), VALIDATION_PATCHES)).round().astype(int))
-    return np.asarray(lr[chosen]), np.asarray(hr[chosen])
-
-
-def _validate(network: keras.Model, lr: np.ndarray, hr: np.ndarray) -> tuple[Row, np.ndarray]:
-    """Means over held-out patches by the evaluation protocol, with `artefacts`, and SR above HR of the first four."""
-    scale = hr.shape[1] // lr.shape[1]
-    sr = [to_uint8(picture) for start in range(0, len(lr), 8) for picture in enlarge(network, lr[start : start + 8])]
-    red, green, blue = colour_shift(list(hr), sr)
-    score = {
-        "psnr_y": float(np.mean([psnr_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),
-        "ssim_y": float(np.mean([ssim_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),
-        "shift_red": red,
-        "shift_green": green,
-        "shift_blue": blue,
-        "lattice": lattice(list(hr), sr, scale),
-    }
-    return score, np.concatenate([np.concatenate(sr[:4], axis=1), np.concatenate(hr[:4], axis=1)])
+    row = next(row for row in now.validation if row["step"] == now.kept["best"])
+    return Result(kept["best"], now.loss[-1], row)
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:

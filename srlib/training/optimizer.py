@@ -45,12 +45,17 @@ class Adam(keras.optimizers.Adam):
             return
         self.exclude_from_weight_decay([v for v in variables if v.name != "kernel"])
         super().build(variables)
-        self._averages: list[tuple[Any, Any]] = []
-        if self.average:
-            for variable in variables:
-                if self._averaged is None or variable.path in self._averaged:
-                    average = self.add_variable_from_reference(variable, name="average", initializer="zeros")
-                    self._averages.append((variable, average))
+        wanted = [self.average and (self._averaged is None or v.path in self._averaged) for v in variables]
+        self._averages = [
+            self.add_variable_from_reference(variable, name="average", initializer="zeros") if is_wanted else None
+            for variable, is_wanted in zip(variables, wanted, strict=True)
+        ]
+
+    @property
+    def _averaged_pairs(self) -> list[tuple[Any, Any]]:
+        """(variable, average). Not an attribute: Keras would count the model's variables as the optimizer's own."""
+        pairs = zip(self._trainable_variables, self._averages, strict=True)
+        return [(variable, average) for variable, average in pairs if average is not None]
 
     def apply(self, grads: list[Any], trainable_variables: list[Any] | None = None) -> None:
         """One update: clip, Adam, then move the averages."""
@@ -60,7 +65,7 @@ class Adam(keras.optimizers.Adam):
         updates = ops.cast(self.iterations, "float32")
         super().apply(grads, trainable_variables)
         decay = ops.minimum(self.average, updates / (9.0 + updates))
-        for variable, average in self._averages:
+        for variable, average in self._averaged_pairs:
             average.assign(variable + decay * (average - variable))
 
     def _clip(self, grads: list[Any], variables: list[Any]) -> list[Any]:
@@ -76,11 +81,11 @@ class Adam(keras.optimizers.Adam):
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Puts the averages in the place of the weights for the time of the block."""
-        kept = [ops.convert_to_numpy(variable) for variable, _ in self._averages]
-        for variable, average in self._averages:
+        kept = [ops.convert_to_numpy(variable) for variable, _ in self._averaged_pairs]
+        for variable, average in self._averaged_pairs:
             variable.assign(average)
         try:
             yield
         finally:
-            for (variable, _), value in zip(self._averages, kept, strict=True):
+            for (variable, _), value in zip(self._averaged_pairs, kept, strict=True):
                 variable.assign(value)

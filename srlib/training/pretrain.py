@@ -11,9 +11,10 @@ from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, read_config
 from srlib.params import Params, StartFrom
-from srlib.training.loop import Curves, Result, Trainer, train, write_model
+from srlib.training.loop import Curves, Result, Trainer, train
 from srlib.training.losses import PIXEL_LOSSES
 from srlib.training.optimizer import Adam
+from srlib.training.validation import write_model
 
 
 class PixelTrainer(Trainer):

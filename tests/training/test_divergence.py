@@ -11,7 +11,8 @@ from srlib.errors import SrlibError
 from srlib.files import file_hash, tree_hash
 from srlib.models import WEIGHTS, load_model
 from srlib.training import loop
-from srlib.training.loop import LAST_GOOD, Trainer
+from srlib.training.loop import Trainer
+from srlib.training.validation import LAST_GOOD
 
 from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
 

@@ -51,7 +51,7 @@ def test_only_the_named_variables_are_averaged() -> None:
     generator, discriminator = variable(0.0, name="g"), variable(0.0, name="d")
     optimizer = Adam(average=0.9, averaged=[generator])
     optimizer.build([generator, discriminator])
-    assert len(optimizer._averages) == 1
+    assert [own for own, _ in optimizer._averaged_pairs] == [generator]
 
 
 def test_adamw_is_that_of_the_paper() -> None:
@@ -90,3 +90,12 @@ def test_only_kernels_decay() -> None:
     decayed = {path for path, value in values.items() if value != 1}
     assert decayed == {"a/kernel", "d/kernel"}
     assert [values[path] for path in sorted(decayed)] == pytest.approx([0.95, 0.95])
+
+
+def test_the_averages_and_nothing_of_the_model_are_the_optimizers_own() -> None:
+    """A weight among them would be saved twice, and JAX refuses to give one buffer away twice."""
+    v, w = variable(0.0), variable(1.0, 2.0, name="w")
+    optimizer = Adam(average=0.9, averaged=[w])
+    optimizer.build([v, w])
+    assert not {id(v), id(w)} & {id(own) for own in optimizer.variables}
+    assert len(optimizer.variables) == 2 + 2 * 2 + 1, "step and rate, two moments each, one average"

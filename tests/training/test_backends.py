@@ -1,0 +1,105 @@
+"""The same code under KERAS_BACKEND=jax, in processes of their own: a process has one backend."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srlib.files import file_hash, tree_hash
+from srlib.models import WEIGHTS, build, save_model
+from srlib.training.pretrain import model_config
+
+from .conftest import recipe
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="JAX is not installed; it is one of the `dev` extra's packages"
+)
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from srlib.engine import pin_threads
+pin_threads()
+from srlib.params import Params
+from srlib.training import loop
+from srlib.training.loop import Curves
+loop.SAVING_SHARE = 1e9  # the state is saved after every step
+
+stage, recipe, patches, folder, start, kill_at = json.loads(sys.argv[1])
+params, folder, patches = Params.model_validate(recipe), Path(folder), Path(patches)
+(folder / "state").mkdir(parents=True, exist_ok=True)
+
+def report(row, step):
+    if step == kill_at:
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+
+options = {"state": folder / "state", "curves": Curves(folder / "curves", report)}
+if stage == "pretrain":
+    from srlib.training.pretrain import pretrain
+    pretrain(params, patches, folder / "model", **options)
+else:
+    from srlib.training.gan import finetune
+    finetune(params, patches, folder, Path(start), folder / "model", **options)
+"""
+
+
+def train(backend: str, stage: str, params, patches: Path, folder: Path, start: Path, kill_at: int = 0) -> int:
+    """Runs one stage to its end, or to the row of a step at which it kills itself; returns its status."""
+    import json
+
+    arguments = [stage, params.model_dump(mode="json"), *map(str, (patches, folder, start)), kill_at]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
+        env=os.environ | {"KERAS_BACKEND": backend},
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert kill_at or done.returncode == 0, done.stderr[-4000:]
+    return done.returncode
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Initial weights that both backends begin with; the same seed gives other weights on another backend."""
+    folder = tmp_path_factory.mktemp("start") / "model"
+    config = model_config(recipe())
+    save_model(build(config), config, folder)
+    return folder
+
+
+def losses(folder: Path, name: str = "loss") -> np.ndarray:
+    return np.genfromtxt(folder / "curves/loss.csv", delimiter=",", names=True)[name]
+
+
+def test_edsr_learns_alike_on_both_backends(patches: Path, start: Path, tmp_path: Path) -> None:
+    params = recipe(
+        pretrain={
+            "start_from": {"folder": str(start), "sha256": file_hash(start / WEIGHTS)},
+            "steps": 50, "log_every": 1, "validate_every": 50,
+        }
+    )  # fmt: skip
+    for backend in ("tensorflow", "jax"):
+        train(backend, "pretrain", params, patches, tmp_path / backend, start)
+    ours, theirs = losses(tmp_path / "tensorflow"), losses(tmp_path / "jax")
+    assert len(ours) == 50
+    assert ours[-1] < 0.8 * ours[0], "it has to learn something for this to mean anything"
+    np.testing.assert_allclose(theirs, ours, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("stage", "at"), [("pretrain", 6), ("finetune", 4)])
+def test_jax_goes_on_to_the_same_bytes(stage: str, at: int, patches: Path, start: Path, tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        if name == "killed":
+            assert train("jax", stage, recipe(), patches, tmp_path / name, start, kill_at=at) == -9
+            assert not (tmp_path / name / "model").exists()
+        train("jax", stage, recipe(), patches, tmp_path / name, start)
+    for part in ("model", "curves"):
+        assert tree_hash(tmp_path / "whole" / part) == tree_hash(tmp_path / "killed" / part)
+    if stage == "finetune":
+        assert np.isfinite(losses(tmp_path / "whole", "adversarial")).all()
