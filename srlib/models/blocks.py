@@ -56,6 +56,21 @@ def scaled_initialiser(factor: float) -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(**{**options, "scale": factor**2 * options["scale"]})
 
 
+LUMA_MEAN = 0.438
+"""Mean of DIV2K's training pictures as `luma-studio`: their mean R, G, B (see edsr.py) by the same weights."""
+
+
+def centred(x: Any, *, back: bool = False) -> Any:
+    """Luma minus its mean, or plus it with `back`.
+
+    The biases of a first and a last convolution could hold it as well, but for the zeros around a picture: these then
+    stand for mean grey. Where they stood for black, networks without it learned the frame of their training crops and
+    were off by several levels on larger pictures (docs/networks.md).
+    """
+    offset = LUMA_MEAN if back else -LUMA_MEAN
+    return layers.Rescaling(1.0, offset, name="add_mean" if back else "subtract_mean", dtype="float32")(x)
+
+
 def bicubic(x: Any, scale: int) -> Any:
     """MATLAB's bicubic enlargement, edges clamped: float32 [B, h, w, 1] → [B, scale·h, scale·w, 1].
 

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from srlib.models.blocks import conv, prelu_layer
+from srlib.models.blocks import centred, conv, prelu_layer
 
 
 def fsrcnn(scale: int, *, filters: int = 56, shrink: int = 12, blocks: int = 4, dtype: str = "float32") -> keras.Model:
@@ -22,16 +22,16 @@ def fsrcnn(scale: int, *, filters: int = 56, shrink: int = 12, blocks: int = 4, 
     The paper's has 12,464 weights, FSRCNN-s 3,937, plus biases and slopes.
     """
     lr = keras.Input((None, None, 1), name="lr")
-    x = lr
+    x = centred(lr)
     steps = [("features", filters, 5), ("shrink", shrink, 1)]
     steps += [(f"mapping{index}", shrink, 3) for index in range(1, blocks + 1)]
     for name, width, size in [*steps, ("expand", filters, 1)]:
         x = conv(width, name, size=size, kernel_initializer="he_normal", dtype=dtype)(x)
         x = prelu_layer(f"{name}_prelu", dtype)(x)
-    sr = layers.Conv2DTranspose(
+    x = layers.Conv2DTranspose(
         1, 9, scale, padding="same", name="upsample_deconv", kernel_initializer=_SMALL, dtype="float32"
     )(x)
-    return keras.Model(lr, sr, name="fsrcnn")
+    return keras.Model(lr, centred(x, back=True), name="fsrcnn")
 
 
 _SMALL = {"class_name": "RandomNormal", "config": {"stddev": 0.001}}

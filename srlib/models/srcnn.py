@@ -4,14 +4,14 @@ from typing import Literal
 
 import keras
 
-from srlib.models.blocks import bicubic, conv
+from srlib.models.blocks import bicubic, centred, conv
 
 
 def srcnn(scale: int, *, filters: int = 64, middle: Literal[1, 3, 5] = 5, dtype: str = "float32") -> keras.Model:
     """Builds an SRCNN: float32 luma [B, h, w, 1] in [0, 1] → the same at [B, scale·h, scale·w, 1], not clipped.
 
     The paper's network refines a bicubic enlargement; here the enlargement is its first step, so that LR goes in. Three
-    convolutions follow: 9×9, `middle`, 5×5. They keep the picture's size, with zeros around it.
+    convolutions follow: 9×9, `middle`, 5×5. They keep the picture's size.
 
     Args:
         scale: 2, 3 or 4.
@@ -21,8 +21,8 @@ def srcnn(scale: int, *, filters: int = 64, middle: Literal[1, 3, 5] = 5, dtype:
         dtype: Policy of the hidden layers; the last convolution is float32.
     """
     lr = keras.Input((None, None, 1), name="lr")
-    x = bicubic(lr, scale)
+    x = centred(bicubic(lr, scale))
     x = conv(filters, "extraction", size=9, activation="relu", kernel_initializer="he_normal", dtype=dtype)(x)
     x = conv(filters // 2, "mapping", size=middle, activation="relu", kernel_initializer="he_normal", dtype=dtype)(x)
-    sr = conv(1, "reconstruction", size=5, dtype="float32")(x)
-    return keras.Model(lr, sr, name="srcnn")
+    x = conv(1, "reconstruction", size=5, dtype="float32")(x)
+    return keras.Model(lr, centred(x, back=True), name="srcnn")

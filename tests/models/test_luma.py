@@ -15,7 +15,8 @@ from skimage.color import rgb2ycbcr
 from srlib.data import colour
 from srlib.data.resize import resize
 from srlib.models import MODELS, ModelConfig, build, enlarge, multiply_adds
-from srlib.models.blocks import bicubic
+from srlib.models.blocks import LUMA_MEAN, bicubic
+from srlib.models.edsr import DIV2K_MEAN
 
 LUMA = [name for name, architecture in MODELS.items() if architecture.channels != "rgb"]
 
@@ -131,3 +132,15 @@ def test_keras_own_format_needs_no_code_of_ours(name: str, tmp_path: Path) -> No
     MODEL[name, 2].save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras", custom_objects={}, safe_mode=True)
     np.testing.assert_array_equal(ops.convert_to_numpy(again(lr)), ops.convert_to_numpy(MODEL[name, 2](lr)))
+
+
+def test_the_mean_of_luma_is_that_of_the_mean_colour() -> None:
+    weights, black = colour.STUDIO_WEIGHTS, colour.STUDIO_BLACK
+    assert pytest.approx(np.dot(DIV2K_MEAN, weights) + black / 255, abs=1e-3) == LUMA_MEAN
+
+
+@pytest.mark.parametrize("name", LUMA)
+def test_a_picture_of_the_mean_has_no_frame(name: str) -> None:
+    grey = np.full((1, 9, 8, 1), LUMA_MEAN, np.float32)
+    sr = ops.convert_to_numpy(build(ModelConfig(name, 2))(grey))
+    np.testing.assert_allclose(sr, LUMA_MEAN, atol=1e-6, err_msg="what surrounds a picture counts as its mean")

@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from srlib.data import colour
+from srlib.data.resize import resize
 from srlib.errors import SrlibError
 from srlib.evaluation.methods import upscaler
 from srlib.evaluation.metrics import psnr_y
@@ -73,7 +74,8 @@ class TestLuma:
         sr = [upscaler(model)(picture) for picture in lr]
         scores = [psnr_y(h, s, scale=4) for h, s in zip(hr, sr, strict=True)]
         assert result.metrics["psnr_y"] == pytest.approx(np.mean(scores), rel=1e-5)
-        np.testing.assert_array_equal(samples[-1][: hr.shape[1]], np.concatenate(sr[:4], axis=1))
+        shown, expected = samples[-1][: hr.shape[1]].astype(int), np.concatenate(sr[:4], axis=1)
+        assert np.abs(shown - expected).max() <= 1, "kernels may add up in another order in a batch"
 
     @pytest.mark.parametrize(("name", "channels"), [("fsrcnn", "luma-studio"), ("edsr", "rgb")])
     def test_training_sees_what_inference_sees(self, name: str, channels: str, patches: Path) -> None:
@@ -83,6 +85,14 @@ class TestLuma:
         sr = trainer(lr)
         expected = np.mean((colour.encode(hr, channels) - ops.convert_to_numpy(sr)) ** 2)
         assert float(trainer.compute_loss(lr, hr, sr)) == pytest.approx(expected, rel=1e-4)
+
+    def test_it_learns_to_beat_bicubic(self, patches: Path, tmp_path: Path) -> None:
+        rate = {"schedule": "cosine", "peak": 0.01, "warmup": 20}
+        section = {"model": {"name": "espcn"}, "steps": 400, "validate_every": 400, "crop": 24, "ema": 0.9}
+        _, result = run(tmp_path, patches, recipe(**section, learning_rate=rate, clip_norm=1.0))
+        lr, hr = (np.load(patches / f"validation_{kind}.npy") for kind in ("lr", "hr"))
+        bicubic = np.mean([psnr_y(h, resize(picture, 4), scale=4) for h, picture in zip(hr, lr, strict=True)])
+        assert result.metrics["psnr_y"] > bicubic + 0.1
 
     @pytest.mark.parametrize("name", LUMA)
     def test_fine_tuning_refuses_it_before_it_reads_anything_else(self, name: str, tmp_path: Path) -> None:
