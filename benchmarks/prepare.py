@@ -3,11 +3,18 @@
     python benchmarks/prepare.py SOURCES --work FOLDER [--pictures 800] [--link hardlink]
 
 SOURCES holds photographs; each is mirrored until it fills 2040×1356, at an offset of its own. In FOLDER (30 GB for 800
-pictures; removed first and kept) both ways run as a DVC stage of a repository of their own: srlib's real `prepare` from
-a clone of this project, and the naive one, which cuts with OpenCV in one process. Measured for both: `dvc repro
-prepare` (making the patches and hashing them), its peak anonymous memory over all processes, the disk the patches take,
-`dvc status`, `dvc repro` with nothing to do, and `dvc push` to a folder. Exits with 1 where srlib is not 3 times as
-fast or needs 1.5 GiB.
+pictures; removed first and kept) both ways run as the only stage that `dvc repro prepare` finds to do, each in a
+repository of its own with this project's DVC settings (how files are linked to the cache, how many are hashed at once):
+
+- srlib: its real stage, from a clone of this project, with everything around it: the check of params.yaml and of all
+  pictures, the MLflow run (in a new database), MATLAB's antialiased bicubic, all cores.
+- naive: what articles on this task do. One process, one picture after the other: cv2.imread, cv2.resize(INTER_CUBIC),
+  cv2.imwrite of each LR and HR patch as a PNG of its own with OpenCV's settings. No checks, no run, no antialiasing.
+
+Measured for both: `dvc repro prepare` (hashing the pictures, making the patches, hashing them), its peak anonymous
+memory over all processes, the disk the patches take, random batches of 16 pairs read back by one thread (Batches;
+cv2.imread), `dvc status`, `dvc repro` with nothing to do, and `dvc push` to a folder. Exits with 1 where srlib is not 3
+times as fast or needs 1.5 GiB.
 """
 
 import argparse
@@ -24,11 +31,14 @@ import numpy as np
 import psutil
 import yaml
 
+from srlib.data.batches import Batches
 from srlib.data.images import list_images, read_image, write_png
 from srlib.data.parallel import for_each
 
 PROJECT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH, SCALE, PATCH = 1356, 2040, 4, 64
+PAIRS = (HEIGHT // SCALE // PATCH) * (WIDTH // SCALE // PATCH)  # of a picture
+BATCH, STEPS = 16, 125  # read back
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ def make_pictures(sources: Path, out: Path, count: int) -> None:
 
 
 def naive(pictures: Path, out: Path) -> None:
-    """What tutorials do: OpenCV's bicubic and one PNG per patch, one picture after the other."""
+    """What articles do: OpenCV's bicubic and one PNG per patch, one picture after the other."""
     for kind in ("hr", "lr"):
         (out / kind).mkdir(parents=True)
     for path in sorted(pictures.iterdir()):
@@ -70,6 +80,22 @@ def naive(pictures: Path, out: Path) -> None:
                 cv2.imwrite(str(out / "hr" / name), hr[part])
 
 
+def read_srlib(patches: Path) -> None:
+    """Reads random pairs as a training does, whole patches as they are."""
+    batches = Batches(patches, crop=PATCH, batch=BATCH, seed=0, augment=False)
+    for step in range(STEPS):
+        batches(step)
+
+
+def read_naive(patches: Path) -> None:
+    """Reads as many random pairs file by file."""
+    names = np.random.default_rng(0).permutation(sorted(os.listdir(patches / "lr")))
+    for step in range(STEPS):
+        for kind in ("lr", "hr"):
+            chosen = names.take(range(step * BATCH, (step + 1) * BATCH), mode="wrap")
+            np.stack([cv2.imread(str(patches / kind / name), cv2.IMREAD_COLOR_RGB) for name in chosen])
+
+
 def run(*command: str, cwd: Path) -> Measured:
     """Runs `dvc …` or `git …` and watches it."""
     start, peak = time.perf_counter(), 0
@@ -77,7 +103,7 @@ def run(*command: str, cwd: Path) -> Measured:
     with subprocess.Popen(arguments, cwd=cwd, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             peak = max(peak, anonymous(process.pid))
-            time.sleep(0.1)
+            time.sleep(0.25)
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with status {process.returncode}")
     return Measured(time.perf_counter() - start, peak / 1024)
@@ -110,6 +136,7 @@ def naive_repository(folder: Path) -> None:
     folder.mkdir()
     run("git", "init", "-q", cwd=folder)
     run("dvc", "init", "-q", cwd=folder)
+    shutil.copy(PROJECT / ".dvc" / "config", folder / ".dvc" / "config")
     command = f"{sys.executable} {Path(__file__).resolve()} --naive ../pictures data/patches"
     stage = {"cmd": command, "deps": ["../pictures"], "outs": ["data/patches"]}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"prepare": stage}}))
@@ -128,7 +155,7 @@ def main() -> None:
         shutil.rmtree(work / name, ignore_errors=True)
     make_pictures(options.sources, work / "pictures", options.pictures)
     table: dict[str, dict[str, float]] = {}
-    for name, make in (("srlib", srlib_repository), ("naive", naive_repository)):
+    for name, make, read in (("srlib", srlib_repository, read_srlib), ("naive", naive_repository, read_naive)):
         folder = work / name
         make(folder)
         run("dvc", "remote", "add", "-q", "-f", "-d", "local", str(work / f"remote-{name}"), cwd=folder)
@@ -137,12 +164,17 @@ def main() -> None:
         os.sync()  # neither pays for what was written before
         prepared = run("dvc", "repro", "-q", "prepare", cwd=folder)
         files = [path for path in (folder / "data" / "patches").rglob("*") if path.is_file()]
+        start = time.perf_counter()
+        read(folder / "data" / "patches")
+        reading = time.perf_counter() - start
         os.sync()
         table[name] = {
             "prepare and hash, s": prepared.seconds,
+            "the same, pairs/s": options.pictures * PAIRS / prepared.seconds,
             "peak anonymous memory, MiB": prepared.peak,
             "patches, GB": sum(path.stat().st_size for path in files) / 1e9,
             "patch files": len(files),
+            "read back, pairs/s": BATCH * STEPS / reading,
             "dvc status, s": run("dvc", "status", "-q", "prepare", cwd=folder).seconds,
             "dvc repro with nothing to do, s": run("dvc", "repro", "-q", "prepare", cwd=folder).seconds,
             "dvc push, s": run("dvc", "push", "-q", "prepare", cwd=folder).seconds,

@@ -7,7 +7,7 @@ a resumed training sees the same batches, and each process of several can make i
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +25,8 @@ class Batches:
     `len()` is the number of patches, so steps per epoch are `len(batches) / batch`; `scale` is HR over LR size.
 
     Args:
-        folder: Holds `<split>_lr.npy`, uint8 [N, p, p, 3], and `<split>_hr.npy`, uint8 [N, s·p, s·p, 3].
+        folder: Holds `<split>_lr.npy`, uint8 [N, p, p, 3], and `<split>_hr.npy`, uint8 [N, s·p, s·p, 3], and what goes
+            on in `<split>_hr.1.npy` and so forth.
         crop: Side of an LR crop in pixels, at most the patch.
         batch: Pairs per step, over all processes together.
         seed: Of order, crops and orientations.
@@ -53,9 +54,7 @@ class Batches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        lr, hr = open_pairs(Path(folder), split, in_memory=in_memory)
-        # Plain arrays: slicing a numpy.memmap costs more than copying a crop.
-        self._lr, self._hr = lr.view(np.ndarray), hr.view(np.ndarray)
+        self._lr, self._hr = lr, hr = open_pairs(Path(folder), split, in_memory=in_memory)
         self.scale = hr.shape[1] // lr.shape[1]
         self._room = lr.shape[1] - crop
         if not 0 < crop <= lr.shape[1]:
@@ -80,9 +79,9 @@ class Batches:
         sides = self._crop, self._crop * self.scale
         lr, hr = (np.empty((len(chosen), side, side, 3), np.uint8) for side in sides)
         for row, (patch, top, left, turn) in enumerate(chosen):
-            _turn(self._lr[patch, top:, left:][: sides[0], : sides[0]], turn, lr[row])
+            _turn(self._lr[patch][top:, left:][: sides[0], : sides[0]], turn, lr[row])
             top, left = top * self.scale, left * self.scale
-            _turn(self._hr[patch, top:, left:][: sides[1], : sides[1]], turn, hr[row])
+            _turn(self._hr[patch][top:, left:][: sides[1], : sides[1]], turn, hr[row])
         return lr, hr
 
     def _order(self, step: int) -> list[int]:
@@ -110,32 +109,66 @@ def _turn(crop: np.ndarray, turn: int, out: np.ndarray) -> None:
         out[...] = crop
 
 
-def open_pairs(folder: Path, split: str, *, in_memory: bool = False) -> Batch:
-    """The patches of a split, LR uint8 [N, p, p, 3] and HR uint8 [N, s·p, s·p, 3], mapped or read into memory.
+class Patches:
+    """Patches in one file or several, each with as many as the first but the last; one is got by its number.
+
+    Attributes:
+        shape: (N, side, side, 3), of all together.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        # Plain arrays: slicing a numpy.memmap costs more than copying a crop.
+        self._parts = [part.view(np.ndarray) for part in parts]
+        self._each = len(parts[0])
+        self.shape: tuple[int, ...] = (sum(map(len, parts)), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        """The number of patches."""
+        return self.shape[0]
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """A patch, uint8 [side, side, 3]."""
+        patch: np.ndarray = self._parts[row // self._each][row % self._each]
+        return patch
+
+
+def open_pairs(folder: Path, split: str, *, in_memory: bool = False) -> tuple[Patches, Patches]:
+    """The patches of a split, LR [N, p, p, 3] and HR [N, s·p, s·p, 3], mapped or read into memory.
 
     Raises:
         SrlibError: The files are missing, damaged, or do not fit together.
     """
-    pair = []
-    for name in (f"{split}_lr.npy", f"{split}_hr.npy"):
-        try:
-            array = np.load(folder / name, mmap_mode=None if in_memory else "r", allow_pickle=False)
-        except FileNotFoundError:
-            raise SrlibError(f"{folder / name}: no such file; run the prepare stage first") from None
-        except (ValueError, EOFError) as error:
-            raise SrlibError(f"{folder / name}: not a whole .npy file ({error}); run the prepare stage again") from None
-        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] != array.shape[2] or array.shape[3] != 3:
-            raise SrlibError(f"{folder / name}: expected uint8 [N, p, p, 3], got {array.dtype} {array.shape}")
-        pair.append(array)
-    lr, hr = pair
+    lr, hr = (Patches(_open(folder / f"{split}_{kind}.npy", in_memory)) for kind in ("lr", "hr"))
     if len(lr) != len(hr) or len(lr) == 0 or hr.shape[1] % lr.shape[1]:
         raise SrlibError(f"{folder}: {split}_lr.npy and {split}_hr.npy do not fit together: {lr.shape}, {hr.shape}")
     return lr, hr
 
 
+def _open(path: Path, in_memory: bool) -> list[np.ndarray]:
+    """The arrays of a file `x.npy` and of `x.1.npy`, `x.2.npy`, … beside it."""
+    parts: list[np.ndarray] = []
+    part = path
+    while part == path or part.exists():
+        try:
+            array = np.load(part, mmap_mode=None if in_memory else "r", allow_pickle=False)
+        except FileNotFoundError:
+            raise SrlibError(f"{part}: no such file; run the prepare stage first") from None
+        except (ValueError, EOFError) as error:
+            raise SrlibError(f"{part}: not a whole .npy file ({error}); run the prepare stage again") from None
+        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] != array.shape[2] or array.shape[3] != 3:
+            raise SrlibError(f"{part}: expected uint8 [N, p, p, 3], got {array.dtype} {array.shape}")
+        if parts and not (array.shape[1:] == parts[0].shape[1:] and len(parts[-1]) == len(parts[0]) >= len(array) > 0):
+            raise SrlibError(f"{part}: does not fit {path.name}; run the prepare stage again")
+        parts.append(array)
+        part = path.with_name(f"{path.stem}.{len(parts)}.npy")
+    return parts
+
+
 def validation_pairs(folder: Path) -> Batch:
     """The validation patches, mapped: LR uint8 [N, p, p, 3] and HR uint8 [N, s·p, s·p, 3]; raises as `open_pairs`."""
-    return open_pairs(Path(folder), "validation")
+    open_pairs(Path(folder), "validation")
+    lr, hr = (_open(Path(folder) / f"validation_{kind}.npy", in_memory=False)[0] for kind in ("lr", "hr"))
+    return lr, hr
 
 
 def prefetch(

@@ -189,26 +189,30 @@ def decode(picture: ImageFile.ImageFile, source: Path | bytes) -> np.ndarray:
         picture: What `opened` gave; call this inside its block.
         source: The same file, or its bytes.
     """
-    return _decode_with_opencv(source) if _wants_opencv(picture) else _decode_with_pillow(picture)
+    flags = _opencv_flags(picture)
+    return _decode_with_pillow(picture) if flags is None else _decode_with_opencv(source, flags)
 
 
-def _wants_opencv(picture: ImageFile.ImageFile) -> bool:
+def _opencv_flags(picture: ImageFile.ImageFile) -> int | None:
+    """How OpenCV is to decode the picture; None where Pillow is the better one."""
     tile = picture.tile[0] if picture.tile else None
     if tile is None or picture.format not in ("PNG", "TIFF"):
-        return False
+        return None
     raw = tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0])
     if raw.startswith(("RGB;16", "RGBA;16", "LA;16")):
-        return True
-    return picture.format == "PNG" and raw in ("RGB", "L") and "transparency" not in picture.info
+        return cv2.IMREAD_UNCHANGED
+    if picture.format == "PNG" and raw in ("RGB", "L") and "transparency" not in picture.info:
+        return cv2.IMREAD_UNCHANGED if raw == "L" else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return None
 
 
-def _decode_with_opencv(source: Path | bytes) -> np.ndarray:
+def _decode_with_opencv(source: Path | bytes, flags: int) -> np.ndarray:
     """Decodes gray, RGB or RGBA as stored: uint8 or uint16."""
     content = np.frombuffer(source, np.uint8) if isinstance(source, bytes) else np.fromfile(source, np.uint8)
-    pixels: np.ndarray | None = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    pixels: np.ndarray | None = cv2.imdecode(content, flags)
     if pixels is None:
         raise ValueError("its compressed data is broken")
-    if pixels.ndim == 2:
+    if pixels.ndim == 2 or flags != cv2.IMREAD_UNCHANGED:
         return pixels
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA))
 

@@ -29,7 +29,8 @@ from srlib.params import Prepare
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 INDEX_COLUMNS = ("split", "row", "picture", "y", "x")
-_CHUNK = 2**23  # bytes of HR patches per write
+_CHUNK = 2**20  # bytes of HR patches per write
+_PART = 2**30  # bytes of training patches per file, so that DVC hashes and sends several at once
 _SPARE = 2**26  # bytes to be left on the disk
 
 
@@ -62,7 +63,8 @@ def prepare_patches(
     """Makes the patch folder `out` from a folder of pictures.
 
     It holds `{train,validation}_lr.npy`, uint8 RGB [N, p, p, 3], `{train,validation}_hr.npy`, uint8 RGB
-    [N, s·p, s·p, 3], and `index.csv`: split, row in its files, picture, and the corner y, x in LR pixels.
+    [N, s·p, s·p, 3], and `index.csv`: split, row in its files, picture, and the corner y, x in LR pixels. Training
+    patches beyond 1 GiB go on in `train_hr.1.npy` and so forth (`train_lr.1.npy`), each with as many as the first.
 
     Args:
         pictures: Pictures at any depth, or folders `HR` and `LR` (see srlib.data.pictures).
@@ -160,7 +162,8 @@ def _write(
         for split in SPLITS:
             count = sum(len(job.corners) for job in plan if job.split == split)
             for kind, side in (("lr", params.patch), ("hr", params.patch * scale)):
-                rows = _Rows(folder / f"{split}_{kind}.npy", count, side)
+                part = max(_PART // (3 * side**2), 1) if split == "train" else count
+                rows = _Rows(folder / f"{split}_{kind}.npy", count, side, part)
                 files[split, kind] = stack.enter_context(contextlib.closing(rows))
 
         chunk = max(_CHUNK // (3 * (params.patch * scale) ** 2), 1)
@@ -227,30 +230,40 @@ def _index(plan: Sequence[_Job]) -> str:
 
 
 class _Rows:
-    """A .npy file of uint8 [count, side, side, 3] whose rows are written in any order, by several threads at once."""
+    """Patches uint8 [count, side, side, 3] in .npy files of `part` each, written in any order by several threads."""
 
-    def __init__(self, path: Path, count: int, side: int) -> None:
-        self.path = path
-        self._row_bytes = side * side * 3
-        head = io.BytesIO()
-        shape = (count, side, side, 3)
-        np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        self._start, size = head.tell(), head.tell() + count * self._row_bytes
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        self._write(0, head.getvalue())
-        os.truncate(self._file, size)
+    def __init__(self, path: Path, count: int, side: int, part: int) -> None:
+        self._part, self._row_bytes = max(part, 1), side * side * 3
+        self._paths: list[Path] = []
+        self._files: list[int] = []
+        self._starts: list[int] = []
+        for number, first in enumerate(range(0, max(count, 1), self._part)):
+            self._paths.append(path.with_name(f"{path.stem}.{number}.npy") if number else path)
+            self._files.append(os.open(self._paths[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            rows = min(count - first, self._part)
+            head = io.BytesIO()
+            shape = (rows, side, side, 3)
+            np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            self._starts.append(head.tell())
+            self._write(number, 0, head.getvalue())
+            os.truncate(self._files[-1], head.tell() + rows * self._row_bytes)
 
     def write(self, row: int, patches: np.ndarray) -> None:
         """Writes contiguous uint8 patches [n, side, side, 3] as the rows from `row`."""
-        self._write(self._start + row * self._row_bytes, patches.reshape(-1).data)
+        while len(patches):
+            number, inside = divmod(row, self._part)
+            here = patches[: self._part - inside]
+            self._write(number, self._starts[number] + inside * self._row_bytes, here.reshape(-1).data)
+            row, patches = row + len(here), patches[len(here) :]
 
-    def _write(self, place: int, content: bytes | memoryview) -> None:
+    def _write(self, number: int, place: int, content: bytes | memoryview) -> None:
         try:
             while len(content):
-                written = os.pwrite(self._file, content, place)
+                written = os.pwrite(self._files[number], content, place)
                 place, content = place + written, content[written:]
         except OSError as error:
-            raise SrlibError(f"{self.path}: cannot be written ({error.strerror})") from error
+            raise SrlibError(f"{self._paths[number]}: cannot be written ({error.strerror})") from error
 
     def close(self) -> None:
-        os.close(self._file)
+        for file in self._files:
+            os.close(file)

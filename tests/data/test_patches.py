@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from srlib.data import patches as module
+from srlib.data.batches import Batches
 from srlib.data.images import read_image, write_png
 from srlib.data.patches import degrade, prepare_patches
 from srlib.data.resize import downscale
@@ -109,6 +110,34 @@ def test_given_lr_pictures_are_taken_as_they_are(tmp_path):
         lr = read_image(tmp_path / "in/LR" / row["picture"].replace(".png", "x2.png"))
         y, x = int(row["y"]), int(row["x"])
         np.testing.assert_array_equal(patch, lr[y : y + 8, x : x + 8])
+
+
+def test_many_training_patches_go_on_in_further_files(pictures, tmp_path, monkeypatch):
+    prepare_patches(pictures, tmp_path / "one", params(stride=2), scale=4, seed=0)
+    monkeypatch.setattr(module, "_PART", 20_000)
+    prepare_patches(pictures, tmp_path / "many", params(stride=2), scale=4, seed=0, workers=3)
+    for kind, size in (("lr", 3 * 8 * 8), ("hr", 3 * 32 * 32)):
+        whole = np.load(tmp_path / "one" / f"train_{kind}.npy")
+        each = 20_000 // size
+        names = [f"train_{kind}{f'.{part}' * (part > 0)}.npy" for part in range(-(-len(whole) // each))]
+        parts = [np.load(tmp_path / "many" / name) for name in names]
+        assert len(parts) > 1 and all(len(part) == each for part in parts[:-1])
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    options = {"crop": 5, "batch": 9, "seed": 3}
+    one, many = (Batches(tmp_path / name, **options) for name in ("one", "many"))
+    assert len(one) == len(many) == len(whole)
+    for step in range(0, 2 * len(whole) // 9):
+        for a, b in zip(one(step), many(step), strict=True):
+            np.testing.assert_array_equal(a, b)
+    same = digests(tmp_path / "one")
+    assert {name: same[name] for name in NAMES[2:]} == {name: digests(tmp_path / "many")[name] for name in NAMES[2:]}
+    (tmp_path / "many" / "train_hr.2.npy").unlink()
+    with pytest.raises(SrlibError, match="do not fit together"):
+        Batches(tmp_path / "many", **options)
+    (tmp_path / "many" / "train_hr.1.npy").rename(tmp_path / "many" / "train_hr.2.npy")
+    np.save(tmp_path / "many" / "train_hr.1.npy", whole[:1])
+    with pytest.raises(SrlibError, match=r"train_hr\.2\.npy: does not fit train_hr\.npy"):
+        Batches(tmp_path / "many", **options)
 
 
 def test_flat_patches_are_dropped(tmp_path):
