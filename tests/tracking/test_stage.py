@@ -1,7 +1,9 @@
 """srlib.stage against a real store in SQLite: what a run holds, and how it ends."""
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable
@@ -211,6 +213,28 @@ def test_a_stage_that_is_stopped_ends_killed_and_one_that_was_killed_is_found(
     assert (first.info.status, second.info.status) == ("KILLED", "FINISHED")
     assert second.data.tags["resumed_from"] == first.info.run_id
     assert second.data.tags["fingerprint"] == first.data.tags["fingerprint"]
+
+
+def test_a_new_database_is_whole_and_waits_for_the_disk_again(folder: Path, own_store: str) -> None:
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    settings: list[int] = []
+
+    def look(connection: sqlite3.Connection, record: object, proxy: object) -> None:
+        settings.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    event.listen(Engine, "checkout", look)
+    try:
+        connect(folder)
+        assert 0 in settings
+        settings.clear()
+        connect(folder).client.search_experiments()
+        assert set(settings) == {2}
+    finally:
+        event.remove(Engine, "checkout", look)
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_an_unusable_store_is_one_line(
