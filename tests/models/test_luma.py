@@ -1,5 +1,8 @@
 """The networks on luma: what the papers count, the bicubic enlargement inside, and how they meet RGB pictures."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -14,9 +17,10 @@ from skimage.color import rgb2ycbcr
 
 from srlib.data import colour
 from srlib.data.resize import resize
-from srlib.models import MODELS, ModelConfig, build, enlarge, multiply_adds
+from srlib.models import MODELS, ModelConfig, build, enlarge, multiply_adds, save_model
 from srlib.models.blocks import LUMA_MEAN, bicubic
 from srlib.models.edsr import DIV2K_MEAN
+from srlib.training.pretrain import PixelTrainer
 
 LUMA = [name for name, architecture in MODELS.items() if architecture.channels != "rgb"]
 
@@ -144,3 +148,29 @@ def test_a_picture_of_the_mean_has_no_frame(name: str) -> None:
     grey = np.full((1, 9, 8, 1), LUMA_MEAN, np.float32)
     sr = ops.convert_to_numpy(build(ModelConfig(name, 2))(grey))
     np.testing.assert_allclose(sr, LUMA_MEAN, atol=1e-6, err_msg="what surrounds a picture counts as its mean")
+
+
+def test_jax_gives_the_same_pictures_and_losses(tmp_path: Path) -> None:
+    pytest.importorskip("jax", reason="JAX is optional")
+    random = np.random.default_rng(0)
+    lr, hr = random.integers(0, 256, (2, 9, 11, 3), np.uint8), random.integers(0, 256, (2, 27, 33, 3), np.uint8)
+    np.savez(tmp_path / "pictures.npz", lr=lr, hr=hr)
+    for name in LUMA:
+        save_model(MODEL[name, 3], ModelConfig(name, 3), tmp_path / name)
+    code = (
+        "import sys, numpy as np\n"
+        "from srlib.models import load_model\n"
+        "from srlib.training.pretrain import PixelTrainer\n"
+        "pictures = np.load('pictures.npz')\n"
+        "for name in sys.argv[1:]:\n"
+        "    trainer = PixelTrainer(load_model(name)[0], 'mse')\n"
+        "    sr = trainer(pictures['lr'])\n"
+        "    np.savez(name + '.npz', sr=sr, loss=trainer.compute_loss(pictures['lr'], pictures['hr'], sr))\n"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code, *LUMA], check=True, cwd=tmp_path, env=environment)
+    for name in LUMA:
+        found, trainer = np.load(tmp_path / f"{name}.npz"), PixelTrainer(MODEL[name, 3], "mse")
+        sr = trainer(lr)
+        np.testing.assert_allclose(found["sr"], ops.convert_to_numpy(sr), atol=1e-5)
+        assert float(found["loss"]) == pytest.approx(float(trainer.compute_loss(lr, hr, sr)), rel=1e-5)
