@@ -25,7 +25,7 @@ def rows(section: Evaluate, scale: int, pretrained: Path, gan: Path) -> list[Met
     """The methods of a recipe in the order of the table: interpolations, given ones, the trained networks.
 
     Raises:
-        SrlibError: A given file that is not what the recipe says, or a model for another scale.
+        SrlibError: A given file that is not what the recipe says, a model for another scale, or two rows of one name.
     """
     methods = [interpolation(name) for name in section.interpolations]
     for item in section.methods:
@@ -33,6 +33,9 @@ def rows(section: Evaluate, scale: int, pretrained: Path, gan: Path) -> list[Met
         methods.append(given(item.name, path, scale, sha256=item.sha256, channels=item.channels, value_range=white))
     network = trained(pretrained, scale)
     methods += [network, *([ensemble(network)] if section.self_ensemble else []), trained(gan, scale)]
+    names = [method.name for method in methods]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SrlibError(f"evaluate.methods: {', '.join(twice)}: the recipe's own networks have a row of that name")
     return methods
 
 

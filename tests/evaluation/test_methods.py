@@ -289,3 +289,9 @@ def test_the_rows_of_a_recipe(models: Path, tmp_path: Path) -> None:
     section = Evaluate(pictures="x", interpolations=["bicubic"], self_ensemble=True, methods=[theirs])
     found = [method.name for method in rows(section, 4, models / "pixel", models / "gan")]
     assert found == ["bicubic", "theirs", "EDSR", "EDSR+", "SRGAN"]
+
+
+def test_a_given_row_may_not_be_named_like_one_of_the_recipe(models: Path) -> None:
+    mine = GivenMethod(name="EDSR", file=str(models / "pixel"), sha256=content_hash(models / "pixel"))
+    with pytest.raises(SrlibError, match=r"evaluate.methods: EDSR: the recipe's own networks have a row of that name"):
+        rows(Evaluate(pictures="x", methods=[mine]), 4, models / "pixel", models / "gan")
