@@ -16,6 +16,7 @@ from srlib.models import CONFIG, MODELS, WEIGHTS, ModelConfig, build, load_model
 from srlib.params import Params, StartFrom, model_options
 from srlib.training.gan import finetune
 from srlib.training.loop import Curves
+from srlib.training.optimizer import Adam
 from srlib.training.pretrain import PixelTrainer, _start_from, pretrain
 
 LUMA = [name for name, architecture in MODELS.items() if architecture.channels != "rgb"]
@@ -93,6 +94,17 @@ class TestLuma:
         lr, hr = (np.load(patches / f"validation_{kind}.npy") for kind in ("lr", "hr"))
         bicubic = np.mean([psnr_y(h, resize(picture, 4), scale=4) for h, picture in zip(hr, lr, strict=True)])
         assert result.metrics["psnr_y"] > bicubic + 0.1
+
+    @pytest.mark.parametrize("name", LUMA)
+    def test_half_the_bits_give_nearly_the_same_loss(self, name: str, patches: Path) -> None:
+        lr, hr = (np.load(patches / f"train_{kind}.npy")[:3] for kind in ("lr", "hr"))
+        losses = []
+        for dtype in ("float32", "mixed_bfloat16"):
+            keras.utils.set_random_seed(1)
+            trainer = PixelTrainer(build(ModelConfig(name, 4), dtype=dtype), "mae")
+            trainer.compile_with(Adam())
+            losses.append([float(trainer.train_on_batch(lr, hr)) for _ in range(3)])
+        np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
 
     @pytest.mark.parametrize("name", LUMA)
     def test_fine_tuning_refuses_it_before_it_reads_anything_else(self, name: str, tmp_path: Path) -> None:
