@@ -5,6 +5,9 @@ from keras import layers
 
 from srlib.models.blocks import centred, conv, prelu_layer
 
+# The paper's start of the transposed convolution: larger values learn more slowly.
+_SMALL = {"class_name": "RandomNormal", "config": {"stddev": 0.001}}
+
 
 def fsrcnn(scale: int, *, filters: int = 56, shrink: int = 12, blocks: int = 4, dtype: str = "float32") -> keras.Model:
     """Builds an FSRCNN: float32 luma [B, h, w, 1] in [0, 1] → the same at [B, scale·h, scale·w, 1], not clipped.
@@ -32,6 +35,3 @@ def fsrcnn(scale: int, *, filters: int = 56, shrink: int = 12, blocks: int = 4, 
         1, 9, scale, padding="same", name="upsample_deconv", kernel_initializer=_SMALL, dtype="float32"
     )(x)
     return keras.Model(lr, centred(x, back=True), name="fsrcnn")
-
-
-_SMALL = {"class_name": "RandomNormal", "config": {"stddev": 0.001}}
