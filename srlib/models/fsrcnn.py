@@ -5,7 +5,7 @@ from keras import layers
 
 from srlib.models.blocks import centred, conv, prelu_layer
 
-# The paper's start of the transposed convolution: larger values learn more slowly.
+# How the paper starts its transposed convolution.
 _SMALL = {"class_name": "RandomNormal", "config": {"stddev": 0.001}}
 
 
