@@ -32,7 +32,7 @@ import psutil
 import yaml
 
 from srlib.data.batches import Batches
-from srlib.data.images import list_images, read_image, write_png
+from srlib.data.images import image_size, list_images, read_image, write_png
 from srlib.data.parallel import for_each
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -50,8 +50,11 @@ class Measured:
 
 
 def make_pictures(sources: Path, out: Path, count: int) -> None:
-    """Writes `count` different pictures of 2040×1356: photographs of at least 300 pixels, mirrored side by side."""
-    photographs = [path for path in list_images(sources) if path.stat().st_size > 30_000]
+    """Writes `count` different pictures of 2040×1356: photographs of at least 300 pixels, mirrored side by side.
+
+    Smaller ones would repeat within a picture as often as the patches do, so that many patches would be the same.
+    """
+    photographs = [path for path in list_images(sources) if min(image_size(path)) >= 300]
 
     def make(number: int) -> None:
         rng = np.random.default_rng(number)

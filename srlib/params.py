@@ -16,6 +16,14 @@ from srlib.errors import SrlibError
 Scale = Literal[2, 3, 4]
 Precision = Literal["float32", "mixed_bfloat16"]
 TestSet = Literal["sample", "Set5", "Set14", "BSD100", "Urban100", "DIV2K"]
+TEST_SCALES: dict[TestSet, tuple[Scale, ...]] = {
+    "Set5": (2, 3, 4),
+    "Set14": (2, 3, 4),
+    "BSD100": (4,),
+    "Urban100": (4,),
+}
+"""The scales that a test set's pictures are published for; those of the other sets serve for every scale."""
+
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -40,6 +48,21 @@ class Download(Section):
     train: Literal["sample", "div2k-bicubic", "div2k-unknown", "none"]
     test: Annotated[list[TestSet], Field(min_length=1)]
     features: Literal["none", "vgg19"] | FeatureFile
+
+    def check(self, scale: int) -> None:
+        """Tells, before any work, what is asked for and cannot be had.
+
+        Raises:
+            ValueError: One line: a test set named twice, or not there at this scale; a weights file of another kind.
+        """
+        for name in self.test:
+            if self.test.count(name) > 1:
+                raise ValueError(f"download.test: {name} stands there twice")
+            if scale not in (scales := TEST_SCALES.get(name, (scale,))):
+                given = ", ".join(map(str, scales))
+                raise ValueError(f"download.test: {name} exists for scale {given} only, and scale is {scale}")
+        if isinstance(self.features, FeatureFile) and not self.features.file.endswith(".h5"):
+            raise ValueError(f"download.features.file: expected a file of Keras weights, .h5, got {self.features.file}")
 
 
 class Prepare(Section):
@@ -268,9 +291,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _across_sections(self) -> Self:
-        from srlib.data.sources import check
-
-        check(self.download, self.scale)
+        self.download.check(self.scale)
         for name in ("pretrain", "finetune"):
             crop = getattr(self, name).crop
             if crop > self.prepare.patch:

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash
-
-if TYPE_CHECKING:
-    from srlib.params import Download
+from srlib.params import Download
 
 DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
 SELFEXSR = "https://raw.githubusercontent.com/jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598"
@@ -118,7 +115,7 @@ SAMPLE_TEST = {
 }
 
 
-def plan(role: str, params: "Download", scale: int) -> list[Item]:
+def plan(role: str, params: Download, scale: int) -> list[Item]:
     """What the folder of a role is made of.
 
     Args:
@@ -129,7 +126,7 @@ def plan(role: str, params: "Download", scale: int) -> list[Item]:
     Raises:
         ValueError: The recipe asks for what does not exist, or there is no such role.
     """
-    check(params, scale)
+    params.check(scale)
     if role == "train":
         return _train(params.train, scale)
     if role == "test":
@@ -140,27 +137,6 @@ def plan(role: str, params: "Download", scale: int) -> list[Item]:
             return [] if choice == "none" else [Item(VGG19, VGG19.name)]
         return [Item(Source(choice.file, choice.sha256, OWN), Path(choice.file).name)]
     raise ValueError(f"{role}: no such role; expected train, test or features")
-
-
-def check(params: "Download", scale: int) -> None:
-    """Tells, before any work, what a recipe asks for and cannot get.
-
-    Raises:
-        ValueError: One line: a test set named twice, or not there at this scale; a weights file of another kind.
-    """
-    for name in params.test:
-        if params.test.count(name) > 1:
-            raise ValueError(f"download.test: {name} stands there twice")
-        if (scales := test_scales(name)) and scale not in scales:
-            given = ", ".join(map(str, scales))
-            raise ValueError(f"download.test: {name} exists for scale {given} only, and scale is {scale}")
-    if not isinstance(params.features, str) and not params.features.file.endswith(".h5"):
-        raise ValueError(f"download.features.file: expected a file of Keras weights, .h5, got {params.features.file}")
-
-
-def test_scales(name: str) -> tuple[int, ...]:
-    """The scales that a test set has pictures for; empty where its pictures are the same for all of them."""
-    return tuple(sorted({scale for own, scale in _selfexsr() if own == name}))
 
 
 def local_path(source: Source) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 from srlib.data import sources
 from srlib.data.sources import Item, plan
-from srlib.params import Download, FeatureFile
+from srlib.params import TEST_SCALES, Download, FeatureFile
 
 PARTS = ["HR", *(f"LR_{kind}_X{scale}" for kind in ("bicubic", "unknown") for scale in (2, 3, 4))]
 SETS = ["Set5", "Set14", "BSD100", "Urban100"]
@@ -15,6 +15,10 @@ SETS = ["Set5", "Set14", "BSD100", "Urban100"]
 
 def recipe(**changes: object) -> Download:
     return Download.model_validate({"train": "none", "test": ["sample"], "features": "none"} | changes)
+
+
+def test_a_recipe_may_ask_for_the_scales_that_there_are() -> None:
+    assert {(name, scale) for name, scales in TEST_SCALES.items() for scale in scales} == set(sources._selfexsr())
 
 
 def everything() -> list[Item]:
