@@ -117,6 +117,22 @@ def patches(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A trained model: config.json and weights.", metavar="MODEL_DIR")],
+    out: Annotated[Path, typer.Argument(help="The folder to write the network and its config.json to.")],
+    form: Annotated[str, typer.Option("--format", help="openvino (what srlib itself runs) or onnx.")] = "openvino",
+    pictures: Annotated[
+        Path | None, typer.Option(help="Originals to compare on; they also tell whether bfloat16 is harmless.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write a trained model as OpenVINO or ONNX, for pictures of any size, checked against Keras."""
+    from srlib.inference.export import export, summary
+
+    typer.echo(summary(out, export(model, out, form, pictures=pictures, force=force)))
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
@@ -217,6 +233,10 @@ def main() -> None:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (error.name or "srlib").split(".")[0] == "srlib":
+            raise
+        sys.exit(f"error: this command needs {error.name}, which is not installed: pip install 'srlib[pipeline]'")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror or error}")

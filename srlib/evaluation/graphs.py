@@ -1,6 +1,6 @@
 """Networks that come as a file of another tool: frozen TensorFlow graphs, ONNX and OpenVINO models.
 
-Each becomes one function on float32 NHWC. OpenVINO runs both its own files and ONNX's; it is optional.
+Each becomes one function on float32 NHWC. OpenVINO runs both its own files and ONNX's.
 """
 
 import math
@@ -95,10 +95,8 @@ def _frozen_graph(path: Path, channels: int) -> Graph:
 
 
 def _openvino(path: Path, channels: int) -> Graph:
-    try:
-        import openvino as ov
-    except ModuleNotFoundError:
-        raise SrlibError(f'{path}: needs OpenVINO: pip install "openvino", or the extra srlib[openvino]') from None
+    import openvino as ov
+
     core = ov.Core()
     try:
         model = core.read_model(path)

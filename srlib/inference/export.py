@@ -12,7 +12,7 @@ import sys
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
@@ -106,6 +106,20 @@ def export(folder: Path, out: Path, form: str, *, pictures: Path | None = None, 
         write_json(temporary / CONFIG, check.config.as_dict())
         runtime.read(temporary)
     return check
+
+
+def summary(out: Path, check: Check) -> str:
+    """What `srlib export` says of its work."""
+    config = check.config
+    size = sum((out / name).stat().st_size for name in config.files) / 1e6
+    lines = [
+        f"{out}: {config.title} ×{config.scale}, {size:.1f} MB, receptive field {config.receptive_field} pixels",
+        f"largest difference to Keras: {check.difference:.1g} of 255 levels before rounding, over {len(_SIZES)} random "
+        f"and {check.pictures} given pictures",
+    ]
+    if check.psnr_y:
+        lines.append("PSNR-Y of these: " + ", ".join(f"{kind} {value:.3f} dB" for kind, value in check.psnr_y.items()))
+    return "\n".join(lines)
 
 
 def exported(folder: Path) -> Path:
@@ -243,7 +257,8 @@ def _check(folder: Path, model: Any, config: Exported, hr: list[Picture]) -> Che
     low = _runner(folder, config, "bfloat16") if XML in config.files and runtime.has_bfloat16() else None
     random = np.random.default_rng(0)
     channels = model.input.shape[-1]
-    worst, scores = 0.0, {"float32": [], "bfloat16": []}  # type: tuple[float, dict[str, list[float]]]
+    worst = 0.0
+    scores: dict[str, list[float]] = {"float32": [], "bfloat16": []}
 
     def compare(lr: npt.NDArray[np.float32]) -> Any:
         nonlocal worst
@@ -267,8 +282,6 @@ def _check(folder: Path, model: Any, config: Exported, hr: list[Picture]) -> Che
             scores["bfloat16"].append(psnr_y(picture, to_uint8(low(values)), scale=config.scale))
     means = {kind: mean(values) for kind, values in scores.items() if values}
     if "bfloat16" in means:
-        from dataclasses import replace
-
         config = replace(config, bfloat16=round(means["bfloat16"] - means["float32"], 4))
     return Check(config, worst * 255, len(hr), means)
 

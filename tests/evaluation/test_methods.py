@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import openvino as ov
 import pytest
+from openvino import opset13 as opset
 
 from srlib.data.images import read_image, write_png
 from srlib.data.resize import downscale, resize
@@ -151,8 +154,6 @@ class TestFrozenGraphs:
 class TestOpenVINO:
     @pytest.mark.parametrize("nchw", [False, True])
     def test_both_layouts(self, tmp_path: Path, picture: np.ndarray, nchw: bool) -> None:
-        ov = pytest.importorskip("openvino", reason="OpenVINO is optional")
-        opset = pytest.importorskip("openvino.opset13")
         lr = opset.parameter([1, 3, -1, -1] if nchw else [1, -1, -1, 3], np.float32)
         x = lr if nchw else opset.transpose(lr, [0, 3, 1, 2])
         kernel = np.repeat(np.eye(3, dtype=np.float32), 16, axis=0).reshape(48, 3, 1, 1)
@@ -168,8 +169,6 @@ class TestOpenVINO:
         assert method.cost.parameters == 3 * 48
 
     def test_an_onnx_file(self, tmp_path: Path, picture: np.ndarray) -> None:
-        pytest.importorskip("openvino", reason="OpenVINO is optional")
-        onnx = pytest.importorskip("onnx")
         make = onnx.helper
         kernel = np.repeat(np.eye(3, dtype=np.float32), 16, axis=0).reshape(48, 3, 1, 1)
         nodes = [
