@@ -12,6 +12,7 @@ import numpy.typing as npt
 from srlib.data.resize import resize
 from srlib.errors import SrlibError
 
+Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Channels = Literal["rgb", "luma", "luma-studio"]
 
 STUDIO_WEIGHTS, STUDIO_BLACK, STUDIO_LEVELS = (65.481 / 255, 128.553 / 255, 24.966 / 255), 16.0, 219.0
@@ -23,21 +24,21 @@ _LUMA = {
 }
 
 
-def luma(picture: npt.NDArray[np.uint8], channels: Channels = "luma-studio") -> npt.NDArray[np.float64]:
+def luma(picture: Picture, channels: Channels = "luma-studio") -> npt.NDArray[np.float64]:
     """Y of uint8 RGB [..., 3] → float64 [...] in levels of 255, not rounded: 16 to 235, or 0 to 255 for `luma`."""
     weights, black, _ = _LUMA[channels]
     return np.asarray(picture.astype(np.float64) @ np.array(weights) + black)
 
 
-def encode(picture: npt.NDArray[np.uint8], channels: Channels) -> npt.NDArray[np.float32]:
-    """What a network takes: uint8 RGB [..., 3] → float32 [..., 3] or, for luma, [..., 1], in [0, 1]."""
+def encode(picture: Picture, channels: Channels) -> npt.NDArray[np.float32]:
+    """What a network takes: uint8 or uint16 RGB [..., 3] → float32 [..., 3] or, for luma, [..., 1], in [0, 1]."""
     _check(channels)
     if channels == "rgb":
-        return picture.astype(np.float32) / np.float32(255)
+        return picture.astype(np.float32) / np.float32(np.iinfo(picture.dtype).max)
     return (luma(picture, channels)[..., np.newaxis] / 255).astype(np.float32)
 
 
-def decode(sr: npt.ArrayLike, lr: npt.NDArray[np.uint8], channels: Channels) -> npt.NDArray[np.float64]:
+def decode(sr: npt.ArrayLike, lr: Picture, channels: Channels) -> npt.NDArray[np.float64]:
     """The picture that a network's output stands for.
 
     With a luma network the chroma is that of `lr` enlarged by bicubic. The inverse of the colour transform adds luma
@@ -46,7 +47,7 @@ def decode(sr: npt.ArrayLike, lr: npt.NDArray[np.uint8], channels: Channels) -> 
 
     Args:
         sr: The output, floats [H, W, C] or [B, H, W, C] in about [0, 1], C = 3 for `rgb` and 1 for luma.
-        lr: What was enlarged, uint8 RGB of as many axes; H and W are a multiple of its height and width.
+        lr: What was enlarged, uint8 or uint16 RGB of as many axes; H and W are a multiple of its height and width.
         channels: What the network gives.
 
     Returns:
@@ -61,7 +62,12 @@ def decode(sr: npt.ArrayLike, lr: npt.NDArray[np.uint8], channels: Channels) -> 
     *_, levels = _LUMA[channels]
     bicubic = resize(lr, (output.shape[0], output.shape[1]))
     more = output * 255 - luma(bicubic, channels)[..., np.newaxis]
-    return np.asarray((bicubic + more * (255 / levels)) / 255)
+    return np.asarray((_levels(bicubic) + more * (255 / levels)) / 255)
+
+
+def _levels(picture: Picture) -> npt.NDArray[np.float64]:
+    """In levels of 255, also where there are 65536 of them."""
+    return picture.astype(np.float64) * (255 / np.iinfo(picture.dtype).max)
 
 
 def _check(channels: str) -> None:

@@ -6,6 +6,7 @@ that the same weights give the same bytes.
 """
 
 import hashlib
+import logging
 import math
 import os
 import sys
@@ -15,11 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from srlib.data.colour import Channels
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, tree_hash, write_json
 from srlib.inference import runtime
@@ -34,11 +36,11 @@ TOLERANCE = 1e-4
 _SIZES = ((1, 1), (3, 50), (48, 37), (64, 96))
 """Of random pictures that are always compared, beside any given."""
 
-# Layers that neither mix pixels nor depend on where they are.
+# Layers that mix no pixels; those that move or repeat some do it before or after a convolution that is counted.
 _POINTWISE = """
     Abs Add Broadcast Ceiling Clamp Concat Constant Convert DepthToSpace Divide Elu Exp Floor Gather Gelu HSigmoid
-    HSwish Log Maximum Minimum Multiply Negative Parameter Power PRelu Relu Reshape Result ShapeOf Sigmoid Slice Split
-    Sqrt Squeeze StridedSlice Subtract Swish Tanh Tile Transpose Unsqueeze VariadicSplit
+    HSwish Log Maximum Minimum Multiply Negative Pad Parameter Power PRelu Relu Reshape Result ShapeOf Sigmoid Slice
+    Split Sqrt Squeeze StridedSlice Subtract Swish Tanh Tile Transpose Unsqueeze VariadicSplit
 """
 
 
@@ -99,8 +101,8 @@ def export(folder: Path, out: Path, form: str, *, pictures: Path | None = None, 
             (temporary / name).unlink()
         files = {name.name: hashlib.sha256(name.read_bytes()).hexdigest() for name in temporary.iterdir()}
         exported = Exported(
-            config.name, config.title, config.scale, config.channels, config.value_range, config.training,
-            receptive_field=reach, bytes_per_pixel=alive, files=dict(sorted(files.items())),
+            config.name, config.title, config.scale, cast(Channels, config.channels), config.value_range,
+            config.training, receptive_field=reach, bytes_per_pixel=alive, files=dict(sorted(files.items())),
         )  # fmt: skip
         check = _check(temporary, model, exported, hr)
         write_json(temporary / CONFIG, check.config.as_dict())
@@ -143,6 +145,7 @@ def _to_onnx(model: Any, path: Path) -> None:
     import onnx
 
     model(np.zeros((1, 8, 8, model.input.shape[-1]), np.float32), training=False)  # Keras exports what has run once
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it gives up one of its optimisations, aloud
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.export(path, format="onnx", verbose=False)
@@ -274,6 +277,7 @@ def _check(folder: Path, model: Any, config: Exported, hr: list[Picture]) -> Che
 
     for size in _SIZES:
         compare(random.random((*size, channels), np.float32))
+    _check_reach(run, random.random((2 * config.receptive_field + 30,) * 2 + (channels,), np.float32), config)
     for picture in hr:
         lr = downscale(picture, config.scale)
         values = lr.astype(np.float32) / np.float32(255)
@@ -284,6 +288,20 @@ def _check(folder: Path, model: Any, config: Exported, hr: list[Picture]) -> Che
     if "bfloat16" in means:
         config = replace(config, bfloat16=round(means["bfloat16"] - means["float32"], 4))
     return Check(config, worst * 255, len(hr), means)
+
+
+def _check_reach(run: Callable[[Any], Any], lr: npt.NDArray[np.float32], config: Exported) -> None:
+    """Cuts something off each side: what lies further from the cuts than the receptive field must stay as it was."""
+    cut, reach, scale = 7, config.receptive_field * config.scale, config.scale
+    whole = run(lr)
+    first, last = run(lr[cut:, cut:]), run(lr[:-cut, :-cut])
+    end = whole.shape[0] - cut * scale - reach
+    apart = [
+        np.abs(first[reach:, reach:] - whole[cut * scale + reach :, cut * scale + reach :]).max(),
+        np.abs(last[:end, :end] - whole[:end, :end]).max(),
+    ]
+    if not max(apart) <= TOLERANCE:
+        raise SrlibError(f"{config.name}: sees more than the {config.receptive_field} pixels that its layers say")
 
 
 def _runner(folder: Path, config: Exported, precision: runtime.Precision) -> Callable[[Any], Any]:

@@ -8,13 +8,14 @@ import functools
 import hashlib
 import json
 import xml.etree.ElementTree as ElementTree
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from srlib.data.colour import Channels
 from srlib.errors import SrlibError
 
 CONFIG = "config.json"
@@ -48,7 +49,7 @@ class Exported:
     name: str
     title: str
     scale: int
-    channels: str
+    channels: Channels
     value_range: tuple[float, float]
     training: str
     receptive_field: int
@@ -151,7 +152,9 @@ def blend(psnr: Model, gan: Model, fidelity: float) -> Model:
         blended += bytes(-len(blended) % 8)
         data.set("offset", str(len(blended)))
         blended += first
-    return Model(psnr.config, ElementTree.tostring(graph), bytes(blended))
+    losses = [model.config.bfloat16 for model in (psnr, gan)]
+    worst = None if None in losses else max(losses, key=lambda loss: abs(loss or 0.0))
+    return Model(replace(psnr.config, bfloat16=worst), ElementTree.tostring(graph), bytes(blended))
 
 
 def _constant(model: Model, data: ElementTree.Element) -> bytes:
@@ -218,9 +221,9 @@ class Network:
             raise SrlibError(f"OpenVINO cannot load the model ({' '.join(str(error).split())[:200]})") from None
 
     def __call__(self, lr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """float32 [h, w, C] → float32 [scale·h, scale·w, C]: a view that the next call writes over."""
+        """float32 [h, w, C] → float32 [scale·h, scale·w, C]."""
         import openvino
 
         self._request.set_input_tensor(openvino.Tensor(np.ascontiguousarray(lr[np.newaxis], np.float32)))
         self._request.infer()
-        return np.asarray(self._request.get_output_tensor().data[0])
+        return np.array(self._request.get_output_tensor().data[0])

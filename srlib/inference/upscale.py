@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from srlib.data.colour import Picture, decode, encode
 from srlib.errors import SrlibError
 from srlib.inference import runtime
 from srlib.inference.tiles import Grid, free_memory, grid
@@ -17,8 +18,6 @@ DEFAULT = "psnr-x4"
 
 ACTIVATIONS = 768 * 2**20
 """Bytes that the network's activations may take at most. Larger tiles compute fewer overlaps, but hardly any fewer."""
-
-Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 def shipped() -> list[str]:
@@ -117,12 +116,12 @@ class Upscaler:
         """How many tiles a picture of this size takes."""
         return len(self._grid(height, width))
 
-    def _grid(self, height: int, width: int) -> Grid:
+    def _grid(self, height: int, width: int, depth: int = 1) -> Grid:
         # A luma network leaves chroma to bicubic, which sees two pixels.
         overlap = max(self.receptive_field, 0 if self._config.channels == "rgb" else 2)
         room = ACTIVATIONS
         if (free := free_memory()) is not None:
-            room = min(room, max(0, free - 3 * height * width * self.scale**2) // 2)
+            room = min(room, max(0, free - 3 * depth * height * width * self.scale**2) // 2)
         return grid(height, width, overlap=overlap, largest=room // self._config.bytes_per_pixel, side=self._tile)
 
     def __call__(self, rgb: Picture, *, advance: Callable[[int], object] | None = None) -> Picture:
@@ -142,12 +141,12 @@ class Upscaler:
             raise SrlibError(f"expected a picture of three channels, RGB, got {rgb.shape[2]}")
         network = self._network(self.precision if rgb.dtype == np.uint8 else self._fine)
         scale, (height, width) = self.scale, rgb.shape[:2]
-        cut = self._grid(height, width)
+        cut = self._grid(height, width, rgb.itemsize)
         out = np.empty((height * scale, width * scale, 3), rgb.dtype)
         for row in cut.rows:
             for column in cut.columns:
                 lr = rgb[row.start : row.stop, column.start : column.stop]
-                sr = self._views(network, lr)
+                sr = self._enlarge(network, lr)
                 kept = sr[
                     (row.keep_start - row.start) * scale : (row.keep_stop - row.start) * scale,
                     (column.keep_start - column.start) * scale : (column.keep_stop - column.start) * scale,
@@ -161,17 +160,17 @@ class Upscaler:
                     advance((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
         return out
 
-    def _views(self, network: runtime.Network, lr: Picture) -> npt.NDArray[np.floating]:
-        """The network's picture of one tile in [0, 1], not clamped; with `ensemble` the mean over eight views of it."""
-        values = lr.astype(np.float32) / np.float32(np.iinfo(lr.dtype).max)
+    def _enlarge(self, network: runtime.Network, lr: Picture) -> npt.NDArray[np.floating]:
+        """One tile in [0, 1], not clamped; with `ensemble` the network's mean over eight views of it."""
+        values = encode(lr, self._config.channels)
         if not self._ensemble:
-            return network(values)
-        total: npt.NDArray[np.floating] = np.zeros(())
+            return decode(network(values), lr, self._config.channels)
+        total = np.zeros((lr.shape[0] * self.scale, lr.shape[1] * self.scale, values.shape[2]), np.float64)
         for turns in range(4):
             for flipped in (False, True):
                 sr = np.rot90(network(np.rot90(values[:, ::-1] if flipped else values, turns)), -turns)
-                total = total + (sr[:, ::-1] if flipped else sr)
-        return total / 8
+                total += sr[:, ::-1] if flipped else sr
+        return decode(total / 8, lr, self._config.channels)
 
 
 def _round_into(target: Picture, values: npt.NDArray[np.floating]) -> None:
