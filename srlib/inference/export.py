@@ -9,6 +9,7 @@ import hashlib
 import logging
 import math
 import os
+import subprocess
 import sys
 import warnings
 import xml.etree.ElementTree as ElementTree
@@ -94,7 +95,7 @@ def export(folder: Path, out: Path, form: str, *, pictures: Path | None = None, 
     hr = [crop_to_multiple(read_image(path), config.scale) for path in given]
     with atomic_path(out) as temporary:
         temporary.mkdir(parents=True)
-        _to_onnx(model, temporary / ONNX)
+        _to_onnx(folder, temporary / ONNX)
         graph = _to_openvino(temporary)
         reach, alive = _receptive_field(graph, config.name), _bytes_per_pixel(graph)
         for name in (XML, BIN) if form == "onnx" else (ONNX,):
@@ -141,9 +142,24 @@ def _needs(*modules: str) -> None:
         raise SrlibError(f"a Keras model needs {', '.join(missing)} to be exported: pip install 'srlib[pipeline]'")
 
 
-def _to_onnx(model: Any, path: Path) -> None:
+def _to_onnx(folder: Path, path: Path) -> None:
+    """Converts in a process of its own: what tf2onnx gives depends on what was converted before."""
+    command = [sys.executable, "-m", "srlib.inference.export", str(folder), str(path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True)
+    if done.returncode or not path.is_file():
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise SrlibError(f"{folder}: cannot be converted to ONNX: {last}")
+
+
+def _convert(folder: Path, path: Path) -> None:
+    from srlib.engine import pin_threads
+
+    pin_threads()
     import onnx
 
+    from srlib.models import load_model
+
+    model, _ = load_model(folder)
     model(np.zeros((1, 8, 8, model.input.shape[-1]), np.float32), training=False)  # Keras exports what has run once
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it gives up one of its optimisations, aloud
     with warnings.catch_warnings():
@@ -313,3 +329,7 @@ def _runner(folder: Path, config: Exported, precision: runtime.Precision) -> Cal
         return lambda lr: session.run(None, {name: lr[np.newaxis]})[0][0]
     model = runtime.Model(config, (folder / XML).read_bytes(), (folder / BIN).read_bytes())
     return runtime.Network(model, precision=precision)
+
+
+if __name__ == "__main__":
+    _convert(Path(sys.argv[1]), Path(sys.argv[2]))

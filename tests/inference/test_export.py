@@ -1,0 +1,245 @@
+"""Every network of ours as OpenVINO and ONNX files: the same pictures as Keras', the same bytes again, blending."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srlib.data.images import write_png
+from srlib.engine import pin_threads
+from srlib.errors import SrlibError
+from srlib.files import tree_hash
+from srlib.inference import export as room
+from srlib.inference import runtime
+from srlib.inference.upscale import open_model
+
+# name -> options and scale of a small network of that kind
+SMALL = {
+    "edsr": ({"blocks": 2, "filters": 8}, 4),
+    "srresnet": ({"blocks": 1, "filters": 8}, 2),
+    "compact": ({"blocks": 1, "filters": 8}, 3),
+    "srcnn": ({"filters": 8}, 3),
+    "espcn": ({"filters": 8}, 4),
+    "fsrcnn": ({"filters": 8}, 3),
+    "span": ({"blocks": 2, "filters": 8}, 4),
+}
+
+
+def made(name: str, folder: Path, seed: int = 1) -> Path:
+    """A network with random weights and biases; random so that nothing folds away."""
+    pin_threads()
+    from srlib.models import MODELS, ModelConfig, build, save_model
+
+    options, scale = SMALL[name]
+    config = ModelConfig(name, scale, options, channels=MODELS[name].channels)
+    model = build(config)
+    random = np.random.default_rng(seed)
+    for variable in model.weights:
+        value = np.asarray(variable)
+        if "variance" not in variable.path:
+            variable.assign(value + 0.02 * random.standard_normal(value.shape).astype(np.float32))
+    save_model(model, config, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, room.Check]]:
+    from srlib.models import MODELS
+
+    assert set(MODELS) <= set(SMALL), "a network is not exported here"
+    folder = tmp_path_factory.mktemp("models")
+    names = [*MODELS, "again", "gan", "onnx"]
+    sources = {
+        name: made(name if name in MODELS else "edsr", folder / name, 2 if name == "gan" else 1) for name in names
+    }
+
+    def write(name: str) -> tuple[Path, room.Check]:
+        out = folder / f"{name}.light"
+        return out, room.export(sources[name], out, "onnx" if name == "onnx" else "openvino")
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(names, pool.map(write, names), strict=True))
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    y, x = np.mgrid[:37, :45]
+    waves = [128 + 100 * np.sin(x / 3 + k) * np.cos(y / (4 + k)) for k in range(3)]
+    return np.stack(waves, axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_pictures_are_those_of_keras(
+    exported: dict[str, tuple[Path, room.Check]], picture: np.ndarray, name: str
+) -> None:
+    from srlib.evaluation.methods import upscaler
+    from srlib.models import load_model
+
+    if name not in exported:
+        pytest.skip(f"{name} is not among the networks")
+    folder, check = exported[name]
+    wanted = upscaler(load_model(folder.with_suffix(""))[0])(picture)
+    got = open_model(str(folder), precision="float32")(picture)
+    assert check.difference < 0.01
+    assert np.mean(got != wanted) < 1e-3
+    assert np.abs(got.astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("edsr", 8),  # 1 head + 4 blocks + 1 body + 1 and 1/2 upsampling + 1/4 tail = 7.75
+        ("srcnn", 5),  # 2 bicubic + (4 + 2 + 2) / 3 = 4.67
+        ("espcn", 4),  # 2 + 1 + 1
+    ],
+)
+def test_receptive_fields_are_what_the_kernels_add_up_to(
+    exported: dict[str, tuple[Path, room.Check]], name: str, expected: int
+) -> None:
+    assert exported[name][1].config.receptive_field == expected
+
+
+def test_nothing_beyond_the_receptive_field_is_seen(exported: dict[str, tuple[Path, room.Check]]) -> None:
+    folder, check = exported["edsr"]
+    network = runtime.Network(runtime.read(folder), precision="float32")
+    reach, side = check.config.receptive_field, 2 * check.config.receptive_field + 9
+    lr = np.full((side, side, 3), 0.5, np.float32)
+    other = lr.copy()
+    other[side // 2, side // 2] = 1
+    moved = np.nonzero(np.abs(network(other) - network(lr)).max(axis=(1, 2)))[0] // check.config.scale
+    assert moved.min() >= side // 2 - reach
+    assert moved.max() <= side // 2 + reach
+    assert moved.max() - moved.min() >= reach
+
+
+def test_the_same_weights_give_the_same_bytes(exported: dict[str, tuple[Path, room.Check]]) -> None:
+    assert tree_hash(exported["edsr"][0]) == tree_hash(exported["again"][0])
+    text = (exported["edsr"][0] / runtime.XML).read_text()
+    assert "rt_info" not in text
+    assert "20" not in "".join(c if c.isdigit() else " " for c in text).split()[0]
+
+
+def test_the_onnx_file_names_its_ends_and_no_version(exported: dict[str, tuple[Path, room.Check]]) -> None:
+    import onnx
+
+    content = onnx.load(exported["onnx"][0] / runtime.ONNX)
+    assert [value.name for value in (*content.graph.input, *content.graph.output)] == ["lr", "sr"]
+    assert content.producer_version == content.doc_string == ""
+    sides = content.graph.input[0].type.tensor_type.shape.dim[1:3]
+    assert all(not side.HasField("dim_value") for side in sides)
+
+
+def test_onnx_files_enlarge_too(exported: dict[str, tuple[Path, room.Check]], picture: np.ndarray) -> None:
+    through = [open_model(str(exported[name][0]), precision="float32")(picture) for name in ("onnx", "edsr")]
+    assert np.abs(through[0].astype(int) - through[1]).max() <= 1
+
+
+class TestBlending:
+    @pytest.mark.parametrize("fidelity", [0.0, 0.3, 1.0])
+    def test_it_is_blending_in_keras(
+        self, exported: dict[str, tuple[Path, room.Check]], picture: np.ndarray, fidelity: float
+    ) -> None:
+        from srlib.evaluation.methods import upscaler
+        from srlib.models import load_model
+
+        psnr, gan = exported["edsr"][0], exported["gan"][0]
+        blended, other = (load_model(folder.with_suffix(""))[0] for folder in (psnr, gan))
+        for variable, start in zip(blended.weights, other.weights, strict=True):
+            variable.assign(start + fidelity * (variable - start))
+        wanted = upscaler(blended)(picture)
+        got = open_model(str(psnr), fidelity=fidelity, gan=str(gan), precision="float32")(picture)
+        assert np.mean(got != wanted) < 1e-3
+        assert np.abs(got.astype(int) - wanted).max() <= 1
+        ends = [open_model(str(folder), precision="float32")(picture) for folder in (gan, psnr)]
+        assert (got == ends[0]).all() == (fidelity == 0)
+        assert (got == ends[1]).all() == (fidelity == 1)
+
+    def test_a_network_blended_with_itself_stays_itself(self, exported: dict[str, tuple[Path, room.Check]]) -> None:
+        model = runtime.read(exported["edsr"][0])
+        random = np.random.default_rng(0).random((9, 11, 3), np.float32)
+        alone, twice = (
+            runtime.Network(m, precision="float32")(random) for m in (model, runtime.blend(model, model, 0.7))
+        )
+        np.testing.assert_array_equal(alone, twice)
+
+    @pytest.mark.parametrize("other", ["compact", "onnx"])
+    def test_two_kinds_of_networks_are_refused(self, exported: dict[str, tuple[Path, room.Check]], other: str) -> None:
+        models = [runtime.read(exported[name][0]) for name in ("edsr", other)]
+        with pytest.raises(SrlibError, match="fidelity: expected two models"):
+            runtime.blend(*models, 0.5)
+
+    @pytest.mark.parametrize("fidelity", [-0.1, 1.1, float("nan")])
+    def test_a_share_outside_of_0_to_1_is_refused(
+        self, exported: dict[str, tuple[Path, room.Check]], fidelity: float
+    ) -> None:
+        model = runtime.read(exported["edsr"][0])
+        with pytest.raises(SrlibError, match=r"fidelity: expected a number from 0 \(GAN weights\) to 1"):
+            runtime.blend(model, model, fidelity)
+
+    def test_the_worse_of_two_losses_decides_on_bfloat16(self, exported: dict[str, tuple[Path, room.Check]]) -> None:
+        model = runtime.read(exported["edsr"][0])
+        known = [
+            dataclasses.replace(model, config=dataclasses.replace(model.config, bfloat16=loss))
+            for loss in (0.001, -0.02)
+        ]
+        assert runtime.blend(*known, 0.5).config.bfloat16 == -0.02
+        assert runtime.blend(known[0], model, 0.5).config.bfloat16 is None
+
+
+class TestRefusals:
+    def test_changed_weights(self, exported: dict[str, tuple[Path, room.Check]], tmp_path: Path) -> None:
+        folder = tmp_path / "model"
+        folder.mkdir()
+        for file in exported["edsr"][0].iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        weights = bytearray((folder / runtime.BIN).read_bytes())
+        weights[100] ^= 1
+        (folder / runtime.BIN).write_bytes(weights)
+        with pytest.raises(SrlibError, match=r"model.bin: not the file that was exported"):
+            open_model(str(folder))
+        (folder / runtime.BIN).unlink()
+        with pytest.raises(SrlibError, match=r"model\.bin is missing"):
+            open_model(str(folder))
+
+    def test_another_format(self, tmp_path: Path) -> None:
+        with pytest.raises(SrlibError, match="format: expected onnx or openvino, got pb"):
+            room.export(tmp_path, tmp_path / "out", "pb")
+
+    def test_what_is_there_is_not_overwritten(self, tmp_path: Path) -> None:
+        with pytest.raises(SrlibError, match="exists; give --force"):
+            room.export(tmp_path / "model", tmp_path, "onnx")
+
+    def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
+        with pytest.raises(SrlibError, match="expected a model"):
+            room.export(tmp_path, tmp_path / "out", "openvino")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_missing_package_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tf2onnx" else object())
+        with pytest.raises(SrlibError, match=r"needs tf2onnx to be exported: pip install 'srlib\[pipeline\]'"):
+            room.export(tmp_path, tmp_path / "out", "openvino")
+
+    def test_a_network_that_differs_from_keras(
+        self, exported: dict[str, tuple[Path, room.Check]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(room, "TOLERANCE", 0.0)
+        with pytest.raises(SrlibError, match="differs from Keras"):
+            room.export(exported["srresnet"][0].with_suffix(""), tmp_path / "out", "onnx")
+        assert not (tmp_path / "out").exists()
+
+
+def test_pictures_given_tell_what_bfloat16_costs(
+    exported: dict[str, tuple[Path, room.Check]], picture: np.ndarray, tmp_path: Path
+) -> None:
+    write_png(tmp_path / "pictures" / "a.png", np.kron(picture, np.ones((2, 2, 1), np.uint8)))
+    check = room.export(
+        exported["compact"][0].with_suffix(""), tmp_path / "out", "openvino", pictures=tmp_path / "pictures"
+    )
+    assert check.pictures == 1
+    if runtime.has_bfloat16():
+        assert check.config.bfloat16 == round(check.psnr_y["bfloat16"] - check.psnr_y["float32"], 4)
+    else:
+        assert check.config.bfloat16 is None
+    assert f"{check.psnr_y['float32']:.3f} dB" in room.summary(tmp_path / "out", check)
