@@ -25,9 +25,9 @@ _LUMA = {
 
 
 def luma(picture: Picture, channels: Channels = "luma-studio") -> npt.NDArray[np.float64]:
-    """Y of uint8 RGB [..., 3] → float64 [...] in levels of 255, not rounded: 16 to 235, or 0 to 255 for `luma`."""
+    """Y of uint8 or uint16 RGB [..., 3] → float64 [...] in levels of 255, not rounded: 16 to 235, or 0 to 255 for `luma`."""
     weights, black, _ = _LUMA[channels]
-    return np.asarray(picture.astype(np.float64) @ np.array(weights) + black)
+    return np.asarray(_levels(picture) @ np.array(weights) + black)
 
 
 def encode(picture: Picture, channels: Channels) -> npt.NDArray[np.float32]:

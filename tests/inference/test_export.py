@@ -30,8 +30,11 @@ SMALL = {
 def made(name: str, folder: Path, seed: int = 1) -> Path:
     """A network with random weights and biases; random so that nothing folds away."""
     pin_threads()
+    import keras
+
     from srlib.models import MODELS, ModelConfig, build, save_model
 
+    keras.utils.set_random_seed(seed)
     options, scale = SMALL[name]
     config = ModelConfig(name, scale, options, channels=MODELS[name].channels)
     model = build(config)
@@ -118,7 +121,7 @@ def test_the_same_weights_give_the_same_bytes(exported: dict[str, tuple[Path, ro
     assert tree_hash(exported["edsr"][0]) == tree_hash(exported["again"][0])
     text = (exported["edsr"][0] / runtime.XML).read_text()
     assert "rt_info" not in text
-    assert "20" not in "".join(c if c.isdigit() else " " for c in text).split()[0]
+    assert 'version="20' not in text
 
 
 def test_the_onnx_file_names_its_ends_and_no_version(exported: dict[str, tuple[Path, room.Check]]) -> None:
