@@ -25,7 +25,7 @@ _LUMA = {
 
 
 def luma(picture: Picture, channels: Channels = "luma-studio") -> npt.NDArray[np.float64]:
-    """Y of uint8 or uint16 RGB [..., 3] → float64 [...] in levels of 255, not rounded: 16 to 235, or 0 to 255 for `luma`."""
+    """Y of RGB [..., 3] → float64 [...] in levels of 255, not rounded: 16 to 235, or 0 to 255 for `luma`."""
     weights, black, _ = _LUMA[channels]
     return np.asarray(_levels(picture) @ np.array(weights) + black)
 
