@@ -5,25 +5,31 @@ composited over white, since the colours stored under transparent pixels are arb
 is converted; EXIF orientation is applied; of an animation the first frame is taken. Colour profiles are not applied:
 the values stay as stored, as in every published result.
 
-Pillow decodes. OpenCV takes over where it is better: plain 8-bit PNG (1.3 times as fast, docs/data.md) and 16-bit
-colour, of which Pillow cuts the lower byte off. The checksums of PNG files are verified, which Pillow does not do.
+Pillow decodes; where OpenCV is installed, it takes over plain 8-bit PNG (1.3 times as fast, docs/data.md). The
+checksums of PNG files are verified, which Pillow does not do.
 """
 
 import contextlib
 import io
 import os
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from srlib.errors import SrlibError
 from srlib.files import write_bytes
+
+try:
+    import cv2
+except ModuleNotFoundError:  # enlarging pictures does without
+    cv2 = None  # type: ignore[assignment]
 
 MAX_PIXELS = 2**28
 """A picture with more pixels (268 million, 800 MB in memory) is refused before it is decoded."""
@@ -51,7 +57,6 @@ _UPRIGHT = {
 
 Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # beyond ours, so that Pillow does not warn of what is refused here
 # Remarks on odd TIFF tags would tear the progress line; what matters is raised.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 
@@ -189,32 +194,54 @@ def decode(picture: ImageFile.ImageFile, source: Path | bytes) -> np.ndarray:
         picture: What `opened` gave; call this inside its block.
         source: The same file, or its bytes.
     """
-    flags = _opencv_flags(picture)
-    return _decode_with_pillow(picture) if flags is None else _decode_with_opencv(source, flags)
-
-
-def _opencv_flags(picture: ImageFile.ImageFile) -> int | None:
-    """How OpenCV is to decode the picture; None where Pillow is the better one."""
     tile = picture.tile[0] if picture.tile else None
-    if tile is None or picture.format not in ("PNG", "TIFF"):
-        return None
-    raw = tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0])
+    raw = "" if tile is None else tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0])
     if raw.startswith(("RGB;16", "RGBA;16", "LA;16")):
-        return cv2.IMREAD_UNCHANGED
-    if picture.format == "PNG" and raw in ("RGB", "L") and "transparency" not in picture.info:
-        return cv2.IMREAD_UNCHANGED if raw == "L" else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    return None
+        return _decode_deep(source, raw)
+    if cv2 and picture.format == "PNG" and raw in ("RGB", "L") and "transparency" not in picture.info:
+        return _decode_with_opencv(source, gray=raw == "L")
+    return _decode_with_pillow(picture)
 
 
-def _decode_with_opencv(source: Path | bytes, flags: int) -> np.ndarray:
-    """Decodes gray, RGB or RGBA as stored: uint8 or uint16."""
+def _decode_with_opencv(source: Path | bytes, *, gray: bool) -> np.ndarray:
+    """Decodes a PNG of 8 bits."""
     content = np.frombuffer(source, np.uint8) if isinstance(source, bytes) else np.fromfile(source, np.uint8)
+    flags = cv2.IMREAD_UNCHANGED if gray else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     pixels: np.ndarray | None = cv2.imdecode(content, flags)
     if pixels is None:
         raise ValueError("its compressed data is broken")
-    if pixels.ndim == 2 or flags != cv2.IMREAD_UNCHANGED:
-        return pixels
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA))
+    return pixels
+
+
+def _decode_deep(source: Path | bytes, raw: str) -> np.ndarray:
+    """Decodes 16-bit colour to uint16 RGB or RGBA, in two passes: Pillow keeps one byte of each value at a time.
+
+    Told that the values are big-endian it takes the first byte of each, told little-endian the second.
+    """
+    kind = raw.partition(";")[0]
+    modes = ("RGBA",) if kind == "LA" else (f"{kind};16B", f"{kind};16L")
+    halves = []
+    for mode in modes:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as picture:
+            if kind == "LA":
+                picture._mode = mode  # two bytes of gray and two of alpha, as four channels of one
+            picture.tile = [_retold(tile, mode) for tile in picture.tile]
+            halves.append(np.asarray(picture))
+            key = picture.info.get("transparency")
+    big = raw.endswith("B") or (raw.endswith("N") and sys.byteorder == "big")
+    if kind == "LA":
+        halves = [halves[0][..., [0, 0, 0, 2]], halves[0][..., [1, 1, 1, 3]]]
+    first, second = halves if big else reversed(halves)
+    pixels = first.astype(np.uint16) << 8 | second
+    if isinstance(key, tuple) and kind == "RGB":
+        alpha = np.where((pixels == np.array(key, np.uint16)).all(axis=2, keepdims=True), 0, 65535)
+        pixels = np.concatenate([pixels, alpha.astype(np.uint16)], axis=2)
+    return np.asarray(pixels)
+
+
+def _retold(tile: Any, mode: str) -> Any:
+    """A tile of a picture whose raw pixels are said to be of another mode."""
+    return tile._replace(args=mode if isinstance(tile.args, str) else (mode, *tile.args[1:]))
 
 
 def _decode_with_pillow(picture: ImageFile.ImageFile) -> np.ndarray:

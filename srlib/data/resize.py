@@ -12,10 +12,14 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
-import cv2
 import numpy as np
 
 from srlib.errors import SrlibError
+
+try:
+    import cv2
+except ModuleNotFoundError:  # enlarging pictures does without
+    cv2 = None  # type: ignore[assignment]
 
 Edges = Literal["clamp", "mirror"]
 Kernel = Literal["cubic", "linear", "box", "nearest"]
@@ -106,7 +110,7 @@ def resize(
 
 def _transpose(image: np.ndarray) -> np.ndarray:
     """Height and width exchanged, contiguous; OpenCV is ten times as fast, where it can."""
-    if image.shape[2] <= 4:
+    if cv2 and image.shape[2] <= 4:
         return np.asarray(cv2.transpose(image)).reshape(image.shape[1], image.shape[0], -1)
     return np.ascontiguousarray(image.swapaxes(0, 1))
 

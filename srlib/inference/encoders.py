@@ -1,7 +1,6 @@
 """Pictures of 8 and 16 bits as PNG, JPEG, TIFF and WebP files, with their metadata. The same picture, the same bytes.
 
-OpenCV compresses PNG pixels and Pillow JPEG and WebP. What neither writes is put together here: 16-bit gray with alpha
-in PNG, 16-bit colour with metadata in TIFF (Pillow knows no such pixels, OpenCV no metadata).
+Pillow compresses JPEG and WebP. PNG and TIFF are put together here: Pillow writes no 16-bit colour.
 
 Pixels are uint8 or uint16 [height, width, channels] with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) channels.
 """
@@ -9,11 +8,10 @@ Pixels are uint8 or uint16 [height, width, channels] with 1 (gray), 2 (gray, alp
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -23,6 +21,7 @@ from srlib.inference.exif import Entry
 Chunks = tuple[tuple[bytes, bytes], ...]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STRIP = 2**20
+_PNG_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _EXIF_LIMIT = 65527  # a JPEG segment holds 65,533 bytes, `Exif\0\0` among them
 
 
@@ -73,18 +72,8 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 def png(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     """PNG, lossless; `quality` says nothing here."""
-    channels = pixels.shape[2]
-    if channels == 2:
-        head, data = _png_gray_alpha(pixels)
-    else:
-        conversion = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(channels)
-        stored = pixels if conversion is None else cv2.cvtColor(pixels, conversion)
-        options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH]
-        done, content = cv2.imencode(".png", stored, [*options, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE])
-        if not done:
-            raise ValueError("OpenCV could not write it as PNG")
-        found = png_chunks(content.tobytes())
-        head, data = found[0][1], [part for kind, part in found if kind == b"IDAT"]
+    height, width, channels = pixels.shape
+    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, _PNG_COLOURS[channels], 0, 0, 0)
     chunks = list(metadata.chunks)
     if metadata.icc and not any(kind == b"iCCP" for kind, _ in chunks):
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc, 9)))
@@ -94,20 +83,25 @@ def png(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
         chunks.append((b"eXIf", metadata.exif))
     if metadata.xmp:
         chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
-    parts = [(b"IHDR", head), *chunks, *((b"IDAT", part) for part in data), (b"IEND", b"")]
+    parts = [(b"IHDR", head), *chunks, *((b"IDAT", part) for part in _png_data(pixels)), (b"IEND", b"")]
     return _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in parts)
 
 
-def _png_gray_alpha(pixels: np.ndarray) -> tuple[bytes, list[bytes]]:
-    """Header and data of colour type 4; each row as its difference to the row above (PNG, 3rd edition, 9.2)."""
-    height, width, _ = pixels.shape
-    rows = np.frombuffer(pixels.astype(pixels.dtype.newbyteorder(">")).tobytes(), np.uint8).reshape(height, -1)
-    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = 2
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, 4, 0, 0, 0)
-    return head, [zlib.compress(filtered.tobytes(), 4)]
+def _png_data(pixels: np.ndarray) -> Iterator[bytes]:
+    """The compressed rows, each as its difference to the row above (PNG, 3rd edition, 9.2), a megabyte at a time."""
+    height = len(pixels)
+    above = np.zeros((1, pixels[0].nbytes), np.uint8)
+    compressor = zlib.compressobj(3)
+    step = max(1, _STRIP // above.nbytes)
+    for top in range(0, height, step):
+        strip = pixels[top : top + step].astype(pixels.dtype.newbyteorder(">"))
+        rows = np.frombuffer(strip.tobytes(), np.uint8).reshape(len(strip), -1)
+        filtered = np.full((len(rows), 1 + rows.shape[1]), 2, np.uint8)
+        np.subtract(rows, np.concatenate([above, rows[:-1]]), out=filtered[:, 1:])
+        above = rows[-1:]
+        if part := compressor.compress(filtered.tobytes()):
+            yield part
+    yield compressor.flush()
 
 
 def jpeg(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from srlib.data.resize import resize
@@ -94,11 +93,19 @@ def _enlarged_alpha(alpha: np.ndarray, network: Upscaler, advance: Callable[[int
     top, scale = np.iinfo(alpha.dtype).max, network.scale
     if alpha.min() == alpha.max():
         return np.full((alpha.shape[0] * scale, alpha.shape[1] * scale), alpha.flat[0], alpha.dtype)
-    lowest, highest = (extreme(alpha, np.ones((5, 5), np.uint8)) for extreme in (cv2.erode, cv2.dilate))
+    lowest, highest = _around(alpha, np.minimum), _around(alpha, np.maximum)
     out = _mean(network(np.repeat(alpha[..., None], 3, axis=2), advance=advance))[..., 0]
     for value, flat in ((0, highest == 0), (top, lowest == top)):
         out[np.repeat(np.repeat(flat, scale, axis=0), scale, axis=1)] = value
     return np.asarray(out)
+
+
+def _around(alpha: np.ndarray, extreme: np.ufunc) -> np.ndarray:
+    """The least or greatest value of the 5×5 pixels around each."""
+    for axis in (0, 1):
+        padded = np.pad(alpha, [(2, 2) if axis == along else (0, 0) for along in (0, 1)], mode="edge")
+        alpha = extreme.reduce([padded.take(range(k, k + alpha.shape[axis]), axis) for k in range(5)])
+    return alpha
 
 
 def fill_transparent(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:

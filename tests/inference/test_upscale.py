@@ -230,8 +230,8 @@ def test_shipped_models_are_whole() -> None:
 def test_the_pipeline_is_not_needed(chain: str) -> None:
     code = (
         "import sys\n"
-        "sys.modules |= dict.fromkeys(['tensorflow', 'keras', 'mlflow', 'dvc', 'yaml', 'pydantic', 'psutil'])\n"
-        "import numpy as np\nfrom srlib.inference.upscale import open_model\n"
+        "sys.modules |= dict.fromkeys(['tensorflow', 'keras', 'cv2', 'mlflow', 'dvc', 'yaml', 'pydantic', 'psutil'])\n"
+        "import numpy as np\nimport srlib.cli, srlib.inference.files\nfrom srlib.inference.upscale import open_model\n"
         "print(open_model(sys.argv[1])(np.zeros((5, 7, 3), np.uint8)).shape)"
     )
     done = subprocess.run([sys.executable, "-c", code, chain], check=True, capture_output=True, text=True)

@@ -1,0 +1,36 @@
+"""Reading and resizing without OpenCV, as in the light installation: the same pixels."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from srlib.data import images, resize
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_opencv_wrote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, channels: int, dtype: type
+) -> None:
+    top = np.iinfo(dtype).max
+    stored = np.random.default_rng(0).integers(0, top, (13, 17, channels), dtype, endpoint=True)
+    path = tmp_path / f"picture{suffix}"
+    cv2.imwrite(str(path), stored)
+    wanted = stored[..., [2, 1, 0, 3][:channels]] if channels > 1 else stored
+    for installed in (cv2, None):
+        monkeypatch.setattr(images, "cv2", installed)
+        with images.opened(path) as picture:
+            got = images.decode(picture, path)
+        got = got[..., None] if got.ndim == 2 else got
+        np.testing.assert_array_equal(got[..., : max(channels, 1)], wanted if got.shape[2] >= channels else 0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_resizing(monkeypatch: pytest.MonkeyPatch, dtype: type) -> None:
+    picture = np.random.default_rng(0).integers(0, 200, (20, 31, 3), dtype)
+    wanted = resize.resize(picture, 2.5)
+    monkeypatch.setattr(resize, "cv2", None)
+    np.testing.assert_array_equal(resize.resize(picture, 2.5), wanted)
