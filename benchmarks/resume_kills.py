@@ -1,14 +1,16 @@
 """SIGKILLs at random moments over a real pretrain and finetune: the final bytes are those of an undisturbed run.
 
-    python benchmarks/resume_kills.py [--kills 30] [--seed 0] [--pretrain-steps 1500] [--finetune-steps 500]
+    python benchmarks/resume_kills.py [--kills 30] [--seed 0] [--pretrain-steps 600] [--finetune-steps 200]
 
 A copy of the working tree, with a miniature of the quick start as params.yaml, runs `dvc repro finetune` once without
 disturbance. A second copy is started again and again, each time until a moment drawn at random, when dvc, the stage and
-all they started are killed. If it gets to the end before enough kills have been made, a further copy goes on. Prints a
+all they started are killed: one in five within seconds of the start, the others within seconds of the first new row or
+state of a training. If it gets to the end before enough kills have been made, a further copy goes on. Prints a
 row per kill and exits with 1 where a hash in dvc.lock differs or a run in MLflow stays RUNNING.
 """
 
 import argparse
+import contextlib
 import csv
 import os
 import random
@@ -25,7 +27,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-MOMENTS = (4.0, 36.0)  # seconds after the start between which a kill falls
+START_UP, TRAINING = 15.0, 6.0  # seconds within which a kill falls, after the start or the first new row or state
+EARLY = 0.2  # share of the kills that count from the start
 
 
 def main() -> int:
@@ -33,8 +36,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pretrain-steps", type=int, default=1500)
-    parser.add_argument("--finetune-steps", type=int, default=500)
+    parser.add_argument("--pretrain-steps", type=int, default=600)
+    parser.add_argument("--finetune-steps", type=int, default=200)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         whole = new_repository(Path(folder) / "whole", options.pretrain_steps, options.finetune_steps)
@@ -52,19 +55,20 @@ def disturbed(folder: Path, prepared: Path, wanted: dict[str, str], kills: int, 
     """Kills until `kills` are made and the last copy has come to its end; compares every end."""
     made, ends, wrong = 0, 0, 0
     where: Counter[str] = Counter()
-    print("kill  after s  in         row of the loss curve", flush=True)
+    print("kill  seconds  after  in         last row of the loss curve", flush=True)
     while made < kills:
         copy = folder / f"killed{ends}"
         shutil.copytree(prepared, copy, symlinks=True)
         finished = False
         while not finished:
-            after = moments.uniform(*MOMENTS) if made < kills else None
-            finished = run_until(copy, after)
+            early = moments.random() < EARLY
+            after = moments.uniform(0, START_UP if early else TRAINING) if made < kills else None
+            finished = run_until(copy, after, wait=not early)
             if not finished:
                 made += 1
                 stage, row = position(copy)
                 where[stage] += 1
-                print(f"{made:4}  {after:7.1f}  {stage:9}  {row}", flush=True)
+                print(f"{made:4}  {after:7.1f}  {'start' if early else 'row':5}  {stage:9}  {row}", flush=True)
         ends += 1
         found = hashes(copy)
         different = sorted(path for path in wanted if found.get(path) != wanted[path])
@@ -87,11 +91,12 @@ def new_repository(path: Path, pretrain_steps: int, finetune_steps: int) -> Path
             (path / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, path / file)
     recipe = yaml.safe_load((path / "recipes/quickstart.yaml").read_text())
-    often = {"log_every": 25, "validate_every": 100}
+    often = {"log_every": 20, "validate_every": 100, "crop": 12}
     recipe["prepare"] |= {"patch": 24, "stride": 24}
-    recipe["pretrain"] |= often | {"steps": pretrain_steps, "model": {"name": "edsr", "blocks": 2, "filters": 16}}
-    recipe["finetune"] |= often | {"steps": finetune_steps, "batch": 4, "discriminator_filters": 8}
-    recipe["finetune"]["features"] |= {"layer": "block2_conv2"}
+    recipe["pretrain"] |= often | {"steps": pretrain_steps, "batch": 8}
+    recipe["pretrain"]["model"] |= {"blocks": 2, "filters": 16}
+    recipe["finetune"] |= often | {"steps": finetune_steps, "batch": 4, "discriminator_filters": 4}
+    recipe["finetune"]["features"] |= {"layer": "block1_conv2"}
     (path / "params.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     for command in (
         ["init", "-q"],
@@ -117,13 +122,19 @@ def dvc(path: Path, *command: str) -> None:
         sys.exit(f"dvc {' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
 
 
-def run_until(path: Path, after: float | None) -> bool:
-    """Starts `dvc repro finetune`; True if it came to its end before it was killed `after` seconds later."""
+def run_until(path: Path, after: float | None, *, wait: bool) -> bool:
+    """Starts `dvc repro finetune` and kills it `after` seconds later; True if it came to its end before.
+
+    With `wait` the seconds count from the first sign of a training. Without `after` nothing is killed.
+    """
+    before = signs(path)
     with (path / "repro.log").open("w") as log:
         process = subprocess.Popen(
             [BIN / "dvc", "repro", "finetune"],
             cwd=path, env=environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+    while wait and after is not None and process.poll() is None and signs(path) == before:
+        time.sleep(0.02)
     try:
         if process.wait(timeout=after) != 0:
             sys.exit(f"dvc repro failed:\n{(path / 'repro.log').read_text()[-3000:]}")
@@ -132,6 +143,16 @@ def run_until(path: Path, after: float | None) -> bool:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return False
+
+
+def signs(path: Path) -> set[tuple[str, int]]:
+    """The files that a training writes while it runs, with their times."""
+    files = [*path.glob(".resume/*/*/state.npz"), *path.glob("results/*/loss.csv")]
+    found = set()
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # replaced at this moment
+            found.add((str(file), file.stat().st_mtime_ns))
+    return found
 
 
 def position(path: Path) -> tuple[str, str]:

@@ -12,6 +12,8 @@ time of one step goes, from oneDNN's own record (ONEDNN_VERBOSE=1) and, for what
 """
 
 import argparse
+import contextlib
+import functools
 import json
 import os
 import re
@@ -50,25 +52,21 @@ def main() -> None:
         return
     facts = pin_threads()
     print(f"{facts['processor']}, {facts['threads']} threads, {facts['backend']}")
-    variants: dict[str, Callable[[], float]] = {}
+    wanted = options.only.split(",") if options.only else [*OURS, *NAIVE, *TORCH]
+    if unknown := set(wanted) - {*OURS, *NAIVE, *TORCH}:
+        parser.error(f"--only: expected some of {', '.join([*OURS, *NAIVE, *TORCH])}, got {', '.join(sorted(unknown))}")
     lr, hr = random_batch(options.crop, options.batch)
-    flops = step_flops(options.crop, options.batch)
-    for name, precision in OURS.items():
-        variants[name] = our_step(precision, lr, hr)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, whole in NAIVE.items():
-            variants[name] = naive_step(Path(folder), options.crop, options.batch, whole=whole)
-        child = torch_child(options.torch_python, options.crop, options.batch)
-        for name in TORCH if child else ():
-            variants[name] = lambda name=name: ask(child, name)
+    variants = {name: our_step(OURS[name], lr, hr) for name in wanted if name in OURS}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ends:
+        for name in filter(NAIVE.__contains__, wanted):
+            variants[name] = naive_step(Path(folder), options.crop, options.batch, whole=NAIVE[name])
+        if rivals := [name for name in TORCH if name in wanted]:
+            child = torch_child(options.torch_python, options.crop, options.batch)
+            ends.callback(child.kill)
+            variants |= {name: functools.partial(ask, child, name) for name in rivals}
         products = {f"product {kind}": product(kind) for kind in ("float32", "bfloat16")}
-        variants = {
-            name: step for name, step in variants.items() if not options.only or name in options.only.split(",")
-        }
         seconds = take_turns(variants | products, options.seconds)
-        if child:
-            child.terminate()
-    report(seconds, flops)
+    report(seconds, step_flops(options.crop, options.batch))
 
 
 def take_turns(variants: dict[str, Callable[[], float]], budget: float) -> dict[str, list[float]]:
@@ -97,12 +95,12 @@ def report(seconds: dict[str, list[float]], flops: float) -> None:
         share = rate / products["bfloat16" if "bf16" in name else "float32"]
         print(f"{name:22} {median:7.3f}s {min(seconds[name]):7.3f}s {len(seconds[name]):6} {rate:8.0f} {share:10.0%}")
     for ours, kinds in (("ours float32", ("torch float32",)), ("ours bf16", TORCH[1:])):
-        if rivals := [medians[name] for name in kinds if name in medians]:
+        if ours in medians and (rivals := [medians[name] for name in kinds if name in medians]):
             print(
                 f"{ours} beside the best of PyTorch at this precision: {min(rivals) / medians[ours]:.2f} times as fast"
             )
-        if NAIVE in medians and ours in medians:
-            print(f"{ours} beside the naive way: {medians[NAIVE] / medians[ours]:.2f} times as fast")
+        for name in filter(medians.__contains__, NAIVE if ours in medians else ()):
+            print(f"{ours} beside {name}: {medians[name] / medians[ours]:.2f} times as fast")
 
 
 def random_batch(crop: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -187,8 +185,8 @@ def product(kind: str) -> Callable[[], float]:
     return timed(lambda: float(multiply()))
 
 
-def torch_child(python: str, crop: int, batch: int) -> subprocess.Popen[str] | None:
-    """A process that answers the name of a variant with the seconds of one step; None without PyTorch."""
+def torch_child(python: str, crop: int, batch: int) -> subprocess.Popen[str]:
+    """A process that answers the name of a variant with the seconds of one step."""
     child = subprocess.Popen(
         [python, Path(__file__).with_name("training_step_torch.py"), str(crop), str(batch), str(available_cores())],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -196,8 +194,7 @@ def torch_child(python: str, crop: int, batch: int) -> subprocess.Popen[str] | N
     )  # fmt: skip
     greeting = child.stdout.readline() if child.stdout else ""
     if not greeting:
-        print(f"{python}: no PyTorch there; its rows are left out (--torch-python)")
-        return None
+        sys.exit(f"{python}: no PyTorch there; name an interpreter by --torch-python, or leave it out by --only")
     print(greeting.strip())
     return child
 

@@ -50,7 +50,7 @@ else:
 """
 
 
-def train(backend: str, stage: str, params, patches: Path, folder: Path, start: Path, kill_at: int = 0) -> int:
+def train(backend: str, stage: str, params, patches: Path, folder: Path, start: Path, kill_at: int = -1) -> int:
     """Runs one stage to its end, or to the row of a step at which it kills itself; returns its status."""
     import json
 
@@ -60,7 +60,7 @@ def train(backend: str, stage: str, params, patches: Path, folder: Path, start: 
         env=os.environ | {"KERAS_BACKEND": backend},
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert kill_at or done.returncode == 0, done.stderr[-4000:]
+    assert kill_at > 0 or done.returncode == 0, done.stderr[-4000:]
     return done.returncode
 
 
@@ -73,8 +73,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def losses(folder: Path, name: str = "loss") -> np.ndarray:
-    return np.genfromtxt(folder / "curves/loss.csv", delimiter=",", names=True)[name]
+def losses(folder: Path) -> np.ndarray:
+    return np.genfromtxt(folder / "curves/loss.csv", delimiter=",", names=True)["loss"]
 
 
 def test_edsr_learns_alike_on_both_backends(patches: Path, start: Path, tmp_path: Path) -> None:
@@ -92,14 +92,11 @@ def test_edsr_learns_alike_on_both_backends(patches: Path, start: Path, tmp_path
     np.testing.assert_allclose(theirs, ours, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("stage", "at"), [("pretrain", 6), ("finetune", 4)])
-def test_jax_goes_on_to_the_same_bytes(stage: str, at: int, patches: Path, start: Path, tmp_path: Path) -> None:
+def test_jax_goes_on_to_the_same_bytes(patches: Path, start: Path, tmp_path: Path) -> None:
     for name in ("whole", "killed"):
         if name == "killed":
-            assert train("jax", stage, recipe(), patches, tmp_path / name, start, kill_at=at) == -9
+            assert train("jax", "pretrain", recipe(), patches, tmp_path / name, start, kill_at=6) == -9
             assert not (tmp_path / name / "model").exists()
-        train("jax", stage, recipe(), patches, tmp_path / name, start)
+        train("jax", "pretrain", recipe(), patches, tmp_path / name, start)
     for part in ("model", "curves"):
         assert tree_hash(tmp_path / "whole" / part) == tree_hash(tmp_path / "killed" / part)
-    if stage == "finetune":
-        assert np.isfinite(losses(tmp_path / "whole", "adversarial")).all()
