@@ -24,6 +24,8 @@ TEST_SCALES: dict[TestSet, tuple[Scale, ...]] = {
 }
 """The scales that a test set's pictures are published for; those of the other sets serve for every scale."""
 
+Trained = Literal["pretrained", "gan"]
+RegisteredName = Annotated[str, Field(pattern=r"^[\w .{}-]+$")]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -259,6 +261,14 @@ class Lpips(Section):
     linear: FeatureFile
 
 
+class Champion(Section):
+    """When a model becomes the champion in MLflow's registry: better by more than `margin` in the mean over a set."""
+
+    set: str
+    metric: Literal["psnr_y", "ssim_y", "psnr_rgb", "colour_error", "lpips"]
+    margin: Weight = 0.0
+
+
 class Evaluate(Section):
     """`pictures` holds one folder per set. `strips` and `crop` (in HR pixels) are of the picture strips and report."""
 
@@ -269,12 +279,37 @@ class Evaluate(Section):
     lpips: Lpips | None = None
     strips: Annotated[int, Field(ge=0)] = 8
     crop: Annotated[int, Field(ge=16, le=512)] = 96
+    champion: dict[Trained, Champion] = {}
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        for name, rule in self.champion.items():
+            if rule.metric == "lpips" and self.lpips is None:
+                raise ValueError(f"champion.{name}.metric: lpips needs the weights that `lpips` names")
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> Self:
         names = [*self.interpolations, "original", *(method.name for method in self.methods)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"every row needs a name of its own; {', '.join(twice)} is taken")
+        return self
+
+
+class Registry(Section):
+    """The names of the trained models in MLflow's model registry. No stage runs again for a change here."""
+
+    pretrained: RegisteredName = "srlib-x{scale}"
+    gan: RegisteredName = "srlib-x{scale}-gan"
+
+    def names(self, scale: int) -> dict[str, str]:
+        """Model → name, with the scale in the place of `{scale}`."""
+        return {key: str(value).replace("{scale}", str(scale)) for key, value in self}
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.pretrained == self.gan:
+            raise ValueError("`pretrained` and `gan` need different names")
         return self
 
 
@@ -288,6 +323,7 @@ class Params(Section):
     pretrain: Pretrain
     finetune: Finetune
     evaluate: Evaluate
+    registry: Registry = Registry()
 
     @model_validator(mode="after")
     def _across_sections(self) -> Self:

@@ -11,17 +11,18 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from srlib.engine import pin_threads
 from srlib.errors import SrlibError
-from srlib.params import Params, load_params
+from srlib.files import tree_hash
+from srlib.params import Params, Trained, load_params
 from srlib.pipeline import PipelineStage, read_stage, recorded_outputs, root
 from srlib.resume import ResumeState, clean, fingerprint
 from srlib.signals import Stopped, stoppable
-from srlib.tracking import TrackedRun, connect, tracked_run
+from srlib.tracking import TrackedRun, Verdict, connect, tracked_run
 
 __all__ = ["StageRun", "pin_threads", "stage_run"]
 
@@ -65,9 +66,32 @@ class StageRun:
         """Records a file, or a whole folder, which must stay as it is until the stage ends."""
         self.tracked.log_artifact(path, folder)
 
-    def log_model(self, model: Any, name: str, example: np.ndarray | None = None) -> None:
-        """Records a Keras model with signature and input example (float32 [1, h, w, C], a grey ramp by default)."""
-        self.tracked.log_model(model, name, example)
+    def log_model(self, model: Any, name: str, folder: Path | None = None) -> None:
+        """Records a Keras model with signature and input example; with the `folder` that holds it, `pretrained` and
+        `gan` become versions in the registry, under their names in params.yaml.
+        """
+        names = self.params.registry.names(self.params.scale)
+        self.tracked.log_model(model, name, folder=folder, register_as=names.get(name))
+
+    def elect(
+        self, name: Trained, folder: Path, value: float | None, better: Literal["higher", "lower"], pictures: Path
+    ) -> None:
+        """Decides by the rule `evaluate.champion.<name>`, where there is one, whether a model becomes the champion.
+
+        The decision is MLflow's alone: no output depends on it. A line says what was decided and why.
+
+        Args:
+            name: Which of the models.
+            folder: Where it is.
+            value: The rule's metric on the rule's set; None where it was not finite.
+            better: Which way it is better.
+            pictures: The set's folder: on other pictures no figures are compared.
+        """
+        rule = self.params.evaluate.champion.get(name)
+        if rule is None or value is None:
+            return
+        verdict = Verdict(rule.set, rule.metric, value, better, rule.margin, tree_hash(pictures))
+        self.tracked.elect(self.params.registry.names(self.params.scale)[name], folder, verdict)
 
     @contextlib.contextmanager
     def timing(self, name: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from srlib.errors import SrlibError
 from srlib.files import remove, write_json, write_text
 from srlib.progress import progress
 from srlib.stage import stage_run
@@ -16,9 +17,13 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
         from srlib.evaluation import methods, report, tables
         from srlib.evaluation.benchmark import Timing, evaluate, featured, find_sets
         from srlib.evaluation.figures import strip
+        from srlib.models import read_config
 
         section, scale = run.params.evaluate, run.params.scale
         sets = find_sets(pictures, scale)
+        for model, rule in section.champion.items():
+            if rule.set not in sets:
+                raise SrlibError(f"params.yaml: evaluate.champion.{model}.set: {rule.set} is none of {', '.join(sets)}")
         rows, measures = methods.rows(section, scale, pretrained, gan), methods.measures(section)
         shown = [row.name for row in rows if row.name not in ("nearest", "bilinear")]
         chosen = featured(sets, section.strips)
@@ -53,6 +58,10 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
         for file in files[:2]:
             run.log_artifact(file)
         run.done([*files, strips, versions])
+        means = tables.scores_json(scores, measures)
+        for model, rule in section.champion.items():
+            value = means[rule.set][read_config(inputs[model]).title][rule.metric]
+            run.elect(model, inputs[model], value, measures[rule.metric].better, pictures / rule.set)
         tables.print_table(tables.main_table(scores, rows, scale))
 
 

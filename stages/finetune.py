@@ -20,7 +20,7 @@ def main(patches: Path, features: Path, pretrained: Path, model: Path, results: 
         generator, result = finetune(run.params, patches, features, pretrained, model, state=run.resume, curves=curves)
         write_json(results / "metrics.json", result.metrics)
         run.log_metrics(result.metrics)
-        run.log_model(generator, "gan")
+        run.log_model(generator, "gan", model)
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
 
 

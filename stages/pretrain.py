@@ -21,7 +21,7 @@ def main(patches: Path, model: Path, results: Path) -> None:
         network, result = pretrain(run.params, patches, model, state=run.resume, curves=curves)
         write_json(results / "metrics.json", result.metrics)
         run.log_metrics(result.metrics)
-        run.log_model(network, "pretrained")
+        run.log_model(network, "pretrained", model)
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
 
 

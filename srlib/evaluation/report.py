@@ -202,7 +202,7 @@ def _label(values: dict[str, float] | None, best: bool) -> str:
 
 
 def _recipe(recipe: Params) -> str:
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(recipe.model_dump(mode="json", exclude={"registry"}), sort_keys=False, allow_unicode=True)
     return f'<pre tabindex="0">{escape(text)}</pre>'
 
 

@@ -39,7 +39,8 @@ def open_model(
 
     Args:
         name_or_path: The name of a shipped model (`psnr-x4`), a folder that `srlib export` wrote, or a model folder of
-            the pipeline (that needs the extra `pipeline`; it is exported once and kept in the user's cache).
+            the pipeline (that needs the extra `pipeline`; it is exported once and kept in the user's cache). The same
+            from MLflow: `models:/NAME@champion`, `models:/NAME/VERSION` or `runs:/RUN/NAME`.
         fidelity: From 0 (GAN weights) to 1 (PSNR weights): blends `name_or_path` with its GAN counterpart. None takes
             the model as it is.
         gan: The counterpart, as `name_or_path`. Of a shipped model it is known.
@@ -62,9 +63,13 @@ def open_model(
 
 
 def _find(name_or_path: str) -> runtime.Model:
-    folder = SHIPPED / name_or_path
     if name_or_path in shipped():
-        return runtime.read(folder)
+        return runtime.read(SHIPPED / name_or_path)
+    if name_or_path.startswith(("models:/", "runs:/")):
+        from srlib.tracking.registry import fetched
+
+        with fetched(name_or_path) as folder:
+            return _find(str(folder))
     folder = Path(name_or_path)
     if not folder.is_dir():
         raise SrlibError(

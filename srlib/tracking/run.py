@@ -1,9 +1,11 @@
 """The MLflow run of a stage: opened under its parent, filled while the stage works, ended however that ends."""
 
 import contextlib
+import functools
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 import time
@@ -16,12 +18,16 @@ from typing import Any
 import numpy as np
 
 from srlib.errors import SrlibError
+from srlib.files import file_hash
 from srlib.pipeline import PipelineStage, ProcessId, execution, git_state, root
+from srlib.tracking import registry
 from srlib.tracking.outbox import UNSENT, Outbox, one_line, send_unsent
 from srlib.tracking.store import Store
 
 PATIENCE = {"FINISHED": 60.0, "FAILED": 10.0, "KILLED": 5.0}
 """Seconds that the end of a stage waits for a server that does not answer."""
+
+WEIGHTS = "model.weights.h5"
 
 DATASET_ATTEMPTS = 5
 """How often an input is recorded before its failure counts."""
@@ -83,7 +89,15 @@ class TrackedRun:
         else:
             self._outbox.add_file(lambda: self._client.log_artifact(self.id, str(source), folder))
 
-    def log_model(self, model: Any, name: str, example: np.ndarray | None = None) -> None:
+    def log_model(
+        self,
+        model: Any,
+        name: str,
+        example: np.ndarray | None = None,
+        *,
+        folder: Path | None = None,
+        register_as: str | None = None,
+    ) -> None:
         """Records a Keras model with its signature, an input example and the versions that it needs.
 
         Should MLflow fail, that is one line on stderr: the weights are an output of the stage anyway.
@@ -92,6 +106,8 @@ class TrackedRun:
             model: A picture-to-picture network, NHWC, float32 in [0, 1].
             name: Its name in MLflow.
             example: float32 [1, h, w, C], a small LR picture; a grey ramp by default.
+            folder: The model as `srlib.models.save_model` wrote it; recorded with it.
+            register_as: The name in the model registry that it becomes a version of; needs `folder`.
         """
         import keras
         from mlflow.exceptions import MlflowException
@@ -107,11 +123,12 @@ class TrackedRun:
             Schema([TensorSpec(np.dtype(array.dtype), (-1, -1, -1, array.shape[-1]))]) for array in (example, output)
         )
         packages = ["keras", keras.backend.backend(), "numpy"]
+        save = functools.partial(_save_keras_model, folder)
         try:
-            Model.log(
+            logged = Model.log(
                 artifact_path=None,
                 name=name,
-                flavor=SimpleNamespace(__name__="mlflow.keras", save_model=_save_keras_model),
+                flavor=SimpleNamespace(__name__="mlflow.keras", save_model=save),
                 model=model,
                 run_id=self.id,
                 signature=ModelSignature(inputs=inputs, outputs=outputs),
@@ -119,16 +136,35 @@ class TrackedRun:
                 pip_requirements=[f"{package}=={version(package)}" for package in packages],
                 validate_serving_input=False,
             )
+            if register_as and folder:
+                registry.register(self._client, register_as, logged, self.id, file_hash(folder / WEIGHTS))
         except (MlflowException, OSError, PackageNotFoundError) as error:
             print(f"warning: MLflow: the model {name} was not recorded: {one_line(error)}", file=sys.stderr)
 
+    def elect(self, name: str, folder: Path, verdict: registry.Verdict) -> None:
+        """Decides, once MLflow answers, whether the model in `folder` becomes the champion of `name`, and prints why.
 
-def _save_keras_model(path: str, validate_serving_input: bool, **options: Any) -> None:
+        Args:
+            name: Of the registered model.
+            folder: The model, as `log_model` was given it.
+            verdict: What was measured, and the rule.
+        """
+        weights = file_hash(folder / WEIGHTS)
+
+        def decide() -> None:
+            print(f"champion: {registry.elect(self._client, name, weights, verdict)}", flush=True)
+
+        self._outbox.add_file(decide)
+
+
+def _save_keras_model(folder: Path | None, path: str, validate_serving_input: bool, **options: Any) -> None:
     """What `mlflow.keras.log_model` calls, with the folder made first: its input example fails without one."""
     import mlflow.keras
 
     Path(path).mkdir()
     mlflow.keras.save_model(path=path, **options)
+    if folder:
+        shutil.copytree(folder, Path(path) / registry.FOLDER)
 
 
 @contextlib.contextmanager

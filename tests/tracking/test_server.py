@@ -12,14 +12,17 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from srlib.errors import SrlibError
+from srlib.files import file_hash
 from srlib.stage import stage_run
 from srlib.tracking import connect, outbox, serve_ui
 from srlib.tracking import run as tracking_run
+from srlib.tracking.registry import register
 
 
 def free_port() -> int:
@@ -164,6 +167,32 @@ def test_an_outage_neither_stops_the_stage_nor_loses_a_row(
         "warning: MLflow: the tracking server does not answer; rows are kept and sent later",
         "MLflow answers again; everything was sent",
     ]
+
+
+def test_a_champion_is_decided_once_the_server_answers_again(
+    folder: Path, line: Line, server: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("srlib-x{scale}-gan", "outage").replace("set: sample", "set: pictures"))
+    Path("gan").mkdir()
+    Path("gan/model.weights.h5").write_bytes(b"weights")
+    client = connect(folder).client
+    model = SimpleNamespace(model_uri="file:///nowhere", model_id=None)
+    register(client, "outage", model, "", file_hash(Path("gan/model.weights.h5")))
+    told = ""
+
+    def has_told(words: str) -> bool:
+        nonlocal told
+        told += "".join(capsys.readouterr())
+        return words in told
+
+    with stage_run("evaluate") as run:
+        line.cut()
+        run.elect("gan", Path("gan"), 28.43, "higher", Path("pictures"))
+        wait_for(lambda: has_told("warning: MLflow"))
+        line.connect()
+        wait_for(lambda: has_told("champion: outage: version 1 becomes champion: psnr_y 28.4300 on pictures, the first"))
+    assert client.get_model_version_by_alias("outage", "champion").tags["champion"].startswith("yes: ")
 
 
 def test_what_could_not_be_sent_is_sent_by_the_next_stage(
