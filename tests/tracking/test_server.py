@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mlflow.models import Model
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash
@@ -43,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             command + store, cwd=folder, env=os.environ | quiet, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            for _ in range(600):
+            for _ in range(1800):
                 with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
                     if answer.status == 200:
                         break
@@ -176,9 +177,16 @@ def test_a_champion_is_decided_once_the_server_answers_again(
     Path("params.yaml").write_text(text.replace("srlib-x{scale}-gan", "outage").replace("set: sample", "set: pictures"))
     Path("gan").mkdir()
     Path("gan/model.weights.h5").write_bytes(b"weights")
-    client = connect(folder).client
-    model = SimpleNamespace(model_uri="file:///nowhere", model_id=None)
-    register(client, "outage", model, "", file_hash(Path("gan/model.weights.h5")))
+    store = connect(folder)
+    client, made_by = store.client, store.client.create_run(store.experiment).info.run_id
+
+    def save(path: str, mlflow_model: Model, **options: object) -> None:
+        Path(path).mkdir()
+        mlflow_model.save(str(Path(path, "MLmodel")))
+
+    flavour = SimpleNamespace(__name__="none", save_model=save)
+    model = Model.log(artifact_path=None, name="gan", flavor=flavour, run_id=made_by)
+    register(client, "outage", model, made_by, file_hash(Path("gan/model.weights.h5")))
     told = ""
 
     def has_told(words: str) -> bool:
@@ -191,7 +199,9 @@ def test_a_champion_is_decided_once_the_server_answers_again(
         run.elect("gan", Path("gan"), 28.43, "higher", Path("pictures"))
         wait_for(lambda: has_told("warning: MLflow"))
         line.connect()
-        wait_for(lambda: has_told("champion: outage: version 1 becomes champion: psnr_y 28.4300 on pictures, the first"))
+        wait_for(
+            lambda: has_told("champion: outage: version 1 becomes champion: psnr_y 28.4300 on pictures, the first")
+        )
     assert client.get_model_version_by_alias("outage", "champion").tags["champion"].startswith("yes: ")
 
 
