@@ -11,18 +11,21 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from srlib.engine import pin_threads
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
-from srlib.params import Params, Trained, load_params
+from srlib.params import Params, load_params
 from srlib.pipeline import PipelineStage, read_stage, recorded_outputs, root
 from srlib.resume import ResumeState, clean, fingerprint
 from srlib.signals import Stopped, stoppable
 from srlib.tracking import TrackedRun, Verdict, connect, tracked_run
+
+if TYPE_CHECKING:
+    from srlib.evaluation.champions import Candidate
 
 __all__ = ["StageRun", "pin_threads", "stage_run"]
 
@@ -73,25 +76,18 @@ class StageRun:
         names = self.params.registry.names(self.params.scale)
         self.tracked.log_model(model, name, folder=folder, register_as=names.get(name))
 
-    def elect(
-        self, name: Trained, folder: Path, value: float | None, better: Literal["higher", "lower"], pictures: Path
-    ) -> None:
-        """Decides by the rule `evaluate.champion.<name>`, where there is one, whether a model becomes the champion.
+    def elect(self, candidates: "Iterable[Candidate]") -> None:
+        """Decides by the rules of `evaluate.champion` whether models become champions; a line says what and why.
 
-        The decision is MLflow's alone: no output depends on it. A line says what was decided and why.
-
-        Args:
-            name: Which of the models.
-            folder: Where it is.
-            value: The rule's metric on the rule's set; None where it was not finite.
-            better: Which way it is better.
-            pictures: The set's folder: on other pictures no figures are compared.
+        The decision is MLflow's alone: no output depends on it.
         """
-        rule = self.params.evaluate.champion.get(name)
-        if rule is None or value is None:
-            return
-        verdict = Verdict(rule.set, rule.metric, value, better, rule.margin, tree_hash(pictures))
-        self.tracked.elect(self.params.registry.names(self.params.scale)[name], folder, verdict)
+        names = self.params.registry.names(self.params.scale)
+        for one in candidates:
+            rule = self.params.evaluate.champion[one.name]
+            if one.value is not None:
+                pictures = tree_hash(one.pictures)
+                verdict = Verdict(rule.set, rule.metric, one.value, one.better, rule.margin, pictures)
+                self.tracked.elect(names[one.name], one.folder, verdict)
 
     @contextlib.contextmanager
     def timing(self, name: str) -> Iterator[None]:

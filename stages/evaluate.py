@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-from srlib.errors import SrlibError
 from srlib.files import remove, write_json, write_text
 from srlib.progress import progress
 from srlib.stage import stage_run
@@ -14,16 +13,13 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
     inputs = {"pictures": pictures, "pretrained": pretrained, "gan": gan}
     with stage_run("evaluate", inputs=inputs, keras=True) as run:
         from srlib.data.images import write_png
-        from srlib.evaluation import methods, report, tables
+        from srlib.evaluation import champions, methods, report, tables
         from srlib.evaluation.benchmark import Timing, evaluate, featured, find_sets
         from srlib.evaluation.figures import strip
-        from srlib.models import read_config
 
         section, scale = run.params.evaluate, run.params.scale
         sets = find_sets(pictures, scale)
-        for model, rule in section.champion.items():
-            if rule.set not in sets:
-                raise SrlibError(f"params.yaml: evaluate.champion.{model}.set: {rule.set} is none of {', '.join(sets)}")
+        champions.check(section.champion, sets)
         rows, measures = methods.rows(section, scale, pretrained, gan), methods.measures(section)
         shown = [row.name for row in rows if row.name not in ("nearest", "bilinear")]
         chosen = featured(sets, section.strips)
@@ -31,7 +27,7 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
         for folder in (strips, versions):
             remove(folder)
             folder.mkdir(parents=True)
-        scores, exhibits, timing = [], [], Timing()
+        scores, shots, timing = [], [], Timing()
         with progress(sum(map(len, sets.values())), "evaluate", "pictures") as advance:
             for result in evaluate(sets, rows, scale, measures=measures):
                 test_set, name = result.picture.set, result.picture.name
@@ -43,12 +39,10 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
                     drawing = strip(result, shown, scale=scale, crop=section.crop)
                     write_png(strips / f"{test_set}_{name}.png", drawing)
                     run.log_image(f"{test_set}_{name}", drawing)
-                    exhibits.append(report.exhibit(result, shown, crop=section.crop))
+                    shots.append(report.exhibit(result, shown, crop=section.crop))
                 advance()
         charts = [(folder.name, folder / f"{kind}.csv") for folder in curves for kind in ("loss", "validation")]
-        page = report.render(
-            scores, rows, scale, exhibits=exhibits, curves=charts, recipe=run.params, measures=measures
-        )
+        page = report.render(scores, rows, scale, exhibits=shots, curves=charts, recipe=run.params, measures=measures)
         write_text(results / "report.html", page)
         write_text(results / "table.md", tables.document(scores, rows, scale, measures))
         write_text(results / "scores.csv", tables.scores_csv(scores, measures))
@@ -58,10 +52,7 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
         for file in files[:2]:
             run.log_artifact(file)
         run.done([*files, strips, versions])
-        means = tables.scores_json(scores, measures)
-        for model, rule in section.champion.items():
-            value = means[rule.set][read_config(inputs[model]).title][rule.metric]
-            run.elect(model, inputs[model], value, measures[rule.metric].better, pictures / rule.set)
+        run.elect(champions.candidates(section.champion, scores, measures, pictures, inputs))
         tables.print_table(tables.main_table(scores, rows, scale))
 
 

@@ -14,7 +14,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from srlib.errors import SrlibError
-from srlib.files import file_hash
+from srlib.evaluation.benchmark import METRICS, Score
+from srlib.evaluation.champions import Candidate, candidates, check
+from srlib.files import file_hash, write_json
+from srlib.models import ModelConfig
+from srlib.params import Champion
 from srlib.stage import stage_run
 from srlib.tracking import Verdict
 from srlib.tracking import registry as room
@@ -141,8 +145,8 @@ def test_a_trained_model_is_registered_elected_and_comes_back(
     weights = file_hash(Path("models/pretrained/model.weights.h5"))
     assert version.tags["weights.sha256"] == weights and version.run_id == run.info.run_id
     with stage_run("evaluate") as stage:
-        stage.elect("pretrained", Path("models/pretrained"), 30.5, "higher", Path("pictures"))
-        stage.elect("gan", Path("models/pretrained"), 28.0, "higher", Path("pictures"))
+        stage.elect([Candidate("pretrained", Path("models/pretrained"), 30.5, "higher", Path("pictures"))])
+        stage.elect([Candidate("gan", Path("models/pretrained"), 28.0, "higher", Path("pictures"))])
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         f"champion: {named}: version 1 becomes champion: psnr_y 30.5000 on pictures, the first",
@@ -156,13 +160,29 @@ def test_a_trained_model_is_registered_elected_and_comes_back(
         assert not found.exists()
 
 
-def test_a_recipe_without_a_rule_elects_nobody(folder: Path, database: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text = Path("params.yaml").read_text()
-    start, end = text.index("  champion:"), text.index("\nregistry:")
-    Path("params.yaml").write_text(text[:start] + text[end:])
-    with stage_run("evaluate") as stage:
-        stage.elect("gan", Path("models/gan"), 28.0, "higher", Path("pictures"))
-    assert capsys.readouterr().out == ""
+def test_the_rules_take_their_figures_from_the_scores(folder: Path) -> None:
+    for key in ("pretrained", "gan"):
+        config = ModelConfig("edsr", 4, training="gan" if key == "gan" else "pixel")
+        write_json(Path(key, "config.json"), dataclasses.asdict(config))
+    scores = [
+        Score("Set5", str(number), method, {"psnr_y": base + number, "colour_error": 3.0})
+        for method, base in (("EDSR", 30.0), ("SRGAN", 27.0))
+        for number in range(3)
+    ]
+    measures = {name: METRICS[name] for name in ("psnr_y", "colour_error")}
+    rules = {
+        "pretrained": Champion(set="Set5", metric="psnr_y"),
+        "gan": Champion(set="Set5", metric="colour_error", margin=0.1),
+    }
+    models = {"pretrained": Path("pretrained"), "gan": Path("gan")}
+    assert candidates(rules, scores, measures, Path("sets"), models) == [
+        Candidate("pretrained", Path("pretrained"), 31.0, "higher", Path("sets/Set5")),
+        Candidate("gan", Path("gan"), 3.0, "lower", Path("sets/Set5")),
+    ]
+    assert candidates({}, scores, measures, Path("sets"), models) == []
+    check(rules, {"Set5": []})
+    with pytest.raises(SrlibError, match=r"evaluate\.champion\.pretrained\.set: expected one of Set14, got Set5"):
+        check(rules, {"Set14": []})
 
 
 def test_models_that_cannot_be_had_are_one_line(
@@ -197,7 +217,7 @@ def test_upscaling_with_the_champion(folder: Path, database: str, named: str, tm
     train("finetune", "gan", 2)
     Path("pictures/a").unlink()
     with stage_run("evaluate") as stage:
-        stage.elect("gan", Path("models/gan"), 28.0, "higher", Path("pictures"))
+        stage.elect([Candidate("gan", Path("models/gan"), 28.0, "higher", Path("pictures"))])
     Image.fromarray(np.full((5, 7, 3), 99, np.uint8)).save("a.png")
     arguments = ["upscale", "a.png", "-o", "b.png", "--model", f"models:/{named} gan@champion"]
     known = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}

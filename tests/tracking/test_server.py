@@ -19,6 +19,7 @@ import pytest
 from mlflow.models import Model
 
 from srlib.errors import SrlibError
+from srlib.evaluation.champions import Candidate
 from srlib.files import file_hash
 from srlib.stage import stage_run
 from srlib.tracking import connect, outbox, serve_ui
@@ -196,7 +197,7 @@ def test_a_champion_is_decided_once_the_server_answers_again(
 
     with stage_run("evaluate") as run:
         line.cut()
-        run.elect("gan", Path("gan"), 28.43, "higher", Path("pictures"))
+        run.elect([Candidate("gan", Path("gan"), 28.43, "higher", Path("pictures"))])
         wait_for(lambda: has_told("warning: MLflow"))
         line.connect()
         wait_for(
