@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,8 @@ def _find(name_or_path: str) -> runtime.Model:
     if name_or_path in shipped():
         return runtime.read(SHIPPED / name_or_path)
     if name_or_path.startswith(("models:/", "runs:/")):
+        if find_spec("mlflow") is None:
+            raise SrlibError(f"{name_or_path}: needs MLflow: pip install 'srlib[pipeline]'")
         from srlib.tracking.registry import fetched
 
         with fetched(name_or_path) as folder:

@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,10 +140,8 @@ def fetched(uri: str) -> Iterator[Path]:
             says, else in the repository's mlflow.db.
 
     Raises:
-        SrlibError: MLflow is not installed or cannot be reached, there is no such model, or it holds no such folder.
+        SrlibError: MLflow cannot be reached, there is no such model, or it holds no such folder.
     """
-    if find_spec("mlflow") is None:
-        raise SrlibError(f"{uri}: needs MLflow: pip install 'srlib[pipeline]'")
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (root() / DATABASE).exists():
         raise SrlibError(f"{uri}: no {DATABASE} here; go to the repository, or set MLFLOW_TRACKING_URI")
     store = connect(root())

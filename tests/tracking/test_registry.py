@@ -17,11 +17,11 @@ from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import METRICS, Score
 from srlib.evaluation.champions import Candidate, candidates, check
 from srlib.files import file_hash, write_json
+from srlib.inference import upscale
 from srlib.models import ModelConfig
 from srlib.params import Champion
 from srlib.stage import stage_run
 from srlib.tracking import Verdict
-from srlib.tracking import registry as room
 from srlib.tracking.registry import elect, fetched, register
 
 ROOT = Path(__file__).parents[2]
@@ -197,9 +197,9 @@ def test_models_that_cannot_be_had_are_one_line(
         with pytest.raises(SrlibError, match=told) as error, fetched(uri):
             pass
         assert "\n" not in str(error.value)
-    monkeypatch.setattr(room, "find_spec", lambda name: None)
-    with pytest.raises(SrlibError, match=r"needs MLflow: pip install 'srlib\[pipeline\]'"), fetched("models:/a/1"):
-        pass
+    monkeypatch.setattr(upscale, "find_spec", lambda name: None)
+    with pytest.raises(SrlibError, match=r"^models:/a/1: needs MLflow: pip install 'srlib\[pipeline\]'"):
+        upscale.open_model("models:/a/1")
     monkeypatch.undo()
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
