@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 from srlib.data.resize import resize
 from srlib.inference.encoders import FORMATS
 from srlib.inference.enlarge import enlarge, enlarged_size
-from srlib.inference.picture import encode, read
+from srlib.inference.picture import Picture, encode, read
 
 MODES = {
     "1": ("PNG", "TIFF", "BMP"),
@@ -89,3 +90,40 @@ def test_any_picture_becomes_the_same_picture_enlarged(bicubic, kind, height, wi
         other.load()
         if source.alpha is not None and target != "jpeg" and source.alpha.min() < source.alpha.max():
             assert other.has_transparency_data
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The model that comes with srlib."""
+    from srlib.inference.upscale import DEFAULT, open_model, shipped
+
+    if DEFAULT not in shipped():
+        pytest.skip(f"no {DEFAULT} in this installation")
+    return open_model(DEFAULT)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(KINDS),
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_shipped_model_takes_any_picture(network, kind, height, width, seed):
+    source = read(Path("a"), drawn(*kind, height, width, seed))
+    result = enlarge(source, network, Fraction(network.scale))
+    again = read(Path("a"), encode(result, "png")[0])
+    assert again.rgb.shape[:2] == enlarged_size(height, width, Fraction(network.scale))
+    assert again.rgb.dtype == source.rgb.dtype and again.gray == source.gray
+    np.testing.assert_array_equal(again.rgb, result.rgb)
+    np.testing.assert_array_equal(again.alpha, result.alpha)
+
+
+def test_the_shipped_model_is_not_far_from_bicubic_on_a_ramp_and_makes_no_bands(network):
+    """A slow ramp of 16 bits: what an 8-bit picture shows as 12 bands."""
+    ramp = np.linspace(20000, 23000, 64).astype(np.uint16)
+    source = Picture(np.broadcast_to(ramp[None, :, None], (48, 64, 3)).copy())
+    got = enlarge(source, network, Fraction(4)).rgb[64:-64, 64:-64].astype(float)
+    want = resize(source.rgb, 4)[64:-64, 64:-64].astype(float)
+    assert np.abs(got - want).max() < 257, "less than one level of 8 bits"
+    assert len(np.unique(got)) > 60
