@@ -174,6 +174,7 @@ def _convert(folder: Path, path: Path) -> None:
 def _tidy_onnx(content: Any) -> None:
     """Names what goes in and out, numbers everything else, and forgets who wrote it."""
     graph = content.graph
+    _four_axes(graph)
     names = {graph.input[0].name: "lr", graph.output[0].name: "sr", "": ""}
 
     def renamed(name: str) -> str:
@@ -195,6 +196,20 @@ def _tidy_onnx(content: Any) -> None:
     graph.name, content.producer_name = "network", "srlib"
     for side, batch in ((graph.input[0], "batch"), (graph.output[0], "batch")):
         side.type.tensor_type.shape.dim[0].dim_param = batch
+
+
+def _four_axes(graph: Any) -> None:
+    """Takes off the leading axis of length 1 that tf2onnx now and then forgets to take off from one channel."""
+    from onnx import helper, numpy_helper
+
+    axes = graph.output[0].type.tensor_type.shape.dim
+    if len(axes) == 5:
+        del axes[0]
+        squeezed = graph.output[0].name
+        for node in graph.node:
+            node.output[:] = [f"{name}_5d" if name == squeezed else name for name in node.output]
+        graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "first_axis"))
+        graph.node.append(helper.make_node("Squeeze", [f"{squeezed}_5d", "first_axis"], [squeezed]))
 
 
 def _to_openvino(folder: Path) -> Any:

@@ -1,7 +1,9 @@
 """Every network of ours as OpenVINO and ONNX files: the same pictures as Keras', the same bytes again, blending."""
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,23 +49,46 @@ def made(name: str, folder: Path, seed: int = 1) -> Path:
     return folder
 
 
+CONVERT = """
+import pathlib, sys
+from srlib.inference.export import _convert
+folder = pathlib.Path(sys.argv[1])
+for name in sys.argv[2:]:
+    _convert(folder / name, folder / f"{name}.onnx")
+"""
+
+
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, room.Check]]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The networks of all kinds, each converted to ONNX beside it, one after the other in one process."""
     from srlib.models import MODELS
 
     assert set(MODELS) <= set(SMALL), "a network is not exported here"
     folder = tmp_path_factory.mktemp("models")
-    names = [*MODELS, "again", "gan", "onnx"]
-    sources = {
-        name: made(name if name in MODELS else "edsr", folder / name, 2 if name == "gan" else 1) for name in names
-    }
+    names = [*MODELS, "gan"]
+    for name in names:
+        made("edsr" if name == "gan" else name, folder / name, 2 if name == "gan" else 1)
+    subprocess.run([sys.executable, "-c", CONVERT, str(folder), *names], check=True, capture_output=True)
+    return folder
 
-    def write(name: str) -> tuple[Path, room.Check]:
-        out = folder / f"{name}.light"
-        return out, room.export(sources[name], out, "onnx" if name == "onnx" else "openvino")
 
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(names, pool.map(write, names), strict=True))
+@pytest.fixture
+def at_once(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export takes what is converted already."""
+    monkeypatch.setattr(room, "_to_onnx", lambda folder, path: shutil.copy(sources / f"{folder.name}.onnx", path))
+
+
+@pytest.fixture(scope="module")
+def exported(sources: Path) -> dict[str, tuple[Path, room.Check]]:
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "_to_onnx", lambda folder, path: shutil.copy(sources / f"{folder.name}.onnx", path))
+        for path in sorted(sources.glob("*.onnx")):
+            out = sources / f"{path.stem}.light"
+            found[path.stem] = out, room.export(sources / path.stem, out, "openvino")
+        out = sources / "onnx.light"
+        found["onnx"] = out, room.export(sources / "edsr", out, "onnx")
+    return found
 
 
 @pytest.fixture
@@ -117,8 +142,11 @@ def test_nothing_beyond_the_receptive_field_is_seen(exported: dict[str, tuple[Pa
     assert moved.max() - moved.min() >= reach
 
 
-def test_the_same_weights_give_the_same_bytes(exported: dict[str, tuple[Path, room.Check]]) -> None:
-    assert tree_hash(exported["edsr"][0]) == tree_hash(exported["again"][0])
+def test_the_same_weights_give_the_same_bytes(
+    exported: dict[str, tuple[Path, room.Check]], sources: Path, tmp_path: Path
+) -> None:
+    room.export(sources / "edsr", tmp_path / "again", "openvino")
+    assert tree_hash(exported["edsr"][0]) == tree_hash(tmp_path / "again")
     text = (exported["edsr"][0] / runtime.XML).read_text()
     assert "rt_info" not in text
     assert 'version="20' not in text
@@ -225,21 +253,19 @@ class TestRefusals:
             room.export(tmp_path, tmp_path / "out", "openvino")
 
     def test_a_network_that_differs_from_keras(
-        self, exported: dict[str, tuple[Path, room.Check]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, at_once: None, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(room, "TOLERANCE", 0.0)
         with pytest.raises(SrlibError, match="differs from Keras"):
-            room.export(exported["srresnet"][0].with_suffix(""), tmp_path / "out", "onnx")
+            room.export(sources / "srresnet", tmp_path / "out", "onnx")
         assert not (tmp_path / "out").exists()
 
 
 def test_pictures_given_tell_what_bfloat16_costs(
-    exported: dict[str, tuple[Path, room.Check]], picture: np.ndarray, tmp_path: Path
+    at_once: None, sources: Path, picture: np.ndarray, tmp_path: Path
 ) -> None:
     write_png(tmp_path / "pictures" / "a.png", np.kron(picture, np.ones((2, 2, 1), np.uint8)))
-    check = room.export(
-        exported["compact"][0].with_suffix(""), tmp_path / "out", "openvino", pictures=tmp_path / "pictures"
-    )
+    check = room.export(sources / "compact", tmp_path / "out", "openvino", pictures=tmp_path / "pictures")
     assert check.pictures == 1
     if runtime.has_bfloat16():
         assert check.config.bfloat16 == round(check.psnr_y["bfloat16"] - check.psnr_y["float32"], 4)
