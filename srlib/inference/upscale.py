@@ -17,7 +17,7 @@ from srlib.inference.tiles import Grid, free_memory, grid
 SHIPPED = Path(__file__).parents[1] / "weights"
 DEFAULT = "psnr-x4"
 
-ACTIVATIONS = 768 * 2**20
+ACTIVATIONS = 384 * 2**20
 """Bytes that the network's activations may take at most. Larger tiles compute fewer overlaps, but hardly any fewer."""
 
 
