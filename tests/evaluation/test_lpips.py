@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from srlib.data.images import write_png
-from srlib.engine import pin_threads
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import METRICS, evaluate, find_sets, interpolation
 from srlib.evaluation.lpips import KEY, TAPS, checked, lpips
@@ -23,7 +22,6 @@ LINEAR = "weights/lpips_v0.1_squeeze.npz"
 def picture() -> np.ndarray:
     import skimage.data
 
-    pin_threads()
     return skimage.data.chelsea()[40:168, 100:228]
 
 

@@ -11,17 +11,11 @@ from openvino import opset13 as opset
 
 from srlib.data.images import read_image, write_png
 from srlib.data.resize import downscale, resize
-from srlib.engine import pin_threads
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Cost, Method, interpolation
 from srlib.evaluation.methods import content_hash, ensemble, given, rows, trained
 from srlib.evaluation.metrics import psnr_y, to_uint8
 from srlib.params import Evaluate, GivenMethod
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _engine() -> None:
-    pin_threads()
 
 
 @pytest.fixture(scope="module")

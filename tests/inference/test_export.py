@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from srlib.data.images import write_png
-from srlib.engine import pin_threads
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
 from srlib.inference import export as room
@@ -25,13 +24,11 @@ SMALL = {
     "srcnn": ({"filters": 8}, 3),
     "espcn": ({"filters": 8}, 4),
     "fsrcnn": ({"filters": 8}, 3),
-    "span": ({"blocks": 2, "filters": 8}, 4),
 }
 
 
 def made(name: str, folder: Path, seed: int = 1) -> Path:
     """A network with random weights and biases; random so that nothing folds away."""
-    pin_threads()
     import keras
 
     from srlib.models import MODELS, ModelConfig, build, save_model
