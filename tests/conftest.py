@@ -7,17 +7,14 @@ import pytest
 
 from srlib.engine import pin_threads
 
+# Not in a fixture: threads cannot be pinned after the first computation, which may be a parameter of a test.
+pin_threads()
+
 # A runner in the background or under nohup ignores these, and so would every process that a test starts in order to
 # stop it. A handler of our own is not inherited.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, lambda signum, frame: None)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _engine() -> None:
-    """Threads cannot be pinned after TensorFlow's first computation, in whichever test that happens."""
-    pin_threads()
 
 
 @pytest.fixture(scope="session")
