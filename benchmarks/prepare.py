@@ -1,15 +1,17 @@
 """A rehearsal at DIV2K's size: photographs of 2040×1356 to patches of 64/256, beside one PNG per patch, in one run.
 
-    python benchmarks/prepare.py SOURCES --work FOLDER [--pictures 800] [--link hardlink]
+    python benchmarks/prepare.py SOURCES --work FOLDER [--pictures 800] [--same-settings]
 
 SOURCES holds photographs; each is mirrored until it fills 2040×1356, at an offset of its own. In FOLDER (30 GB for 800
 pictures; removed first and kept) both ways run as the only stage that `dvc repro prepare` finds to do, each in a
-repository of its own with this project's DVC settings (how files are linked to the cache, how many are hashed at once):
+repository of its own:
 
 - srlib: its real stage, from a clone of this project, with everything around it: the check of params.yaml and of all
-  pictures, the MLflow run (in a new database), MATLAB's antialiased bicubic, all cores.
+  pictures, the MLflow run (in a new database), MATLAB's antialiased bicubic, all cores. The clone's .dvc/config links
+  files to the cache and hashes four at once.
 - naive: what articles on this task do. One process, one picture after the other: cv2.imread, cv2.resize(INTER_CUBIC),
   cv2.imwrite of each LR and HR patch as a PNG of its own with OpenCV's settings. No checks, no run, no antialiasing.
+  DVC as `dvc init` leaves it; with --same-settings, as this project sets it.
 
 Measured for both: `dvc repro prepare` (hashing the pictures, making the patches, hashing them), its peak anonymous
 memory over all processes, the disk the patches take, random batches of 16 pairs read back by one thread (Batches;
@@ -134,12 +136,13 @@ def srlib_repository(folder: Path) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(recipe))
 
 
-def naive_repository(folder: Path) -> None:
+def naive_repository(folder: Path, same_settings: bool) -> None:
     """A repository with one stage, the naive one."""
     folder.mkdir()
     run("git", "init", "-q", cwd=folder)
     run("dvc", "init", "-q", cwd=folder)
-    shutil.copy(PROJECT / ".dvc" / "config", folder / ".dvc" / "config")
+    if same_settings:
+        shutil.copy(PROJECT / ".dvc" / "config", folder / ".dvc" / "config")
     command = f"{sys.executable} {Path(__file__).resolve()} --naive ../pictures data/patches"
     stage = {"cmd": command, "deps": ["../pictures"], "outs": ["data/patches"]}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"prepare": stage}}))
@@ -151,19 +154,22 @@ def main() -> None:
     parser.add_argument("sources", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--pictures", type=int, default=800)
-    parser.add_argument("--link", help="DVC's cache.type for both; the repositories' own by default")
+    parser.add_argument(
+        "--same-settings", action="store_true", help="this project's DVC settings for the naive way too"
+    )
     options = parser.parse_args()
     work = options.work.resolve()
     for name in ("pictures", "srlib", "naive", "remote-srlib", "remote-naive"):
         shutil.rmtree(work / name, ignore_errors=True)
     make_pictures(options.sources, work / "pictures", options.pictures)
     table: dict[str, dict[str, float]] = {}
-    for name, make, read in (("srlib", srlib_repository, read_srlib), ("naive", naive_repository, read_naive)):
+    for name, make, read in (
+        ("srlib", srlib_repository, read_srlib),
+        ("naive", lambda folder: naive_repository(folder, options.same_settings), read_naive),
+    ):
         folder = work / name
         make(folder)
         run("dvc", "remote", "add", "-q", "-f", "-d", "local", str(work / f"remote-{name}"), cwd=folder)
-        if options.link:
-            run("dvc", "config", "cache.type", options.link, cwd=folder)
         os.sync()  # neither pays for what was written before
         prepared = run("dvc", "repro", "-q", "prepare", cwd=folder)
         files = [path for path in (folder / "data" / "patches").rglob("*") if path.is_file()]

@@ -30,7 +30,7 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 INDEX_COLUMNS = ("split", "row", "picture", "y", "x")
 _CHUNK = 2**20  # bytes of HR patches per write
-_PART = 2**30  # bytes of training patches per file, so that DVC hashes and sends several at once
+_PART = 2**28  # bytes of training patches per file, so that DVC hashes and sends several at once
 _SPARE = 2**26  # bytes to be left on the disk
 
 
