@@ -13,7 +13,6 @@ largest resident memory. A picture that does not fit into memory shows as what k
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -78,6 +77,19 @@ def torch_engine(folder: Path, precision: str) -> Callable:
             value = value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
         constants[name] = value
 
+    kinds = {1: kind, 6: torch.int32, 7: torch.int64}
+
+    def part(x: list, a: dict) -> "torch.Tensor":
+        axes = x[3].tolist() if len(x) > 3 else range(x[0].ndim)
+        for axis, start, stop in zip(axes, x[1].tolist(), x[2].tolist(), strict=True):
+            x[0] = x[0].narrow(axis, start, min(stop, x[0].shape[axis]) - start)
+        return x[0]
+
+    def unsqueeze(x: list, a: dict) -> "torch.Tensor":
+        for axis in sorted(x[1].tolist()):
+            x[0] = x[0].unsqueeze(axis)
+        return x[0]
+
     def conv(x: list, a: dict) -> "torch.Tensor":
         return f.conv2d(x[0], x[1], x[2] if len(x) > 2 else None, padding=x[1].shape[2] // 2)
 
@@ -89,6 +101,13 @@ def torch_engine(folder: Path, precision: str) -> Callable:
         "Sub": lambda x, a: x[0] - x[1],
         "Mul": lambda x, a: x[0] * x[1],
         "Concat": lambda x, a: torch.cat(x, a["axis"]),
+        "Cast": lambda x, a: x[0].to(kinds[a["to"]]),
+        "Shape": lambda x, a: torch.tensor(x[0].shape),
+        "Slice": part,
+        "Squeeze": lambda x, a: x[0].squeeze(tuple(x[1].tolist())),
+        "Unsqueeze": unsqueeze,
+        "Reshape": lambda x, a: x[0].reshape(x[1].tolist()),
+        "Tile": lambda x, a: x[0].repeat(x[1].tolist()),
         "Transpose": lambda x, a: x[0].permute(a["perm"]),
         "DepthToSpace": lambda x, a: _depth_to_space(x[0], a["blocksize"]),
     }
@@ -156,8 +175,9 @@ def measure(engine: str, folder: Path, height: int, width: int, repeats: int) ->
         start = time.perf_counter()
         run(lr)
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    print(json.dumps({"seconds": seconds[1:] or seconds, "peak": peak}))
+    # Not getrusage's ru_maxrss, in which the parent's from before exec lives on.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(json.dumps({"seconds": seconds[1:] or seconds, "peak": int(status["VmHWM"].split()[0]) / 1024}))
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def encode(picture: Picture, channels: Channels) -> npt.NDArray[np.float32]:
     return (luma(picture, channels)[..., np.newaxis] / 255).astype(np.float32)
 
 
-def decode(sr: npt.ArrayLike, lr: Picture, channels: Channels) -> npt.NDArray[np.float64]:
+def decode(sr: npt.ArrayLike, lr: Picture, channels: Channels) -> npt.NDArray[np.floating]:
     """The picture that a network's output stands for.
 
     With a luma network the chroma is that of `lr` enlarged by bicubic. The inverse of the colour transform adds luma
@@ -51,12 +51,12 @@ def decode(sr: npt.ArrayLike, lr: Picture, channels: Channels) -> npt.NDArray[np
         channels: What the network gives.
 
     Returns:
-        RGB in about [0, 1], not clamped.
+        RGB in about [0, 1], not clamped: `sr` itself for `rgb`, else float64.
     """
     _check(channels)
-    output = np.asarray(sr, np.float64)
     if channels == "rgb":
-        return output
+        return np.asarray(sr)
+    output = np.asarray(sr, np.float64)
     if output.ndim == 4:
         return np.stack([decode(one, picture, channels) for one, picture in zip(output, lr, strict=True)])
     *_, levels = _LUMA[channels]

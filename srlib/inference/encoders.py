@@ -23,6 +23,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STRIP = 2**20
 _PNG_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _EXIF_LIMIT = 65527  # a JPEG segment holds 65,533 bytes, `Exif\0\0` among them
+_OPTIMIZED = 2**27  # bytes of pixels of the largest JPEG with optimal tables
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ def jpeg(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     )
     if metadata.xmp and len(metadata.xmp) <= 65000:
         options["xmp"] = metadata.xmp
-    return _with_pillow(
-        pixels, metadata, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2, optimize=True, **options
-    )
+    # Optimal Huffman tables need all coefficients at once, twice the memory of the pixels.
+    options["optimize"] = pixels.nbytes <= _OPTIMIZED
+    return _with_pillow(pixels, metadata, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2, **options)
 
 
 def webp(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srlib.data.colour import Picture, decode, encode
+from srlib.engine import available_cores
 from srlib.errors import SrlibError
 from srlib.inference import runtime
 from srlib.inference.tiles import Grid, free_memory, grid
@@ -17,8 +19,10 @@ from srlib.inference.tiles import Grid, free_memory, grid
 SHIPPED = Path(__file__).parents[1] / "weights"
 DEFAULT = "psnr-x4"
 
-ACTIVATIONS = 384 * 2**20
-"""Bytes that the network's activations may take at most. Larger tiles compute fewer overlaps, but hardly any fewer."""
+MEMORY = 1536 * 2**20
+"""Bytes for the network's activations and the result, counted twice since it is encoded too. Larger tiles compute less
+twice; with this much a picture of 3840×2160 stays below 2 GiB in all.
+"""
 
 
 def shipped() -> list[str]:
@@ -119,6 +123,7 @@ class Upscaler:
             raise SrlibError(f"tile: expected a side from 1 pixel, got {tile}")
         self._network = functools.cache(lambda kind: runtime.Network(model, precision=kind, threads=threads))
         self._network(self.precision)
+        self._threads = ThreadPoolExecutor(threads or available_cores(), "rounding")
 
     def tiles(self, height: int, width: int) -> int:
         """How many tiles a picture of this size takes."""
@@ -127,9 +132,10 @@ class Upscaler:
     def _grid(self, height: int, width: int, depth: int = 1) -> Grid:
         # A luma network leaves chroma to bicubic, which sees two pixels.
         overlap = max(self.receptive_field, 0 if self._config.channels == "rgb" else 2)
-        room = ACTIVATIONS
+        result = 3 * depth * height * width * self.scale**2
+        room = max(MEMORY - 2 * result, MEMORY // 4)
         if (free := free_memory()) is not None:
-            room = min(room, max(0, free - 3 * depth * height * width * self.scale**2) // 2)
+            room = min(room, max(0, free - result) // 2)
         return grid(height, width, overlap=overlap, largest=room // self._config.bytes_per_pixel, side=self._tile)
 
     def __call__(self, rgb: Picture, *, advance: Callable[[int], object] | None = None) -> Picture:
@@ -163,7 +169,7 @@ class Upscaler:
                     row.keep_start * scale : row.keep_stop * scale,
                     column.keep_start * scale : column.keep_stop * scale,
                 ]
-                _round_into(target, kept)
+                _round_into(target, kept, self._threads)
                 if advance:
                     advance((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
         return out
@@ -181,13 +187,19 @@ class Upscaler:
         return decode(total / 8, lr, self._config.channels)
 
 
-def _round_into(target: Picture, values: npt.NDArray[np.floating]) -> None:
+def _round_into(target: Picture, values: npt.NDArray[np.floating], threads: ThreadPoolExecutor) -> None:
     """[0, 1] → whole levels, clamped and rounded half up as the protocol does, a few rows at a time."""
     peak = np.iinfo(target.dtype).max
     step = max(1, 2**16 // math.prod(values.shape[1:]))
-    for start in range(0, len(values), step):
+
+    def rounded(start: int) -> None:
         rows = values[start : start + step].astype(np.float64)
         if np.isnan(rows).any():
             raise SrlibError("the network gave values that are not numbers (NaN): it has diverged in training")
         np.clip(rows, 0, 1, out=rows)
-        target[start : start + step] = np.floor(rows * peak + 0.5)
+        rows *= peak
+        rows += 0.5
+        target[start : start + step] = np.floor(rows, out=rows)
+
+    for _ in threads.map(rounded, range(0, len(values), step)):
+        pass
