@@ -5,8 +5,8 @@
 MODEL_DIR is a trained model of the pipeline (config.json, model.weights.h5); it is exported to ONNX and OpenVINO first.
 Each engine runs in a fresh process, on the same random picture, with all cores that this process may use: Keras
 (TensorFlow), ONNX Runtime, OpenVINO and PyTorch on the whole picture, then `srlib` itself (OpenVINO in tiles, uint8 in
-and out). PyTorch, which srlib does not need, reads the ONNX file's convolutions in an environment of its own and is
-timed where the network is a plain chain of them. Printed are megapixels of output per second, median and best, and the
+and out). PyTorch, which srlib does not need, runs the ONNX file's operators in an environment of its own and is timed
+where it knows all of them. Printed are megapixels of output per second, median and best, and the
 largest resident memory. A picture that does not fit into memory shows as what killed the process.
 """
 
