@@ -194,7 +194,7 @@ class Pretrain(Training):
 
     model: Model
     start_from: StartFrom | None = None
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
     weight_decay: Weight = 0.0
     loss: Literal["mae", "mse", "charbonnier"] = "mae"
     steps: Positive | None = None

@@ -13,7 +13,7 @@ from srlib.models import WEIGHTS, ModelConfig, build, load_model, read_config
 from srlib.params import Params, StartFrom
 from srlib.training.loop import Curves, Result, Trainer, train
 from srlib.training.losses import PIXEL_LOSSES
-from srlib.training.optimizer import Adam
+from srlib.training.optimizer import OPTIMIZERS
 from srlib.training.validation import write_model
 
 
@@ -35,6 +35,19 @@ def model_config(params: Params) -> ModelConfig:
     return ModelConfig(name=options.pop("name"), scale=params.scale, options=options)
 
 
+def pixel_trainer(params: Params) -> PixelTrainer:
+    """The recipe's network with its initial or earlier weights, compiled with the recipe's loss and optimizer."""
+    section, config = params.pretrain, model_config(params)
+    keras.utils.set_random_seed(params.seed)
+    network = build(config, dtype=section.precision)
+    if section.start_from is not None:
+        _start_from(network, config, section.start_from)
+    trainer = PixelTrainer(network, section.loss)
+    optimizer = OPTIMIZERS[section.optimizer]
+    trainer.compile_with(optimizer(clip_norm=section.clip_norm, average=section.ema, weight_decay=section.weight_decay))
+    return trainer
+
+
 def pretrain(params: Params, patches: Path, out: Path, *, state: Path, curves: Curves) -> tuple[keras.Model, Result]:
     """Trains the recipe's network on `patches` and writes the weights of the best validation PSNR to `out`.
 
@@ -42,15 +55,9 @@ def pretrain(params: Params, patches: Path, out: Path, *, state: Path, curves: C
         The network with these weights, in float32, and the result of training.
     """
     section, config = params.pretrain, model_config(params)
-    keras.utils.set_random_seed(params.seed)
-    network = build(config, dtype=section.precision)
-    if section.start_from is not None:
-        _start_from(network, config, section.start_from)
+    trainer = pixel_trainer(params)
     batches = Batches(patches, crop=section.crop, batch=section.batch, seed=params.seed, in_memory=section.in_memory)
     steps = section.steps or math.ceil((section.epochs or 0) * len(batches) / section.batch)
-
-    trainer = PixelTrainer(network, section.loss)
-    trainer.compile_with(Adam(clip_norm=section.clip_norm, average=section.ema, weight_decay=section.weight_decay))
     result = train(
         trainer, batches, section, config=config, steps=steps, patches=patches, state=state, curves=curves,
         label="pretrain", keep_best=True,

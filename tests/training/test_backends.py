@@ -93,10 +93,11 @@ def test_edsr_learns_alike_on_both_backends(patches: Path, start: Path, tmp_path
 
 
 def test_jax_goes_on_to_the_same_bytes(patches: Path, start: Path, tmp_path: Path) -> None:
+    params = recipe(pretrain={"optimizer": "muon"})
     for name in ("whole", "killed"):
         if name == "killed":
-            assert train("jax", "pretrain", recipe(), patches, tmp_path / name, start, kill_at=6) == -9
+            assert train("jax", "pretrain", params, patches, tmp_path / name, start, kill_at=6) == -9
             assert not (tmp_path / name / "model").exists()
-        train("jax", "pretrain", recipe(), patches, tmp_path / name, start)
+        train("jax", "pretrain", params, patches, tmp_path / name, start)
     for part in ("model", "curves"):
         assert tree_hash(tmp_path / "whole" / part) == tree_hash(tmp_path / "killed" / part)

@@ -14,17 +14,21 @@ from srlib.training.pretrain import model_config
 from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
 
 
-@pytest.mark.parametrize(("run", "steps"), [(run_pretrain, (3, 9)), (run_finetune, (2, 4))])
+@pytest.mark.parametrize(
+    ("run", "steps", "optimizer"),
+    [(run_pretrain, (3, 9), "adam"), (run_pretrain, (3, 9), "muon"), (run_finetune, (2, 4), "adam")],
+)
 def test_a_killed_run_ends_in_the_bytes_of_an_undisturbed_one(
-    run, steps, patches: Path, tmp_path: Path, monkeypatch
+    run, steps, optimizer, patches: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(loop, "SAVING_SHARE", 1e9)  # after every step
-    run(tmp_path / "whole", patches, recipe())
+    params = recipe(pretrain={"optimizer": optimizer})
+    run(tmp_path / "whole", patches, params)
     for at in steps:
         with pytest.raises(KilledError):
-            run(tmp_path / "killed", patches, recipe(), killer(at))
+            run(tmp_path / "killed", patches, params, killer(at))
     assert not (tmp_path / "killed/model").exists()
-    run(tmp_path / "killed", patches, recipe())
+    run(tmp_path / "killed", patches, params)
     for name in ("model", "curves"):
         assert tree_hash(tmp_path / "whole" / name) == tree_hash(tmp_path / "killed" / name)
 

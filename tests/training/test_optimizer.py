@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from srlib.training.optimizer import Adam
+from srlib.training.optimizer import Adam, Muon, orthogonalise
 
 
 def variable(*values: float, name: str = "v") -> keras.Variable:
@@ -99,3 +99,62 @@ def test_the_averages_and_nothing_of_the_model_are_the_optimizers_own() -> None:
     optimizer.build([v, w])
     assert not {id(v), id(w)} & {id(own) for own in optimizer.variables}
     assert len(optimizer.variables) == 2 + 2 * 2 + 1, "step and rate, two moments each, one average"
+
+
+class TestMuon:
+    @pytest.mark.parametrize("shape", [(3, 40, 8), (2, 8, 40), (1, 16, 16)])
+    def test_singular_values_are_made_alike_and_directions_stay(self, shape: tuple[int, ...]) -> None:
+        """Against NumPy's singular value decomposition: U and V stay, S lies in the band that Jordan states."""
+        x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+        found = np.asarray(ops.convert_to_numpy(orthogonalise(ops.convert_to_tensor(x))), np.float64)
+        for matrix, made in zip(x, found, strict=True):
+            u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+            core = u.T @ made @ vt.T
+            kept = s > 0.05 * np.linalg.norm(s)
+            np.testing.assert_allclose(core - np.diag(np.diag(core)), 0, atol=1e-4)
+            np.testing.assert_allclose(u @ core @ vt, made, atol=1e-4)
+            assert np.diag(core)[kept].min() > 0.65 and np.diag(core).max() < 1.25
+
+    def test_it_is_the_formula_on_hidden_kernels_and_adam_on_the_rest(self) -> None:
+        """Momentum, Nesterov's look-ahead and the length of the step in NumPy, with the exact polar factor."""
+        random = np.random.default_rng(0)
+        shapes = {"first": (3, 3, 2, 4), "hidden": (3, 3, 4, 4), "wide": (1, 1, 4, 8), "last": (3, 3, 8, 1)}
+        starts = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+        kernels = {name: keras.Variable(value, name="kernel") for name, value in starts.items()}
+        bias = variable(0.5, name="bias")
+        muon, adam = Muon(), Adam()
+        theirs = {name: keras.Variable(value, name="kernel") for name, value in starts.items()}
+        their_bias = variable(0.5, name="bias")
+        muon.build([*kernels.values(), bias])
+        adam.build([*theirs.values(), their_bias])
+        muon.learning_rate = adam.learning_rate = 1e-3
+        momentum = {name: np.zeros(shape) for name, shape in shapes.items()}
+        expected = {name: value.astype(np.float64) for name, value in starts.items()}
+        for _ in range(3):
+            gradients = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+            tensors = [*map(ops.convert_to_tensor, gradients.values()), ops.convert_to_tensor(np.float32([0.1]))]
+            muon.apply(list(tensors), [*kernels.values(), bias])
+            adam.apply(list(tensors), [*theirs.values(), their_bias])
+            for name in ("hidden", "wide"):
+                momentum[name] = 0.95 * momentum[name] + gradients[name]
+                ahead = (gradients[name] + 0.95 * momentum[name]).reshape(-1, shapes[name][-1])
+                u, _, vt = np.linalg.svd(ahead, full_matrices=False)
+                expected[name] -= 1e-3 * 0.2 * max(ahead.shape) ** 0.5 * (u @ vt).reshape(shapes[name])
+        for name in ("first", "last"):
+            np.testing.assert_array_equal(ops.convert_to_numpy(kernels[name]), ops.convert_to_numpy(theirs[name]))
+        np.testing.assert_array_equal(ops.convert_to_numpy(bias), ops.convert_to_numpy(their_bias))
+        for name in ("hidden", "wide"):
+            moved, wanted = ops.convert_to_numpy(kernels[name]) - starts[name], expected[name] - starts[name]
+            assert np.corrcoef(moved.ravel(), wanted.ravel())[0, 1] > 0.97
+            assert np.linalg.norm(moved) == pytest.approx(np.linalg.norm(wanted), rel=0.25)
+
+    @pytest.mark.parametrize("count", [0, 1, 2])
+    def test_without_a_hidden_kernel_it_is_adam(self, count: int) -> None:
+        ours, theirs = ([keras.Variable(np.ones((3, 3, 2, 2)), name="kernel") for _ in range(count)] for _ in "ab")
+        ours, theirs = [*ours, variable(1.0)], [*theirs, variable(1.0)]
+        gradients = [ops.convert_to_tensor(np.full(v.shape, 0.3, np.float32)) for v in ours]
+        for optimizer, variables in ((Muon(clip_norm=1.0), ours), (Adam(clip_norm=1.0), theirs)):
+            optimizer.build(variables)
+            optimizer.apply(list(gradients), variables)
+        for mine, reference in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(ops.convert_to_numpy(mine), ops.convert_to_numpy(reference))

@@ -219,3 +219,20 @@ def test_adamw_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
     for start, plain, decayed in zip(*(m.trainable_variables for m in (begun, *trained.values())), strict=True):
         expected = ops.convert_to_numpy(plain) - 0.01 * 0.5 * ops.convert_to_numpy(start) * (start.name == "kernel")
         np.testing.assert_allclose(ops.convert_to_numpy(decayed), expected, atol=1e-6)
+
+
+def test_muon_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
+    """Its first step moves a hidden kernel by the polar factor's length, and what Adam keeps as Adam does."""
+    moved = {}
+    keras.utils.set_random_seed(recipe().seed)
+    begun = {v.path: ops.convert_to_numpy(v) for v in build(ModelConfig("edsr", 4, SMALL)).trainable_variables}
+    for name in ("adam", "muon"):
+        run(tmp_path / name, patches, recipe(steps=1, learning_rate={"peak": 0.01}, optimizer=name))
+        model, _ = load_model(tmp_path / name / "model")
+        moved[name] = {v.path: ops.convert_to_numpy(v) - begun[v.path] for v in model.trainable_variables}
+    for path, step in moved["muon"].items():
+        if path.endswith("kernel") and not path.startswith(("head", "tail")):
+            # Less than 1 where the gradient has a lower rank than the kernel, as behind the pixel shuffle.
+            assert 0.5 < np.sqrt(np.mean(step**2)) / (0.01 * 0.2) < 1.2, path
+        else:
+            np.testing.assert_array_equal(step, moved["adam"][path])

@@ -1,0 +1,135 @@
+"""PSNR-Y and SSIM-Y on test sets against minutes of pre-training from scratch.
+
+    python benchmarks/training_curve.py --minutes 20 --work DIR [--model '{name: edsr, skip: nearest}']
+
+Trains the recipe's `pretrain` section on prepared patches (`dvc repro prepare`), with as many steps as fit into the
+minutes: the pace is measured first, the schedule runs over the whole. Prints a row, and writes it to DIR/curve.csv, at
+every tenth of the way. Minutes are those of training, its batches, logs, saved states and held-out scores included;
+scoring the test sets, in float32 with the averaged weights, stops the clock. The same command goes on where it was cut
+off. The weights of the last step are in DIR/model.
+"""
+
+import argparse
+import csv
+import statistics
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from srlib.engine import pin_threads
+
+
+def main() -> None:
+    """Trains and prints the curve."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="a folder for the curve, the model and the state")
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/photos.yaml"))
+    parser.add_argument("--model", help="YAML, in the place of the recipe's pretrain.model")
+    parser.add_argument("--patches", type=Path, default=Path("data/patches"))
+    parser.add_argument("--test", type=Path, default=Path("data/raw/test"))
+    parser.add_argument("--rows", type=int, default=10)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    facts = pin_threads()
+    params = recipe(options.recipe, options.model, options.work / "steps.txt", options.patches, options.minutes)
+    section = params.pretrain
+    print(f"{facts['processor']}, {facts['threads']} threads; {section.model}, {section.steps} steps", flush=True)
+    run(params, options)
+
+
+def recipe(path: Path, model: str | None, steps: Path, patches: Path, minutes: float) -> Any:
+    """The recipe with this model and the steps that fit into the minutes; they are measured once, and kept."""
+    import yaml
+
+    from srlib.params import Params, load_params
+
+    content = load_params(path).model_dump()
+    section = content["pretrain"] | {"epochs": None, "log_every": 50}
+    if model:
+        section["model"] = yaml.safe_load(model)
+    params = Params.model_validate(content | {"pretrain": section | {"steps": 1}})
+    if not steps.exists():
+        steps.write_text(str(round(minutes * 60 / pace(params, patches))))
+    return Params.model_validate(content | {"pretrain": section | {"steps": int(steps.read_text())}})
+
+
+def pace(params: Any, patches: Path) -> float:
+    """Seconds per step, the median over 40 steps after five."""
+    from srlib.data.batches import Batches, prefetch
+    from srlib.training.pretrain import pixel_trainer
+
+    section = params.pretrain
+    trainer = pixel_trainer(params)
+    taken = []
+    batches = Batches(patches, crop=section.crop, batch=section.batch, seed=params.seed, in_memory=section.in_memory)
+    for _, lr, hr in islice(prefetch(batches, 0, 45), 45):
+        begun = time.monotonic()
+        trainer.train_on_batch(lr, hr)
+        taken.append(time.monotonic() - begun)
+    return statistics.median(taken[5:])
+
+
+def run(params: Any, options: argparse.Namespace) -> None:
+    """Trains, and scores the test sets on the way."""
+    from srlib.data.batches import Batches
+    from srlib.evaluation.benchmark import METRICS, Method, evaluate, find_sets
+    from srlib.evaluation.methods import upscaler
+    from srlib.models import build, save_model
+    from srlib.training.loop import Curves, train
+    from srlib.training.pretrain import model_config, pixel_trainer
+
+    section, config = params.pretrain, model_config(params)
+    sets = find_sets(options.test, params.scale)
+    measures = {name: METRICS[name] for name in ("psnr_y", "ssim_y")}
+    trainer, network = pixel_trainer(params), build(config)
+    every = max(1, section.steps // options.rows)
+    clock, table = options.work / "clock.csv", options.work / "curve.csv"
+    # Step → seconds of training until then, as far as an earlier process came.
+    seconds = {int(step): float(taken) for step, taken in csv.reader(clock.open())} if clock.exists() else {}
+    begun = time.monotonic()
+
+    def report(row: dict[str, float], step: int) -> None:
+        nonlocal begun
+        now = time.monotonic()
+        if "validation_psnr_y" in row:
+            tell(step)
+            begun += time.monotonic() - now
+        elif step in seconds:
+            begun = now - seconds[step]
+        else:
+            seconds[step] = now - begun
+            with clock.open("a") as file:
+                file.write(f"{step},{seconds[step]:.2f}\n")
+
+    def tell(step: int) -> None:
+        with trainer.optimizer.averaged_weights():
+            for ours, theirs in zip(network.variables, trainer.network.variables, strict=True):
+                ours.assign(theirs)
+        upscale = upscaler(network)
+        results = list(evaluate(sets, [Method("x", lambda lr, scale: upscale(lr))], params.scale, measures=measures))
+        values: dict[str, float] = {"step": step, "minutes": round(seconds[step] / 60, 2)}
+        for name in sets:
+            for measure in measures:
+                found = [s.values[measure] for result in results for s in result.scores if s.set == name]
+                values[f"{name} {measure}"] = round(statistics.mean(found), 4)
+        header = not table.exists()
+        with table.open("a", newline="") as file:
+            writer = csv.DictWriter(file, values)
+            if header:
+                writer.writeheader()
+            writer.writerow(values)
+        print("  ".join(f"{name} {value:g}" for name, value in values.items()), flush=True)
+
+    train(
+        trainer, Batches(options.patches, crop=section.crop, batch=section.batch, seed=params.seed),
+        section.model_copy(update={"validate_every": every}), config=config, steps=section.steps,
+        patches=options.patches, state=options.work, curves=Curves(options.work, report=report), label="pretrain",
+        keep_best=True,
+    )  # fmt: skip
+    save_model(network, config, options.work / "model")
+
+
+if __name__ == "__main__":
+    main()
