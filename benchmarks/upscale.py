@@ -48,9 +48,11 @@ def onnxruntime_engine(folder: Path, precision: str) -> Callable:
 
 
 def openvino_engine(folder: Path, precision: str) -> Callable:
-    from srlib.inference import runtime
+    import openvino
 
-    return runtime.Network(runtime.read(folder / "openvino"), precision=precision)
+    options = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32", "NUM_STREAMS": 1}
+    request = openvino.Core().compile_model(folder / "openvino" / "model.xml", "CPU", options).create_infer_request()
+    return lambda lr: request.infer(openvino.Tensor(lr[None]), share_inputs=True, share_outputs=True)
 
 
 def srlib_engine(folder: Path, precision: str) -> Callable:

@@ -25,6 +25,9 @@ Precision = Literal["float32", "bfloat16"]
 LARGEST_LOSS = 0.01
 """dB of PSNR-Y by which bfloat16 may differ from float32 and still be taken by itself."""
 
+_MOVING = {"DepthToSpace", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+"""Layers that bring values to their places and change none."""
+
 _FLOATS: dict[str, Any] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 
 
@@ -206,9 +209,17 @@ def choose_precision(wanted: str, config: Exported) -> Precision:
 
 
 class Network:
-    """A model made ready for any size of picture. Calls from several threads are not meant."""
+    """A model made ready for any size of picture. Calls from several threads are not meant.
 
-    def __init__(self, model: Model, *, precision: Precision, threads: int | None = None) -> None:
+    Args:
+        model: What is to run.
+        precision: Of the convolutions.
+        threads: Of the processor; None takes all that this process may use.
+        levels: End in whole levels, uint8, instead of float32. That is done inside the graph, before the sub-pixels are
+            moved to their places: a quarter of the bytes to move, and none to copy.
+    """
+
+    def __init__(self, model: Model, *, precision: Precision, threads: int | None = None, levels: bool = False) -> None:
         options = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32", "NUM_STREAMS": 1}
         if threads is not None:
             if threads < 1:
@@ -216,14 +227,43 @@ class Network:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
             graph = _core().read_model(model.graph, model.weights)
+            if levels:
+                _end_in_levels(graph)
             self._request = _core().compile_model(graph, "CPU", options).create_infer_request()
         except RuntimeError as error:
             raise SrlibError(f"OpenVINO cannot load the model ({' '.join(str(error).split())[:200]})") from None
 
-    def __call__(self, lr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """float32 [h, w, C] → float32 [scale·h, scale·w, C]."""
+    def __call__(self, lr: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """float32 [h, w, C] → [scale·h, scale·w, C]: float32, or uint8 that the next call overwrites.
+
+        Raises:
+            SrlibError: The network gave a value that is infinite or not a number.
+        """
         import openvino
 
         self._request.set_input_tensor(openvino.Tensor(np.ascontiguousarray(lr[np.newaxis], np.float32)))
         self._request.infer()
-        return np.array(self._request.get_output_tensor().data[0])
+        sr, *total = (output.data for output in self._request.output_tensors)
+        if not np.isfinite(np.sum(total or sr)):
+            raise SrlibError("the network gave values that are infinite or not numbers: it has diverged in training")
+        return sr[0].copy() if sr.dtype == np.float32 else np.asarray(sr[0])
+
+
+def _end_in_levels(graph: Any) -> None:
+    """[0, 1] → whole levels, clamped and rounded half up as the protocol does; and the sum of what was rounded.
+
+    OpenVINO computes what stands behind the last convolution in float32, also where that is in bfloat16.
+    """
+    from openvino import opset13
+
+    result = graph.get_results()[0]
+    user, values = result, result.input_value(0)
+    while values.get_node().get_type_name() in _MOVING:
+        user = values.get_node()
+        values = user.input_value(0)
+    levels = opset13.multiply(opset13.clamp(values, 0.0, 1.0), np.float32(255))
+    levels = opset13.convert(opset13.floor(opset13.add(levels, np.float32(0.5))), "u8")
+    user.input(0).replace_source_output(levels.output(0))
+    axes = np.arange(len(values.partial_shape), dtype=np.int64)
+    graph.add_results([opset13.result(opset13.reduce_sum(values, axes))])
+    graph.validate_nodes_and_infer_types()

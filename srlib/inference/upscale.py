@@ -121,9 +121,15 @@ class Upscaler:
         self._config, self._tile, self._ensemble = config, tile, ensemble
         if tile is not None and tile < 1:
             raise SrlibError(f"tile: expected a side from 1 pixel, got {tile}")
-        self._network = functools.cache(lambda kind: runtime.Network(model, precision=kind, threads=threads))
-        self._network(self.precision)
+        self._network = functools.cache(
+            lambda kind, levels: runtime.Network(model, precision=kind, threads=threads, levels=levels)
+        )
+        self._network(self.precision, self._in_levels(np.dtype(np.uint8)))
         self._threads = ThreadPoolExecutor(threads or available_cores(), "rounding")
+
+    def _in_levels(self, kind: np.dtype) -> bool:
+        """Whether the network itself rounds: to 8 bits, and where nothing is to be done to its values before."""
+        return kind == np.uint8 and self._config.channels == "rgb" and not self._ensemble
 
     def tiles(self, height: int, width: int) -> int:
         """How many tiles a picture of this size takes."""
@@ -136,7 +142,9 @@ class Upscaler:
         room = max(MEMORY - 2 * result, MEMORY // 4)
         if (free := free_memory()) is not None:
             room = min(room, max(0, free - result) // 2)
-        return grid(height, width, overlap=overlap, largest=room // self._config.bytes_per_pixel, side=self._tile)
+        precision = self.precision if depth == 1 else self._fine
+        alive = self._config.bytes_per_pixel // (2 if precision == "bfloat16" else 1)
+        return grid(height, width, overlap=overlap, largest=room // alive, side=self._tile)
 
     def __call__(self, rgb: Picture, *, advance: Callable[[int], object] | None = None) -> Picture:
         """uint8 or uint16 [h, w, 3] → the same kind [scale·h, scale·w, 3]; any size from 1×1.
@@ -153,14 +161,15 @@ class Upscaler:
             raise SrlibError(f"expected a picture, uint8 or uint16 [height, width, 3], got {got}")
         if rgb.shape[2] != 3:
             raise SrlibError(f"expected a picture of three channels, RGB, got {rgb.shape[2]}")
-        network = self._network(self.precision if rgb.dtype == np.uint8 else self._fine)
+        levels = self._in_levels(rgb.dtype)
+        network = self._network(self.precision if rgb.dtype == np.uint8 else self._fine, levels)
         scale, (height, width) = self.scale, rgb.shape[:2]
         cut = self._grid(height, width, rgb.itemsize)
         out = np.empty((height * scale, width * scale, 3), rgb.dtype)
         for row in cut.rows:
             for column in cut.columns:
                 lr = rgb[row.start : row.stop, column.start : column.stop]
-                sr = self._enlarge(network, lr)
+                sr = network(encode(lr, "rgb")) if levels else self._enlarge(network, lr)
                 kept = sr[
                     (row.keep_start - row.start) * scale : (row.keep_stop - row.start) * scale,
                     (column.keep_start - column.start) * scale : (column.keep_stop - column.start) * scale,
@@ -169,7 +178,10 @@ class Upscaler:
                     row.keep_start * scale : row.keep_stop * scale,
                     column.keep_start * scale : column.keep_stop * scale,
                 ]
-                _round_into(target, kept, self._threads)
+                if levels:
+                    target[:] = kept
+                else:
+                    _round_into(target, kept, self._threads)
                 if advance:
                     advance((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
         return out
@@ -194,8 +206,6 @@ def _round_into(target: Picture, values: npt.NDArray[np.floating], threads: Thre
 
     def rounded(start: int) -> None:
         rows = values[start : start + step].astype(np.float64)
-        if np.isnan(rows).any():
-            raise SrlibError("the network gave values that are not numbers (NaN): it has diverged in training")
         np.clip(rows, 0, 1, out=rows)
         rows *= peak
         rows += 0.5

@@ -8,7 +8,7 @@ Blocks without normalisation come from EDSR (Lim et al. 2017), the single convol
 import keras
 from keras import layers, ops
 
-from srlib.models.blocks import conv, nearest_skip, scaled_initialiser
+from srlib.models.blocks import conv, scaled_initialiser
 
 
 def compact(scale: int, *, blocks: int = 16, filters: int = 64, dtype: str = "float32") -> keras.Model:
@@ -32,4 +32,6 @@ def compact(scale: int, *, blocks: int = 16, filters: int = 64, dtype: str = "fl
     x = conv(filters, "body", dtype=dtype)(x)
     x = layers.Add(name="body_add", dtype=dtype)([x, head])
     x = conv(3 * scale**2, "upsample_conv", dtype="float32", kernel_initializer=scaled_initialiser(0.1))(x)
-    return keras.Model(lr, nearest_skip(lr, ops.depth_to_space(x, scale), scale), name="compact")
+    # Added to every sub-pixel, LR becomes its own nearest-neighbour enlargement.
+    x = x + ops.concatenate([lr] * scale**2, axis=-1)
+    return keras.Model(lr, ops.depth_to_space(x, scale), name="compact")

@@ -88,7 +88,7 @@ class GanTrainer(Trainer):
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The generator's loss plus the discriminator's; see the class for what reaches which."""
-        hr, sr = as_float(y), y_pred
+        hr, sr = _moved(as_float(y), y_pred, self.optimizer.iterations, y.shape[1] // x.shape[1])
         real = self.discriminator(hr, training=True)
         fake = self.discriminator(ops.stop_gradient(sr), training=True)
         values = self.generator_terms(hr, sr, real)
@@ -142,6 +142,19 @@ class GanTrainer(Trainer):
         now = getattr(self.params, key)
         advice = f"; 10 % would be about {now * (1 - share) / (9 * share):.1g}" if share else ""
         return f"the {term} term is drowned: {share:.2%} of the gradient; raise finetune.{key} (now {now:g}{advice})"
+
+
+def _moved(hr: Any, sr: Any, step: Any, scale: int) -> tuple[Any, Any]:
+    """HR and SR without some rows and columns: a window that is at another of scale² places in each step.
+
+    Strided layers, in the features as in the discriminator, leave a pattern of their stride in the gradient. Batches
+    begin at whole LR pixels, so that it would always fall on the same sub-pixels, which would learn it as a lattice.
+    """
+    size = (hr.shape[1] - scale + 1, hr.shape[2] - scale + 1)
+    place = ops.cast(step % scale**2, "int32")
+    start = ops.stack([0, place // scale, place % scale, 0])
+    shape = (ops.shape(hr)[0], *size, hr.shape[3])
+    return ops.slice(hr, start, shape), ops.slice(sr, start, shape)
 
 
 def _constant(model: keras.Model, x: Any) -> Any:

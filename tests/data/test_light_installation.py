@@ -1,4 +1,4 @@
-"""Reading and resizing without OpenCV, as in the light installation: the same pixels."""
+"""Reading and resizing without OpenCV and kornia-rs, as in the light installation: the same pixels."""
 
 from pathlib import Path
 
@@ -20,8 +20,8 @@ def test_opencv_wrote_it(
     path = tmp_path / f"picture{suffix}"
     cv2.imwrite(str(path), stored)
     wanted = stored[..., [2, 1, 0, 3][:channels]] if channels > 1 else stored
-    for installed in (cv2, None):
-        monkeypatch.setattr(images, "cv2", installed)
+    for installed in (images.kornia, None):
+        monkeypatch.setattr(images, "kornia", installed)
         with images.opened(path) as picture:
             got = images.decode(picture, path)
         got = got[..., None] if got.ndim == 2 else got
