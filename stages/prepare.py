@@ -12,7 +12,7 @@ def main(pictures: Path, out: Path) -> None:
         from srlib.data.patches import prepare_patches
 
         params = run.params
-        done = prepare_patches(pictures, out, params.prepare, scale=params.scale, seed=params.seed)
+        done = prepare_patches(pictures, out, params.prepare, scale=params.scale, seed=params.seed, processes=True)
         for line in done.left_out:
             print(f"prepare: left out {line}", file=sys.stderr)
         print(

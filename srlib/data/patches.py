@@ -6,11 +6,12 @@ straight to their place in the files: memory holds one picture per worker.
 
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,7 @@ INDEX_COLUMNS = ("split", "row", "picture", "y", "x")
 _CHUNK = 2**20  # bytes of HR patches per write
 _PART = 2**28  # bytes of training patches per file, so that DVC hashes and sends several at once
 _SPARE = 2**26  # bytes to be left on the disk
+_MANY = 64  # pictures that are worth the start of processes
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,20 @@ class _Job:
 
 
 def prepare_patches(
-    pictures: Path, out: Path, params: Prepare, *, scale: int, seed: int, workers: int | None = None
+    pictures: Path,
+    out: Path,
+    params: Prepare,
+    *,
+    scale: int,
+    seed: int,
+    workers: int | None = None,
+    processes: bool = False,
 ) -> Summary:
     """Makes the patch folder `out` from a folder of pictures.
 
     It holds `{train,validation}_lr.npy`, uint8 RGB [N, p, p, 3], `{train,validation}_hr.npy`, uint8 RGB
     [N, s·p, s·p, 3], and `index.csv`: split, row in its files, picture, and the corner y, x in LR pixels. Training
-    patches beyond 1 GiB go on in `train_hr.1.npy` and so forth (`train_lr.1.npy`), each with as many as the first.
+    patches beyond 256 MiB go on in `train_hr.1.npy` and so forth (`train_lr.1.npy`), each with as many as the first.
 
     Args:
         pictures: Pictures at any depth, or folders `HR` and `LR` (see srlib.data.pictures).
@@ -73,6 +82,8 @@ def prepare_patches(
         scale: HR over LR size.
         seed: Of the split and of the noise.
         workers: Pictures worked on at once; as many as there are cores by default. Does not change the bytes.
+        processes: Whether many pictures are cut by processes in the place of threads, which is faster (see `for_each`
+            for what that asks of the program). Does not change the bytes either.
 
     Raises:
         SrlibError: Pictures that cannot be used (all in one message, before any work, unless `params.unusable` is
@@ -97,7 +108,8 @@ def prepare_patches(
             if not jobs:
                 raise SrlibError("\n".join(["none of the pictures can be used (prepare.pictures):", *mistakes]))
             plan = _plan(jobs, params, seed)
-            failed = _write(plan, folder, params, scale=scale, seed=seed, workers=workers)
+            processes = processes and len(plan) >= _MANY
+            failed = _write(plan, folder, params, scale=scale, seed=seed, workers=workers, processes=processes)
             if not failed:
                 break
             # Whole by their checksums, yet not to be decoded: plan again without them.
@@ -149,7 +161,7 @@ def _plan(jobs: Sequence[_Job], params: Prepare, seed: int) -> list[_Job]:
 
 
 def _write(
-    plan: Sequence[_Job], folder: Path, params: Prepare, *, scale: int, seed: int, workers: int | None
+    plan: Sequence[_Job], folder: Path, params: Prepare, *, scale: int, seed: int, workers: int | None, processes: bool
 ) -> dict[str, str]:
     """Writes the patch folder; returns what was wrong with each picture that could not be decoded, by name."""
     remove(folder)
@@ -157,38 +169,47 @@ def _write(
     needed = sum(len(job.corners) for job in plan) * 3 * params.patch**2 * (1 + scale**2) + _SPARE
     if (free := shutil.disk_usage(folder).free) < needed:
         raise SrlibError(f"{folder.parent}: the patches need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free")
-    with contextlib.ExitStack() as stack:
-        files = {}
-        for split in SPLITS:
-            count = sum(len(job.corners) for job in plan if job.split == split)
-            for kind, side in (("lr", params.patch), ("hr", params.patch * scale)):
-                part = max(_PART // (3 * side**2), 1) if split == "train" else count
-                rows = _Rows(folder / f"{split}_{kind}.npy", count, side, part)
-                files[split, kind] = stack.enter_context(contextlib.closing(rows))
-
-        chunk = max(_CHUNK // (3 * (params.patch * scale) ** 2), 1)
-
-        def cut(job: _Job) -> str | None:
-            try:
-                lr, hr = _read_pair(job.picture, params, scale, seed)
-            except SrlibError as error:
-                return str(error)
-            for start in range(0, len(job.corners), chunk):
-                corners = job.corners[start : start + chunk]
-                files[job.split, "lr"].write(job.row + start, _patches(lr, corners, params.patch, 1))
-                files[job.split, "hr"].write(job.row + start, _patches(hr, corners, params.patch, scale))
-            return None
-
-        mistakes = for_each(cut, plan, label="cutting patches", unit="pictures", workers=workers)
+    rows = {}
+    for split in SPLITS:
+        count = sum(len(job.corners) for job in plan if job.split == split)
+        for kind, side in (("lr", params.patch), ("hr", params.patch * scale)):
+            part = max(_PART // (3 * side**2), 1) if split == "train" else count
+            rows[split, kind] = _Rows(folder / f"{split}_{kind}.npy", count, side, max(part, 1))
+            rows[split, kind].create()
+    cut = functools.partial(_cut, rows=rows, params=params, scale=scale, seed=seed)
+    mistakes = for_each(cut, plan, label="cutting patches", unit="pictures", workers=workers, processes=processes)
     # A name that is not UTF-8 goes in as the bytes it has.
     write_bytes(folder / "index.csv", _index(plan).encode("utf-8", "surrogateescape"))
     return {job.picture.name: mistake for job, mistake in zip(plan, mistakes, strict=True) if mistake}
 
 
+def _cut(job: _Job, *, rows: dict[tuple[Split, str], "_Rows"], params: Prepare, scale: int, seed: int) -> str | None:
+    """Writes the patches of one picture to their places; returns what is wrong where it cannot be decoded."""
+    try:
+        lr, hr = _read_pair(job.picture, params, scale, seed)
+    except SrlibError as error:
+        return str(error)
+    chunk = max(_CHUNK // (3 * (params.patch * scale) ** 2), 1)
+    for start in range(0, len(job.corners), chunk):
+        corners = job.corners[start : start + chunk]
+        rows[job.split, "lr"].write(job.row + start, _patches(lr, corners, params.patch, 1))
+        rows[job.split, "hr"].write(job.row + start, _patches(hr, corners, params.patch, scale))
+    return None
+
+
 def _read_pair(picture: Picture, params: Prepare, scale: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    hr = crop_to_multiple(read_image(picture.hr), scale)
-    lr = read_image(picture.lr) if picture.lr else degrade(hr, scale, params, f"{seed}/{picture.name}")
+    hr = crop_to_multiple(_read_once(picture.hr), scale)
+    lr = _read_once(picture.lr) if picture.lr else degrade(hr, scale, params, f"{seed}/{picture.name}")
     return lr, hr
+
+
+def _read_once(path: Path) -> np.ndarray:
+    """`read_image` of a file that is not needed again: its memory is free for the patches, which are to be hashed."""
+    image = read_image(path)
+    if hasattr(os, "posix_fadvise"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return image
 
 
 def degrade(hr: np.ndarray, scale: int, params: Prepare, key: str) -> np.ndarray:
@@ -229,41 +250,55 @@ def _index(plan: Sequence[_Job]) -> str:
     return text.getvalue()
 
 
+@dataclass(frozen=True)
 class _Rows:
-    """Patches uint8 [count, side, side, 3] in .npy files of `part` each, written in any order by several threads."""
+    """Patches uint8 [count, side, side, 3] in .npy files of `part` each, written in any order by several workers."""
 
-    def __init__(self, path: Path, count: int, side: int, part: int) -> None:
-        self._part, self._row_bytes = max(part, 1), side * side * 3
-        self._paths: list[Path] = []
-        self._files: list[int] = []
-        self._starts: list[int] = []
-        for number, first in enumerate(range(0, max(count, 1), self._part)):
-            self._paths.append(path.with_name(f"{path.stem}.{number}.npy") if number else path)
-            self._files.append(os.open(self._paths[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-            rows = min(count - first, self._part)
-            head = io.BytesIO()
-            shape = (rows, side, side, 3)
-            np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            self._starts.append(head.tell())
-            self._write(number, 0, head.getvalue())
-            os.truncate(self._files[-1], head.tell() + rows * self._row_bytes)
+    path: Path
+    count: int
+    side: int
+    part: int
+
+    def create(self) -> None:
+        """Makes the files in their full size."""
+        for first in range(0, max(self.count, 1), self.part):
+            rows = min(self.count - first, self.part)
+            file = self._file(first // self.part)
+            with _named(file), file.open("xb") as out:
+                out.write(self._head(rows))
+                out.truncate(out.tell() + rows * self._row_bytes)
 
     def write(self, row: int, patches: np.ndarray) -> None:
         """Writes contiguous uint8 patches [n, side, side, 3] as the rows from `row`."""
         while len(patches):
-            number, inside = divmod(row, self._part)
-            here = patches[: self._part - inside]
-            self._write(number, self._starts[number] + inside * self._row_bytes, here.reshape(-1).data)
+            number, inside = divmod(row, self.part)
+            here = patches[: self.part - inside]
+            file, rows = self._file(number), min(self.count - number * self.part, self.part)
+            with _named(file), file.open("r+b", buffering=0) as out:
+                out.seek(len(self._head(rows)) + inside * self._row_bytes)
+                content = here.reshape(-1).data
+                while len(content):
+                    content = content[out.write(content) :]
             row, patches = row + len(here), patches[len(here) :]
 
-    def _write(self, number: int, place: int, content: bytes | memoryview) -> None:
-        try:
-            while len(content):
-                written = os.pwrite(self._files[number], content, place)
-                place, content = place + written, content[written:]
-        except OSError as error:
-            raise SrlibError(f"{self._paths[number]}: cannot be written ({error.strerror})") from error
+    @property
+    def _row_bytes(self) -> int:
+        return self.side * self.side * 3
 
-    def close(self) -> None:
-        for file in self._files:
-            os.close(file)
+    def _file(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.stem}.{number}.npy") if number else self.path
+
+    def _head(self, rows: int) -> bytes:
+        head = io.BytesIO()
+        shape = (rows, self.side, self.side, 3)
+        np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        return head.getvalue()
+
+
+@contextlib.contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """What goes wrong with a file becomes one line that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise SrlibError(f"{file}: cannot be written ({error.strerror})") from error

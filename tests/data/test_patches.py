@@ -79,12 +79,14 @@ def test_the_grid_and_the_split_by_picture(pictures, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{}, {"noise": 5.0, "jpeg": 60}])
-def test_the_bytes_do_not_depend_on_workers_or_on_what_was_there(pictures, tmp_path, changes):
+def test_the_bytes_do_not_depend_on_workers_or_on_what_was_there(pictures, tmp_path, monkeypatch, changes):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "old.npy").touch()
-    for workers in (1, 2, 5):
-        prepare_patches(pictures, tmp_path / str(workers), params(**changes), scale=2, seed=7, workers=workers)
-    assert digests(tmp_path / "1") == digests(tmp_path / "2") == digests(tmp_path / "5")
+    monkeypatch.setattr(module, "_MANY", 1)
+    for workers, processes in ((1, False), (2, False), (5, False), (2, True)):
+        out = tmp_path / f"{workers}{'p' * processes}"
+        prepare_patches(pictures, out, params(**changes), scale=2, seed=7, workers=workers, processes=processes)
+    assert digests(tmp_path / "1") == digests(tmp_path / "2") == digests(tmp_path / "5") == digests(tmp_path / "2p")
     prepare_patches(pictures, tmp_path / "other", params(**changes), scale=2, seed=8)
     assert digests(tmp_path / "other")["index.csv"] != digests(tmp_path / "1")["index.csv"]
 
@@ -92,9 +94,6 @@ def test_the_bytes_do_not_depend_on_workers_or_on_what_was_there(pictures, tmp_p
 def test_small_writes_end_in_the_same_files(pictures, tmp_path, monkeypatch):
     prepare_patches(pictures, tmp_path / "large", params(), scale=4, seed=0)
     monkeypatch.setattr(module, "_CHUNK", 1)
-    monkeypatch.setattr(
-        module.os, "pwrite", lambda file, data, place, real=module.os.pwrite: real(file, data[:999], place)
-    )
     prepare_patches(pictures, tmp_path / "small", params(), scale=4, seed=0)
     assert digests(tmp_path / "small") == digests(tmp_path / "large")
 
@@ -239,13 +238,19 @@ def test_a_full_disk_is_seen_before_the_work(pictures, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
-def test_a_disk_that_fills_up_leaves_nothing_half_written(pictures, tmp_path, monkeypatch):
-    def full(file, data, place):
-        raise OSError(28, "No space left on device")
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+@pytest.mark.parametrize("processes", [False, True])
+def test_files_that_cannot_grow_leave_nothing_half_written(pictures, tmp_path, monkeypatch, processes):
+    import resource
 
-    monkeypatch.setattr(module.os, "pwrite", full)
-    with pytest.raises(SrlibError, match=r"train_lr\.npy: cannot be written \(No space left on device\)"):
-        prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
+    monkeypatch.setattr(module, "_MANY", 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(SrlibError, match=r"train_\w\w\.npy: cannot be written \(File too large\)"):
+            prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0, processes=processes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
