@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import io
+import sys
 
 import cv2
 import numpy as np
