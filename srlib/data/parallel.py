@@ -45,7 +45,7 @@ def for_each(
         except BrokenProcessPool:
             raise SrlibError(f"{label}: a process was killed before it was done; is there memory enough?") from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # waits: a second call, by `with`, would take the cancelling back
 
 
 def _pool(workers: int, processes: bool) -> Executor:
