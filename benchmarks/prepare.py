@@ -7,8 +7,8 @@ pictures; removed first and kept) both ways run as the only stage that `dvc repr
 repository of its own:
 
 - srlib: its real stage, from a clone of this project, with everything around it: the check of params.yaml and of all
-  pictures, the MLflow run (in a new database), MATLAB's antialiased bicubic, all cores. The clone's .dvc/config links
-  files to the cache and hashes four at once.
+  pictures, the MLflow run (in a new database), MATLAB's antialiased bicubic, one process per core. The clone's
+  .dvc/config links files to the cache and hashes four at once.
 - naive: what articles on this task do. One process, one picture after the other: cv2.imread, cv2.resize(INTER_CUBIC),
   cv2.imwrite of each LR and HR patch as a PNG of its own with OpenCV's settings. No checks, no run, no antialiasing.
   DVC as `dvc init` leaves it; with --same-settings, as this project sets it.
