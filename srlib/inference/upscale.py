@@ -19,7 +19,7 @@ from srlib.inference.tiles import Grid, free_memory, grid
 SHIPPED = Path(__file__).parents[1] / "weights"
 DEFAULT = "psnr-x4"
 
-MEMORY = 1536 * 2**20
+MEMORY = 1280 * 2**20
 """Bytes for the network's activations and the result, counted twice since it is encoded too. Larger tiles compute less
 twice; with this much a picture of 3840×2160 stays below 2 GiB in all.
 """
