@@ -57,13 +57,14 @@ def recipe(path: Path, model: str | None, steps: Path, patches: Path, minutes: f
 
 def pace(params: Any, patches: Path) -> float:
     """Seconds per step, the median over 40 steps after five."""
-    from srlib.data.batches import Batches, prefetch
+    from srlib.data.batches import prefetch
+    from srlib.training.loop import training_batches
     from srlib.training.pretrain import pixel_trainer
 
     section = params.pretrain
     trainer = pixel_trainer(params)
     taken = []
-    batches = Batches(patches, crop=section.crop, batch=section.batch, seed=params.seed, in_memory=section.in_memory)
+    batches = training_batches(patches, section, params.seed)
     for _, lr, hr in islice(prefetch(batches, 0, 45), 45):
         begun = time.monotonic()
         trainer.train_on_batch(lr, hr)
@@ -73,11 +74,10 @@ def pace(params: Any, patches: Path) -> float:
 
 def run(params: Any, options: argparse.Namespace) -> None:
     """Trains, and scores the test sets on the way."""
-    from srlib.data.batches import Batches
     from srlib.evaluation.benchmark import METRICS, Method, evaluate, find_sets
     from srlib.evaluation.methods import upscaler
     from srlib.models import build, save_model
-    from srlib.training.loop import Curves, train
+    from srlib.training.loop import Curves, train, training_batches
     from srlib.training.pretrain import model_config, pixel_trainer
 
     section, config = params.pretrain, model_config(params)
@@ -123,7 +123,7 @@ def run(params: Any, options: argparse.Namespace) -> None:
         print("  ".join(f"{name} {value:g}" for name, value in values.items()), flush=True)
 
     train(
-        trainer, Batches(options.patches, crop=section.crop, batch=section.batch, seed=params.seed),
+        trainer, training_batches(options.patches, section, params.seed),
         section.model_copy(update={"validate_every": every}), config=config, steps=section.steps,
         patches=options.patches, state=options.work, curves=Curves(options.work, report=report), label="pretrain",
         keep_best=True,

@@ -1,15 +1,19 @@
 """Training batches from the patch files: a batch is a pure function of (seed, step), for any backend.
 
-Every patch is drawn once per epoch, in an order of its own for each epoch; a batch may reach into the next one. Crop
-position and orientation come from a counter-based generator (Philox; Salmon et al. 2011) keyed by (seed, step), so that
-a resumed training sees the same batches, and each process of several can make its own share without talking to others.
+Every patch is drawn once per epoch, or of every picture one, in an order of its own for each epoch; a batch may reach
+into the next one. Which of a picture's patches, crop position and orientation come from a counter-based generator
+(Philox; Salmon et al. 2011) keyed by (seed, step), so that a resumed training sees the same batches, and each process
+of several can make its own share without talking to others.
 """
 
+import csv
 import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,12 +21,13 @@ import numpy as np
 from srlib.errors import SrlibError
 
 Batch = tuple[np.ndarray, np.ndarray]
+Draw = Literal["patches", "pictures"]
 
 
 class Batches:
     """Random LR/HR crops from a folder that `prepare_patches` wrote; calling it with a step gives that batch.
 
-    `len()` is the number of patches, so steps per epoch are `len(batches) / batch`; `scale` is HR over LR size.
+    `len()` is how much an epoch draws, so steps per epoch are `len(batches) / batch`; `scale` is HR over LR size.
 
     Args:
         folder: Holds `<split>_lr.npy`, uint8 [N, p, p, 3], and `<split>_hr.npy`, uint8 [N, s·p, s·p, 3], and what goes
@@ -30,6 +35,8 @@ class Batches:
         crop: Side of an LR crop in pixels, at most the patch.
         batch: Pairs per step, over all processes together.
         seed: Of order, crops and orientations.
+        draw: What an epoch draws once each: every patch, or of every picture one of its patches, so that a few large
+            pictures do not outweigh many small ones.
         split: "train" or "validation".
         in_memory: Reads the files into memory instead of mapping them.
         augment: Draws one of the eight flips and rotations for each pair.
@@ -48,6 +55,7 @@ class Batches:
         crop: int,
         batch: int,
         seed: int,
+        draw: Draw = "patches",
         split: str = "train",
         in_memory: bool = False,
         augment: bool = True,
@@ -65,17 +73,21 @@ class Batches:
             raise SrlibError(f"batch: expected a multiple of the {world} processes (this is {rank}), got {batch}")
         self._crop, self._batch, self._seed, self._augment = crop, batch, seed, augment
         self._rows = slice(rank * batch // world, (rank + 1) * batch // world)
+        sizes = np.ones(len(lr), np.int64) if draw == "patches" else _patches_of_pictures(Path(folder), split, len(lr))
+        self._sizes, self._starts = sizes, np.cumsum(sizes) - sizes
 
     def __len__(self) -> int:
-        """The number of patches."""
-        return len(self._lr)
+        """How many patches an epoch draws: all, or one of every picture."""
+        return len(self._sizes)
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step (from 0): LR uint8 [b, crop, crop, 3] and HR uint8 [b, s·crop, s·crop, 3]."""
-        draws = np.random.Philox(key=[self._seed, step]).random_raw(3 * self._batch).reshape(3, -1)
+        draws = np.random.Philox(key=[self._seed, step]).random_raw(4 * self._batch).reshape(4, -1)
         tops, lefts = draws[:2] % (self._room + 1)
         turns = draws[2] % 8 if self._augment else np.zeros_like(draws[2])
-        chosen = list(zip(self._order(step), tops.tolist(), lefts.tolist(), turns.tolist(), strict=True))[self._rows]
+        units = self._order(step)
+        patches = self._starts[units] + (draws[3] % self._sizes[units].astype(np.uint64)).astype(np.int64)
+        chosen = list(zip(patches.tolist(), tops.tolist(), lefts.tolist(), turns.tolist(), strict=True))[self._rows]
         sides = self._crop, self._crop * self.scale
         lr, hr = (np.empty((len(chosen), side, side, 3), np.uint8) for side in sides)
         for row, (patch, top, left, turn) in enumerate(chosen):
@@ -85,7 +97,7 @@ class Batches:
         return lr, hr
 
     def _order(self, step: int) -> list[int]:
-        """Which patches a step draws."""
+        """Which patches or pictures a step draws."""
         first, count = step * self._batch, len(self)
         places = range(first, first + self._batch)
         return [int(_epoch_order(self._seed, place // count, count)[place % count]) for place in places]
@@ -162,6 +174,29 @@ def _open(path: Path, in_memory: bool) -> list[np.ndarray]:
         parts.append(array)
         part = path.with_name(f"{path.stem}.{len(parts)}.npy")
     return parts
+
+
+def read_index(folder: Path, split: str, count: int) -> list[dict[str, str]]:
+    """The rows of index.csv for a split that has `count` patches: split, row, picture, y, x (LR pixels), as text.
+
+    Raises:
+        SrlibError: It is missing, or does not fit the patches.
+    """
+    path = Path(folder) / "index.csv"
+    try:
+        with path.open(encoding="utf-8", errors="backslashreplace", newline="") as file:
+            index = [row for row in csv.DictReader(file) if row.get("split") == split]
+    except FileNotFoundError:
+        raise SrlibError(f"{path}: no such file; run the prepare stage first") from None
+    if len(index) != count:
+        raise SrlibError(f"{path}: {len(index)} rows for {split}, but {count} patches; prepare again")
+    return index
+
+
+def _patches_of_pictures(folder: Path, split: str, count: int) -> np.ndarray:
+    """How many patches each picture has, in the order in which they lie in the files."""
+    pictures = groupby(read_index(folder, split, count), key=lambda row: row.get("picture"))
+    return np.array([len(list(rows)) for _, rows in pictures])
 
 
 def validation_pairs(folder: Path) -> Batch:

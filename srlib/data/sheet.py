@@ -1,13 +1,12 @@
 """A contact sheet of a patch folder, by which a person sees at a glance whether LR and HR lie on each other."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from srlib.data.batches import open_pairs
+from srlib.data.batches import open_pairs, read_index
 from srlib.data.images import write_png
 from srlib.data.patches import SPLITS
 from srlib.data.resize import resize
@@ -48,9 +47,7 @@ def contact_sheet(folder: Path, out: Path, *, count: int = 16) -> Sheet:
     cells, displaced = [], 0
     for split, share in zip(SPLITS, (count - count // 4, count // 4), strict=True):
         lr, hr = open_pairs(Path(folder), split)
-        index = _read_index(Path(folder) / "index.csv", split)
-        if len(index) != len(lr):
-            raise SrlibError(f"{folder}/index.csv: {len(index)} rows for {split}, but {len(lr)} patches; prepare again")
+        index = read_index(Path(folder), split, len(lr))
         for row in np.linspace(0, len(lr) - 1, min(share, len(lr))).round().astype(int).tolist():
             entry, shift = index[row], displacement(lr[row], hr[row])
             caption = f"{split} {row}  y {entry['y']}, x {entry['x']}  {entry['picture']}"
@@ -87,14 +84,6 @@ def displacement(lr: np.ndarray, hr: np.ndarray) -> tuple[int, int]:
         return int(((hr[y : y + height, x : x + width] - inside) ** 2).sum()), abs(shift[0]) + abs(shift[1])
 
     return min(shifts, key=difference)
-
-
-def _read_index(path: Path, split: str) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            return [row for row in csv.DictReader(file) if row.get("split") == split]
-    except FileNotFoundError:
-        raise SrlibError(f"{path}: no such file; run the prepare stage first") from None
 
 
 def _cell(caption: str, ink: str, lr: np.ndarray, hr: np.ndarray) -> Image.Image:

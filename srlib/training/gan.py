@@ -8,14 +8,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from srlib.data.batches import Batches
 from srlib.errors import SrlibError
 from srlib.models import MODELS, ModelConfig, load_model
 from srlib.models.discriminator import discriminator as build_discriminator
 from srlib.models.features import feature_network
 from srlib.params import Finetune, Params
 from srlib.training.gradients import gradient_norms, shares
-from srlib.training.loop import Curves, Result, Trainer, as_float, train
+from srlib.training.loop import Curves, Result, Trainer, as_float, train, training_batches
 from srlib.training.losses import ADVERSARIAL_LOSSES, SCORES, content, mae
 from srlib.training.optimizer import Adam
 from srlib.training.validation import write_model
@@ -200,9 +199,7 @@ def finetune(
         seed=params.seed,
         dtype=section.precision,
     )
-    batches = Batches(
-        patches, crop=section.crop, batch=section.batch, seed=params.seed + 1, in_memory=section.in_memory
-    )
+    batches = training_batches(patches, section, params.seed + 1)
     trainer = GanTrainer(generator, judge, frozen, section)
     trainer.compile_with(
         Adam(

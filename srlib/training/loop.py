@@ -142,6 +142,13 @@ class Result:
         return {name: float(f"{value:.6g}") for name, value in row.items() if name not in ("step", "learning_rate")}
 
 
+def training_batches(patches: Path, params: Training, seed: int) -> Batches:
+    """The batches that a section of the recipe asks for."""
+    return Batches(
+        patches, crop=params.crop, batch=params.batch, seed=seed, draw=params.draw, in_memory=params.in_memory
+    )
+
+
 def train(
     trainer: Trainer,
     batches: Batches,

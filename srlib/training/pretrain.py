@@ -6,12 +6,11 @@ from typing import Any
 
 import keras
 
-from srlib.data.batches import Batches
 from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, read_config
 from srlib.params import Params, StartFrom
-from srlib.training.loop import Curves, Result, Trainer, train
+from srlib.training.loop import Curves, Result, Trainer, train, training_batches
 from srlib.training.losses import PIXEL_LOSSES
 from srlib.training.optimizer import OPTIMIZERS
 from srlib.training.validation import write_model
@@ -56,7 +55,7 @@ def pretrain(params: Params, patches: Path, out: Path, *, state: Path, curves: C
     """
     section, config = params.pretrain, model_config(params)
     trainer = pixel_trainer(params)
-    batches = Batches(patches, crop=section.crop, batch=section.batch, seed=params.seed, in_memory=section.in_memory)
+    batches = training_batches(patches, section, params.seed)
     steps = section.steps or math.ceil((section.epochs or 0) * len(batches) / section.batch)
     result = train(
         trainer, batches, section, config=config, steps=steps, patches=patches, state=state, curves=curves,

@@ -52,6 +52,34 @@ def test_each_crop_is_one_orientation_of_a_place_in_its_patch(folder):
         assert {entry[part] for entry in seen} == set(values)
 
 
+def test_every_picture_is_drawn_once_per_epoch(folder):
+    """Of pictures with 1, 7 and 3 patches (11 in all): each as often, and each of their patches too."""
+    pictures = ["small"] + ["large"] * 7 + ["middle"] * 3
+    rows = ["split,row,picture,y,x", *(f"train,{row},{name},0,0" for row, name in enumerate(pictures))]
+    (folder / "index.csv").write_text("\n".join(rows) + "\n")
+    batches = Batches(folder, crop=5, batch=3, seed=1, draw="pictures")
+    assert len(batches) == 3
+    counts = np.zeros(COUNT)
+    for step in range(700):
+        drawn = batches(step)[0][:, 0, 0, 0]
+        assert {pictures[patch] for patch in drawn} == {"small", "large", "middle"}
+        counts[drawn] += 1
+    assert counts[0] == 700
+    assert np.all(abs(counts[1:8] - 100) < 40) and np.all(abs(counts[8:] - 233) < 60)
+    shares = [Batches(folder, crop=5, batch=3, seed=1, draw="pictures", rank=rank, world=3) for rank in range(3)]
+    np.testing.assert_array_equal(np.concatenate([share(5)[0] for share in shares]), batches(5)[0])
+
+
+def test_drawing_pictures_needs_an_index_that_fits(folder, tmp_path):
+    for split in ("train_lr", "train_hr"):
+        (tmp_path / f"{split}.npy").write_bytes((folder / f"{split}.npy").read_bytes())
+    with pytest.raises(SrlibError, match=r"index\.csv: no such file; run the prepare stage first"):
+        Batches(tmp_path, crop=5, batch=3, seed=1, draw="pictures")
+    (tmp_path / "index.csv").write_text("split,row,picture,y,x\ntrain,0,a,0,0\n")
+    with pytest.raises(SrlibError, match=r"index\.csv: 1 rows for train, but 11 patches; prepare again"):
+        Batches(tmp_path, crop=5, batch=3, seed=1, draw="pictures")
+
+
 def test_orientations_are_equally_likely(folder):
     batches = Batches(folder, crop=PATCH, batch=64, seed=5)
     source = np.load(folder / "train_lr.npy")
