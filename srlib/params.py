@@ -176,12 +176,12 @@ class LearningRate(Section):
 
 
 class Training(Section):
-    """What pre-training and fine-tuning share. `crop` is in LR pixels; an epoch draws each of `draw` once."""
+    """What pre-training and fine-tuning share. `crop` is in LR pixels; `draw` is explained in `Batches`."""
 
     precision: Precision = "float32"
     batch: Positive = 16
     crop: Annotated[int, Field(ge=8)]
-    draw: Literal["patches", "pictures"] = "patches"
+    draw: Literal["patches", "balanced"] = "patches"
     in_memory: bool = False
     learning_rate: LearningRate
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -191,7 +191,7 @@ class Training(Section):
 
 
 class Pretrain(Training):
-    """Pre-training with a pixel loss. The budget is `steps` or `epochs`, not both."""
+    """Pre-training with a pixel loss. The budget is `steps` or `epochs` (as many patches as there are), not both."""
 
     model: Model
     start_from: StartFrom | None = None

@@ -1,9 +1,9 @@
 """Training batches from the patch files: a batch is a pure function of (seed, step), for any backend.
 
-Every patch is drawn once per epoch, or of every picture one, in an order of its own for each epoch; a batch may reach
-into the next one. Which of a picture's patches, crop position and orientation come from a counter-based generator
-(Philox; Salmon et al. 2011) keyed by (seed, step), so that a resumed training sees the same batches, and each process
-of several can make its own share without talking to others.
+Every patch is drawn once per epoch, in an order of its own for each epoch, and a batch may reach into the next one;
+or pictures are drawn, large ones more often, but not in proportion. Crop position and orientation come from a
+counter-based generator (Philox; Salmon et al. 2011) keyed by (seed, step), so that a resumed training sees the same
+batches, and each process of several can make its own share without talking to others.
 """
 
 import csv
@@ -21,13 +21,13 @@ import numpy as np
 from srlib.errors import SrlibError
 
 Batch = tuple[np.ndarray, np.ndarray]
-Draw = Literal["patches", "pictures"]
+Draw = Literal["patches", "balanced"]
 
 
 class Batches:
     """Random LR/HR crops from a folder that `prepare_patches` wrote; calling it with a step gives that batch.
 
-    `len()` is how much an epoch draws, so steps per epoch are `len(batches) / batch`; `scale` is HR over LR size.
+    `len()` is the number of patches, so steps per epoch are `len(batches) / batch`; `scale` is HR over LR size.
 
     Args:
         folder: Holds `<split>_lr.npy`, uint8 [N, p, p, 3], and `<split>_hr.npy`, uint8 [N, s·p, s·p, 3], and what goes
@@ -35,8 +35,8 @@ class Batches:
         crop: Side of an LR crop in pixels, at most the patch.
         batch: Pairs per step, over all processes together.
         seed: Of order, crops and orientations.
-        draw: What an epoch draws once each: every patch, or of every picture one of its patches, so that a few large
-            pictures do not outweigh many small ones.
+        draw: `patches` draws each once per epoch. `balanced` draws a picture in proportion to the square root of its
+            number of patches, then one of them, so that a few large pictures do not outweigh many small ones.
         split: "train" or "validation".
         in_memory: Reads the files into memory instead of mapping them.
         augment: Draws one of the eight flips and rotations for each pair.
@@ -73,21 +73,19 @@ class Batches:
             raise SrlibError(f"batch: expected a multiple of the {world} processes (this is {rank}), got {batch}")
         self._crop, self._batch, self._seed, self._augment = crop, batch, seed, augment
         self._rows = slice(rank * batch // world, (rank + 1) * batch // world)
-        sizes = np.ones(len(lr), np.int64) if draw == "patches" else _patches_of_pictures(Path(folder), split, len(lr))
-        self._sizes, self._starts = sizes, np.cumsum(sizes) - sizes
+        self._sizes = None if draw == "patches" else _patches_of_pictures(Path(folder), split, len(lr))
 
     def __len__(self) -> int:
-        """How many patches an epoch draws: all, or one of every picture."""
-        return len(self._sizes)
+        """The number of patches."""
+        return len(self._lr)
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step (from 0): LR uint8 [b, crop, crop, 3] and HR uint8 [b, s·crop, s·crop, 3]."""
-        draws = np.random.Philox(key=[self._seed, step]).random_raw(4 * self._batch).reshape(4, -1)
+        draws = np.random.Philox(key=[self._seed, step]).random_raw(5 * self._batch).reshape(5, -1)
         tops, lefts = draws[:2] % (self._room + 1)
         turns = draws[2] % 8 if self._augment else np.zeros_like(draws[2])
-        units = self._order(step)
-        patches = self._starts[units] + (draws[3] % self._sizes[units].astype(np.uint64)).astype(np.int64)
-        chosen = list(zip(patches.tolist(), tops.tolist(), lefts.tolist(), turns.tolist(), strict=True))[self._rows]
+        patches = self._order(step) if self._sizes is None else _balanced(self._sizes, draws[3], draws[4])
+        chosen = list(zip(patches, tops.tolist(), lefts.tolist(), turns.tolist(), strict=True))[self._rows]
         sides = self._crop, self._crop * self.scale
         lr, hr = (np.empty((len(chosen), side, side, 3), np.uint8) for side in sides)
         for row, (patch, top, left, turn) in enumerate(chosen):
@@ -97,7 +95,7 @@ class Batches:
         return lr, hr
 
     def _order(self, step: int) -> list[int]:
-        """Which patches or pictures a step draws."""
+        """Which patches a step draws, each once per epoch."""
         first, count = step * self._batch, len(self)
         places = range(first, first + self._batch)
         return [int(_epoch_order(self._seed, place // count, count)[place % count]) for place in places]
@@ -108,6 +106,15 @@ def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     # Another counter than a step's, hence other numbers. Sorting raw words does not depend on numpy's version.
     words = np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, 1]).random_raw(count)
     return np.argsort(words, kind="stable")
+
+
+def _balanced(sizes: np.ndarray, pictures: np.ndarray, patches: np.ndarray) -> list[int]:
+    """Which patches two rows of random words draw from pictures that have `sizes` patches."""
+    until = np.cumsum(np.sqrt(sizes))
+    # 53 bits of each word, in [0, 1); rounding might lead past the end.
+    chosen = np.minimum(np.searchsorted(until, (pictures >> 11) * 2.0**-53 * until[-1], side="right"), len(sizes) - 1)
+    within = (patches % sizes[chosen].astype(np.uint64)).astype(np.int64)
+    return [int(patch) for patch in (np.cumsum(sizes) - sizes)[chosen] + within]
 
 
 def _turn(crop: np.ndarray, turn: int, out: np.ndarray) -> None:

@@ -52,32 +52,27 @@ def test_each_crop_is_one_orientation_of_a_place_in_its_patch(folder):
         assert {entry[part] for entry in seen} == set(values)
 
 
-def test_every_picture_is_drawn_once_per_epoch(folder):
-    """Of pictures with 1, 7 and 3 patches (11 in all): each as often, and each of their patches too."""
-    pictures = ["small"] + ["large"] * 7 + ["middle"] * 3
+def test_pictures_are_drawn_by_the_square_root_of_their_patches(folder):
+    """Of pictures with 1, 9 and 1 patches: 1 : 3 : 1, each patch of the second a ninth of that."""
+    pictures = ["a", *["b"] * 9, "c"]
     rows = ["split,row,picture,y,x", *(f"train,{row},{name},0,0" for row, name in enumerate(pictures))]
     (folder / "index.csv").write_text("\n".join(rows) + "\n")
-    batches = Batches(folder, crop=5, batch=3, seed=1, draw="pictures")
-    assert len(batches) == 3
-    counts = np.zeros(COUNT)
-    for step in range(700):
-        drawn = batches(step)[0][:, 0, 0, 0]
-        assert {pictures[patch] for patch in drawn} == {"small", "large", "middle"}
-        counts[drawn] += 1
-    assert counts[0] == 700
-    assert np.all(abs(counts[1:8] - 100) < 40) and np.all(abs(counts[8:] - 233) < 60)
-    shares = [Batches(folder, crop=5, batch=3, seed=1, draw="pictures", rank=rank, world=3) for rank in range(3)]
+    batches = Batches(folder, crop=5, batch=50, seed=1, draw="balanced")
+    counts = sum(np.bincount(batches(step)[0][:, 0, 0, 0], minlength=COUNT) for step in range(180))
+    expected = 9000 * np.array([3, *[1] * 9, 3]) / 15
+    assert np.all(abs(counts - expected) < 5 * np.sqrt(expected))
+    shares = [Batches(folder, crop=5, batch=50, seed=1, draw="balanced", rank=rank, world=5) for rank in range(5)]
     np.testing.assert_array_equal(np.concatenate([share(5)[0] for share in shares]), batches(5)[0])
 
 
-def test_drawing_pictures_needs_an_index_that_fits(folder, tmp_path):
+def test_balancing_needs_an_index_that_fits(folder, tmp_path):
     for split in ("train_lr", "train_hr"):
         (tmp_path / f"{split}.npy").write_bytes((folder / f"{split}.npy").read_bytes())
     with pytest.raises(SrlibError, match=r"index\.csv: no such file; run the prepare stage first"):
-        Batches(tmp_path, crop=5, batch=3, seed=1, draw="pictures")
+        Batches(tmp_path, crop=5, batch=3, seed=1, draw="balanced")
     (tmp_path / "index.csv").write_text("split,row,picture,y,x\ntrain,0,a,0,0\n")
     with pytest.raises(SrlibError, match=r"index\.csv: 1 rows for train, but 11 patches; prepare again"):
-        Batches(tmp_path, crop=5, batch=3, seed=1, draw="pictures")
+        Batches(tmp_path, crop=5, batch=3, seed=1, draw="balanced")
 
 
 def test_orientations_are_equally_likely(folder):
