@@ -224,7 +224,7 @@ class Features(Section):
 
 
 class Finetune(Training):
-    """The SRGAN. Its loss is content_weight · content + pixel_weight · MAE + adversarial_weight · adversarial."""
+    """The SRGAN: content, MAE, what repeats of the error from LR pixel to LR pixel, and adversarial loss, weighted."""
 
     steps: Positive
     features: Features = Features()
@@ -232,6 +232,7 @@ class Finetune(Training):
     content_scale: Annotated[float, Field(gt=0)] = 0.00615
     content_weight: Weight = 1.0
     pixel_weight: Weight = 0.0
+    lattice_weight: Weight = 0.0
     adversarial_weight: Weight = 0.001
     adversarial: Literal["vanilla", "relativistic"] = "vanilla"
     discriminator_filters: Positive = 64

@@ -15,16 +15,17 @@ from srlib.models.features import feature_network
 from srlib.params import Finetune, Params
 from srlib.training.gradients import gradient_norms, shares
 from srlib.training.loop import Curves, Result, Trainer, as_float, train, training_batches
-from srlib.training.losses import ADVERSARIAL_LOSSES, SCORES, content, mae
+from srlib.training.losses import ADVERSARIAL_LOSSES, SCORES, content, mae, repeated
 from srlib.training.optimizer import Adam
 from srlib.training.validation import write_model
 from srlib.training.watch import Row
 
-TERMS = ("content", "pixel", "adversarial", "discriminator", "score_hr", "score_sr", "colour_shift")
+TERMS = ("content", "pixel", "lattice", "adversarial", "discriminator", "score_hr", "score_sr", "colour_shift")
 
 WEIGHT_KEYS = {
     "content": ("content_weight", "content_scale"),
     "pixel": ("pixel_weight", "pixel_weight"),
+    "lattice": ("lattice_weight", "lattice_weight"),
     "adversarial": ("adversarial_weight", "adversarial_weight"),
 }
 """Term of the generator's loss → (its weight, the key that calibrates it)."""
@@ -74,7 +75,7 @@ class GanTrainer(Trainer):
         """Term of the generator's loss → its weight."""
         return {term: getattr(self.params, weight) for term, (weight, _) in WEIGHT_KEYS.items()}
 
-    def generator_terms(self, hr: Any, sr: Any, real: Any) -> dict[str, Any]:
+    def generator_terms(self, hr: Any, sr: Any, real: Any, scale: int) -> dict[str, Any]:
         """The terms of the generator's loss, not yet weighted, from float pictures and the logits of HR."""
         hr_features, sr_features = self.features(hr), self.features(sr)
         return {
@@ -82,15 +83,17 @@ class GanTrainer(Trainer):
                 hr_features, sr_features, scale=self.params.content_scale, loss=self.params.content_loss
             ),
             "pixel": mae(hr, sr),
+            "lattice": repeated(hr, sr, scale),
             "adversarial": self.adversarial(ops.stop_gradient(real), _constant(self.discriminator, sr)),
         }
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The generator's loss plus the discriminator's; see the class for what reaches which."""
-        hr, sr = _moved(as_float(y), y_pred, self.optimizer.iterations, y.shape[1] // x.shape[1])
+        scale = y.shape[1] // x.shape[1]
+        hr, sr = _moved(as_float(y), y_pred, self.optimizer.iterations, scale)
         real = self.discriminator(hr, training=True)
         fake = self.discriminator(ops.stop_gradient(sr), training=True)
-        values = self.generator_terms(hr, sr, real)
+        values = self.generator_terms(hr, sr, real, scale)
         total = sum(weight * values[term] for term, weight in self.weights_of_terms.items())
         values["discriminator"] = self.discrimination(real, fake)
         values["score_hr"], values["score_sr"] = SCORES[self.params.adversarial](real, fake)
@@ -104,7 +107,7 @@ class GanTrainer(Trainer):
         truth = as_float(hr)
         sr = _constant(self.network, as_float(lr))
         real = _constant(self.discriminator, truth)
-        norms = gradient_norms(lambda sr: self.generator_terms(truth, sr, real), sr)
+        norms = gradient_norms(lambda sr: self.generator_terms(truth, sr, real, hr.shape[1] // lr.shape[1]), sr)
         weighted = shares({term: weight * norms[term] for term, weight in self.weights_of_terms.items()})
         return {f"share_{term}": share for term, share in weighted.items()}
 

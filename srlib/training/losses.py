@@ -26,6 +26,19 @@ def charbonnier(hr: Any, sr: Any, *, epsilon: float = 1e-3) -> Any:
 PIXEL_LOSSES: dict[str, Loss] = {"mae": mae, "mse": mse, "charbonnier": charbonnier}
 
 
+def repeated(hr: Any, sr: Any, scale: int, *, side: int = 8) -> Any:
+    """Mean absolute value of what repeats of the error from LR pixel to LR pixel: a lattice, and a colour cast.
+
+    Each of the scale² places within an LR pixel is averaged over `side` × `side` neighbours (overlapping by half).
+    Detail that is right or wrong by chance cancels there; what the network does in every LR pixel alike does not.
+    """
+    height, width = (size // scale for size in (hr.shape[1], hr.shape[2]))
+    error = (sr - hr)[:, : height * scale, : width * scale]
+    places = ops.reshape(error, (-1, height, scale, width, scale * hr.shape[3]))
+    places = ops.reshape(ops.transpose(places, (0, 1, 3, 2, 4)), (-1, height, width, scale**2 * hr.shape[3]))
+    return ops.mean(ops.abs(ops.average_pool(places, min(side, height, width), strides=max(side // 2, 1))))
+
+
 def content(hr_features: Any, sr_features: Any, *, scale: float, loss: str = "mse") -> Any:
     """`scale` · mean difference of features: squared (Ledig et al. 2017, equation 5; scale 1 / 12.75²) or absolute
     (`mae`, as ESRGAN's code does).

@@ -12,7 +12,7 @@ from srlib.training.gan import GanTrainer, _moved, interpolate
 from srlib.training.losses import SCORES
 from srlib.training.optimizer import Adam
 
-NONE = {"content_weight": 0.0, "pixel_weight": 0.0, "adversarial_weight": 0.0}
+NONE = {"content_weight": 0.0, "pixel_weight": 0.0, "lattice_weight": 0.0, "adversarial_weight": 0.0}
 
 
 def trainer(**options) -> GanTrainer:
@@ -97,6 +97,7 @@ def test_a_step_moves_both_networks_and_the_batch_statistics() -> None:
     total = (
         weights.content_weight * logs["content"]
         + weights.pixel_weight * logs["pixel"]
+        + weights.lattice_weight * logs["lattice"]
         + weights.adversarial_weight * logs["adversarial"]
         + logs["discriminator"]
     )
@@ -118,6 +119,7 @@ def test_the_diagnosis_is_the_share_of_each_term_and_changes_nothing() -> None:
     assert trainer(**NONE | {"pixel_weight": 0.1}).diagnose(lr, hr) == {
         "share_content": 0,
         "share_pixel": 1,
+        "share_lattice": 0,
         "share_adversarial": 0,
     }
 
@@ -138,8 +140,8 @@ def test_a_drowned_term_is_said_once_with_the_key_to_change() -> None:
 
 def test_a_term_that_sinks_later_is_said_when_it_lasts() -> None:
     gan, memory, logs = trainer(pixel_weight=0.1), {}, {"score_hr": 0.7, "score_sr": 0.3}
-    fine = {"share_content": 0.5, "share_pixel": 0.3, "share_adversarial": 0.2}
-    low = {"share_content": 0.6, "share_pixel": 0.395, "share_adversarial": 0.005}
+    fine = {"share_content": 0.5, "share_pixel": 0.3, "share_lattice": 0.0, "share_adversarial": 0.2}
+    low = {"share_content": 0.6, "share_pixel": 0.395, "share_lattice": 0.0, "share_adversarial": 0.005}
     assert [gan.remarks(logs, d, memory) for d in (fine, low, fine, low)] == [[], [], [], []]
     (remark,) = gan.remarks(logs, low, memory)
     assert "adversarial term is drowned: 0.50% of the gradient; raise finetune.adversarial_weight" in remark
@@ -157,7 +159,7 @@ def test_a_term_that_sinks_later_is_said_when_it_lasts() -> None:
 def test_a_collapsed_discriminator_is_said_once(scores, share, words) -> None:
     gan, memory = trainer(), {}
     logs = {"score_hr": scores[0], "score_sr": scores[1]}
-    diagnosis = {"share_content": 1 - share, "share_pixel": 0.0, "share_adversarial": share}
+    diagnosis = {"share_content": 1 - share, "share_pixel": 0.0, "share_lattice": 0.0, "share_adversarial": share}
     said = [r for n in range(1, 901) for r in gan.remarks(logs, {} if n % 300 else diagnosis, memory)]
     about = [remark for remark in said if "collapsed" in remark]
     assert len(about) == (words is not None)

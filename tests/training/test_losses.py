@@ -24,6 +24,20 @@ def test_pixel_losses_by_hand() -> None:
     assert value(losses.content(hr, sr, scale=4.0, loss="mae")) == pytest.approx(2.0)
 
 
+def test_what_repeats_is_seen_and_what_does_not_is_averaged_out() -> None:
+    draw = np.random.default_rng(1)
+    hr = draw.random((2, 67, 64, 3)).astype(np.float32)  # 67: three rows more than whole LR pixels
+    pattern = np.tile(draw.normal(0, 0.1, (4, 4, 3)), (17, 16, 1))[:67].astype(np.float32)
+    assert value(losses.repeated(hr, hr, 4)) == 0
+    assert value(losses.repeated(hr, hr + pattern, 4)) == pytest.approx(np.abs(pattern[:64]).mean(), rel=1e-4)
+    assert value(losses.repeated(hr, hr + 0.1, 4)) == pytest.approx(0.1, rel=1e-4), "a cast repeats too"
+    noise = draw.normal(0, 0.1, hr.shape).astype(np.float32)
+    expected = 0.1 * np.sqrt(2 / np.pi) / 8  # of the mean of 64 normal values
+    assert value(losses.repeated(hr, hr + noise, 4)) == pytest.approx(expected, rel=0.1)
+    small = np.zeros((1, 9, 6, 3), np.float32)
+    assert value(losses.repeated(small, small + 0.5, 3)) == pytest.approx(0.5), "fewer LR pixels than are averaged"
+
+
 def test_vanilla_losses_are_cross_entropies() -> None:
     real, fake = logits(2.0, -1.0), logits(0.5, -3.0)
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
