@@ -68,7 +68,7 @@ class Download(Section):
 
 
 class Prepare(Section):
-    """How pictures become aligned LR/HR patches. Sizes are in LR pixels; HR is that times `scale`."""
+    """How pictures become aligned LR/HR patches, in LR pixels; HR is that times `scale`. `sizes`: of the copies cut."""
 
     pictures: str
     lr: Literal["make", "given"] = "make"
@@ -77,9 +77,21 @@ class Prepare(Section):
     jpeg: Annotated[int, Field(ge=1, le=100)] | None = None
     patch: Annotated[int, Field(ge=8, le=1024)] = 64
     stride: Positive = 64
+    sizes: Annotated[list[Annotated[float, Field(ge=0.1, le=1)]], Field(min_length=1, max_length=16)] = [1.0]
     flat: Weight = 0.0
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     unusable: Literal["stop", "skip"] = "stop"
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        if len(set(self.sizes)) < len(self.sizes):
+            raise ValueError(f"expected each of `sizes` once, got {self.sizes}")
+        if self.lr == "given":
+            if self.noise or self.jpeg:
+                raise ValueError("lr: given takes the LR pictures as they are; noise and jpeg go with lr: make")
+            if self.sizes != [1.0]:
+                raise ValueError("lr: given takes the LR pictures as they are; smaller `sizes` go with lr: make")
+        return self
 
 
 class Edsr(Section):
@@ -342,8 +354,6 @@ class Params(Section):
             )
         if features.network == "squeezenet" and self.download.features == "vgg19":
             raise ValueError("finetune.features.network: squeezenet cannot use download.features: vgg19")
-        if self.prepare.lr == "given" and (self.prepare.noise or self.prepare.jpeg):
-            raise ValueError("prepare.lr: given takes the LR pictures as they are; noise and jpeg go with lr: make")
         return self
 
 

@@ -64,6 +64,8 @@ MISTAKES = {
     "no test set": ("download.test", [], ["download.test", "at least 1 item"]),
     "steps and epochs": ("pretrain.epochs", 3, ["pretrain", "exactly one of `steps` and `epochs`"]),
     "crop beyond the patch": ("finetune.crop", 64, ["finetune.crop", "at most prepare.patch (48)", "64"]),
+    "copies that are larger": ("prepare.sizes", [1.0, 1.5], ["prepare.sizes[1]", "less than or equal to 1", "1.5"]),
+    "a copy twice": ("prepare.sizes", [1.0, 0.5, 0.5], ["prepare: ", "each of `sizes` once"]),
     "learning rate too large": (
         "finetune.learning_rate.peak",
         10,

@@ -184,7 +184,7 @@ def _open(path: Path, in_memory: bool) -> list[np.ndarray]:
 
 
 def read_index(folder: Path, split: str, count: int) -> list[dict[str, str]]:
-    """The rows of index.csv for a split that has `count` patches: split, row, picture, y, x (LR pixels), as text.
+    """The rows of index.csv for a split that has `count` patches: `srlib.data.patches.INDEX_COLUMNS` as text.
 
     Raises:
         SrlibError: It is missing, or does not fit the patches.

@@ -13,8 +13,9 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,14 +23,14 @@ import numpy as np
 from srlib.data.images import read_image
 from srlib.data.parallel import for_each
 from srlib.data.pictures import Picture, check_picture, find_pictures, validation_part
-from srlib.data.resize import crop_to_multiple, downscale
+from srlib.data.resize import crop_to_multiple, downscale, resize
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, remove, write_bytes
 from srlib.params import Prepare
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
-INDEX_COLUMNS = ("split", "row", "picture", "y", "x")
+INDEX_COLUMNS = ("split", "row", "picture", "size", "y", "x")
 _CHUNK = 2**20  # bytes of HR patches per write
 _PART = 2**28  # bytes of training patches per file, so that DVC hashes and sends several at once
 _SPARE = 2**26  # bytes to be left on the disk
@@ -48,12 +49,20 @@ class Summary:
     left_out: tuple[str, ...]
 
 
+class _Corner(NamedTuple):
+    """Where a patch begins, in LR pixels of a copy of the picture that is `size` times as large."""
+
+    size: float
+    y: int
+    x: int
+
+
 @dataclass(frozen=True)
 class _Job:
-    """A picture, its patches' top-left corners in LR pixels, and where they go: rows from `row` of a split's files."""
+    """A picture, where its patches begin, and where they go: rows from `row` of a split's files."""
 
     picture: Picture
-    corners: tuple[tuple[int, int], ...]
+    corners: tuple[_Corner, ...]
     flat: int = 0
     split: Split = "train"
     row: int = 0
@@ -72,8 +81,9 @@ def prepare_patches(
     """Makes the patch folder `out` from a folder of pictures.
 
     It holds `{train,validation}_lr.npy`, uint8 RGB [N, p, p, 3], `{train,validation}_hr.npy`, uint8 RGB
-    [N, s·p, s·p, 3], and `index.csv`: split, row in its files, picture, and the corner y, x in LR pixels. Training
-    patches beyond 256 MiB go on in `train_hr.1.npy` and so forth (`train_lr.1.npy`), each with as many as the first.
+    [N, s·p, s·p, 3], and `index.csv`: split, row in its files, picture, size of the copy, and the corner y, x in LR
+    pixels of that. Only the largest copies serve validation. Training patches beyond 256 MiB go on in `train_hr.1.npy`
+    and so forth (`train_lr.1.npy`), each with as many as the first.
 
     Args:
         pictures: Pictures at any depth, or folders `HR` and `LR` (see srlib.data.pictures).
@@ -130,33 +140,52 @@ def _unusable(mistakes: Sequence[str], total: int) -> str:
 def _survey(picture: Picture, params: Prepare, scale: int) -> _Job:
     """Checks a picture and finds its patches; raises SrlibError where it cannot be used."""
     height, width = check_picture(picture, scale=scale, patch=params.patch)
+    if min(_shrunk(side, largest := max(params.sizes)) for side in (height, width)) < params.patch:
+        raise SrlibError(f"{picture.hr}: smaller than a patch at {largest:g} of its size, the largest of prepare.sizes")
     corners = tuple(
-        (y, x)
-        for y in range(0, height - params.patch + 1, params.stride)
-        for x in range(0, width - params.patch + 1, params.stride)
+        _Corner(size, y, x)
+        for size in params.sizes
+        for y in range(0, _shrunk(height, size) - params.patch + 1, params.stride)
+        for x in range(0, _shrunk(width, size) - params.patch + 1, params.stride)
     )
     if not params.flat:
         return _Job(picture, corners)
-    gray = cv2.cvtColor(read_image(picture.hr), cv2.COLOR_RGB2GRAY)
-    side = params.patch * scale
-    kept = tuple(
-        (y, x)
-        for y, x in corners
-        if cv2.meanStdDev(gray[y * scale : y * scale + side, x * scale : x * scale + side])[1].item() >= params.flat
-    )
-    return _Job(picture, kept, flat=len(corners) - len(kept))
+    hr, side = read_image(picture.hr), params.patch * scale
+    kept: list[_Corner] = []
+    for size, group in groupby(corners, key=lambda corner: corner.size):
+        gray = cv2.cvtColor(_copy(hr, size, scale), cv2.COLOR_RGB2GRAY)
+        kept += [
+            at
+            for at in group
+            if cv2.meanStdDev(gray[at.y * scale :, at.x * scale :][:side, :side])[1].item() >= params.flat
+        ]
+    return _Job(picture, tuple(kept), flat=len(corners) - len(kept))
+
+
+def _shrunk(side: int, size: float) -> int:
+    """The side in LR pixels of a copy that is `size` times as large."""
+    return int(side * size + 1e-9)
+
+
+def _copy(hr: np.ndarray, size: float, scale: int) -> np.ndarray:
+    """A picture, uint8 [H, W, 3], at `size` times its size, cut or shrunk to a multiple of the scale."""
+    hr = crop_to_multiple(hr, scale)
+    height, width = (_shrunk(side // scale, size) * scale for side in hr.shape[:2])
+    return resize(hr, (height, width)) if size < 1 else hr
 
 
 def _plan(jobs: Sequence[_Job], params: Prepare, seed: int) -> list[_Job]:
     """The jobs that have patches, each with its split and its first row there."""
-    jobs = [job for job in jobs if job.corners]
+    jobs = [job for job in jobs if any(at.size == max(params.sizes) for at in job.corners)]
     held_out = validation_part([job.picture for job in jobs], params.validation, seed)
     rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
     plan = []
     for job in jobs:
         split: Split = "validation" if job.picture.name in held_out else "train"
+        if split == "validation":
+            job = replace(job, corners=tuple(at for at in job.corners if at.size == max(params.sizes)))
         plan.append(replace(job, split=split, row=rows[split]))
-        rows[split] += len(job.corners)
+        rows[split] += len(plan[-1].corners)
     return plan
 
 
@@ -186,21 +215,22 @@ def _write(
 def _cut(job: _Job, *, rows: dict[tuple[Split, str], "_Rows"], params: Prepare, scale: int, seed: int) -> str | None:
     """Writes the patches of one picture to their places; returns what is wrong where it cannot be decoded."""
     try:
-        lr, hr = _read_pair(job.picture, params, scale, seed)
+        original = _read_once(job.picture.hr)
+        given = _read_once(job.picture.lr) if job.picture.lr else None
     except SrlibError as error:
         return str(error)
     chunk = max(_CHUNK // (3 * (params.patch * scale) ** 2), 1)
-    for start in range(0, len(job.corners), chunk):
-        corners = job.corners[start : start + chunk]
-        rows[job.split, "lr"].write(job.row + start, _patches(lr, corners, params.patch, 1))
-        rows[job.split, "hr"].write(job.row + start, _patches(hr, corners, params.patch, scale))
+    row = job.row
+    for size, group in groupby(job.corners, key=lambda corner: corner.size):
+        corners = list(group)
+        hr = _copy(original, size, scale)
+        lr = degrade(hr, scale, params, f"{seed}/{job.picture.name}") if given is None else given
+        for start in range(0, len(corners), chunk):
+            part = corners[start : start + chunk]
+            rows[job.split, "lr"].write(row + start, _patches(lr, part, params.patch, 1))
+            rows[job.split, "hr"].write(row + start, _patches(hr, part, params.patch, scale))
+        row += len(corners)
     return None
-
-
-def _read_pair(picture: Picture, params: Prepare, scale: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    hr = crop_to_multiple(_read_once(picture.hr), scale)
-    lr = _read_once(picture.lr) if picture.lr else degrade(hr, scale, params, f"{seed}/{picture.name}")
-    return lr, hr
 
 
 def _read_once(path: Path) -> np.ndarray:
@@ -233,10 +263,10 @@ def degrade(hr: np.ndarray, scale: int, params: Prepare, key: str) -> np.ndarray
     return lr
 
 
-def _patches(image: np.ndarray, corners: Sequence[tuple[int, int]], patch: int, scale: int) -> np.ndarray:
+def _patches(image: np.ndarray, corners: Sequence[_Corner], patch: int, scale: int) -> np.ndarray:
     """Patches uint8 [n, s·patch, s·patch, 3] of a picture, at corners in LR pixels."""
     side = patch * scale
-    return np.stack([image[y * scale : y * scale + side, x * scale : x * scale + side] for y, x in corners])
+    return np.stack([image[at.y * scale :, at.x * scale :][:side, :side] for at in corners])
 
 
 def _index(plan: Sequence[_Job]) -> str:
@@ -246,7 +276,7 @@ def _index(plan: Sequence[_Job]) -> str:
     for split in SPLITS:
         for job in plan:
             if job.split == split:
-                writer.writerows((split, job.row + i, job.picture.name, y, x) for i, (y, x) in enumerate(job.corners))
+                writer.writerows((split, job.row + i, job.picture.name, *at) for i, at in enumerate(job.corners))
     return text.getvalue()
 
 

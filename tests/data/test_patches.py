@@ -11,7 +11,7 @@ from srlib.data import patches as module
 from srlib.data.batches import Batches
 from srlib.data.images import read_image, write_png
 from srlib.data.patches import degrade, prepare_patches
-from srlib.data.resize import downscale
+from srlib.data.resize import downscale, resize
 from srlib.errors import SrlibError
 from srlib.params import Prepare
 
@@ -66,6 +66,47 @@ def test_every_patch_lies_where_the_index_says(pictures, tmp_path):
         assert np.load(out / f"{split}_hr.npy").shape == (count, 32, 32, 3)
     assert summary.pictures == 5 and summary.flat == 0 and summary.left_out == ()
     assert summary.bytes == sum(path.stat().st_size for path in out.iterdir())
+
+
+def test_smaller_copies_are_degraded_on_their_own_and_only_trained_on(pictures, tmp_path):
+    out = tmp_path / "out"
+    prepare_patches(pictures, out, params(sizes=[1.0, 0.7, 0.5]), scale=2, seed=0)
+    found = {split: {row["size"] for row in rows(out) if row["split"] == split} for split in ("train", "validation")}
+    assert found == {"train": {"1.0", "0.7", "0.5"}, "validation": {"1.0"}}
+    corners = {}
+    for row in rows(out):
+        hr = read_image(pictures / row["picture"])
+        lr_height, lr_width = (int(side // 2 * float(row["size"]) + 1e-9) for side in hr.shape[:2])
+        hr = hr[: hr.shape[0] // 2 * 2, : hr.shape[1] // 2 * 2]
+        copy = hr if row["size"] == "1.0" else resize(hr, (2 * lr_height, 2 * lr_width))
+        lr = downscale(copy, 2, "mirror")
+        assert lr.shape == (lr_height, lr_width, 3)
+        number, y, x = (int(row[key]) for key in ("row", "y", "x"))
+        for kind, whole, factor in (("lr", lr, 1), ("hr", copy, 2)):
+            patch = np.load(out / f"{row['split']}_{kind}.npy", mmap_mode="r")[number]
+            top, left, side = factor * y, factor * x, factor * 8
+            np.testing.assert_array_equal(patch, whole[top : top + side, left : left + side])
+        corners.setdefault((row["picture"], row["size"], lr_height, lr_width), []).append((y, x))
+    for (_, _, height, width), places in corners.items():
+        assert places == [(y, x) for y in range(0, height - 7, 6) for x in range(0, width - 7, 6)]
+
+
+def test_a_picture_that_is_too_small_at_the_largest_size_is_named(pictures, tmp_path):
+    with pytest.raises(SrlibError, match=r"a\.png: smaller than a patch at 0\.5 of its size"):
+        prepare_patches(pictures, tmp_path / "out", params(sizes=[0.4, 0.5]), scale=5, seed=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_flat_patches_of_smaller_copies_are_dropped_too(tmp_path):
+    for number in range(3):
+        picture = photo(96, 96, seed=number)
+        picture[:, :48] = 90
+        write_png(tmp_path / f"in/{number}.png", picture)
+    summary = prepare_patches(
+        tmp_path / "in", tmp_path / "out", params(sizes=[1.0, 0.5], stride=8, flat=5.0), scale=2, seed=0
+    )
+    assert summary.flat == 3 * (6 * 3 + 3 * 1)
+    assert {row["x"] for row in rows(tmp_path / "out") if row["size"] == "0.5"} == {"8", "16"}
 
 
 def test_the_grid_and_the_split_by_picture(pictures, tmp_path):
