@@ -64,11 +64,18 @@ class GanTrainer(Trainer):
         self.params = params
         self.adversarial, self.discrimination = ADVERSARIAL_LOSSES[params.adversarial]
         self.terms = {name: keras.metrics.Mean(name=name) for name in TERMS}
+        # Not the optimizer's count of updates: within a loss JAX takes that for a constant.
+        self.seen = self.add_weight(name="seen", shape=(), dtype="int32", initializer="zeros", trainable=False)
 
     @property
     def trained(self) -> list[Any]:
         """Variables of the generator and of the discriminator."""
         return [*self.network.variables, *self.discriminator.variables]
+
+    @property
+    def state(self) -> list[Any]:
+        """Every variable that a step may change, the number of batches seen among them."""
+        return [*super().state, self.seen]
 
     @property
     def weights_of_terms(self) -> dict[str, float]:
@@ -90,7 +97,8 @@ class GanTrainer(Trainer):
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The generator's loss plus the discriminator's; see the class for what reaches which."""
         scale = y.shape[1] // x.shape[1]
-        hr, sr = _moved(as_float(y), y_pred, self.optimizer.iterations, scale)
+        hr, sr = _moved(as_float(y), y_pred, self.seen % scale**2, scale)
+        self.seen.assign_add(1)
         real = self.discriminator(hr, training=True)
         fake = self.discriminator(ops.stop_gradient(sr), training=True)
         values = self.generator_terms(hr, sr, real, scale)
@@ -146,14 +154,13 @@ class GanTrainer(Trainer):
         return f"the {term} term is drowned: {share:.2%} of the gradient; raise finetune.{key} (now {now:g}{advice})"
 
 
-def _moved(hr: Any, sr: Any, step: Any, scale: int) -> tuple[Any, Any]:
+def _moved(hr: Any, sr: Any, place: Any, scale: int) -> tuple[Any, Any]:
     """HR and SR without some rows and columns: a window that is at another of scale² places in each step.
 
     Strided layers, in the features as in the discriminator, leave a pattern of their stride in the gradient. Batches
     begin at whole LR pixels, so that it would always fall on the same sub-pixels, which would learn it as a lattice.
     """
     size = (hr.shape[1] - scale + 1, hr.shape[2] - scale + 1)
-    place = ops.cast(step % scale**2, "int32")
     start = ops.stack([0, place // scale, place % scale, 0])
     shape = (ops.shape(hr)[0], *size, hr.shape[3])
     return ops.slice(hr, start, shape), ops.slice(sr, start, shape)

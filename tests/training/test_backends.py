@@ -92,12 +92,13 @@ def test_edsr_learns_alike_on_both_backends(patches: Path, start: Path, tmp_path
     np.testing.assert_allclose(theirs, ours, rtol=1e-3)
 
 
-def test_jax_goes_on_to_the_same_bytes(patches: Path, start: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stage", "kill_at"), [("pretrain", 6), ("finetune", 4)])
+def test_jax_goes_on_to_the_same_bytes(stage: str, kill_at: int, patches: Path, start: Path, tmp_path: Path) -> None:
     params = recipe(pretrain={"optimizer": "muon"})
     for name in ("whole", "killed"):
         if name == "killed":
-            assert train("jax", "pretrain", params, patches, tmp_path / name, start, kill_at=6) == -9
+            assert train("jax", stage, params, patches, tmp_path / name, start, kill_at=kill_at) == -9
             assert not (tmp_path / name / "model").exists()
-        train("jax", "pretrain", params, patches, tmp_path / name, start)
+        train("jax", stage, params, patches, tmp_path / name, start)
     for part in ("model", "curves"):
         assert tree_hash(tmp_path / "whole" / part) == tree_hash(tmp_path / "killed" / part)

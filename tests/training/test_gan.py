@@ -179,8 +179,8 @@ def test_the_window_visits_every_place_of_the_lattice_once(scale: int) -> None:
     random = np.random.default_rng(0)
     hr, sr = random.random((2, 2, 6 * scale, 5 * scale, 3), np.float32)
     seen = []
-    for step in range(scale**2):
-        found = _moved(ops.convert_to_tensor(hr), ops.convert_to_tensor(sr), ops.convert_to_tensor(step), scale)
+    for place in range(scale**2):
+        found = _moved(ops.convert_to_tensor(hr), ops.convert_to_tensor(sr), ops.convert_to_tensor(place), scale)
         y, x = next(
             (y, x) for y in range(scale) for x in range(scale) if np.array_equal(found[0][:, 0, 0], hr[:, y, x])
         )
