@@ -5,7 +5,6 @@ import csv
 import io
 import math
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from srlib.params import Training
 from srlib.progress import progress
 from srlib.training.optimizer import Adam
 from srlib.training.schedules import learning_rate
-from srlib.training.state import Progress, Weights, load_state, save_state
+from srlib.training.state import Progress, Saving, Weights, load_state, save_state
 from srlib.training.validation import (
     LAST_GOOD,
     are_finite,
@@ -35,9 +34,6 @@ from srlib.training.validation import (
     validation_sample,
 )
 from srlib.training.watch import Row
-
-SAVING_SHARE = 0.01
-"""The first step's state is saved, and from then on so often that saving takes this share of the time."""
 
 
 def as_float(picture: Any) -> Any:
@@ -187,7 +183,7 @@ def train(
         kept, now = found
     for row in now.loss:  # the run of a resumed stage shows the whole curve
         curves.report(row, int(row["step"]))
-    saved, interval = time.monotonic(), 0.0
+    saving = Saving()
 
     def keep(name: str) -> None:
         kept[name], now.kept[name] = copy_weights(trainer.network), now.step
@@ -242,11 +238,9 @@ def train(
                 with trainer.optimizer.averaged_weights():
                     keep("latest")
             tell(logs, validate(lr, hr, last=last) if validates else {})
-            if last or time.monotonic() - saved > interval:
-                begun = time.monotonic()
-                save_state(state, trainer.state, kept, now)
-                saved = time.monotonic()
-                interval = (saved - begun) / SAVING_SHARE
+            if last or saving.due():
+                with saving.timed():
+                    save_state(state, trainer.state, kept, now)
             advance(1, loss=logs["loss"], psnr_y=now.validation[-1]["psnr_y"] if now.validation else math.nan)
 
     _write_csv(curves.folder / "loss.csv", now.loss)

@@ -1,10 +1,12 @@
 """The state a killed run goes on from: every variable that training changes, and where it stood."""
 
+import contextlib
 import dataclasses
 import json
 import math
+import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,12 @@ from srlib.training.watch import Row, Watch
 STATE = "state.npz"
 
 Weights = list[np.ndarray]
+
+SAVING_SHARE = 0.01
+"""Saving takes at most this share of the time."""
+
+SAVING_SECONDS = 600
+"""A state is never older than this, however slow the disk."""
 
 
 @dataclass
@@ -58,6 +66,29 @@ class Progress:
         self.loss.append({"step": self.step, **means, "learning_rate": rate})
         self.sums, self.summed = {}, 0
         return self.loss[-1]
+
+
+class Saving:
+    """Tells when to save: after the first step, and then whenever the time it takes has been earned."""
+
+    def __init__(self) -> None:
+        self._started = self._saved = time.monotonic()
+        self._last = self._total = 0.0
+
+    def due(self) -> bool:
+        """Whether another saving, and that after the last step, still fit into the share; or the state is too old."""
+        now = time.monotonic()
+        earned = SAVING_SHARE * (now - self._started)
+        return self._total + 2 * self._last <= earned or now - self._saved > SAVING_SECONDS
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Measures the saving done in the block."""
+        begun = time.monotonic()
+        yield
+        self._saved = time.monotonic()
+        self._last = self._saved - begun
+        self._total += self._last
 
 
 def save_state(folder: Path, variables: Sequence[Any], kept: dict[str, Weights], progress: Progress) -> None:

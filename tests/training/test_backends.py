@@ -27,9 +27,9 @@ from pathlib import Path
 from srlib.engine import pin_threads
 pin_threads()
 from srlib.params import Params
-from srlib.training import loop
+from srlib.training import state
 from srlib.training.loop import Curves
-loop.SAVING_SHARE = 1e9  # the state is saved after every step
+state.SAVING_SHARE = 1e9  # the state is saved after every step
 
 stage, recipe, patches, folder, start, kill_at = json.loads(sys.argv[1])
 params, folder, patches = Params.model_validate(recipe), Path(folder), Path(patches)

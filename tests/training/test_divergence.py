@@ -10,7 +10,7 @@ from keras import ops
 from srlib.errors import SrlibError
 from srlib.files import file_hash, tree_hash
 from srlib.models import WEIGHTS, load_model
-from srlib.training import loop
+from srlib.training import loop, state
 from srlib.training.loop import Trainer
 from srlib.training.validation import LAST_GOOD
 
@@ -61,7 +61,7 @@ def test_the_last_good_weights_are_saved(run, stage, trained: Path, patches: Pat
 
 @pytest.mark.parametrize(("run", "at"), [(run_pretrain, 8), (run_finetune, 8)])
 def test_a_killed_run_diverges_in_the_same_way(run, at, patches: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(loop, "SAVING_SHARE", 1e9)  # after every step
+    monkeypatch.setattr(state, "SAVING_SHARE", 1e9)  # after every step
     monkeypatch.setattr(loop, "learning_rate", turning_bad(7))
     params = recipe(pretrain=OFTEN, finetune=OFTEN)
     messages = []

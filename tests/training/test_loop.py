@@ -8,7 +8,7 @@ from keras import ops
 from srlib.errors import SrlibError
 from srlib.files import file_hash, tree_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, save_model
-from srlib.training import loop
+from srlib.training import state
 from srlib.training.pretrain import model_config
 
 from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
@@ -21,7 +21,7 @@ from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
 def test_a_killed_run_ends_in_the_bytes_of_an_undisturbed_one(
     run, steps, optimizer, patches: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(loop, "SAVING_SHARE", 1e9)  # after every step
+    monkeypatch.setattr(state, "SAVING_SHARE", 1e9)  # after every step
     params = recipe(pretrain={"optimizer": optimizer})
     run(tmp_path / "whole", patches, params)
     for at in steps:
