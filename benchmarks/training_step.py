@@ -4,11 +4,12 @@
     python benchmarks/training_step.py --operators float32
 
 Variants take turns, one step each (the naive way one batch through `fit`), so that whatever slows the machine down
-slows all of them. PyTorch runs in a process of its own, with the interpreter of `--torch-python` where it is not
-installed in this one. The naive way reads PNG files in a Sequence: patches of the size of a crop, or whole pictures of
-which it cuts crops. GFLOP/s count the multiplications and additions of the convolutions, forward once and backward
-twice. The matrix product is 4096 × 4096, in the same process and with the same threads. `--operators` says where the
-time of one step goes, from oneDNN's own record (ONEDNN_VERBOSE=1) and, for what is none of oneDNN's, the rest.
+slows all of them. Each is in a process of its own, as a training is, so that none finds its memory given away by
+another; PyTorch with the interpreter of `--torch-python` where it is not installed in this one. The naive way reads PNG
+files in a Sequence: patches of the size of a crop, or whole pictures of which it cuts crops. GFLOP/s count the
+multiplications and additions of the convolutions, forward once and backward twice. The matrix product is 4096 × 4096,
+with the same threads. `--operators` says where the time of one step goes, from oneDNN's own record (ONEDNN_VERBOSE=1)
+and, for what is none of oneDNN's, the rest.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from srlib.engine import available_cores, pin_threads
 OURS = {"ours float32": "float32", "ours bf16": "mixed_bfloat16"}
 TORCH = ("torch float32", "torch bf16 autocast", "torch bf16 weights")
 NAIVE = {"naive fit, PNG patches": False, "naive fit, PNG pictures": True}
+PRODUCTS = {"product float32": "float32", "product bf16": "bfloat16"}
 SIDE = 4096
 
 
@@ -46,27 +48,64 @@ def main() -> None:
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter with PyTorch")
     parser.add_argument("--only", default="", help="variants, separated by commas")
     parser.add_argument("--operators", choices=("float32", "mixed_bfloat16"))
+    parser.add_argument("--serve", action="store_true", help="what the benchmark starts itself, once per variant")
     options = parser.parse_args()
     if options.operators:
         operators(options.operators, options.crop, options.batch)
         return
-    facts = pin_threads()
-    print(f"{facts['processor']}, {facts['threads']} threads, {facts['backend']}")
+    if options.serve:
+        serve(options.crop, options.batch)
+        return
     wanted = options.only.split(",") if options.only else [*OURS, *NAIVE, *TORCH]
     if unknown := set(wanted) - {*OURS, *NAIVE, *TORCH}:
         parser.error(f"--only: expected some of {', '.join([*OURS, *NAIVE, *TORCH])}, got {', '.join(sorted(unknown))}")
-    lr, hr = random_batch(options.crop, options.batch)
-    variants = {name: our_step(OURS[name], lr, hr) for name in wanted if name in OURS}
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ends:
-        for name in filter(NAIVE.__contains__, wanted):
-            variants[name] = naive_step(Path(folder), options.crop, options.batch, whole=NAIVE[name])
-        if rivals := [name for name in TORCH if name in wanted]:
-            child = torch_child(options.torch_python, options.crop, options.batch)
-            ends.callback(child.kill)
-            variants |= {name: functools.partial(ask, child, name) for name in rivals}
-        products = {f"product {kind}": product(kind) for kind in ("float32", "bfloat16")}
-        seconds = take_turns(variants | products, options.seconds)
+    sizes = [str(options.crop), str(options.batch)]
+    here = [sys.executable, __file__, "--serve", "--crop", sizes[0], "--batch", sizes[1]]
+    theirs = Path(__file__).with_name("training_step_torch.py")
+    there = [options.torch_python, str(theirs), *sizes, str(available_cores())]
+    with contextlib.ExitStack() as ends:
+        variants: dict[str, Callable[[], float]] = {}
+        greetings = set()
+        for name in [*wanted, *PRODUCTS]:
+            child = ends.enter_context(start(there if name in TORCH else here))
+            greetings.add(child.stdout.readline().strip() if child.stdout else "")
+            variants[name] = functools.partial(ask, child, name)
+        if "" in greetings:
+            sys.exit(f"{options.torch_python}: no PyTorch there; name an interpreter by --torch-python, or use --only")
+        print(*sorted(greetings), sep="\n")
+        seconds = take_turns(variants, options.seconds)
     report(seconds, step_flops(options.crop, options.batch))
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    """A process that says what it is and then answers the name of a variant with the seconds of one step."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" or sys.executable in command}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def ask(child: subprocess.Popen[str], name: str) -> float:
+    """Has the other process take a step."""
+    assert child.stdin and child.stdout
+    child.stdin.write(f"{name}\n")
+    child.stdin.flush()
+    return float(json.loads(child.stdout.readline()))
+
+
+def serve(crop: int, batch: int) -> None:
+    """The other end of `ask`, for what needs no PyTorch."""
+    facts = pin_threads()
+    print(f"{facts['processor']}, {facts['threads']} threads, {facts['backend']}", flush=True)
+    steps: dict[str, Callable[[], float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for line in sys.stdin:
+            name = line.strip()
+            if name not in steps and name in OURS:
+                steps[name] = our_step(OURS[name], *random_batch(crop, batch))
+            elif name not in steps and name in NAIVE:
+                steps[name] = naive_step(Path(folder), crop, batch, whole=NAIVE[name])
+            elif name not in steps:
+                steps[name] = product(PRODUCTS[name])
+            print(steps[name](), flush=True)
 
 
 def take_turns(variants: dict[str, Callable[[], float]], budget: float) -> dict[str, list[float]]:
@@ -84,15 +123,14 @@ def take_turns(variants: dict[str, Callable[[], float]], budget: float) -> dict[
 
 def report(seconds: dict[str, list[float]], flops: float) -> None:
     """One row per variant: the median, the minimum, what it computes and its share of the matrix product."""
-    products = {
-        kind: 2 * SIDE**3 / statistics.median(seconds.pop(f"product {kind}")) / 1e9 for kind in ("float32", "bfloat16")
-    }
-    print(f"matrix product {SIDE}³: float32 {products['float32']:.0f}, bf16 {products['bfloat16']:.0f} GFLOP/s")
+    products = {name: 2 * SIDE**3 / statistics.median(seconds.pop(name)) / 1e9 for name in PRODUCTS}
+    rates = ", ".join(f"{name.removeprefix('product ')} {rate:.0f}" for name, rate in products.items())
+    print(f"matrix product {SIDE}³: {rates} GFLOP/s")
     print(f"{'variant':22} {'median':>8} {'minimum':>8} {'steps':>6} {'GFLOP/s':>8} {'of product':>10}")
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     for name, median in medians.items():
         rate = flops / median / 1e9
-        share = rate / products["bfloat16" if "bf16" in name else "float32"]
+        share = rate / products["product bf16" if "bf16" in name else "product float32"]
         print(f"{name:22} {median:7.3f}s {min(seconds[name]):7.3f}s {len(seconds[name]):6} {rate:8.0f} {share:10.0%}")
     for ours, kinds in (("ours float32", ("torch float32",)), ("ours bf16", TORCH[1:])):
         if ours in medians and (rivals := [medians[name] for name in kinds if name in medians]):
@@ -183,28 +221,6 @@ def product(kind: str) -> Callable[[], float]:
     left, right = (tf.cast(tf.random.stateless_normal((SIDE, SIDE), (0, seed)), kind) for seed in (1, 2))
     multiply = tf.function(lambda: tf.matmul(left, right)[0, 0])
     return timed(lambda: float(multiply()))
-
-
-def torch_child(python: str, crop: int, batch: int) -> subprocess.Popen[str]:
-    """A process that answers the name of a variant with the seconds of one step."""
-    child = subprocess.Popen(
-        [python, Path(__file__).with_name("training_step_torch.py"), str(crop), str(batch), str(available_cores())],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-    )  # fmt: skip
-    greeting = child.stdout.readline() if child.stdout else ""
-    if not greeting:
-        sys.exit(f"{python}: no PyTorch there; name an interpreter by --torch-python, or leave it out by --only")
-    print(greeting.strip())
-    return child
-
-
-def ask(child: subprocess.Popen[str], name: str) -> float:
-    """Has the other process take a step."""
-    assert child.stdin and child.stdout
-    child.stdin.write(f"{name}\n")
-    child.stdin.flush()
-    return float(json.loads(child.stdout.readline()))
 
 
 def operators(precision: str, crop: int, batch: int) -> None:

@@ -73,13 +73,16 @@ class Saving:
 
     def __init__(self) -> None:
         self._started = self._saved = time.monotonic()
-        self._last = self._total = 0.0
+        self._longest = self._total = 0.0
 
     def due(self) -> bool:
-        """Whether another saving, and that after the last step, still fit into the share; or the state is too old."""
+        """Whether this saving and that after the last step still fit into the share, or the state is too old.
+
+        Three times the longest so far are earned first: a state grows by the weights that are kept.
+        """
         now = time.monotonic()
         earned = SAVING_SHARE * (now - self._started)
-        return self._total + 2 * self._last <= earned or now - self._saved > SAVING_SECONDS
+        return self._total + 3 * self._longest <= earned or now - self._saved > SAVING_SECONDS
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
@@ -87,8 +90,9 @@ class Saving:
         begun = time.monotonic()
         yield
         self._saved = time.monotonic()
-        self._last = self._saved - begun
-        self._total += self._last
+        taken = self._saved - begun
+        self._longest = max(self._longest, taken)
+        self._total += taken
 
 
 def save_state(folder: Path, variables: Sequence[Any], kept: dict[str, Weights], progress: Progress) -> None:
