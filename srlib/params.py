@@ -209,7 +209,7 @@ class Pretrain(Training):
     start_from: StartFrom | None = None
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
     weight_decay: Weight = 0.0
-    loss: Literal["mae", "mse", "charbonnier"] = "mae"
+    loss: Literal["mae", "mse", "charbonnier", "psnr"] = "mae"
     steps: Positive | None = None
     epochs: Positive | None = None
 

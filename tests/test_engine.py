@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,18 @@ def test_only_the_cores_that_this_process_may_use_count() -> None:
 def test_the_processor_is_the_same_each_time_and_one_line() -> None:
     assert processor() == processor()
     assert len(processor().splitlines()) == 1
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="oneDNN is of Linux on x86-64")
+@pytest.mark.parametrize(("asked", "expected"), [(None, True), ("0", False)])
+def test_convolutions_are_onednns_unless_it_is_switched_off(asked: str | None, expected: bool) -> None:
+    code = (
+        "from srlib.engine import pin_threads; facts = pin_threads()\n"
+        "import keras; keras.ops.conv(keras.ops.ones((1, 8, 8, 16)), keras.ops.ones((3, 3, 16, 16)))\n"
+        "print('engine:', facts['backend'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    environment |= {"ONEDNN_VERBOSE": "1"} | ({} if asked is None else {"TF_ENABLE_ONEDNN_OPTS": asked})
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT, env=environment)
+    assert (",convolution," in said) == expected
+    assert ("without oneDNN" in said.splitlines()[-1]) == (not expected)

@@ -76,11 +76,11 @@ def _distance(network: Any, weights: list[np.ndarray]) -> Callable[[Image, Image
         return features / (ops.sqrt(ops.sum(features**2, axis=-1, keepdims=True)) + _EPSILON)
 
     def distance(hr: Image, sr: Image) -> float:
-        pictures = np.stack([hr, sr]).astype(np.float32) / np.float32(255)
+        # One picture at a time: side by side in a batch, equal ones may differ in their last bits.
+        both = [network(picture[None].astype(np.float32) / np.float32(255), training=False) for picture in (hr, sr)]
         total = 0.0
-        for features, weight in zip(network(pictures, training=False), weights, strict=True):
-            both = unit(features)
-            layer = ops.mean(ops.sum((both[0] - both[1]) ** 2 * weight, axis=-1))
+        for one, other, weight in zip(*both, weights, strict=True):
+            layer = ops.mean(ops.sum((unit(one) - unit(other)) ** 2 * weight, axis=-1))
             total += float(ops.convert_to_numpy(layer))
         return total
 

@@ -11,21 +11,29 @@ from srlib.files import file_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, read_config
 from srlib.params import Params, StartFrom
 from srlib.training.loop import Curves, Result, Trainer, train, training_batches
-from srlib.training.losses import PIXEL_LOSSES
+from srlib.training.losses import PIXEL_LOSSES, mae
 from srlib.training.optimizer import OPTIMIZERS
 from srlib.training.validation import write_model
 
 
 class PixelTrainer(Trainer):
-    """Trains a network by one of `PIXEL_LOSSES`."""
+    """Trains a network by one of `PIXEL_LOSSES`.
+
+    The logarithm in `psnr` hides an explosion, so that its MAE is followed as well, and logged.
+    """
 
     def __init__(self, network: keras.Model, loss: str) -> None:
         super().__init__(network, name="pretrain")
         self.pixel_loss = PIXEL_LOSSES[loss]
+        self.error = keras.metrics.Mean(name="mae") if loss == "psnr" else None
+        self.watched = "loss" if self.error is None else "mae"
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The pixel loss between HR (uint8 RGB) and SR (float32), on luma where the network works on it."""
-        return self.pixel_loss(self.encode(y), y_pred)
+        hr = self.encode(y)
+        if self.error is not None:
+            self.error.update_state(mae(hr, y_pred))
+        return self.pixel_loss(hr, y_pred)
 
 
 def model_config(params: Params) -> ModelConfig:

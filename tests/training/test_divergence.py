@@ -38,11 +38,16 @@ def psnr(message: str) -> float:
     return float(message.split(" dB")[0].split(", ")[-1])
 
 
-@pytest.mark.parametrize(("run", "stage"), [(run_pretrain, "pretrain"), (run_finetune, "finetune")])
-def test_the_last_good_weights_are_saved(run, stage, trained: Path, patches: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("run", "stage", "loss"),
+    [(run_pretrain, "pretrain", "mae"), (run_pretrain, "pretrain", "psnr"), (run_finetune, "finetune", "mae")],
+)
+def test_the_last_good_weights_are_saved(
+    run, stage, loss, trained: Path, patches: Path, tmp_path: Path, monkeypatch
+) -> None:
     start = {"folder": str(trained / "start"), "sha256": file_hash(trained / "start" / WEIGHTS)}
     (tmp_path / "start").symlink_to(trained / "start")
-    params = recipe(pretrain=OFTEN | {"start_from": start}, finetune=OFTEN)
+    params = recipe(pretrain=OFTEN | {"start_from": start, "loss": loss}, finetune=OFTEN)
     monkeypatch.setattr(loop, "learning_rate", turning_bad(9))
     with pytest.raises(SrlibError) as stopped:
         run(tmp_path / "run", patches, params)

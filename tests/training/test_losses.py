@@ -24,6 +24,23 @@ def test_pixel_losses_by_hand() -> None:
     assert value(losses.content(hr, sr, scale=4.0, loss="mae")) == pytest.approx(2.0)
 
 
+def test_the_psnr_loss_weighs_pictures_as_their_mean_psnr_does() -> None:
+    draw = np.random.default_rng(0)
+    hr = draw.random((2, 6, 6, 3)).astype(np.float32)
+    noise = draw.normal(0, 1, hr.shape).astype(np.float32)
+    errors = np.array([0.05, 0.2], np.float32)  # 26 and 14 dB, far above the floor
+    sr = hr + noise * errors[:, None, None, None]
+    mse = np.square(hr - sr).mean(axis=(1, 2, 3))
+    assert value(losses.psnr(hr, sr)) == pytest.approx(0.01 * np.log(1 + mse / 1e-4).mean(), rel=1e-5)
+    mean_psnr = (-10 * np.log10(mse)).mean()
+    assert value(losses.psnr(hr, sr, floor=1e-4)) / 1e-4 == pytest.approx(
+        -mean_psnr * np.log(10) / 10 - np.log(1e-8), rel=1e-4
+    ), "but for the floor it is the mean PSNR, to a factor and a constant"
+    assert value(losses.psnr(hr, hr)) == 0
+    tiny = hr + 1e-4 * noise
+    assert value(losses.psnr(hr, tiny)) == pytest.approx(value(losses.mse(hr, tiny)) / 0.01, rel=1e-2), "below it, MSE"
+
+
 def test_what_repeats_is_seen_and_what_does_not_is_averaged_out() -> None:
     draw = np.random.default_rng(1)
     hr = draw.random((2, 67, 64, 3)).astype(np.float32)  # 67: three rows more than whole LR pixels
