@@ -34,7 +34,7 @@ from srlib.engine import available_cores, pin_threads
 
 OURS = {"ours float32": "float32", "ours bf16": "mixed_bfloat16"}
 TORCH = ("torch float32", "torch bf16 autocast", "torch bf16 weights")
-NAIVE = {"naive fit, PNG patches": False, "naive fit, PNG pictures": True}
+NAIVE = {"naive fit on PNG patches": False, "naive fit on PNG pictures": True}
 PRODUCTS = {"product float32": "float32", "product bf16": "bfloat16"}
 SIDE = 4096
 

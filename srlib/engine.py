@@ -25,10 +25,10 @@ def pin_threads() -> dict[str, Any]:
     """Fixes what would make two runs differ in their last bits, before the first computation; says what it fixed.
 
     TensorFlow gets as many threads inside an operation as this process may use cores, one operation at a time (side by
-    side, an SRGAN's steps gave other last bits from run to run), deterministic operations, and oneDNN's kernels on every
-    processor: left alone it takes them from AVX512-VNNI on, and half the speed before that. JAX gets deterministic
-    operations on GPUs and takes its threads from the same cores. KERAS_BACKEND is TensorFlow and TF_ENABLE_ONEDNN_OPTS
-    is 1 unless set.
+    side, an SRGAN's steps gave other last bits from run to run), deterministic operations, and oneDNN's kernels on any
+    processor: left alone it leaves them out below AVX512-VNNI, where steps then take twice as long. JAX gets
+    deterministic operations on GPUs and takes its threads from the same cores. KERAS_BACKEND is TensorFlow and
+    TF_ENABLE_ONEDNN_OPTS is 1 unless set.
 
     Returns:
         Backend, versions, number of threads, processor type and devices: what a resumed run must agree on.
@@ -114,14 +114,31 @@ def available_cores() -> int:
 
 def processor() -> str:
     """The processor's name and, on Linux, a digest of its instruction sets: kernels are chosen by them."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
-        facts = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+    if facts := _cpuinfo():
         name = facts.get("model name") or facts.get("CPU part") or platform.machine()
-        sets = " ".join(sorted((facts.get("flags") or facts.get("Features") or "").split()))
-        return f"{name} {hashlib.sha256(sets.encode()).hexdigest()[:8]}"
+        return f"{name} {hashlib.sha256(' '.join(_instructions(facts)).encode()).hexdigest()[:8]}"
     if platform.system() == "Darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return platform.processor() or platform.machine()
+
+
+def lacks_bfloat16() -> bool:
+    """Whether bfloat16 is known to be slower than float32 here: an x86-64 without AVX512-BF16 and AMX, and no GPU."""
+    instructions = set(_instructions(_cpuinfo()))
+    on_processor = all(device.lower() == "cpu" for device in pin_threads()["devices"])
+    return on_processor and "sse2" in instructions and not {"avx512_bf16", "amx_bf16"} & instructions
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the first processor; nothing elsewhere."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return {}
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+    return dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+
+
+def _instructions(facts: dict[str, str]) -> list[str]:
+    """The names of the instruction sets, sorted."""
+    return sorted((facts.get("flags") or facts.get("Features") or "").split())

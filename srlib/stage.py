@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from srlib.engine import pin_threads
+from srlib.engine import lacks_bfloat16, pin_threads
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
 from srlib.params import Params, load_params
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from srlib.evaluation.champions import Candidate
 
 __all__ = ["StageRun", "pin_threads", "stage_run"]
+
+SLOW_BFLOAT16 = (
+    "mixed_bfloat16 takes several times as long as float32 on this processor, which has neither AVX512-BF16 nor AMX; "
+    "set it to float32"
+)
 
 
 class StageRun:
@@ -133,6 +138,8 @@ def stage_run(name: str, inputs: Mapping[str, Path] | None = None, *, keras: boo
             "dependencies": stage.dependencies,
             "engine": pin_threads() if keras else {},
         }
+        if keras and recipe[name].get("precision") == "mixed_bfloat16" and lacks_bfloat16():
+            print(f"warning: {name}.precision: {SLOW_BFLOAT16}", file=sys.stderr)
         state = ResumeState(root(), stage.address, facts)
         clean(root(), recorded_outputs(), state)
         with tracked_run(store, stage, name, recipe, inputs, fingerprint(facts), _status_of) as tracked:

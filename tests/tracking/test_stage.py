@@ -262,6 +262,25 @@ def test_the_training_rooms_need_neither_mlflow_nor_dvc(start: Callable[..., sub
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("flags", "lacking"), [("sse2 avx2", 1), ("sse2 avx512_bf16", 0), ("sse2 amx_bf16", 0), ("", 0)]
+)
+def test_bfloat16_where_it_is_slow_is_said(
+    flags: str, lacking: int, precision: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr("srlib.engine._cpuinfo", lambda: {"flags": flags})
+    recipe = yaml.safe_load(Path("params.yaml").read_text())
+    recipe["pretrain"]["precision"] = precision
+    Path("params.yaml").write_text(yaml.safe_dump(recipe))
+    with stage_run("pretrain", keras=True):
+        pass
+    said = capsys.readouterr().err
+    assert said.count("warning: pretrain.precision: mixed_bfloat16 takes several times") == (
+        lacking if precision == "mixed_bfloat16" else 0
+    )
+
+
 def test_a_stage_pins_its_threads_and_records_its_model(
     folder: Path, database: str, runs: Callable, start: Callable[..., subprocess.Popen[str]]
 ) -> None:

@@ -1,23 +1,27 @@
 import json
+import re
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import skimage.data
+import yaml
 from keras import ops
 
 from srlib.data import colour
 from srlib.data.resize import resize
 from srlib.errors import SrlibError
 from srlib.evaluation.methods import upscaler
-from srlib.evaluation.metrics import psnr_y
+from srlib.evaluation.metrics import psnr_y, to_uint8
 from srlib.files import file_hash
-from srlib.models import CONFIG, MODELS, WEIGHTS, ModelConfig, build, load_model, save_model
+from srlib.inference.upscale import open_model
+from srlib.models import CONFIG, MODELS, WEIGHTS, ModelConfig, build, enlarge, load_model, save_model
 from srlib.params import Params, StartFrom, model_options
 from srlib.training.gan import finetune
 from srlib.training.loop import Curves
 from srlib.training.optimizer import Adam
-from srlib.training.pretrain import PixelTrainer, _start_from, pretrain
+from srlib.training.pretrain import PixelTrainer, _start_from, pixel_trainer, pretrain
 
 LUMA = [name for name, architecture in MODELS.items() if architecture.channels != "rgb"]
 SMALL = {"blocks": 1, "filters": 8}
@@ -236,3 +240,19 @@ def test_muon_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
             assert 0.5 < np.sqrt(np.mean(step**2)) / (0.01 * 0.2) < 1.2, path
         else:
             np.testing.assert_array_equal(step, moved["adam"][path])
+
+
+def test_training_goes_on_from_the_weights_that_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the photos recipe says it, and from the network that `srlib upscale` uses."""
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    said = re.search(
+        r"^  # (start_from:).*\n  # (  folder: .*)\n  # (  sha256: .*)\n", Path("recipes/photos.yaml").read_text(), re.M
+    )
+    assert said
+    section = yaml.safe_load("\n".join(said.groups()))
+    trainer = pixel_trainer(recipe(model={"name": "compact", "filters": 48}, **section))
+    lr = resize(skimage.data.chelsea(), (60, 90))
+    shipped = open_model("psnr-x4", precision="float32")(lr)
+    off = np.abs(to_uint8(enlarge(trainer.network, lr[None])[0]).astype(int) - shipped)
+    assert off.max() <= 1 and off.mean() < 1e-3, "but for ties in rounding"
