@@ -1,6 +1,7 @@
 """PSNR-Y and SSIM-Y on test sets against minutes of pre-training from scratch.
 
     python benchmarks/training_curve.py --minutes 20 --work DIR [--model '{name: edsr, skip: nearest}']
+        [--precision mixed_bfloat16]
 
 Trains the recipe's `pretrain` section on prepared patches (`dvc repro prepare`), with as many steps as fit into the
 minutes: the pace is measured first, the schedule runs over the whole. Prints a row, and writes it to DIR/curve.csv, at
@@ -27,31 +28,35 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="a folder for the curve, the model and the state")
     parser.add_argument("--recipe", type=Path, default=Path("recipes/photos.yaml"))
     parser.add_argument("--model", help="YAML, in the place of the recipe's pretrain.model")
+    parser.add_argument("--precision", help="in the place of the recipe's")
     parser.add_argument("--patches", type=Path, default=Path("data/patches"))
     parser.add_argument("--test", type=Path, default=Path("data/raw/test"))
     parser.add_argument("--rows", type=int, default=10)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     facts = pin_threads()
-    params = recipe(options.recipe, options.model, options.work / "steps.txt", options.patches, options.minutes)
+    params = recipe(options)
     section = params.pretrain
     print(f"{facts['processor']}, {facts['threads']} threads; {section.model}, {section.steps} steps", flush=True)
     run(params, options)
 
 
-def recipe(path: Path, model: str | None, steps: Path, patches: Path, minutes: float) -> Any:
-    """The recipe with this model and the steps that fit into the minutes; they are measured once, and kept."""
+def recipe(options: argparse.Namespace) -> Any:
+    """The recipe with this model and precision, and the steps that fit into the minutes: measured once, and kept."""
     import yaml
 
     from srlib.params import Params, load_params
 
-    content = load_params(path).model_dump()
+    content = load_params(options.recipe).model_dump()
     section = content["pretrain"] | {"epochs": None, "log_every": 50}
-    if model:
-        section["model"] = yaml.safe_load(model)
+    if options.model:
+        section["model"] = yaml.safe_load(options.model)
+    if options.precision:
+        section["precision"] = options.precision
+    steps = options.work / "steps.txt"
     params = Params.model_validate(content | {"pretrain": section | {"steps": 1}})
     if not steps.exists():
-        steps.write_text(str(round(minutes * 60 / pace(params, patches))))
+        steps.write_text(str(round(options.minutes * 60 / pace(params, options.patches))))
     return Params.model_validate(content | {"pretrain": section | {"steps": int(steps.read_text())}})
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["StageRun", "pin_threads", "stage_run"]
 
 SLOW_BFLOAT16 = (
-    "mixed_bfloat16 takes several times as long as float32 on this processor, which has neither AVX512-BF16 nor AMX; "
+    "mixed_bfloat16 takes many times as long as float32 on this processor, which has neither AVX512-BF16 nor AMX; "
     "set it to float32"
 )
 

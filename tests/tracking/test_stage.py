@@ -276,7 +276,7 @@ def test_bfloat16_where_it_is_slow_is_said(
     with stage_run("pretrain", keras=True):
         pass
     said = capsys.readouterr().err
-    assert said.count("warning: pretrain.precision: mixed_bfloat16 takes several times") == (
+    assert said.count("warning: pretrain.precision: mixed_bfloat16 takes many times") == (
         lacking if precision == "mixed_bfloat16" else 0
     )
 
