@@ -261,7 +261,6 @@ def test_the_training_rooms_need_neither_mlflow_nor_dvc(start: Callable[..., sub
     process.communicate()
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize(
     ("flags", "lacking"), [("sse2 avx2", 1), ("sse2 avx512_bf16", 0), ("sse2 amx_bf16", 0), ("", 0)]
@@ -281,6 +280,7 @@ def test_bfloat16_where_it_is_slow_is_said(
     )
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
 def test_a_stage_pins_its_threads_and_records_its_model(
     folder: Path, database: str, runs: Callable, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
