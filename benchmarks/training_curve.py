@@ -1,10 +1,11 @@
 """PSNR-Y and SSIM-Y on test sets against minutes of pre-training from scratch.
 
-    python benchmarks/training_curve.py --minutes 20 --work DIR [--model '{name: edsr, skip: nearest}']
-        [--precision mixed_bfloat16]
+    python benchmarks/training_curve.py --minutes 20 --work DIR
+        [--pretrain '{model: {name: edsr, skip: nearest}, precision: mixed_bfloat16}']
 
-Trains the recipe's `pretrain` section on prepared patches (`dvc repro prepare`), with as many steps as fit into the
-minutes: the pace is measured first, the schedule runs over the whole. Prints a row, and writes it to DIR/curve.csv, at
+Trains the recipe's `pretrain` section, with the values of --pretrain in the place of its own, on prepared patches
+(`dvc repro prepare`), with as many steps as fit into the minutes: the pace is measured first, the schedule runs over
+the whole. Prints a row, and writes it to DIR/curve.csv, at
 every tenth of the way. Minutes are those of training, its batches, logs, saved states and held-out scores included;
 scoring the test sets, in float32 with the averaged weights, stops the clock. The same command goes on where it was cut
 off. The weights of the last step are in DIR/model.
@@ -27,8 +28,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--work", type=Path, required=True, help="a folder for the curve, the model and the state")
     parser.add_argument("--recipe", type=Path, default=Path("recipes/photos.yaml"))
-    parser.add_argument("--model", help="YAML, in the place of the recipe's pretrain.model")
-    parser.add_argument("--precision", help="in the place of the recipe's")
+    parser.add_argument("--pretrain", default="{}", help="YAML, keys of that section in the place of the recipe's")
     parser.add_argument("--patches", type=Path, default=Path("data/patches"))
     parser.add_argument("--test", type=Path, default=Path("data/raw/test"))
     parser.add_argument("--rows", type=int, default=10)
@@ -42,17 +42,13 @@ def main() -> None:
 
 
 def recipe(options: argparse.Namespace) -> Any:
-    """The recipe with this model and precision, and the steps that fit into the minutes: measured once, and kept."""
+    """The recipe with the values given, and the steps that fit into the minutes: measured once, and kept."""
     import yaml
 
     from srlib.params import Params, load_params
 
     content = load_params(options.recipe).model_dump()
-    section = content["pretrain"] | {"epochs": None, "log_every": 50}
-    if options.model:
-        section["model"] = yaml.safe_load(options.model)
-    if options.precision:
-        section["precision"] = options.precision
+    section = content["pretrain"] | {"epochs": None, "log_every": 50} | yaml.safe_load(options.pretrain)
     steps = options.work / "steps.txt"
     params = Params.model_validate(content | {"pretrain": section | {"steps": 1}})
     if not steps.exists():

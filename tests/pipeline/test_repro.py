@@ -66,7 +66,6 @@ def test_a_changed_key_runs_its_stage_and_what_follows(repository: Repository, k
 
 def test_another_test_set_fetches_that_alone(repository: Repository, shared: Path) -> None:
     original = (repository.path / "params.yaml").read_text()
-    os.environ["SRLIB_MIRROR"] = str(shared / "mirror")
     repository.change("download.test", ["sample", "Set5"])
     done = repository.run("dvc", "repro", SRLIB_MIRROR=str(shared / "mirror"))
     ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage '")]
