@@ -11,7 +11,7 @@ repro: setup ## rebuild everything that params.yaml asks for, and print the tabl
 	@echo && echo "Open results/report.html, look at results/strips/, or run: make ui"
 
 test: setup ## the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 ui: setup ## the MLflow UI on 127.0.0.1:5000
 	@$(BIN)/srlib ui
