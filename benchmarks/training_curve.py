@@ -1,14 +1,13 @@
-"""PSNR-Y and SSIM-Y on test sets against minutes of pre-training from scratch.
+"""PSNR-Y and SSIM-Y on test sets against minutes of pre-training.
 
     python benchmarks/training_curve.py --minutes 20 --work DIR
         [--pretrain '{model: {name: edsr, skip: nearest}, precision: mixed_bfloat16}']
 
-Trains the recipe's `pretrain` section, with the values of --pretrain in the place of its own, on prepared patches
-(`dvc repro prepare`), with as many steps as fit into the minutes: the pace is measured first, the schedule runs over
-the whole. Prints a row, and writes it to DIR/curve.csv, at
-every tenth of the way. Minutes are those of training, its batches, logs, saved states and held-out scores included;
-scoring the test sets, in float32 with the averaged weights, stops the clock. The same command goes on where it was cut
-off. The weights of the last step are in DIR/model.
+Trains the recipe's `pretrain` section, with the values of --pretrain in the place of its own, on prepared patches (`dvc
+repro prepare`), with as many steps as fit into the minutes: the pace is measured first, the schedule runs over the
+whole. Prints a row, and writes it to DIR/curve.csv, at every tenth of the way. Minutes are those of training, its
+batches, logs, saved states and held-out scores included; scoring the test sets, in float32 with the averaged weights,
+stops the clock. The same command goes on where it was cut off. The weights of the last step are in DIR/model.
 """
 
 import argparse

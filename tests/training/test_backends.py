@@ -49,18 +49,21 @@ else:
     finetune(params, patches, folder, Path(start), folder / "model", **options)
 """
 
-COMPILED_ONCE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-"""Settings by which the processes of a test share what XLA compiled: most of their time."""
-
 
 def train(backend: str, stage: str, params, patches: Path, folder: Path, start: Path, kill_at: int = -1) -> int:
     """Runs one stage to its end, or to the row of a step at which it kills itself; returns its status."""
     import json
 
     arguments = [stage, params.model_dump(mode="json"), *map(str, (patches, folder, start)), kill_at]
+    # A killed run and the process that goes on with it share what XLA compiled; the whole run compiles for itself.
+    compiled = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
-        env=os.environ | {"KERAS_BACKEND": backend} | COMPILED_ONCE | {"JAX_COMPILATION_CACHE_DIR": str(start.parent)},
+        env=os.environ | {"KERAS_BACKEND": backend} | compiled,
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert kill_at > 0 or done.returncode == 0, done.stderr[-4000:]
