@@ -60,14 +60,15 @@ def pace(params: Any, patches: Path) -> float:
     from srlib.data.batches import prefetch
     from srlib.training.loop import training_batches
     from srlib.training.pretrain import pixel_trainer
+    from srlib.training.steps import steps_of
 
     section = params.pretrain
-    trainer = pixel_trainer(params)
+    take_step = steps_of(pixel_trainer(params))
     taken = []
     batches = training_batches(patches, section, params.seed)
     for _, lr, hr in islice(prefetch(batches, 0, 45), 45):
         begun = time.monotonic()
-        trainer.train_on_batch(lr, hr)
+        take_step(lr, hr, section.learning_rate.peak)
         taken.append(time.monotonic() - begun)
     return statistics.median(taken[5:])
 

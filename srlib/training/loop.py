@@ -24,6 +24,7 @@ from srlib.progress import progress
 from srlib.training.optimizer import Adam
 from srlib.training.schedules import learning_rate
 from srlib.training.state import Progress, Saving, Weights, load_state, save_state
+from srlib.training.steps import steps_of
 from srlib.training.validation import (
     LAST_GOOD,
     are_finite,
@@ -183,12 +184,13 @@ def train(
         kept, now = found
     for row in now.loss:  # the run of a resumed stage shows the whole curve
         curves.report(row, int(row["step"]))
-    saving = Saving()
+    saving, take_step = Saving(), steps_of(trainer)
 
     def keep(name: str) -> None:
         kept[name], now.kept[name] = copy_weights(trainer.network), now.step
 
     def stop_at(problem: str) -> SrlibError:
+        take_step.write_back()
         rescued = rescue(trainer.network, kept, now.kept, pairs, config, state / LAST_GOOD)
         remedy = "" if params.clip_norm else f" or set {label}.clip_norm to 1"
         return SrlibError(f"{label}: {problem}; lower {label}.learning_rate.peak{remedy}; {rescued}")
@@ -222,9 +224,7 @@ def train(
                 if trainer.diagnoses:
                     tell({}, validate(lr, hr, last=False))
             rate = learning_rate(params.learning_rate, step, steps)
-            trainer.optimizer.learning_rate = rate
-            trainer.reset_metrics()
-            logs = {name: float(value) for name, value in trainer.train_on_batch(lr, hr, return_dict=True).items()}
+            logs = take_step(lr, hr, rate)
             if problem := now.watch.problem(logs, trainer.watched):
                 raise stop_at(f"{problem} at step {step + 1}")
             if now.kept.get("latest") == step and now.watch.calm:  # these weights gave this loss
@@ -233,6 +233,7 @@ def train(
             last = now.step == steps
             validates = last or now.step % params.validate_every == 0
             if validates or now.step % params.log_every == 0:
+                take_step.write_back()
                 curves.report(now.close_row(rate), now.step)
                 _write_csv(curves.folder / "loss.csv", now.loss)
                 with trainer.optimizer.averaged_weights():
@@ -240,6 +241,7 @@ def train(
             tell(logs, validate(lr, hr, last=last) if validates else {})
             if last or saving.due():
                 with saving.timed():
+                    take_step.write_back()
                     save_state(state, trainer.state, kept, now)
             advance(1, loss=logs["loss"], psnr_y=now.validation[-1]["psnr_y"] if now.validation else math.nan)
 

@@ -1,6 +1,7 @@
 """The same code under KERAS_BACKEND=jax, in processes of their own: a process has one backend."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -52,8 +53,6 @@ else:
 
 def train(backend: str, stage: str, params, patches: Path, folder: Path, start: Path, kill_at: int = -1) -> int:
     """Runs one stage to its end, or to the row of a step at which it kills itself; returns its status."""
-    import json
-
     arguments = [stage, params.model_dump(mode="json"), *map(str, (patches, folder, start)), kill_at]
     # A killed run and the process that goes on with it share what XLA compiled; the whole run compiles for itself.
     compiled = {
@@ -108,3 +107,42 @@ def test_jax_goes_on_to_the_same_bytes(stage: str, kill_at: int, patches: Path, 
         train("jax", stage, params, patches, tmp_path / name, start)
     for part in ("model", "curves"):
         assert tree_hash(tmp_path / "whole" / part) == tree_hash(tmp_path / "killed" / part)
+
+
+STEPS = """
+import json, sys
+import numpy as np
+from srlib.params import Params
+from srlib.training.pretrain import pixel_trainer
+from srlib.training.steps import JaxSteps, Steps, steps_of
+from srlib.training.validation import copy_weights
+
+params = Params.model_validate(json.loads(sys.argv[1]))
+random = np.random.default_rng(0)
+lr = random.integers(0, 256, (3, 4, 12, 12, 3), np.uint8)
+hr = lr.repeat(4, 2).repeat(4, 3)
+found = []
+for kind in (Steps, steps_of):
+    take_step = kind(pixel_trainer(params))
+    losses = [take_step(*batch, rate)["loss"] for *batch, rate in zip(lr, hr, (1e-3, 1e-2, 1e-3))]
+    take_step.write_back()
+    found.append((losses, copy_weights(take_step.trainer.network), int(take_step.trainer.optimizer.iterations)))
+assert type(take_step) is JaxSteps
+(kerass, their_weights, count), (ours, weights, our_count) = found
+assert count == our_count == 3
+np.testing.assert_allclose(ours, kerass, rtol=1e-5)
+for one, other in zip(weights, their_weights):
+    np.testing.assert_allclose(one, other, atol=1e-4)
+take_step(lr[0], hr[0], 1e-3)
+take_step.write_back()
+assert any((a != b).any() for a, b in zip(weights, copy_weights(take_step.trainer.network)))
+"""
+
+
+def test_steps_that_stay_on_the_device_are_keras_own() -> None:
+    params = recipe(pretrain={"optimizer": "muon", "learning_rate": {"peak": 1e-3}})
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS, json.dumps(params.model_dump(mode="json"))],
+        env=os.environ | {"KERAS_BACKEND": "jax"}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
