@@ -71,7 +71,8 @@ def _jax_step(trainer: keras.Model) -> Callable[..., Any]:
         logs, (*values, _) = trainer.train_step((*values, metrics), (lr, hr))
         return logs, values
 
-    return jax.jit(step, donate_argnums=0)
+    compiled: Callable[..., Any] = jax.jit(step, donate_argnums=0)
+    return compiled
 
 
 def steps_of(trainer: keras.Model) -> Steps:
