@@ -12,11 +12,13 @@ content loss, H5 and NPZ are LPIPS' (SqueezeNet). The same command goes on where
 import argparse
 import csv
 import statistics
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from srlib.engine import pin_threads
+from srlib.errors import SrlibError
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def train(options: argparse.Namespace) -> None:
     """Writes the end of training to DIR/1.0."""
     import yaml
 
-    from srlib.params import Params, load_params
+    from srlib.params import check_params, load_params
     from srlib.training.gan import finetune
     from srlib.training.loop import Curves
 
@@ -48,7 +50,7 @@ def train(options: argparse.Namespace) -> None:
     if weights := next(options.features.glob("*.h5"), None):
         content["download"]["features"] = {"file": str(weights), "sha256": sha256(weights.read_bytes()).hexdigest()}
     section = content["finetune"] | {"interpolation": 1.0} | yaml.safe_load(options.finetune)
-    params = Params.model_validate(content | {"finetune": section})
+    params = check_params(content | {"finetune": section}, options.recipe)
     finetune(
         params, options.patches, options.features, options.pretrained, options.work / "1.0",
         state=options.work / "state", curves=Curves(options.work),
@@ -92,4 +94,7 @@ def score(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SrlibError as error:
+        sys.exit(f"error: {error}")

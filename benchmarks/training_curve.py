@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from srlib.engine import pin_threads
+from srlib.errors import SrlibError
 
 
 def main() -> None:
@@ -45,15 +46,15 @@ def recipe(options: argparse.Namespace) -> Any:
     """The recipe with the values given, and the steps that fit into the minutes: measured once, and kept."""
     import yaml
 
-    from srlib.params import Params, load_params
+    from srlib.params import check_params, load_params
 
     content = load_params(options.recipe).model_dump()
     section = content["pretrain"] | {"epochs": None, "log_every": 50} | yaml.safe_load(options.pretrain)
     steps = options.work / "steps.txt"
-    params = Params.model_validate(content | {"pretrain": section | {"steps": 1}})
+    params = check_params(content | {"pretrain": section | {"steps": 1}}, options.recipe)
     if not steps.exists():
         steps.write_text(str(round(options.minutes * 60 / pace(params, options.patches))))
-    return Params.model_validate(content | {"pretrain": section | {"steps": int(steps.read_text())}})
+    return check_params(content | {"pretrain": section | {"steps": int(steps.read_text())}}, options.recipe)
 
 
 def pace(params: Any, patches: Path) -> float:
@@ -139,4 +140,7 @@ def run(params: Any, options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SrlibError as error:
+        sys.exit(f"error: {error}")

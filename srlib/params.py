@@ -387,10 +387,19 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise SrlibError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise SrlibError(f"{path}: expected sections such as `prepare:`, got {type(content).__name__}")
+    return check_params(content, path)
+
+
+def check_params(content: dict[str, Any], source: Path | str) -> Params:
+    """The recipe that these sections are; `source` says in a mistake's line where they came from.
+
+    Raises:
+        SrlibError: One line per mistake, as `load_params`.
+    """
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise SrlibError("\n".join(_lines(path, error, content))) from None
+        raise SrlibError("\n".join(_lines(source, error, content))) from None
 
 
 def _lines(path: Path | str, error: ValidationError, content: dict[str, Any]) -> list[str]:
