@@ -26,6 +26,7 @@ setup: .venv/installed
 	@echo "Setting up .venv from requirements.lock (about 3 GB, some minutes, once)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
