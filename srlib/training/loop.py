@@ -77,16 +77,16 @@ class Trainer(keras.Model):
     def compile_with(self, optimizer: Adam) -> None:
         """Compiles for training.
 
-        On TensorFlow without XLA, which is five times slower than oneDNN on processors, and without the optimizers of
-        the graph, which make results differ from process to process: where a variable is read as a constant, as the
-        adversarial term does, `dependency_optimization` drops the edge that keeps the update behind the read, and with
-        that one off an SRGAN's second step still had other last bits in one process of three. They save no time here.
+        On TensorFlow without XLA, which is five times slower than oneDNN on processors, and without two of the graph's
+        optimizers: where a variable is read as a constant, as the adversarial term does, `dependency_optimization`
+        drops the edge that keeps the update behind the read, and results then differ from run to run; `remapping`
+        fails on the LeakyReLU's gradient and says so on stderr. Neither saves time here.
         """
         tensorflow = keras.backend.backend() == "tensorflow"
         if tensorflow:
             import tensorflow as tf
 
-            tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+            tf.config.optimizer.set_experimental_options({"dependency_optimization": False, "remapping": False})
         self.compile(optimizer=optimizer, jit_compile=False if tensorflow else "auto")
         optimizer.build(self.trainable_variables)
 
