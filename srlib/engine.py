@@ -24,9 +24,9 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 def pin_threads() -> dict[str, Any]:
     """Fixes what would make two runs differ in their last bits, before the first computation; says what it fixed.
 
-    TensorFlow gets as many threads inside an operation as this process may use cores, one operation at a time (side by
-    side, an SRGAN's steps gave other last bits from run to run), deterministic operations, and oneDNN's kernels on any
-    processor: left alone it leaves them out below AVX512-VNNI, where steps then take twice as long. JAX gets
+    TensorFlow gets as many threads inside an operation as this process may use cores, one operation at a time (see also
+    `fixed_order`), deterministic operations, and oneDNN's kernels on any processor: left alone it leaves them out below
+    AVX512-VNNI, where steps then take twice as long. JAX gets
     deterministic operations on GPUs and takes its threads from the same cores. KERAS_BACKEND is TensorFlow and
     TF_ENABLE_ONEDNN_OPTS is 1 unless set.
 
@@ -94,6 +94,31 @@ def _without_greeting() -> Iterator[None]:
             for line in kept.read().decode(errors="replace").splitlines():
                 if not any(re.search(pattern, line) for pattern in known):
                     print(line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def fixed_order() -> Iterator[None]:
+    """Within the block, a TensorFlow graph runs on processors as it was written, one operation after another.
+
+    Left alone, the last bits of a gradient depend on what else was ready at that moment. AddN, the sum of gradients
+    that meet, adds into the first of its inputs that nothing else waits for; the memory optimizer takes such sums apart
+    and adds in the order in which their terms come; the dependency optimizer drops edges that keep a variable's update
+    behind an earlier reading. A graph must run within the block from its first call on. JAX needs none of it, and with
+    GPUs, where this executor could wait for itself, only the dependencies are kept.
+    """
+    if pin_threads()["backend"].startswith("jax"):
+        yield
+        return
+    import tensorflow as tf
+
+    on_processors = pin_threads()["devices"] == ["CPU"]
+    option = "disable_meta_optimizer" if on_processors else "dependency_optimization"
+    tf.config.optimizer.set_experimental_options({option: on_processors})
+    try:
+        with tf.experimental.function_executor_type("SINGLE_THREADED_EXECUTOR" if on_processors else ""):
+            yield
+    finally:
+        tf.config.optimizer.set_experimental_options({option: not on_processors})
 
 
 def _pin_jax() -> list[str]:

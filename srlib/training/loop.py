@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from keras import ops
 
 from srlib.data.batches import Batches, prefetch
 from srlib.data.colour import STUDIO_BLACK, STUDIO_WEIGHTS
+from srlib.engine import fixed_order
 from srlib.errors import SrlibError
 from srlib.files import write_text
 from srlib.models import ModelConfig, channels_of
@@ -75,20 +75,14 @@ class Trainer(keras.Model):
         return self.network(self.encode(lr), training=training)
 
     def compile_with(self, optimizer: Adam) -> None:
-        """Compiles for training.
-
-        On TensorFlow without XLA, which is five times slower than oneDNN on processors, and without two of the graph's
-        optimizers: where a variable is read as a constant, as the adversarial term does, `dependency_optimization`
-        drops the edge that keeps the update behind the read, and results then differ from run to run; `remapping`
-        fails on the LeakyReLU's gradient and says so on stderr. Neither saves time here.
-        """
-        tensorflow = keras.backend.backend() == "tensorflow"
-        if tensorflow:
-            import tensorflow as tf
-
-            tf.config.optimizer.set_experimental_options({"dependency_optimization": False, "remapping": False})
-        self.compile(optimizer=optimizer, jit_compile=False if tensorflow else "auto")
+        """Compiles for training; on TensorFlow without XLA, which is five times slower than oneDNN on processors."""
+        self.compile(optimizer=optimizer, jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
         optimizer.build(self.trainable_variables)
+
+    def train_on_batch(self, *args: Any, **options: Any) -> Any:
+        """As Keras' own, in an order of additions that is always the same."""
+        with fixed_order():
+            return super().train_on_batch(*args, **options)
 
     @property
     def trained(self) -> list[Any]:
@@ -243,7 +237,8 @@ def train(
                 with saving.timed():
                     take_step.write_back()
                     save_state(state, trainer.state, kept, now)
-            advance(1, loss=logs["loss"], psnr_y=now.validation[-1]["psnr_y"] if now.validation else math.nan)
+            scored = {"psnr_y": now.validation[-1]["psnr_y"]} if now.validation else {}
+            advance(1, loss=logs["loss"], **scored)
 
     _write_csv(curves.folder / "loss.csv", now.loss)
     _write_csv(curves.folder / "validation.csv", now.validation)

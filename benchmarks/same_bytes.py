@@ -1,0 +1,82 @@
+"""Whether fresh processes train to the same bytes: everything that a resume state holds, after some steps.
+
+    python benchmarks/same_bytes.py [--runs 20] [--side-by-side 2] [--steps 6] [--repository .]
+
+In a repository where `dvc repro prepare` has run, pre-trains with its recipe and then fine-tunes from these weights, so
+many steps each, in a process of its own per run; side by side they disturb each other's timing, which is what such
+differences hang on. Weights, optimizer, averages and the losses of every step are compared by one digest. Prints how
+often each digest was found and exits with 1 where there is more than one.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+STAGES = ("pretrain", "finetune")
+
+
+def main() -> int:
+    """Starts the processes and counts what they found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--side-by-side", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=6, help="of each stage")
+    parser.add_argument("--repository", type=Path, default=Path())
+    parser.add_argument("--alone", action="store_true", help="what the benchmark starts itself, once per run")
+    options = parser.parse_args()
+    if options.alone:
+        print(*digests(options.repository, options.steps))
+        return 0
+    command = [sys.executable, __file__, "--alone", "--steps", str(options.steps)]
+    command += ["--repository", str(options.repository)]
+
+    def run(_: int) -> list[str]:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr[-3000:])
+        return done.stdout.split()
+
+    with ThreadPoolExecutor(options.side_by_side) as pool:
+        found = list(pool.map(run, range(options.runs)))
+    counts = [Counter(digest) for digest in zip(*found, strict=True)]
+    for stage, count in zip(STAGES, counts, strict=True):
+        print(f"{stage}: " + ", ".join(f"{digest[:12]} in {n} of {options.runs}" for digest, n in count.most_common()))
+    return int(any(len(count) > 1 for count in counts))
+
+
+def digests(repository: Path, steps: int) -> list[str]:
+    """The digest of the resume state after each stage's training."""
+    from srlib.engine import pin_threads
+    from srlib.files import tree_hash
+    from srlib.params import load_params
+    from srlib.training.gan import finetune
+    from srlib.training.loop import Curves
+    from srlib.training.pretrain import pretrain
+
+    pin_threads()
+    os.chdir(repository)
+    params = load_params(Path("params.yaml"))
+    short = {"steps": steps, "log_every": 1, "validate_every": steps}
+    params = params.model_copy(update={name: getattr(params, name).model_copy(update=short) for name in STAGES})
+    data = Path("data")
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        for stage in STAGES:
+            (here / stage).mkdir()
+            where = {"state": here / stage, "curves": Curves(here / f"curves-{stage}")}
+            if stage == "pretrain":
+                pretrain(params, data / "patches", here / "start", **where)
+            else:
+                finetune(params, data / "patches", data / "features", here / "start", here / "model", **where)
+            found.append(tree_hash(here / stage))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
