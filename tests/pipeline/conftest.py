@@ -19,16 +19,16 @@ MINIATURE = {
         "model": {"name": "edsr", "blocks": 1, "filters": 8},
         "crop": 12,
         "batch": 4,
-        "steps": 20,
+        "steps": 60,
         "learning_rate": {"peak": 1e-3},
         "ema": 0.0,
-        "log_every": 10,
-        "validate_every": 10,
+        "log_every": 20,
+        "validate_every": 30,
     },
     "finetune": {
         "crop": 12,
         "batch": 2,
-        "steps": 10,
+        "steps": 20,
         "features": {"network": "vgg19", "weights": "random", "layer": "block1_conv1"},
         "discriminator_filters": 4,
         "ema": 0.0,
@@ -37,6 +37,11 @@ MINIATURE = {
     },
     "evaluate": {"strips": 1},
 }
+
+
+def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The stages that a command of dvc ran, in order."""
+    return [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage '")]
 
 
 @dataclass
@@ -79,8 +84,7 @@ class Repository:
 
     def repro(self, *options: str) -> list[str]:
         """`dvc repro`: the stages that it ran, in order."""
-        output = self.run("dvc", "repro", *options).stdout
-        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+        return ran(self.run("dvc", "repro", *options))
 
     def change(self, key: str, value: Any) -> None:
         """Sets one key of params.yaml."""

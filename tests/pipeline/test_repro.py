@@ -1,7 +1,7 @@
 """The real `dvc repro` on a miniature of the quick start, in a temporary repository."""
 
+import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import BIN, Repository
+from .conftest import BIN, Repository, ran
 
 DOWNLOADS = ["download@train", "download@test", "download@features"]
 TRAINING = ["prepare", "pretrain", "finetune", "evaluate"]
@@ -48,17 +48,29 @@ def test_a_second_repro_runs_nothing_and_records_nothing(repository: Repository)
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("evaluate.strips", 0, ["evaluate"]),
-        ("finetune.adversarial_weight", 0.005, ["finetune", "evaluate"]),
-        ("pretrain.learning_rate.peak", 2e-3, ["pretrain", "finetune", "evaluate"]),
-        ("prepare.validation", 0.3, ["prepare", "pretrain", "finetune", "evaluate"]),
+        ("scale", 2, {*DOWNLOADS, *TRAINING}),
+        ("seed", 7, {*TRAINING}),
+        ("download.test", ["sample", "Set5"], {"download@test", "evaluate"}),
+        ("prepare.validation", 0.3, {"prepare", "evaluate"}),
+        ("pretrain.learning_rate.peak", 2e-3, {"pretrain", "evaluate"}),
+        ("finetune.adversarial_weight", 0.005, {"finetune", "evaluate"}),
+        ("evaluate.strips", 0, {"evaluate"}),
+        ("registry.gan", "another-name", set()),
     ],
 )
-def test_a_changed_key_runs_its_stage_and_what_follows(repository: Repository, key, value, expected) -> None:
+def test_a_changed_key_concerns_its_stage_and_the_report(repository: Repository, key, value, expected: set) -> None:
+    original = (repository.path / "params.yaml").read_text()
+    repository.change(key, value)
+    changed = json.loads(repository.run("dvc", "status", "--json").stdout)
+    (repository.path / "params.yaml").write_text(original)
+    assert set(changed) == expected
+
+
+def test_a_changed_key_runs_its_stage_and_what_follows(repository: Repository) -> None:
     original = (repository.path / "params.yaml").read_text()
     lock = (repository.path / "dvc.lock").read_text()
-    repository.change(key, value)
-    assert repository.repro() == expected
+    repository.change("prepare.validation", 0.3)
+    assert repository.repro() == TRAINING
     (repository.path / "params.yaml").write_text(original)
     assert repository.repro() == [], "going back is served from the run cache"
     assert (repository.path / "dvc.lock").read_text() == lock
@@ -68,8 +80,7 @@ def test_another_test_set_fetches_that_alone(repository: Repository, shared: Pat
     original = (repository.path / "params.yaml").read_text()
     repository.change("download.test", ["sample", "Set5"])
     done = repository.run("dvc", "repro", SRLIB_MIRROR=str(shared / "mirror"))
-    ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage '")]
-    assert ran == ["download@test", "evaluate"]
+    assert ran(done) == ["download@test", "evaluate"]
     assert "Set5" in (repository.path / "results/table.md").read_text()
     (repository.path / "params.yaml").write_text(original)
     assert repository.repro() == []
@@ -88,7 +99,8 @@ def test_dvc_has_something_to_say(repository: Repository) -> None:
 
 
 def test_an_experiment_runs_with_a_changed_parameter(repository: Repository) -> None:
-    repository.run("dvc", "exp", "run", "-n", "stronger", "-S", "finetune.adversarial_weight=0.006")
+    done = repository.run("dvc", "exp", "run", "-n", "stronger", "-S", "finetune.adversarial_weight=0.006")
+    assert ran(done) == ["finetune", "evaluate"]
     shown = repository.run("dvc", "exp", "show", "--csv").stdout
     assert "stronger" in shown
     assert "psnr_y" in shown
@@ -114,40 +126,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "this did not happen in time"
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize(("stage", "how"), [("pretrain", signal.SIGKILL), ("finetune", signal.SIGINT)])
-def test_a_killed_stage_goes_on_to_the_same_bytes(repository: Repository, stage: str, how: signal.Signals) -> None:
-    params, lock = (repository.path / "params.yaml").read_text(), (repository.path / "dvc.lock").read_text()
-    repository.change(f"{stage}.steps", 400)
-    assert repository.repro("-s", stage) == [stage]
-    wanted = repository.lock()
-    # The same parameters again, without what dvc.lock and the run cache remember of them.
-    (repository.path / "dvc.lock").write_text(lock)
-    for folder in (".dvc/cache/runs", ".resume"):
-        shutil.rmtree(repository.path / folder, ignore_errors=True)
-    with (repository.path / "killed.log").open("w") as log:
-        process = subprocess.Popen(
-            [BIN / "dvc", "repro", "-s", stage],
-            cwd=repository.path,
-            env=repository.environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    wait_for(lambda: bool(list((repository.path / ".resume").rglob("state.npz"))))
-    os.killpg(process.pid, how)
-    assert process.wait(timeout=120) != 0
-    assert repository.repro("-s", stage) == [stage]
-    assert repository.lock() == wanted
-    runs = [run for run in repository.runs() if tags(run).get("mlflow.runName") == stage]
-    assert "resumed_from" in tags(runs[-1])
-    assert runs[-2].info.status == "KILLED"
-    assert "RUNNING" not in {run.info.status for run in repository.runs()}
-    (repository.path / "params.yaml").write_text(params)
-    (repository.path / "dvc.lock").write_text(lock)
-    repository.run("dvc", "checkout")
+        time.sleep(0.01)
 
 
 def test_a_mistake_in_a_late_section_stops_the_first_stage(repository: Repository) -> None:
@@ -162,7 +141,26 @@ def test_a_mistake_in_a_late_section_stops_the_first_stage(repository: Repositor
     assert "Running stage 'pretrain'" not in done.stdout
 
 
-def test_two_clones_have_the_same_hashes(repository: Repository, new_repository) -> None:
+def test_a_second_copy_killed_in_both_trainings_has_the_same_hashes(repository: Repository, new_repository) -> None:
     other = new_repository("second")
-    other.repro()
+    for stage, how in (("pretrain", signal.SIGKILL), ("finetune", signal.SIGINT)):
+        with (other.path / "killed.log").open("w") as log:
+            process = subprocess.Popen(
+                [BIN / "dvc", "repro"],
+                cwd=other.path,
+                env=other.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_for(lambda stage=stage: bool(list((other.path / ".resume" / stage).rglob("state.npz"))))
+        os.killpg(process.pid, how)
+        assert process.wait(timeout=120) != 0
+    assert other.repro() == ["finetune", "evaluate"]
     assert other.lock() == repository.hashes
+    runs = other.runs()
+    for stage in ("pretrain", "finetune"):
+        killed, finished = (run for run in runs if tags(run).get("mlflow.runName") == stage)
+        assert (killed.info.status, finished.info.status) == ("KILLED", "FINISHED")
+        assert tags(finished)["resumed_from"] == killed.info.run_id
+    assert "RUNNING" not in {run.info.status for run in runs}
