@@ -54,9 +54,10 @@ else:
 def train(backend: str, stage: str, params, patches: Path, folder: Path, start: Path, kill_at: int = -1) -> int:
     """Runs one stage to its end, or to the row of a step at which it kills itself; returns its status."""
     arguments = [stage, params.model_dump(mode="json"), *map(str, (patches, folder, start)), kill_at]
-    # A killed run and the process that goes on with it share what XLA compiled; the whole run compiles for itself.
+    # A killed run and the process that goes on with it share what XLA compiled. The whole run compiles pre-training for
+    # itself; the SRGAN's 400 computations take over a minute, and are compiled once.
     compiled = {
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
+        "JAX_COMPILATION_CACHE_DIR": str((folder.parent if stage == "finetune" else folder) / "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
