@@ -26,9 +26,8 @@ def pin_threads() -> dict[str, Any]:
 
     TensorFlow gets as many threads inside an operation as this process may use cores, one operation at a time (see also
     `fixed_order`), deterministic operations, and oneDNN's kernels on any processor: left alone it leaves them out below
-    AVX512-VNNI, where steps then take twice as long. JAX gets
-    deterministic operations on GPUs and takes its threads from the same cores. KERAS_BACKEND is TensorFlow and
-    TF_ENABLE_ONEDNN_OPTS is 1 unless set.
+    AVX512-VNNI, where steps then take twice as long. JAX gets deterministic operations on GPUs and takes its threads
+    from the same cores. KERAS_BACKEND is TensorFlow and TF_ENABLE_ONEDNN_OPTS is 1 unless set.
 
     Returns:
         Backend, versions, number of threads, processor type and devices: what a resumed run must agree on.

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import openvino as ov
 import pytest
+import yaml
 from openvino import opset13 as opset
 
 from srlib.data.images import read_image, write_png
@@ -16,6 +17,8 @@ from srlib.evaluation.benchmark import Cost, Method, interpolation
 from srlib.evaluation.methods import content_hash, ensemble, given, rows, trained
 from srlib.evaluation.metrics import psnr_y, to_uint8
 from srlib.params import Evaluate, GivenMethod
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +199,17 @@ class TestGiven:
         own = trained(models / "pixel", 4)
         assert method.name == "older" and method.upscale is not None and own.upscale is not None
         np.testing.assert_array_equal(method.upscale(picture, 4), own.upscale(picture, 4))
+
+    def test_the_weights_that_come_with_srlib_are_those_of_the_docs(self, picture: np.ndarray) -> None:
+        blocks = (ROOT / "docs/protocol.md").read_text().split("```yaml\n")
+        section = next(yaml.safe_load(block.split("```")[0]) for block in blocks if "srlib/weights" in block)
+        lr = downscale(picture, 4)
+        bicubic = psnr_y(picture, resize(lr, picture.shape[:2]), scale=4)
+        for item in Evaluate(pictures="", **section["evaluate"]).methods:
+            method = given(item.name, ROOT / item.file, 4, sha256=item.sha256)
+            assert method.upscale is not None
+            gain = psnr_y(picture, method.upscale(lr, 4), scale=4) - bicubic
+            assert gain > (1 if item.name == "psnr-x4" else 0)
 
     def test_every_network_of_ours_side_by_side(self, tmp_path: Path, picture: np.ndarray) -> None:
         import keras
