@@ -206,6 +206,7 @@ class Pretrain(Training):
     """Pre-training with a pixel loss. The budget is `steps` or `epochs` (as many patches as there are), not both."""
 
     model: Model
+    equivariant: bool = False
     start_from: StartFrom | None = None
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
     weight_decay: Weight = 0.0
@@ -223,6 +224,12 @@ class Pretrain(Training):
     def _decay(self) -> Self:
         if (self.optimizer == "adamw") != bool(self.weight_decay):
             raise ValueError("`weight_decay` above 0 and `optimizer: adamw` go together")
+        return self
+
+    @model_validator(mode="after")
+    def _fields(self) -> Self:
+        if self.equivariant and (not isinstance(self.model, Edsr | Compact) or self.model.filters % 8):
+            raise ValueError("`equivariant: true` needs the model edsr or compact with `filters` a multiple of 8")
         return self
 
 

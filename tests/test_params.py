@@ -192,3 +192,11 @@ def test_weight_decay_and_adamw_go_together(change: dict, tmp_path: Path) -> Non
     assert accepted.pretrain.weight_decay == 0.01
     with pytest.raises(SrlibError, match="pretrain: `weight_decay` above 0 and `optimizer: adamw` go together"):
         load_params(changed(tmp_path, "pretrain", {**pretrain, **change}))
+
+
+@pytest.mark.parametrize("model", [{"name": "srresnet"}, {"name": "espcn"}, {"name": "compact", "filters": 12}])
+def test_what_cannot_be_equivariant_is_refused(model: dict, tmp_path: Path) -> None:
+    pretrain = yaml.safe_load((ROOT / "recipes/quickstart.yaml").read_text())["pretrain"] | {"equivariant": True}
+    assert load_params(changed(tmp_path, "pretrain", pretrain)).pretrain.equivariant
+    with pytest.raises(SrlibError, match="pretrain: `equivariant: true` needs the model edsr or compact with `filters`"):
+        load_params(changed(tmp_path, "pretrain", {**pretrain, "model": model}))

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from srlib.training.equivariance import Orbits, averaged
+
 
 class Adam(keras.optimizers.Adam):
     """Adam (Kingma & Ba 2015) that clips each network's gradient by its own norm and averages weights over time.
@@ -21,6 +23,7 @@ class Adam(keras.optimizers.Adam):
             initial weights.
         groups: Variables that are clipped together; variables in no group form one of their own.
         averaged: Variables to average; None averages all.
+        orbits: Of each variable, where the network is to stay equivariant: gradients and weights become means of them.
         weight_decay: AdamW's (Loshchilov & Hutter 2019): before each update a kernel w becomes w − learning rate ·
             weight_decay · w. Biases, the slopes of PReLU and the factors of normalisation are left alone. 0 is Adam.
     """
@@ -32,11 +35,13 @@ class Adam(keras.optimizers.Adam):
         average: float = 0.0,
         groups: Sequence[Sequence[Any]] = (),
         averaged: Sequence[Any] | None = None,
+        orbits: Sequence[Orbits] = (),
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate=1e-4, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=weight_decay or None)
         self.clip_group_norm = clip_norm
         self.average = average
+        self._orbits = orbits
         self._group_of = {v.path: index for index, group in enumerate(groups, start=1) for v in group}
         self._averaged = None if averaged is None else {v.path for v in averaged}
 
@@ -61,10 +66,15 @@ class Adam(keras.optimizers.Adam):
     def apply(self, grads: list[Any], trainable_variables: list[Any] | None = None) -> None:
         """One update: clip, step, then move the averages."""
         variables = trainable_variables or self._trainable_variables
+        if self._orbits:
+            grads = averaged(self._orbits, grads)
         if self.clip_group_norm:
             grads = self._clip(list(grads), variables)
         updates = ops.cast(self.iterations, "float32")
         self._step(grads, variables)
+        if self._orbits:  # Muon's matrix products round the values of an orbit differently
+            for variable, value in zip(variables, averaged(self._orbits, variables), strict=True):
+                variable.assign(value)
         decay = ops.minimum(self.average, updates / (9.0 + updates))
         for variable, average in self._averaged_pairs:
             average.assign(variable + decay * (average - variable))

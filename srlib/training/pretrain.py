@@ -10,6 +10,7 @@ from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, read_config
 from srlib.params import Params, StartFrom
+from srlib.training.equivariance import is_shared, orbits_of, share
 from srlib.training.loop import Curves, Result, Trainer, train, training_batches
 from srlib.training.losses import PIXEL_LOSSES, mae
 from srlib.training.optimizer import OPTIMIZERS
@@ -47,11 +48,23 @@ def pixel_trainer(params: Params) -> PixelTrainer:
     section, config = params.pretrain, model_config(params)
     keras.utils.set_random_seed(params.seed)
     network = build(config, dtype=section.precision)
+    if section.equivariant:
+        share(network)
     if section.start_from is not None:
         _start_from(network, config, section.start_from)
+        if section.equivariant and not is_shared(network):
+            raise SrlibError(
+                f"pretrain.start_from: {section.start_from.folder} was not trained with pretrain.equivariant: true; "
+                "set it to false, or start from other weights"
+            )
     trainer = PixelTrainer(network, section.loss)
-    optimizer = OPTIMIZERS[section.optimizer]
-    trainer.compile_with(optimizer(clip_norm=section.clip_norm, average=section.ema, weight_decay=section.weight_decay))
+    optimizer = OPTIMIZERS[section.optimizer](
+        clip_norm=section.clip_norm,
+        average=section.ema,
+        weight_decay=section.weight_decay,
+        orbits=orbits_of(network) if section.equivariant else (),
+    )
+    trainer.compile_with(optimizer)
     return trainer
 
 
