@@ -8,7 +8,7 @@ over what is shared, which is the gradient of a batch in all eight positions.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isqrt
 from typing import Any
@@ -19,6 +19,8 @@ from keras import ops
 
 FIELD = 8
 """Channels of a field: a network's width must be a multiple of it."""
+
+RGB = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def orbits_of(network: keras.Model) -> list[Orbits]:
     """
     width = network.get_layer("head").filters
     return [
-        _orbits(tuple(variable.shape), _inputs(variable.shape), *_outputs(layer, width))
+        _orbits(tuple(variable.shape), *_sub_pixels(layer, width))
         for layer in network.layers
         for variable in layer.trainable_variables
     ]
@@ -55,18 +57,20 @@ def orbits_of(network: keras.Model) -> list[Orbits]:
 
 def share(network: keras.Model) -> None:
     """Makes the network equivariant: every place of an orbit gets the value of its first, so that variances stay."""
-    for variable, orbits in zip(network.trainable_variables, orbits_of(network), strict=True):
-        values = ops.convert_to_numpy(variable).reshape(-1)
-        variable.assign(values[orbits.members[:, 0]][orbits.number].reshape(variable.shape))
+    for variable, values in _shared(network):
+        variable.assign(values)
 
 
 def is_shared(network: keras.Model) -> bool:
     """Whether all values of each orbit are exactly equal."""
+    return all(np.array_equal(ops.convert_to_numpy(variable), values) for variable, values in _shared(network))
+
+
+def _shared(network: keras.Model) -> Iterator[tuple[Any, np.ndarray]]:
+    """Each trainable variable, and its values if every place of an orbit had that of the first."""
     for variable, orbits in zip(network.trainable_variables, orbits_of(network), strict=True):
         values = ops.convert_to_numpy(variable).reshape(-1)
-        if not np.array_equal(values, values[orbits.members[:, 0]][orbits.number]):
-            return False
-    return True
+        yield variable, values[orbits.members[:, 0]][orbits.number].reshape(variable.shape)
 
 
 def averaged(orbits: Sequence[Orbits], values: Sequence[Any]) -> list[Any]:
@@ -83,51 +87,40 @@ def averaged(orbits: Sequence[Orbits], values: Sequence[Any]) -> list[Any]:
     return result
 
 
-def _inputs(shape: Sequence[int]) -> int:
-    """How many of a variable's inputs change places as a field."""
-    return 0 if len(shape) == 1 or shape[-2] == 3 else shape[-2]
-
-
-def _outputs(layer: keras.Layer, width: int) -> tuple[int, bool]:
-    """A layer's factor of sub-pixel upsampling, and whether each of its sub-pixels holds fields rather than RGB."""
+def _sub_pixels(layer: keras.layers.Conv2D, width: int) -> tuple[int, bool]:
+    """Into how many sub-pixels each way a layer's channels unfold, and whether one holds fields rather than RGB."""
     channels = layer.filters
     if not layer.name.startswith("upsample"):
-        return 1, channels != 3
-    fields = channels in (4 * width, 9 * width)  # steps of ×2 and ×3; else RGB at once
-    return isqrt(channels // (width if fields else 3)), fields
+        return 1, channels != RGB
+    fields = channels in (4 * width, 9 * width)  # steps of ×2 and ×3; else the picture at once
+    return isqrt(channels // (width if fields else RGB)), fields
 
 
 @functools.cache
-def _orbits(shape: tuple[int, ...], inputs: int, factor: int, fields: bool) -> Orbits:
+def _orbits(shape: tuple[int, ...], factor: int, fields: bool) -> Orbits:
     """The orbits of a bias [out] or a kernel [side, side, in, out]."""
-    rest = shape[-1] // factor**2
-    out = _together(_places(factor), _channels(rest) if fields else _still(rest))
+    moves = _together(_places(factor), _channels(shape[-1] // factor**2, fields))
     if len(shape) == 4:
-        side, _, depth, _ = shape
-        out = _together(_together(_places(side), _channels(depth) if inputs else _still(depth)), out)
-    first, number = np.unique(out.min(axis=0), return_inverse=True)
-    return Orbits(out[:, first].T.astype(np.int32), number.astype(np.int32))
+        moves = _together(_together(_places(shape[0]), _channels(shape[2], shape[2] != RGB)), moves)
+    first, number = np.unique(moves.min(axis=0), return_inverse=True)
+    return Orbits(moves[:, first].T.astype(np.int32), number.astype(np.int32))
 
 
 @functools.cache
 def _places(side: int) -> np.ndarray:
-    """int [8, side²]: which place of a square ends at each, for each flip and turn."""
+    """Which place of a square ends at each, for each flip and turn: int [8, side²]."""
     square = np.arange(side**2).reshape(side, side)
     return np.stack([np.rot90(seen, turns).reshape(-1) for seen in (square, square[:, ::-1]) for turns in range(4)])
 
 
-def _channels(count: int) -> np.ndarray:
-    """int [8, count]: which channel ends at each; channel h of a field goes to g·h."""
+def _channels(count: int, fields: bool) -> np.ndarray:
+    """Which channel ends at each, int [8, count]: of a field, h where g after h is; RGB stays."""
     moves = _places(3)
+    if not fields:
+        return np.broadcast_to(np.arange(count), (len(moves), count))
     numbers = {move.tobytes(): index for index, move in enumerate(moves)}
-    # Moving by h, then by the inverse of g: where g takes from.
-    field = np.array([[numbers[h[np.argsort(g)].tobytes()] for h in moves] for g in moves])
-    return _together(np.broadcast_to(np.arange(count // FIELD), (len(moves), count // FIELD)), field)
-
-
-def _still(count: int) -> np.ndarray:
-    """int [8, count]: channels that no flip and no turn moves."""
-    return np.broadcast_to(np.arange(count), (len(_places(1)), count))
+    field = np.array([[numbers[h[np.argsort(g)].tobytes()] for h in moves] for g in moves])  # taken from g⁻¹ after h
+    return _together(_channels(count // FIELD, False), field)
 
 
 def _together(slow: np.ndarray, fast: np.ndarray) -> np.ndarray:

@@ -100,7 +100,7 @@ def test_edsr_learns_alike_on_both_backends(patches: Path, start: Path, tmp_path
 
 @pytest.mark.parametrize(("stage", "kill_at"), [("pretrain", 6), ("finetune", 4)])
 def test_jax_goes_on_to_the_same_bytes(stage: str, kill_at: int, patches: Path, start: Path, tmp_path: Path) -> None:
-    params = recipe(pretrain={"optimizer": "muon"})
+    params = recipe(pretrain={"optimizer": "muon", "equivariant": True})
     for name in ("whole", "killed"):
         if name == "killed":
             assert train("jax", stage, params, patches, tmp_path / name, start, kill_at=kill_at) == -9
