@@ -229,7 +229,10 @@ class Pretrain(Training):
     @model_validator(mode="after")
     def _fields(self) -> Self:
         if self.equivariant and (not isinstance(self.model, Edsr | Compact) or self.model.filters % 8):
-            raise ValueError("`equivariant: true` needs the model edsr or compact with `filters` a multiple of 8")
+            raise ValueError(
+                "`equivariant: true` needs the model edsr or compact with `filters` a multiple of 8; "
+                "set it to false for any other"
+            )
         return self
 
 

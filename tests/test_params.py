@@ -164,7 +164,9 @@ def test_sets_that_exist_at_a_scale_are_accepted(scale: int, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["srcnn", "espcn", "fsrcnn"])
 def test_a_network_on_luma_can_be_pre_trained(name: str, tmp_path: Path) -> None:
-    assert load_params(changed(tmp_path, "pretrain.model", {"name": name})).pretrain.model.name == name
+    pretrain = yaml.safe_load((ROOT / "recipes/quickstart.yaml").read_text())["pretrain"]
+    chosen = {**pretrain, "model": {"name": name}, "equivariant": False}
+    assert load_params(changed(tmp_path, "pretrain", chosen)).pretrain.model.name == name
 
 
 @pytest.mark.parametrize(
