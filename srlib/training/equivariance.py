@@ -125,4 +125,5 @@ def _channels(count: int, fields: bool) -> np.ndarray:
 
 def _together(slow: np.ndarray, fast: np.ndarray) -> np.ndarray:
     """[8, a], [8, b] → [8, a · b]: the moves of a table of a rows and b columns, flattened."""
-    return (slow[:, :, None] * fast.shape[1] + fast[:, None, :]).reshape(len(slow), -1)
+    both: np.ndarray = slow[:, :, None] * fast.shape[1] + fast[:, None, :]
+    return both.reshape(len(slow), -1)
