@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 from srlib.data.batches import Batches, prefetch
-from srlib.data.images import write_png
 from srlib.data.patches import prepare_patches
+from srlib.imaging.images import write_png
 from srlib.params import Prepare
 
 CROP, BATCH, SCALE, PATCH = 48, 16, 4, 64

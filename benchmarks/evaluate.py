@@ -15,12 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from srlib.data.images import write_png
 from srlib.engine import pin_threads
-from srlib.evaluation import report, tables
+from srlib.evaluation import tables
 from srlib.evaluation.benchmark import METRICS, Timing, evaluate, featured, find_sets, interpolation
-from srlib.evaluation.figures import strip
 from srlib.files import write_text
+from srlib.imaging.images import write_png
+from srlib.report import html as report
+from srlib.report.strips import strip
 
 LIMIT = 180.0
 

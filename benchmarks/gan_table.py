@@ -43,7 +43,7 @@ def train(options: argparse.Namespace) -> None:
     import yaml
 
     from srlib.params import check_params, load_params
-    from srlib.training.gan import finetune
+    from srlib.training.gan.trainer import finetune
     from srlib.training.loop import Curves
 
     content = load_params(options.recipe).model_dump()
@@ -63,7 +63,7 @@ def score(options: argparse.Namespace) -> None:
     from srlib.evaluation.lpips import lpips
     from srlib.evaluation.methods import trained
     from srlib.models import load_model
-    from srlib.training.gan import interpolate
+    from srlib.training.gan.trainer import interpolate
     from srlib.training.validation import copy_weights, write_model
 
     start, config = load_model(options.pretrained)

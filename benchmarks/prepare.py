@@ -34,8 +34,8 @@ import psutil
 import yaml
 
 from srlib.data.batches import Batches
-from srlib.data.images import image_size, list_images, read_image, write_png
-from srlib.data.parallel import for_each
+from srlib.imaging.images import image_size, list_images, read_image, write_png
+from srlib.parallel import for_each
 
 PROJECT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH, SCALE, PATCH = 1356, 2040, 4, 64

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from srlib.data.images import read_image
-from srlib.data.resize import downscale, resize
+from srlib.imaging.images import read_image
+from srlib.imaging.resize import downscale, resize
 
 
 def mirrored(image: np.ndarray, height: int, width: int) -> np.ndarray:

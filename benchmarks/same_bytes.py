@@ -54,7 +54,7 @@ def digests(repository: Path, steps: int) -> list[str]:
     from srlib.engine import pin_threads
     from srlib.files import tree_hash
     from srlib.params import load_params
-    from srlib.training.gan import finetune
+    from srlib.training.gan.trainer import finetune
     from srlib.training.loop import Curves
     from srlib.training.pretrain import pretrain
 

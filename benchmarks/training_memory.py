@@ -56,7 +56,7 @@ def child(name: str, batch: int, crop: int, precision: str, steps: int) -> None:
     import numpy as np
 
     from srlib.models import ModelConfig, build
-    from srlib.training.optimizer import Adam
+    from srlib.training.optimizers import Adam
     from srlib.training.pretrain import PixelTrainer
 
     random = np.random.default_rng(0)

@@ -169,7 +169,7 @@ def timed(step: Callable[[], Any]) -> Callable[[], float]:
 def our_step(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[], float]:
     """What `pretrain` does per step, with clipping and averaged weights."""
     from srlib.models import ModelConfig, build
-    from srlib.training.optimizer import Adam
+    from srlib.training.optimizers import Adam
     from srlib.training.pretrain import PixelTrainer
 
     trainer = PixelTrainer(build(ModelConfig("edsr", 4), dtype=precision), "mae")

@@ -56,7 +56,7 @@ def openvino_engine(folder: Path, precision: str) -> Callable:
 
 
 def srlib_engine(folder: Path, precision: str) -> Callable:
-    from srlib.inference.upscale import open_model
+    from srlib.inference.upscaler import open_model
 
     upscaler = open_model(str(folder / "openvino"), precision=precision)
     return lambda lr: upscaler((lr * 255).astype("uint8"))

@@ -19,8 +19,8 @@ from srlib.engine import lacks_bfloat16, pin_threads
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
 from srlib.params import Params, load_params
-from srlib.pipeline import PipelineStage, read_stage, recorded_outputs, root
-from srlib.resume import ResumeState, clean, fingerprint
+from srlib.pipeline.dvc import PipelineStage, read_stage, recorded_outputs, root
+from srlib.pipeline.resume import ResumeState, clean, fingerprint
 from srlib.signals import Stopped, stoppable
 from srlib.tracking import TrackedRun, Verdict, connect, tracked_run
 

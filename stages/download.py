@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from srlib.pipeline import root
+from srlib.pipeline.dvc import root
 from srlib.stage import stage_run
 
 

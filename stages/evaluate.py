@@ -12,10 +12,11 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
     """Writes tables, scores, strips, report and every method's pictures to `results`, and prints the table."""
     inputs = {"pictures": pictures, "pretrained": pretrained, "gan": gan}
     with stage_run("evaluate", inputs=inputs, keras=True) as run:
-        from srlib.data.images import write_png
-        from srlib.evaluation import champions, methods, report, tables
+        from srlib.evaluation import champions, methods, tables
         from srlib.evaluation.benchmark import Timing, evaluate, featured, find_sets
-        from srlib.evaluation.figures import strip
+        from srlib.imaging.images import write_png
+        from srlib.report import html as report
+        from srlib.report.strips import strip
 
         section, scale = run.params.evaluate, run.params.scale
         sets = find_sets(pictures, scale)
@@ -23,8 +24,7 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
         rows, measures = methods.rows(section, scale, pretrained, gan), methods.measures(section)
         shown = [row.name for row in rows if row.name not in ("nearest", "bilinear")]
         chosen = featured(sets, section.strips)
-        strips, versions = results / "strips", results / "pictures"
-        for folder in (strips, versions):
+        for folder in (strips := results / "strips", versions := results / "pictures"):
             remove(folder)
             folder.mkdir(parents=True)
         scores, shots, timing = [], [], Timing()

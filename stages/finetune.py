@@ -11,7 +11,7 @@ def main(patches: Path, features: Path, pretrained: Path, model: Path, results: 
     """Trains from `pretrained`, writes the generator to `model`, curves and metrics to `results`."""
     inputs = {"patches": patches, "features": features, "pretrained": pretrained}
     with stage_run("finetune", inputs=inputs, keras=True) as run:
-        from srlib.training.gan import finetune
+        from srlib.training.gan.trainer import finetune
         from srlib.training.loop import Curves
 
         if run.params.finetune.features.weights == "random":

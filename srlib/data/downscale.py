@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import cast, get_args
 
-from srlib.data.images import list_images, read_image, write_png
-from srlib.data.parallel import for_each
-from srlib.data.resize import Edges, downscale
 from srlib.errors import SrlibError
+from srlib.imaging.images import list_images, read_image, write_png
+from srlib.imaging.resize import Edges, downscale
+from srlib.parallel import for_each
 
 
 def downscale_folder(hr_folder: Path, lr_folder: Path, scale: int, edges: str = "clamp", *, force: bool = False) -> int:

@@ -20,12 +20,12 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-from srlib.data.images import read_image
-from srlib.data.parallel import for_each
 from srlib.data.pictures import Picture, check_picture, find_pictures, validation_part
-from srlib.data.resize import crop_to_multiple, downscale, resize
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, remove, write_bytes
+from srlib.imaging.images import read_image
+from srlib.imaging.resize import crop_to_multiple, downscale, resize
+from srlib.parallel import for_each
 from srlib.params import Prepare
 
 Split = Literal["train", "validation"]

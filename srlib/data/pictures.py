@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from srlib.data.images import image_size, list_images
 from srlib.errors import SrlibError
 from srlib.files import file_hash
+from srlib.imaging.images import image_size, list_images
 
 # Two views of one scene: 0001_L and 0001_R, motorcycle_left and motorcycle_right.
 _VIEW = re.compile(r"[ _.-](left|right|l|r)$", re.IGNORECASE)

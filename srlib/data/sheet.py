@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from srlib.data.batches import open_pairs, read_index
-from srlib.data.images import write_png
 from srlib.data.patches import SPLITS
-from srlib.data.resize import resize
 from srlib.errors import SrlibError
+from srlib.imaging.images import write_png
+from srlib.imaging.resize import resize
 
 _TILE = 192  # HR pixels shown of a patch, from its middle
 _GAP, _CAPTION, _COLUMNS = 8, 20, 2

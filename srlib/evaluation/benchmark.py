@@ -8,11 +8,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
-from srlib.data.images import image_size, list_images, read_image
-from srlib.data.resize import Kernel, crop_to_multiple, downscale, resize
 from srlib.errors import SrlibError
-from srlib.evaluation import metrics
-from srlib.evaluation.metrics import Image
+from srlib.imaging import metrics
+from srlib.imaging.images import image_size, list_images, read_image
+from srlib.imaging.metrics import Image
+from srlib.imaging.resize import Kernel, crop_to_multiple, downscale, resize
 
 SETS = ("Set5", "Set14", "BSD100", "Urban100", "DIV2K")
 """The published order; other sets follow by name."""

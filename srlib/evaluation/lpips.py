@@ -12,8 +12,8 @@ import numpy as np
 
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Metric
-from srlib.evaluation.metrics import Image
 from srlib.files import file_hash
+from srlib.imaging.metrics import Image
 
 KEY = "lpips_squeezenet"
 TITLE = "LPIPS (SqueezeNet)"

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from srlib.data.colour import Channels, decode, encode
-from srlib.data.images import list_images
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import METRICS, Cost, Method, Metric, interpolation
 from srlib.evaluation.graphs import Graph, load_graph
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import checked, lpips
-from srlib.evaluation.metrics import Image, to_uint8
 from srlib.files import tree_hash
+from srlib.imaging.color import Channels, decode, encode
+from srlib.imaging.images import list_images
+from srlib.imaging.metrics import Image, to_uint8
 from srlib.models import CONFIG, enlarge, load_model, multiply_adds
 from srlib.params import Evaluate
 

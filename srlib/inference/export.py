@@ -22,9 +22,9 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from srlib.data.colour import Channels
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, tree_hash, write_json
+from srlib.imaging.color import Channels
 from srlib.inference import runtime
 from srlib.inference.runtime import BIN, CONFIG, ONNX, XML, Exported
 
@@ -84,8 +84,8 @@ def export(folder: Path, out: Path, form: str, *, pictures: Path | None = None, 
     from srlib.engine import pin_threads
 
     pin_threads()
-    from srlib.data.images import list_images, read_image
-    from srlib.data.resize import crop_to_multiple
+    from srlib.imaging.images import list_images, read_image
+    from srlib.imaging.resize import crop_to_multiple
     from srlib.models import load_model
 
     model, config = load_model(folder)
@@ -284,8 +284,8 @@ def _check(folder: Path, model: Any, config: Exported, hr: list[Picture]) -> Che
     """Runs the written network in its own runtime and Keras' side by side."""
     from keras import ops
 
-    from srlib.data.resize import downscale
-    from srlib.evaluation.metrics import psnr_y, to_uint8
+    from srlib.imaging.metrics import psnr_y, to_uint8
+    from srlib.imaging.resize import downscale
 
     run = _runner(folder, config, "float32")
     low = _runner(folder, config, "bfloat16") if XML in config.files and runtime.has_bfloat16() else None

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from srlib.data.images import OTHER_SUFFIXES, READ_SUFFIXES, list_images
 from srlib.errors import SrlibError
-from srlib.inference.encoders import FORMATS
-from srlib.inference.picture import format_of
+from srlib.imaging.encoders import FORMATS
+from srlib.imaging.images import OTHER_SUFFIXES, READ_SUFFIXES, list_images
+from srlib.imaging.picture import format_of
 
 STREAM = "-"
 """Standard input or output."""

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from srlib.data.colour import Channels
 from srlib.errors import SrlibError
+from srlib.imaging.color import Channels
 
 CONFIG = "config.json"
 XML, BIN, ONNX = "model.xml", "model.bin", "model.onnx"

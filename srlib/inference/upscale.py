@@ -1,215 +1,152 @@
-"""Enlarging pictures with an exported network: any size, in bounded memory, without Keras or TensorFlow."""
+"""From a picture to the same picture enlarged: colour, gray and alpha by the network, by any factor.
 
-import functools
-import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
-from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
-
-from srlib.data.colour import Picture, decode, encode
-from srlib.engine import available_cores
-from srlib.errors import SrlibError
-from srlib.inference import runtime
-from srlib.inference.tiles import Grid, free_memory, grid
-
-SHIPPED = Path(__file__).parents[1] / "weights"
-DEFAULT = "psnr-x4"
-
-MEMORY = 1280 * 2**20
-"""Bytes for the network's activations and the result, counted twice since it is encoded too. Larger tiles compute less
-twice; with this much a picture of 3840×2160 stays below 2 GiB in all.
+A network gives one factor s. Another one is reached from its result by an exact MATLAB bicubic step.
 """
 
+import dataclasses
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Protocol
 
-def shipped() -> list[str]:
-    """The names of the models that come with srlib."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{runtime.CONFIG}"))
+import numpy as np
+
+from srlib.errors import SrlibError
+from srlib.imaging.picture import Picture
+from srlib.imaging.resize import resize
+
+LARGEST = 16
+"""The largest factor that is accepted."""
 
 
-def open_model(
-    name_or_path: str = DEFAULT,
-    *,
-    fidelity: float | None = None,
-    gan: str | None = None,
-    precision: str = "auto",
-    tile: int | None = None,
-    ensemble: bool = False,
-    threads: int | None = None,
-) -> "Upscaler":
-    """Makes a model ready.
+class Upscaler(Protocol):
+    """What enlarges RGB: `srlib.inference.upscaler.Upscaler`."""
 
-    Args:
-        name_or_path: The name of a shipped model (`psnr-x4`), a folder that `srlib export` wrote, or a model folder of
-            the pipeline (that needs the extra `pipeline`; it is exported once and kept in the user's cache). The same
-            from MLflow: `models:/NAME@champion`, `models:/NAME/VERSION` or `runs:/RUN/NAME`.
-        fidelity: From 0 (GAN weights) to 1 (PSNR weights): blends `name_or_path` with its GAN counterpart. None takes
-            the model as it is.
-        gan: The counterpart, as `name_or_path`. Of a shipped model it is known.
-        precision: `auto`, `float32` or `bfloat16`; see `runtime.choose_precision`.
-        tile: Most pixels of the small picture that one tile contributes along either side; None chooses by the memory
-            that is free.
-        ensemble: Whether to average over the eight flips and turns: slower by eight, a little better.
-        threads: Of the processor; None takes all that this process may use.
+    scale: int
+
+    def __call__(self, rgb: np.ndarray, *, advance: Callable[[int], object] | None = None) -> np.ndarray:
+        """uint8 or uint16 [h, w, 3] → the same type [scale·h, scale·w, 3]; `advance` hears of h·w pixels in all."""
+
+
+def parse_scale(text: str) -> Fraction:
+    """The factor that `4`, `1.5` or `8/3` means.
 
     Raises:
-        SrlibError: No such model, damaged files, or an option out of its range.
+        SrlibError: Something else, or not from 1 to 16.
     """
-    if fidelity is None:
-        model, name = _find(name_or_path), Path(name_or_path).name
-    else:
-        first, second = (name_or_path, gan) if gan else _pair(name_or_path)
-        model = runtime.blend(_find(first), _find(second), fidelity)
-        name = f"{Path(first).name} fidelity {fidelity:g}"
-    return Upscaler(model, name=name, precision=precision, tile=tile, ensemble=ensemble, threads=threads)
+    try:
+        factor = Fraction(text.strip().lower().removeprefix("x").removeprefix("×").removesuffix("x"))
+    except (ValueError, ZeroDivisionError):
+        factor = Fraction(0)
+    if not 1 <= factor <= LARGEST or factor.denominator > 100:
+        raise SrlibError(f"--scale: expected a factor from 1 to {LARGEST} such as 4, 1.5 or 8/3, got {text!r}")
+    return factor
 
 
-def _find(name_or_path: str) -> runtime.Model:
-    if name_or_path in shipped():
-        return runtime.read(SHIPPED / name_or_path)
-    if name_or_path.startswith(("models:/", "runs:/")):
-        if find_spec("mlflow") is None:
-            raise SrlibError(f"{name_or_path}: needs MLflow: pip install 'srlib[pipeline]'")
-        from srlib.tracking.registry import fetched
-
-        with fetched(name_or_path) as folder:
-            return _find(str(folder))
-    folder = Path(name_or_path)
-    if not folder.is_dir():
-        raise SrlibError(
-            f"{name_or_path}: expected a model's folder or one of the models that come with srlib: "
-            f"{', '.join(shipped()) or 'none in this installation'}"
-        )
-    if runtime.is_exported(folder):
-        return runtime.read(folder)
-    from srlib.inference.export import exported
-
-    return runtime.read(exported(folder))
+def enlarged_size(height: int, width: int, factor: Fraction) -> tuple[int, int]:
+    """The (height, width) of the enlarged picture: MATLAB's ceil(factor · size)."""
+    return math.ceil(height * factor), math.ceil(width * factor)
 
 
-def _pair(name: str) -> tuple[str, str]:
-    kind, _, scale = name.partition("-")
-    pair = f"psnr-{scale}", f"gan-{scale}"
-    if kind not in ("psnr", "gan") or not set(pair) <= set(shipped()):
-        raise SrlibError(
-            f"{name}: fidelity needs two models: name the one with GAN weights too, or take a shipped pair"
-        )
-    return pair
+def work(picture: Picture) -> int:
+    """How many pixels `enlarge` tells `advance` of: those of an alpha channel too, unless it is even."""
+    alpha = picture.alpha
+    twice = alpha is not None and bool(alpha.min() != alpha.max())
+    height, width = map(int, picture.rgb.shape[:2])
+    return height * width * (2 if twice else 1)
 
 
-class Upscaler:
-    """Enlarges pictures with one model; memory stays bounded whatever their size.
+def enlarge(
+    picture: Picture, network: Upscaler, factor: Fraction, *, advance: Callable[[int], object] | None = None
+) -> Picture:
+    """The picture, `factor` times as high and as wide.
 
-    Attributes:
-        name: Of the model, as it was asked for.
-        scale: The factor of enlargement.
-        receptive_field: Pixels of the small picture to each side that an output pixel depends on.
-        precision: What 8-bit pictures are computed in, `float32` or `bfloat16`. 16-bit pictures, whose lower byte
-            bfloat16 could not tell apart, are computed in float32 unless bfloat16 was asked for.
+    The network runs once, also for a factor beyond its own: a second pass measured no better than bicubic
+    (docs/upscaling.md). Gray goes through it as three equal channels and is their mean again. Alpha does too, which
+    measured 5 dB better than bicubic on hard edges; where it is wholly transparent or opaque it stays exactly so. The
+    colours stored under transparent pixels are arbitrary, often black or white, and would be drawn into the visible
+    ones as a fringe: they are first filled from the visible neighbours.
     """
-
-    def __init__(
-        self, model: runtime.Model, *, name: str, precision: str, tile: int | None, ensemble: bool, threads: int | None
-    ) -> None:
-        config = model.config
-        self.name, self.scale, self.receptive_field = name, config.scale, config.receptive_field
-        self.precision = runtime.choose_precision(precision, config)
-        self._fine: runtime.Precision = self.precision if precision == "bfloat16" else "float32"
-        self._config, self._tile, self._ensemble = config, tile, ensemble
-        if tile is not None and tile < 1:
-            raise SrlibError(f"tile: expected a side from 1 pixel, got {tile}")
-        self._network = functools.cache(
-            lambda kind, levels: runtime.Network(model, precision=kind, threads=threads, levels=levels)
-        )
-        self._network(self.precision, self._in_levels(np.dtype(np.uint8)))
-        self._threads = ThreadPoolExecutor(threads or available_cores(), "rounding")
-
-    def _in_levels(self, kind: np.dtype) -> bool:
-        """Whether the network itself rounds: to 8 bits, and where nothing is to be done to its values before."""
-        return kind == np.uint8 and self._config.channels == "rgb" and not self._ensemble
-
-    def tiles(self, height: int, width: int) -> int:
-        """How many tiles a picture of this size takes."""
-        return len(self._grid(height, width))
-
-    def _grid(self, height: int, width: int, depth: int = 1) -> Grid:
-        # A luma network leaves chroma to bicubic, which sees two pixels.
-        overlap = max(self.receptive_field, 0 if self._config.channels == "rgb" else 2)
-        result = 3 * depth * height * width * self.scale**2
-        room = max(MEMORY - 2 * result, MEMORY // 4)
-        if (free := free_memory()) is not None:
-            room = min(room, max(0, free - result) // 2)
-        precision = self.precision if depth == 1 else self._fine
-        alive = self._config.bytes_per_pixel // (2 if precision == "bfloat16" else 1)
-        return grid(height, width, overlap=overlap, largest=room // alive, side=self._tile)
-
-    def __call__(self, rgb: Picture, *, advance: Callable[[int], object] | None = None) -> Picture:
-        """uint8 or uint16 [h, w, 3] → the same kind [scale·h, scale·w, 3]; any size from 1×1.
-
-        Args:
-            rgb: The picture.
-            advance: Is told the number of pixels of `rgb` that were done since the last time; together h·w.
-
-        Raises:
-            SrlibError: Another kind of array.
-        """
-        if not isinstance(rgb, np.ndarray) or rgb.dtype not in (np.uint8, np.uint16) or rgb.ndim != 3 or 0 in rgb.shape:
-            got = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
-            raise SrlibError(f"expected a picture, uint8 or uint16 [height, width, 3], got {got}")
-        if rgb.shape[2] != 3:
-            raise SrlibError(f"expected a picture of three channels, RGB, got {rgb.shape[2]}")
-        levels = self._in_levels(rgb.dtype)
-        network = self._network(self.precision if rgb.dtype == np.uint8 else self._fine, levels)
-        scale, (height, width) = self.scale, rgb.shape[:2]
-        cut = self._grid(height, width, rgb.itemsize)
-        out = np.empty((height * scale, width * scale, 3), rgb.dtype)
-        for row in cut.rows:
-            for column in cut.columns:
-                lr = rgb[row.start : row.stop, column.start : column.stop]
-                sr = network(encode(lr, "rgb")) if levels else self._enlarge(network, lr)
-                kept = sr[
-                    (row.keep_start - row.start) * scale : (row.keep_stop - row.start) * scale,
-                    (column.keep_start - column.start) * scale : (column.keep_stop - column.start) * scale,
-                ]
-                target = out[
-                    row.keep_start * scale : row.keep_stop * scale,
-                    column.keep_start * scale : column.keep_stop * scale,
-                ]
-                if levels:
-                    target[:] = kept
-                else:
-                    _round_into(target, kept, self._threads)
-                if advance:
-                    advance((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
-        return out
-
-    def _enlarge(self, network: runtime.Network, lr: Picture) -> npt.NDArray[np.floating]:
-        """One tile in [0, 1], not clamped; with `ensemble` the network's mean over eight views of it."""
-        values = encode(lr, self._config.channels)
-        if not self._ensemble:
-            return decode(network(values), lr, self._config.channels)
-        total = np.zeros((lr.shape[0] * self.scale, lr.shape[1] * self.scale, values.shape[2]), np.float64)
-        for turns in range(4):
-            for flipped in (False, True):
-                sr = np.rot90(network(np.rot90(values[:, ::-1] if flipped else values, turns)), -turns)
-                total += sr[:, ::-1] if flipped else sr
-        return decode(total / 8, lr, self._config.channels)
+    alpha = picture.alpha
+    rgb = network(picture.rgb if alpha is None else fill_transparent(picture.rgb, alpha), advance=advance)
+    if picture.gray:
+        rgb = _mean(rgb)
+    rgb = resize(rgb, factor / network.scale)
+    rgb = np.repeat(rgb, 3, axis=2) if picture.gray else rgb
+    if alpha is not None:
+        alpha = resize(_enlarged_alpha(alpha, network, advance)[..., None], factor / network.scale)[..., 0]
+    return dataclasses.replace(picture, rgb=rgb, alpha=alpha)
 
 
-def _round_into(target: Picture, values: npt.NDArray[np.floating], threads: ThreadPoolExecutor) -> None:
-    """[0, 1] → whole levels, clamped and rounded half up as the protocol does, a few rows at a time."""
-    peak = np.iinfo(target.dtype).max
-    step = max(1, 2**16 // math.prod(values.shape[1:]))
+def _mean(rgb: np.ndarray) -> np.ndarray:
+    """Gray [h, w, 1] of the same type."""
+    total = rgb[..., 0].astype(np.uint32)
+    for channel in (1, 2):
+        total += rgb[..., channel]
+    total += 1
+    total //= 3
+    return np.asarray(total.astype(rgb.dtype)[..., None])
 
-    def rounded(start: int) -> None:
-        rows = values[start : start + step].astype(np.float64)
-        np.clip(rows, 0, 1, out=rows)
-        rows *= peak
-        rows += 0.5
-        target[start : start + step] = np.floor(rows, out=rows)
 
-    for _ in threads.map(rounded, range(0, len(values), step)):
-        pass
+def _enlarged_alpha(alpha: np.ndarray, network: Upscaler, advance: Callable[[int], object] | None) -> np.ndarray:
+    """[h, w] → [scale·h, scale·w]; 0 or opaque wherever the 5×5 pixels around are."""
+    top, scale = np.iinfo(alpha.dtype).max, network.scale
+    if alpha.min() == alpha.max():
+        return np.full((alpha.shape[0] * scale, alpha.shape[1] * scale), alpha.flat[0], alpha.dtype)
+    lowest, highest = _around(alpha, np.minimum), _around(alpha, np.maximum)
+    out = _mean(network(np.repeat(alpha[..., None], 3, axis=2), advance=advance))[..., 0]
+    for value, flat in ((0, highest == 0), (top, lowest == top)):
+        out[np.repeat(np.repeat(flat, scale, axis=0), scale, axis=1)] = value
+    return np.asarray(out)
+
+
+def _around(alpha: np.ndarray, extreme: np.ufunc) -> np.ndarray:
+    """The least or greatest value of the 5×5 pixels around each."""
+    for axis in (0, 1):
+        padded = np.pad(alpha, [(2, 2) if axis == along else (0, 0) for along in (0, 1)], mode="edge")
+        alpha = extreme.reduce([padded.take(range(k, k + alpha.shape[axis]), axis) for k in range(5)])
+    return alpha
+
+
+def fill_transparent(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Colours for wholly transparent pixels, from the visible ones around them; the others stay as they are.
+
+    Push-pull (Gortler et al. 1996, section 3.4.2): means over blocks of 2, 4, 8 … pixels weighted by alpha, until every
+    block has seen a visible pixel; then back, each empty pixel from the coarser level, linearly.
+
+    Args:
+        rgb: uint8 or uint16 [h, w, 3].
+        alpha: The same type, [h, w].
+    """
+    hidden = alpha == 0
+    if not hidden.any() or hidden.all():
+        return rgb
+    weight = alpha[..., None].astype(np.float32) / np.iinfo(alpha.dtype).max
+    filled = _push_pull(rgb.astype(np.float32) * weight, weight)
+    return np.asarray(np.where(hidden[..., None], np.rint(filled).astype(rgb.dtype), rgb))
+
+
+def _push_pull(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted means `total / weight`, float32 [h, w, 3], also where the weight [h, w, 1] is 0."""
+    known = weight > 0
+    if known.all():
+        return np.asarray(total / weight)
+    height, width = weight.shape[:2]
+    coarse = _push_pull(*(_halved(part) for part in (total, weight)))
+    near = _doubled(_doubled(coarse, 0, height), 1, width)
+    return np.asarray(np.where(known, total / np.where(known, weight, 1), near))
+
+
+def _halved(values: np.ndarray) -> np.ndarray:
+    """Sums over blocks of 2×2; at an odd border of fewer."""
+    padded = np.pad(values, ((0, values.shape[0] % 2), (0, values.shape[1] % 2), (0, 0)))
+    rows = padded[::2] + padded[1::2]
+    return np.asarray(rows[:, ::2] + rows[:, 1::2])
+
+
+def _doubled(values: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Twice as many along an axis, linearly between the blocks' centres; the first `size` of them."""
+    values = values.swapaxes(0, axis)
+    before, after = np.concatenate([values[:1], values[:-1]]), np.concatenate([values[1:], values[-1:]])
+    out = np.stack([0.75 * values + 0.25 * before, 0.75 * values + 0.25 * after], axis=1)
+    return out.reshape(-1, *values.shape[1:])[:size].swapaxes(0, axis)

@@ -19,9 +19,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from srlib.data import colour
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, write_json
+from srlib.imaging import color as colour
 from srlib.models.compact import compact
 from srlib.models.edsr import edsr
 from srlib.models.espcn import espcn
@@ -35,7 +35,7 @@ WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network is built and shown, and whether it works on `rgb` or on `luma-studio` (srlib.data.colour)."""
+    """How a network is built and shown, and whether it works on `rgb` or on `luma-studio` (srlib.imaging.color)."""
 
     build: Callable[..., keras.Model]
     title: str

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from srlib.data.resize import cubic
+from srlib.imaging.resize import cubic
 
 # Uniform with variance 1 / (3 fan_in): what the published EDSR was initialised with. Its small residuals keep a deep
 # chain of blocks without normalisation stable.
@@ -75,7 +75,7 @@ def bicubic(x: Any, scale: int) -> Any:
     """MATLAB's bicubic enlargement, edges clamped: float32 [B, h, w, 1] → [B, scale·h, scale·w, 1].
 
     Each of the scale² places within an LR pixel has its own 5×5 kernel, so one convolution and a sub-pixel step do it.
-    It is `srlib.data.resize` without the rounding to whole levels after each pass and at the end.
+    It is `srlib.imaging.resize` without the rounding to whole levels after each pass and at the end.
     """
     taps = np.arange(-2, 3)
     centres = (2 * np.arange(scale) + 1) / (2 * scale) - 0.5

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srlib.errors import SrlibError
-from srlib.pipeline import root
+from srlib.pipeline.dvc import root
 from srlib.tracking.outbox import one_line
 from srlib.tracking.store import DATABASE, connect
 

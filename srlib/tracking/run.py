@@ -19,7 +19,7 @@ import numpy as np
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash
-from srlib.pipeline import PipelineStage, ProcessId, execution, git_state, root
+from srlib.pipeline.dvc import PipelineStage, ProcessId, execution, git_state, root
 from srlib.tracking import registry
 from srlib.tracking.outbox import UNSENT, Outbox, one_line, send_unsent
 from srlib.tracking.store import Store

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from srlib.errors import SrlibError
-from srlib.pipeline import root
+from srlib.pipeline.dvc import root
 from srlib.tracking.outbox import one_line
 
 EXPERIMENT = "srlib"

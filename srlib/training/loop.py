@@ -14,14 +14,15 @@ import numpy as np
 from keras import ops
 
 from srlib.data.batches import Batches, prefetch
-from srlib.data.colour import STUDIO_BLACK, STUDIO_WEIGHTS
 from srlib.engine import fixed_order
 from srlib.errors import SrlibError
 from srlib.files import write_text
+from srlib.imaging.color import STUDIO_BLACK, STUDIO_WEIGHTS
 from srlib.models import ModelConfig, channels_of
 from srlib.params import Training
 from srlib.progress import progress
-from srlib.training.optimizer import Adam
+from srlib.training.divergence import Row
+from srlib.training.optimizers import Adam
 from srlib.training.schedules import learning_rate
 from srlib.training.state import Progress, Saving, Weights, load_state, save_state
 from srlib.training.steps import steps_of
@@ -34,7 +35,6 @@ from srlib.training.validation import (
     score,
     validation_sample,
 )
-from srlib.training.watch import Row
 
 
 def as_float(picture: Any) -> Any:
@@ -43,7 +43,7 @@ def as_float(picture: Any) -> Any:
 
 
 def as_luma(picture: Any) -> Any:
-    """uint8 RGB [..., 3] → float32 Y [..., 1], `luma-studio` of srlib.data.colour, on the device."""
+    """uint8 RGB [..., 3] → float32 Y [..., 1], `luma-studio` of srlib.imaging.color, on the device."""
     weights = ops.convert_to_tensor(STUDIO_WEIGHTS, "float32")
     return ops.sum(as_float(picture) * weights, axis=-1, keepdims=True) + STUDIO_BLACK / 255
 

@@ -13,7 +13,7 @@ from srlib.params import Params, StartFrom
 from srlib.training.equivariance import is_shared, orbits_of, share
 from srlib.training.loop import Curves, Result, Trainer, train, training_batches
 from srlib.training.losses import PIXEL_LOSSES, mae
-from srlib.training.optimizer import OPTIMIZERS
+from srlib.training.optimizers import OPTIMIZERS
 from srlib.training.validation import write_model
 
 

@@ -16,7 +16,7 @@ from keras import ops
 
 from srlib.errors import SrlibError
 from srlib.files import atomic_path
-from srlib.training.watch import Row, Watch
+from srlib.training.divergence import Row, Watch
 
 STATE = "state.npz"
 

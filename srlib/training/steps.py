@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from srlib.training.watch import Row
+from srlib.training.divergence import Row
 
 
 class Steps:

@@ -9,11 +9,11 @@ from keras import ops
 
 from srlib.data.batches import validation_pairs
 from srlib.errors import SrlibError
-from srlib.evaluation.metrics import psnr_y, ssim_y, to_uint8
+from srlib.imaging.metrics import psnr_y, ssim_y, to_uint8
 from srlib.models import ModelConfig, build, enlarge, save_model
-from srlib.training.artefacts import colour_shift, lattice
+from srlib.training.diagnostics import colour_shift, lattice
+from srlib.training.divergence import Row
 from srlib.training.state import Weights
-from srlib.training.watch import Row
 
 VALIDATION_PATCHES = 64
 """At most this many held-out patches are scored, spread evenly."""

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from srlib.data.downscale import downscale_folder
-from srlib.data.images import read_image, write_png
-from srlib.data.resize import downscale
 from srlib.errors import SrlibError
+from srlib.imaging.images import read_image, write_png
+from srlib.imaging.resize import downscale
 
 
 def pixels(*shape):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from srlib.data import images, resize
+from srlib.imaging import images, resize
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

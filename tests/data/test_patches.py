@@ -9,10 +9,10 @@ import pytest
 
 from srlib.data import patches as module
 from srlib.data.batches import Batches
-from srlib.data.images import read_image, write_png
 from srlib.data.patches import degrade, prepare_patches
-from srlib.data.resize import downscale, resize
 from srlib.errors import SrlibError
+from srlib.imaging.images import read_image, write_png
+from srlib.imaging.resize import downscale, resize
 from srlib.params import Prepare
 
 NAMES = ("train_lr.npy", "train_hr.npy", "validation_lr.npy", "validation_hr.npy", "index.csv")

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlib.data.images import write_png
 from srlib.data.pictures import Picture, check_picture, find_pictures, validation_part
 from srlib.errors import SrlibError
+from srlib.imaging.images import write_png
 
 
 def pixels(*shape, seed=0):

@@ -2,11 +2,11 @@ import cv2
 import numpy as np
 import pytest
 
-from srlib.data.images import read_image, write_png
 from srlib.data.patches import prepare_patches
-from srlib.data.resize import downscale
 from srlib.data.sheet import contact_sheet, displacement
 from srlib.errors import SrlibError
+from srlib.imaging.images import read_image, write_png
+from srlib.imaging.resize import downscale
 from srlib.params import Prepare
 
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srlib.data.images import write_png
-from srlib.data.resize import crop_to_multiple, downscale, resize
-from srlib.evaluation.survey import make
-from srlib.evaluation.survey_answers import Answers, Survey, read_key, read_page
+from srlib.imaging.images import write_png
+from srlib.imaging.resize import crop_to_multiple, downscale, resize
+from srlib.survey.answers import Answers, Survey, read_key, read_page
+from srlib.survey.page import make
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 KEYS = {"ArrowLeft": "\ue012", "ArrowRight": "\ue014", "Enter": "\ue007", "Tab": "\ue004", "Backspace": "\ue003"}

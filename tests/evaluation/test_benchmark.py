@@ -7,8 +7,6 @@ import pytest
 import skimage.data
 from skimage.metrics import peak_signal_noise_ratio
 
-from srlib.data.images import read_image, write_png
-from srlib.data.resize import crop_to_multiple, downscale, resize
 from srlib.errors import SrlibError
 from srlib.evaluation import benchmark
 from srlib.evaluation.benchmark import (
@@ -22,7 +20,9 @@ from srlib.evaluation.benchmark import (
     picture_key,
     score_folder,
 )
-from srlib.evaluation.metrics import psnr_y
+from srlib.imaging.images import read_image, write_png
+from srlib.imaging.metrics import psnr_y
+from srlib.imaging.resize import crop_to_multiple, downscale, resize
 
 
 @pytest.fixture

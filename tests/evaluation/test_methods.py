@@ -10,12 +10,12 @@ import pytest
 import yaml
 from openvino import opset13 as opset
 
-from srlib.data.images import read_image, write_png
-from srlib.data.resize import downscale, resize
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Cost, Method, interpolation
 from srlib.evaluation.methods import content_hash, ensemble, given, rows, trained
-from srlib.evaluation.metrics import psnr_y, to_uint8
+from srlib.imaging.images import read_image, write_png
+from srlib.imaging.metrics import psnr_y, to_uint8
+from srlib.imaging.resize import downscale, resize
 from srlib.params import Evaluate, GivenMethod
 
 ROOT = Path(__file__).parents[2]

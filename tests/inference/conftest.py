@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srlib.data.resize import resize
+from srlib.imaging.resize import resize
 
 
 class Bicubic:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srlib.data.images import write_png
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
+from srlib.imaging.images import write_png
 from srlib.inference import export as room
 from srlib.inference import runtime
-from srlib.inference.upscale import open_model
+from srlib.inference.upscaler import open_model
 
 # name -> options and scale of a small network of that kind
 SMALL = {

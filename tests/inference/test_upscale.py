@@ -1,238 +1,88 @@
-"""The upscaler on small networks built in OpenVINO itself: tiles, depths, the ensemble, options, memory."""
-
-import json
-import math
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from fractions import Fraction
 
 import numpy as np
-import openvino as ov
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from openvino import opset13 as opset
 
-from srlib.data.resize import resize
-from srlib.errors import SrlibError
-from srlib.files import file_hash, write_json
-from srlib.inference import runtime, tiles, upscale
-from srlib.inference.upscale import Upscaler, open_model
+from srlib.imaging.picture import Picture
+from srlib.imaging.resize import resize
+from srlib.inference.upscale import enlarge, enlarged_size, fill_transparent, work
 
 
-def write_network(folder: Path, kernels: list[np.ndarray], scale: int, channels: str = "rgb", **config: Any) -> Path:
-    """A chain of convolutions [out, in, k, k] with zero padding and ReLU between them, then a sub-pixel step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lr = opset.parameter([1, -1, -1, kernels[0].shape[1]], np.float32)
-    x: Any = opset.transpose(lr, [0, 3, 1, 2])
-    for index, kernel in enumerate(kernels):
-        pad = [kernel.shape[2] // 2] * 2
-        x = opset.relu(x) if index else x
-        x = opset.convolution(x, opset.constant(kernel.astype(np.float32)), [1, 1], pad, pad, [1, 1])
-    x = opset.transpose(opset.depth_to_space(x, "blocks_first", scale), [0, 2, 3, 1])
-    ov.save_model(ov.Model([x], [lr]), folder / runtime.XML, compress_to_fp16=False)
-    files = {name: file_hash(folder / name) for name in (runtime.BIN, runtime.XML)}
-    reach = sum(kernel.shape[2] // 2 for kernel in kernels)
-    exported = runtime.Exported(
-        "test", "Test", scale, channels, (0.0, 1.0), "pixel", reach, 4 * sum(len(k) for k in kernels), files, **config
-    )  # fmt: skip
-    write_json(folder / runtime.CONFIG, exported.as_dict())
-    return folder
+def disc(size, dtype=np.uint8, oversampling=8):
+    """A disc's exact coverage, 0 to the type's top."""
+    fine = size * oversampling
+    y, x = (np.mgrid[:fine, :fine] + 0.5) / oversampling - size / 2
+    inside = np.hypot(x, y) < 0.35 * size
+    cover = inside.reshape(size, oversampling, size, oversampling).mean((1, 3))
+    return np.rint(cover * np.iinfo(dtype).max).astype(dtype)
 
 
-@pytest.fixture(scope="module")
-def nearest(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """×4 by repeating pixels: what comes out is known."""
-    kernel = np.tile(np.eye(3), (16, 1)).reshape(48, 3, 1, 1)
-    return str(write_network(tmp_path_factory.mktemp("nearest"), [kernel], 4))
+def over(picture, background):
+    top = np.iinfo(picture.rgb.dtype).max
+    weight = picture.alpha[..., None] / top
+    return picture.rgb / top * weight + background * (1 - weight)
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """×2 by three random convolutions of 5×5, 3×3 and 3×3."""
-    random = np.random.default_rng(0)
-    shapes = [(16, 3, 5, 5), (16, 16, 3, 3), (12, 16, 3, 3)]
-    kernels = [random.normal(0.02, 1 / math.sqrt(math.prod(shape[1:])), shape) for shape in shapes]
-    return str(write_network(tmp_path_factory.mktemp("chain"), kernels, 2, bfloat16=0.001))
-
-
-def noise(height: int, width: int, dtype: Any = np.uint8) -> np.ndarray:
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("hidden", [0, 1])
+@pytest.mark.parametrize("background", [0, 1])
+def test_a_disc_on_transparent_ground_has_no_fringe(bicubic, dtype, hidden, background):
+    """Whatever colour lies under the transparent pixels: over the same ground as the ideal disc, of its own colour."""
     top = np.iinfo(dtype).max
-    return np.random.default_rng(height * 1000 + width).integers(0, top, (height, width, 3), dtype, endpoint=True)
+    colour = np.array([0.8, 0.4, 0.1])
+    alpha = resize(disc(256, dtype)[..., None], Fraction(1, 4))[..., 0]
+    rgb = np.where(alpha[..., None] > 0, np.rint(colour * top), hidden * top).astype(dtype)
+    got = enlarge(Picture(rgb, alpha), bicubic, Fraction(4))
+    alone = np.rint(colour * top) / top
+    ideal = alone * got.alpha[..., None] / top + background * (1 - got.alpha[..., None] / top)
+    assert np.abs(over(got, background) - ideal).max() < 1.5 / top, "the edge has the disc's own colour"
+    # What enlarging without care does: the hidden colour shines through.
+    careless = Picture(resize(rgb, 4), got.alpha)
+    assert np.abs(over(careless, background) - ideal).max() > 0.1
+    exact = disc(256, dtype) / top
+    assert np.sqrt(np.mean((got.alpha / top - exact) ** 2)) < 0.06
+    flat = (exact == 0) & (np.hypot(*(np.mgrid[:256, :256] - 127.5)) > 0.35 * 256 + 12)
+    assert (got.alpha[flat] == 0).all()
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (40, 3), (33, 47)])
-def test_every_level_of_both_depths_comes_back(nearest: str, size: tuple[int, int], dtype: Any) -> None:
-    picture = noise(*size, dtype)
-    got = open_model(nearest, precision="float32")(picture)
-    assert got.dtype == dtype
-    np.testing.assert_array_equal(got, picture.repeat(4, axis=0).repeat(4, axis=1))
+def test_transparent_pixels_take_their_neighbours_colour_and_visible_ones_keep_theirs():
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (37, 53, 3), np.uint8)
+    alpha = np.zeros((37, 53), np.uint8)
+    alpha[10:20, 5:25], alpha[30, 40] = 255, 3
+    rgb[10:20, 5:25], rgb[30, 40] = (200, 10, 60), (0, 90, 250)
+    filled = fill_transparent(rgb, alpha)
+    np.testing.assert_array_equal(filled[alpha > 0], rgb[alpha > 0])
+    assert (filled >= np.minimum((200, 10, 60), (0, 90, 250))).all()
+    assert (filled <= np.maximum((200, 10, 60), (0, 90, 250))).all()
+    assert np.abs(filled[9, 5:25] - np.array([200, 10, 60])).max() < 8, "the nearest counts most"
+    np.testing.assert_array_equal(fill_transparent(rgb, alpha * 0), rgb)
+    np.testing.assert_array_equal(fill_transparent(rgb, alpha * 0 + 1), rgb)
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
-def test_tiles_give_the_whole_picture(chain: str, height: int, width: int, side: int) -> None:
-    picture = noise(height, width)
-    whole, cut = (_opened(chain, tile)(picture) for tile in (1000, side))
-    assert np.abs(whole.astype(int) - cut).max() <= 1
-    assert np.mean(whole != cut) < 1e-3
+@pytest.mark.parametrize("factor", [Fraction(1), Fraction(3, 2), Fraction(3), Fraction(4), Fraction(8), Fraction(16)])
+@pytest.mark.parametrize("size", [(1, 1), (7, 13)])
+def test_any_factor_gives_matlabs_size_and_is_bicubic_from_the_networks_picture(bicubic, factor, size):
+    rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    done = []
+    picture = Picture(rgb, rgb[..., 0])
+    got = enlarge(picture, bicubic, factor, advance=done.append)
+    assert got.rgb.shape[:2] == got.alpha.shape == enlarged_size(*size, factor)
+    np.testing.assert_array_equal(got.rgb, resize(bicubic(fill_transparent(rgb, rgb[..., 0])), factor / 4))
+    assert sum(done) == work(picture)
 
 
-def _opened(chain: str, tile: int) -> Upscaler:
-    return open_model(chain, precision="float32", tile=tile)
+def test_gray_stays_gray_and_sixteen_bits_stay_fine(bicubic):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)
+    rgb = np.broadcast_to(ramp[None, :, None], (8, 64, 3)).copy()
+    got = enlarge(Picture(rgb, gray=True), bicubic, Fraction(4)).rgb
+    assert got.dtype == np.uint16 and (got == got[..., :1]).all()
+    assert len(np.unique(got)) > 250, "more steps than 8 bits have"
+    assert (np.diff(got[0, 8:-8, 0].astype(int)) >= 0).all()
 
 
-def test_one_pixel_less_overlap_would_be_seen(chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = noise(50, 50)
-    whole = open_model(chain, precision="float32", tile=1000)(picture)
-    cut = open_model(chain, precision="float32", tile=9)
-    cut.receptive_field -= 1
-    assert np.abs(whole.astype(int) - cut(picture)).max() > 1
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_progress_counts_every_pixel_once(chain: str, dtype: Any) -> None:
-    upscaler, done = open_model(chain, tile=16), []
-    upscaler(noise(50, 70, dtype), advance=done.append)
-    assert len(done) == upscaler.tiles(50, 70) > 4
-    assert sum(done) == 50 * 70
-
-
-def test_the_ensemble_turns_with_the_picture(chain: str) -> None:
-    upscaler, single = (open_model(chain, ensemble=one, precision="float32") for one in (True, False))
-    picture = noise(23, 31)
-    turned = np.ascontiguousarray(np.rot90(picture[:, ::-1]))
-    got = np.rot90(upscaler(turned), -1)[:, ::-1]
-    assert np.abs(got.astype(int) - upscaler(picture)).max() <= 1
-    assert np.abs(np.rot90(single(turned), -1)[:, ::-1].astype(int) - single(picture)).max() > 1
-
-
-def test_the_ensemble_is_averaged_before_it_is_rounded(chain: str) -> None:
-    picture = noise(20, 20)
-    network = runtime.Network(runtime.read(Path(chain)), precision="float32")
-    views = []
-    for turns in range(4):
-        for flipped in (False, True):
-            view = np.rot90(picture[:, ::-1] if flipped else picture, turns).astype(np.float32) / np.float32(255)
-            sr = np.rot90(network(view), -turns)
-            views.append(sr[:, ::-1] if flipped else sr)
-    mean = np.mean(np.array(views, np.float64), axis=0)
-    wanted = np.floor(np.clip(mean, 0, 1) * 255 + 0.5).astype(np.uint8)
-    np.testing.assert_array_equal(open_model(chain, ensemble=True, precision="float32")(picture), wanted)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_luma_network_leaves_chroma_to_bicubic(tmp_path: Path, dtype: Any) -> None:
-    """The network repeats luma: the result has that luma, and bicubic's differences between R, G and B."""
-    folder = write_network(tmp_path / "luma", [np.ones((4, 1, 1, 1))], 2, "luma-studio")
-    picture = noise(30, 20, dtype) // 2 + np.iinfo(dtype).max // 4
-    whole, cut = (open_model(str(folder), tile=tile, precision="float32")(picture) for tile in (1000, 8))
-    np.testing.assert_array_equal(whole, cut)
-    weights = np.array([65.481, 128.553, 24.966]) / 219
-    wanted = (picture @ weights).repeat(2, axis=0).repeat(2, axis=1)
-    assert np.abs(whole @ weights - wanted).max() < 0.6
-    bicubic = resize(picture, 2).astype(float)
-    assert np.abs((whole - bicubic) - (whole - bicubic).mean(axis=2, keepdims=True)).max() <= 1.01
-
-
-class TestPrecision:
-    def test_auto_takes_bfloat16_where_it_is_harmless(self, chain: str, nearest: str) -> None:
-        assert open_model(nearest).precision == "float32"
-        assert open_model(chain).precision == ("bfloat16" if runtime.has_bfloat16() else "float32")
-
-    @pytest.mark.parametrize(("loss", "expected"), [(0.0099, True), (-0.0099, True), (0.01, False), (-0.5, False)])
-    def test_what_counts_as_harmless(self, chain: str, loss: float, expected: bool, monkeypatch: Any) -> None:
-        import dataclasses
-
-        config = dataclasses.replace(runtime.read(Path(chain)).config, bfloat16=loss)
-        monkeypatch.setattr(runtime, "has_bfloat16", lambda: True)
-        assert (runtime.choose_precision("auto", config) == "bfloat16") == expected
-        monkeypatch.setattr(runtime, "has_bfloat16", lambda: False)
-        assert runtime.choose_precision("auto", config) == "float32"
-
-    def test_sixteen_bits_are_computed_in_float32(self, chain: str) -> None:
-        picture = noise(20, 20, np.uint16)
-        got, wanted = (open_model(chain, precision=kind)(picture) for kind in ("auto", "float32"))
-        np.testing.assert_array_equal(got, wanted)
-
-    def test_bfloat16_is_near(self, chain: str) -> None:
-        if not runtime.has_bfloat16():
-            pytest.skip("this processor has no bfloat16")
-        picture = noise(40, 40)
-        low, high = (open_model(chain, precision=kind)(picture).astype(int) for kind in ("bfloat16", "float32"))
-        assert 0 < np.abs(low - high).max() < 16
-
-    def test_bfloat16_is_refused_where_there_is_none(self, chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(runtime, "has_bfloat16", lambda: False)
-        with pytest.raises(SrlibError, match="precision: this processor does not compute in bfloat16"):
-            open_model(chain, precision="bfloat16")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"precision": "half"}, "precision: expected auto, float32 or bfloat16, got half"),
-        ({"tile": 0}, "tile: expected a side from 1 pixel, got 0"),
-        ({"threads": 0}, "threads: expected a number from 1, got 0"),
-        ({"fidelity": 0.5}, "fidelity needs two models"),
-    ],
-)
-def test_options_out_of_range_are_named(nearest: str, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(SrlibError, match=message):
-        open_model(nearest, **options)
-
-
-def test_no_such_model(tmp_path: Path) -> None:
-    with pytest.raises(SrlibError, match="nothing-here: expected a model's folder or one of the models"):
-        open_model("nothing-here")
-
-
-def test_a_config_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / runtime.CONFIG).write_text(json.dumps({"scale": 4}))
-    (tmp_path / runtime.XML).write_text("")
-    with pytest.raises(SrlibError, match="not an exported model's config"):
-        open_model(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    "picture",
-    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
-)
-def test_what_is_no_picture_is_refused(nearest: str, picture: np.ndarray) -> None:
-    with pytest.raises(SrlibError, match="expected a picture"):
-        open_model(nearest)(picture)
-
-
-def test_a_network_that_has_diverged_is_named(tmp_path: Path) -> None:
-    folder = write_network(tmp_path / "bad", [np.full((12, 3, 1, 1), np.nan)], 2)
-    with pytest.raises(SrlibError, match="not numbers"):
-        open_model(str(folder), precision="float32")(noise(4, 4))
-
-
-def test_little_memory_makes_small_tiles(chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    upscaler = open_model(chain)
-    few = upscaler.tiles(3000, 4000)
-    monkeypatch.setattr(upscale, "free_memory", lambda: 3 * 6000 * 8000 + 2**24)
-    assert upscaler.tiles(3000, 4000) > 4 * few
-    monkeypatch.setattr(upscale, "free_memory", lambda: 0)
-    assert upscaler.tiles(30, 40) >= 1
-
-
-def test_shipped_models_are_whole() -> None:
-    for name in upscale.shipped():
-        model = runtime.read(upscale.SHIPPED / name)
-        assert name.endswith(f"x{model.config.scale}")
-        assert tiles.grid(100, 100, overlap=model.config.receptive_field, largest=2**20)
-
-
-def test_the_pipeline_is_not_needed(chain: str) -> None:
-    code = (
-        "import sys\n"
-        "sys.modules |= dict.fromkeys(['tensorflow', 'keras', 'cv2', 'mlflow', 'dvc', 'yaml', 'pydantic', 'psutil'])\n"
-        "import numpy as np\nimport srlib.cli, srlib.inference.files\nfrom srlib.inference.upscale import open_model\n"
-        "print(open_model(sys.argv[1])(np.zeros((5, 7, 3), np.uint8)).shape)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, chain], check=True, capture_output=True, text=True)
-    assert done.stdout.split() == ["(10,", "14,", "3)"]
+@pytest.mark.parametrize("value", [0, 255])
+def test_an_even_alpha_stays_even(bicubic, value):
+    alpha = np.full((9, 9), value, np.uint8)
+    got = enlarge(Picture(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), alpha), bicubic, Fraction(4))
+    assert (got.alpha == value).all()

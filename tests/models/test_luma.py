@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from keras import ops
 from skimage.color import rgb2ycbcr
 
-from srlib.data import colour
-from srlib.data.resize import resize
+from srlib.imaging import color as colour
+from srlib.imaging.resize import resize
 from srlib.models import MODELS, ModelConfig, build, enlarge, multiply_adds, save_model
 from srlib.models.blocks import LUMA_MEAN, bicubic
 from srlib.models.edsr import DIV2K_MEAN

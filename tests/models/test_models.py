@@ -12,9 +12,9 @@ from keras import ops, utils
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
 from srlib.models import MODELS, WEIGHTS, ModelConfig, build, load_model, load_weights, save_model
-from srlib.models.discriminator import discriminator
 from srlib.models.features import LAYERS, feature_network
 from srlib.params import Model, model_options
+from srlib.training.gan.discriminator import discriminator
 
 SMALL = {"blocks": 2, "filters": 8}
 

@@ -15,13 +15,13 @@ LEFT_OUT = {
     "srlib/__init__.py": "holds the version alone",
     "srlib/errors.py": "the wording of errors",
     "srlib/files.py": "how files are written, not what is in them; the pipeline's own tests compare the bytes",
-    "srlib/params.py": "what reaches the bytes are the parameters, which DVC compares by value",
+    "srlib/params": "what reaches the bytes are the parameters, which DVC compares by value",
     "srlib/progress.py": "shows progress",
-    "srlib/data/parallel.py": "spreads work over threads; a test compares the bytes of any number of workers",
+    "srlib/parallel.py": "spreads work over threads; a test compares the bytes of any number of workers",
     "srlib/signals.py": "ends a process properly",
     "srlib/stage.py": "records runs and handles signals",
-    "srlib/pipeline.py": "reads what DVC knows",
-    "srlib/resume.py": "finds the folder of the resume state",
+    "srlib/pipeline/dvc.py": "reads what DVC knows",
+    "srlib/pipeline/resume.py": "finds the folder of the resume state",
     "srlib/engine.py": "threads and determinism, recorded with each run",
     "srlib/tracking": "records runs",
 }
@@ -81,7 +81,7 @@ def test_every_dependency_is_imported(stage: str) -> None:
 
 
 def test_paths_stand_in_dvc_yaml_only() -> None:
-    for file in {*ROOT.glob("stages/*.py"), *ROOT.glob("srlib/**/*.py")} - {ROOT / "srlib/cli.py"}:
+    for file in {*ROOT.glob("stages/*.py"), *ROOT.glob("srlib/**/*.py")} - {ROOT / "srlib/cli/__init__.py"}:
         tree = ast.parse(file.read_text())
         prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
@@ -112,6 +112,6 @@ def _modules(file: Path) -> set[str]:
 def test_the_data_room_needs_no_tensorflow() -> None:
     code = (
         "import sys; sys.modules |= dict.fromkeys(['tensorflow', 'keras', 'mlflow', 'dvc'])\n"
-        "import srlib.data.batches, srlib.data.patches, srlib.data.resize, srlib.evaluation.metrics, srlib.cli"
+        "import srlib.data.batches, srlib.data.patches, srlib.imaging.resize, srlib.imaging.metrics, srlib.cli"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -17,7 +17,7 @@ from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import METRICS, Score
 from srlib.evaluation.champions import Candidate, candidates, check
 from srlib.files import file_hash, write_json
-from srlib.inference import upscale
+from srlib.inference import upscaler as upscale
 from srlib.models import ModelConfig
 from srlib.params import Champion
 from srlib.stage import stage_run

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from srlib.resume import fingerprint
+from srlib.pipeline.resume import fingerprint
 
 ROOT = Path(__file__).parents[2]
 DVC_YAML = """

@@ -18,7 +18,7 @@ from mlflow.artifacts import download_artifacts
 
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
-from srlib.pipeline import PipelineStage
+from srlib.pipeline.dvc import PipelineStage
 from srlib.stage import stage_run
 from srlib.tracking.run import _log_inputs
 from srlib.tracking.store import connect
@@ -253,7 +253,7 @@ def test_an_unusable_store_is_one_line(
 
 def test_the_training_rooms_need_neither_mlflow_nor_dvc(start: Callable[..., subprocess.Popen[str]]) -> None:
     code = (
-        "import sys, srlib.engine, srlib.progress, srlib.params, srlib.resume, srlib.stage\n"
+        "import sys, srlib.engine, srlib.progress, srlib.params, srlib.pipeline.resume, srlib.stage\n"
         "assert not {'mlflow', 'dvc', 'tensorflow', 'keras', 'psutil'} & set(sys.modules)"
     )
     process = start(code)

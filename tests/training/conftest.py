@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import skimage.data
 
-from srlib.data.resize import downscale
+from srlib.imaging.resize import downscale
 from srlib.models import build, save_model
 from srlib.params import Params
-from srlib.training.gan import finetune
+from srlib.training.gan.trainer import finetune
 from srlib.training.loop import Curves
 from srlib.training.pretrain import model_config, pretrain
 

@@ -46,7 +46,7 @@ if stage == "pretrain":
     from srlib.training.pretrain import pretrain
     pretrain(params, patches, folder / "model", **options)
 else:
-    from srlib.training.gan import finetune
+    from srlib.training.gan.trainer import finetune
     finetune(params, patches, folder, Path(start), folder / "model", **options)
 """
 

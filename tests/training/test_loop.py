@@ -112,6 +112,6 @@ def test_training_needs_neither_mlflow_nor_dvc() -> None:
 
     code = (
         "import sys; sys.modules |= dict.fromkeys(['mlflow', 'dvc'])\n"
-        "import srlib.training.pretrain, srlib.training.gan"
+        "import srlib.training.pretrain, srlib.training.gan.trainer"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

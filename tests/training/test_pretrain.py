@@ -9,18 +9,18 @@ import skimage.data
 import yaml
 from keras import ops
 
-from srlib.data import colour
-from srlib.data.resize import resize
 from srlib.errors import SrlibError
 from srlib.evaluation.methods import upscaler
-from srlib.evaluation.metrics import psnr_y, to_uint8
 from srlib.files import file_hash
-from srlib.inference.upscale import open_model
+from srlib.imaging import color as colour
+from srlib.imaging.metrics import psnr_y, to_uint8
+from srlib.imaging.resize import resize
+from srlib.inference.upscaler import open_model
 from srlib.models import CONFIG, MODELS, WEIGHTS, ModelConfig, build, enlarge, load_model, save_model
 from srlib.params import Params, StartFrom, model_options
-from srlib.training.gan import finetune
+from srlib.training.gan.trainer import finetune
 from srlib.training.loop import Curves
-from srlib.training.optimizer import Adam
+from srlib.training.optimizers import Adam
 from srlib.training.pretrain import PixelTrainer, _start_from, pixel_trainer, pretrain
 
 LUMA = [name for name, architecture in MODELS.items() if architecture.channels != "rgb"]

@@ -1,0 +1,128 @@
+"""How two pictures are compared: the one place that knows the protocol behind the published Set5 and Set14 tables.
+
+Pictures are uint8 RGB [H, W, 3]; `hr` is the original, `sr` the picture to judge, of the same size. Crop, channel and
+rounding live here and nowhere else; the mean over pictures is `statistics.mean`. docs/protocol.md says why each rule is
+as it is and what the likely mistakes cost.
+"""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from srlib.errors import SrlibError
+from srlib.imaging import color as colour
+
+Image = npt.NDArray[np.uint8]
+Plane = npt.NDArray[np.float64]
+
+PEAK = 255.0
+WINDOW = 11
+"""Side of SSIM's Gaussian window in pixels."""
+
+RGB_SHAVE = 6
+"""Pixels that PSNR-RGB crops more than the scale, as the EDSR paper does on DIV2K."""
+
+_SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
+
+
+def to_uint8(image: npt.ArrayLike) -> Image:
+    """A model's output, floats of any shape in about [0, 1] → uint8: clamped, scaled by 255, rounded half up.
+
+    Raises:
+        SrlibError: Integers, or a value that is not a number.
+    """
+    values = np.asarray(image)
+    if not np.issubdtype(values.dtype, np.floating):
+        raise SrlibError(f"to_uint8: expected floats in [0, 1], got {values.dtype}")
+    if np.isnan(values).any():
+        raise SrlibError("to_uint8: the picture holds values that are not numbers (NaN): the model has diverged")
+    return np.floor(np.clip(values.astype(np.float64), 0, 1) * PEAK + 0.5).astype(np.uint8)
+
+
+def luma(image: Image) -> Plane:
+    """Y of uint8 RGB [H, W, 3] → float64 [H, W] in [16, 235]: ITU-R BT.601, studio range, not rounded."""
+    return colour.luma(_checked(image, "image"))
+
+
+def psnr_y(hr: Image, sr: Image, *, scale: int) -> float:
+    """Peak signal-to-noise ratio of luma in dB, `scale` pixels cropped on each side; infinite for equal pictures."""
+    return _psnr(*(luma(image) for image in _pair(hr, sr, scale)))
+
+
+def psnr_rgb(hr: Image, sr: Image, *, shave: int) -> float:
+    """PSNR over the three channels together in dB; `shave` is scale + 6 in the EDSR paper's DIV2K tables."""
+    return _psnr(*(image.astype(np.float64) for image in _pair(hr, sr, shave)))
+
+
+def ssim_y(hr: Image, sr: Image, *, scale: int) -> float:
+    """Structural similarity of luma (Wang et al. 2004), `scale` pixels cropped on each side; 1 for equal pictures.
+
+    Gaussian window of 11×11 with σ 1.5, only where it lies wholly inside the picture, population covariance, K1 0.01,
+    K2 0.03, range 255.
+
+    Raises:
+        SrlibError: Less than 11×11 pixels are left after the crop.
+    """
+    x, y = (luma(image) for image in _pair(hr, sr, scale, smallest=WINDOW))
+    mean_x, mean_y = _blur(x), _blur(y)
+    variance_x = _blur(x * x) - mean_x * mean_x
+    variance_y = _blur(y * y) - mean_y * mean_y
+    covariance = _blur(x * y) - mean_x * mean_y
+    c1, c2 = (_K1 * PEAK) ** 2, (_K2 * PEAK) ** 2
+    likeness = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return float(np.mean(likeness / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))))
+
+
+def colour_error(hr: Image, sr: Image, *, shave: int) -> float:
+    """How far the mean colour is off: the Euclidean distance of the mean R, G, B, in levels of 255.
+
+    Missing detail does not move it; the tint or the brightness that adversarial training may drift into does.
+    """
+    means = [image.mean(axis=(0, 1), dtype=np.float64) for image in _pair(hr, sr, shave)]
+    return float(np.linalg.norm(means[1] - means[0]))
+
+
+def check_size(height: int, width: int, *, scale: int) -> None:
+    """Raises an SrlibError where a picture of this size is too small for one of the protocol's figures."""
+    least = 2 * scale + max(WINDOW, 2 * RGB_SHAVE + 1)
+    if min(height, width) < least:
+        raise SrlibError(
+            f"expected at least {least}×{least} pixels (the protocol crops up to {scale + RGB_SHAVE} on each side and "
+            f"SSIM needs {WINDOW}), got {width}×{height}"
+        )
+
+
+def _psnr(x: Plane, y: Plane) -> float:
+    error = float(np.mean((x - y) ** 2))
+    return float(10 * np.log10(PEAK**2 / error)) if error else float("inf")
+
+
+def _blur(plane: Plane) -> Plane:
+    """The Gaussian-weighted local mean at each place where the window fits: [h, w] → [h - 10, w - 10]."""
+    radius = WINDOW // 2
+    window = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * _SIGMA**2))
+    window /= window.sum()
+    blurred = cv2.sepFilter2D(plane, cv2.CV_64F, window, window)
+    return np.asarray(blurred[radius:-radius, radius:-radius], np.float64)
+
+
+def _pair(hr: Image, sr: Image, shave: int, smallest: int = 1) -> tuple[Image, Image]:
+    """Both pictures, checked and cropped by `shave` pixels on each side."""
+    _checked(hr, "hr"), _checked(sr, "sr")
+    if hr.shape != sr.shape:
+        raise SrlibError(f"expected two pictures of one size, got hr {hr.shape} and sr {sr.shape}")
+    height, width = hr.shape[0] - 2 * shave, hr.shape[1] - 2 * shave
+    if shave < 0 or min(height, width) < smallest:
+        raise SrlibError(
+            f"expected at least {smallest}×{smallest} pixels after cropping {shave} on each side, "
+            f"got {hr.shape[1]}×{hr.shape[0]} before it"
+        )
+    inside = (slice(shave, shave + height), slice(shave, shave + width))
+    return hr[inside], sr[inside]
+
+
+def _checked(image: Image, name: str) -> Image:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise SrlibError(f"{name}: expected uint8 RGB of shape [H, W, 3], got {got}")
+    return image

@@ -1,0 +1,1 @@
+"""What DVC and git know about the repository, and the resume state of stages."""

@@ -1,0 +1,141 @@
+"""One picture strip per test picture: each version whole and a zoomed crop of it, with its scores as labels.
+
+Drawn with the font that ships with matplotlib (Pillow's own has neither × nor letters beyond ASCII) and without text
+shaping, which Pillow has on some machines only: the same pictures give the same bytes wherever the packages are those
+of the lock.
+"""
+
+import functools
+import importlib.resources
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from srlib.evaluation.benchmark import Result
+from srlib.evaluation.tables import show
+from srlib.imaging.metrics import Image, luma
+from srlib.imaging.resize import resize
+
+COLUMN = 288  # about the width of a column in pixels: a whole multiple of the crop
+GAP, MARGIN = 18, 32
+TALLEST = 4 / 3  # of a whole picture, in columns
+PAPER, INK, GREY, MARK, LINE = "#fbfaf7", "#1c1f24", "#6c727c", "#e2552c", "#dcd9d2"
+
+
+@dataclass(frozen=True)
+class Region:
+    """A square of an HR picture: its top-left corner and side, in pixels."""
+
+    top: int
+    left: int
+    side: int
+
+    def of(self, image: Image) -> Image:
+        """The pixels of this square in an HR-sized picture."""
+        return image[self.top : self.top + self.side, self.left : self.left + self.side]
+
+
+def busiest_region(hr: Image, lr: Image, side: int) -> Region:
+    """Where bicubic enlargement loses most: the square with the largest sum of |Y(hr) − Y(bicubic)|, the first if tied.
+
+    Args:
+        hr: uint8 RGB [H, W, 3].
+        lr: uint8 RGB [H / scale, W / scale, 3].
+        side: Of the square in HR pixels; cut to what the picture holds.
+    """
+    side = min(side, *hr.shape[:2])
+    lost = np.abs(luma(hr) - luma(resize(lr, hr.shape[:2])))
+    # Whole numbers: their sums are exact, so that no processor prefers another square.
+    total = np.pad(np.rint(16 * lost).astype(np.int64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
+    return Region(int(top), int(left), side)
+
+
+def strip(result: Result, methods: Sequence[str], *, scale: int, crop: int) -> Image:
+    """Draws LR, `methods` and HR side by side, whole above and the most detailed square enlarged below.
+
+    Args:
+        result: One picture with its versions and scores.
+        methods: Which of the result's methods to show, in this order.
+        scale: The factor of enlargement.
+        crop: Side of the zoomed square in HR pixels.
+
+    Returns:
+        uint8 RGB [height, width, 3] of the drawing.
+    """
+    region = busiest_region(result.hr, result.lr, crop)
+    zoom = max(1, round(COLUMN / region.side))
+    column = region.side * zoom
+    scores = {score.method: score.values for score in result.scores}
+    best = max(methods, key=lambda name: scores[name]["psnr_y"], default=None)
+    low = f"{result.lr.shape[1]}×{result.lr.shape[0]} pixels"
+    high = f"{result.hr.shape[1]}×{result.hr.shape[0]} pixels"
+    columns = [("LR", low, resize(result.lr, result.hr.shape[:2], kernel="nearest"))]
+    columns += [(name, _label(scores[name]), result.sr[name]) for name in methods]
+    columns.append(("HR", high, result.hr))
+
+    shrink = min(column / result.hr.shape[1], TALLEST * column / result.hr.shape[0])
+    size = (round(result.hr.shape[1] * shrink), round(result.hr.shape[0] * shrink))
+    top = MARGIN + 46
+    below = top + size[1] + GAP
+    width = 2 * MARGIN + len(columns) * (column + GAP) - GAP
+    sheet = Pillow.new("RGB", (width, below + column + 66 + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    title = f"{result.picture.set}  ·  {result.picture.name}"
+    draw.text((MARGIN, MARGIN + 18), _fitting(title, width // 2, 22), INK, _font(22, "Bold"), anchor="ls")
+    legend = f"×{scale}    PSNR-Y / SSIM-Y    frame: {region.side}×{region.side} pixels"
+    draw.text((width - MARGIN, MARGIN + 18), legend, GREY, _font(14), anchor="rs")
+    for index, (name, label, image) in enumerate(columns):
+        left = MARGIN + index * (column + GAP)
+        corner = (left + (column - size[0]) // 2, top)
+        sheet.paste(Pillow.fromarray(_fit(image, size)), corner)
+        _mark(draw, corner, region, shrink)
+        square = Pillow.fromarray(region.of(image)).resize((column, column), Pillow.Resampling.NEAREST)
+        sheet.paste(square, (left, below))
+        draw.rectangle((left, below, left + column - 1, below + column - 1), outline=MARK, width=2)
+        draw.text((left, below + column + 32), _fitting(name, column, 19), INK, _font(19, "Bold"), anchor="ls")
+        draw.text((left, below + column + 60), label, MARK if name == best else GREY, _font(16), anchor="ls")
+    return np.asarray(sheet)
+
+
+def _label(values: dict[str, float]) -> str:
+    return f"{show(values['psnr_y'], 'psnr_y')} dB  /  {show(values['ssim_y'], 'ssim_y')}"
+
+
+def _fit(image: Image, size: tuple[int, int]) -> Image:
+    smaller = size[0] < image.shape[1]
+    shown = cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_NEAREST)
+    return np.asarray(shown, np.uint8)
+
+
+def _mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], region: Region, shrink: float) -> None:
+    """Frames the region in the whole picture, with a light line around it that shows on dark ground."""
+    left, top = corner[0] + region.left * shrink, corner[1] + region.top * shrink
+    side = region.side * shrink
+    for grow, colour, width in ((2, "#ffffff", 1), (1, MARK, 2)):
+        box = (round(left) - grow, round(top) - grow, round(left + side) + grow - 1, round(top + side) + grow - 1)
+        draw.rectangle(box, outline=colour, width=width)
+
+
+@functools.cache
+def _font(size: int, face: Literal["", "Bold"] = "") -> ImageFont.FreeTypeFont:
+    name = f"mpl-data/fonts/ttf/DejaVuSans{'-' if face else ''}{face}.ttf"
+    content = importlib.resources.files("matplotlib").joinpath(name).read_bytes()
+    return ImageFont.truetype(io.BytesIO(content), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _fitting(text: str, width: int, size: int) -> str:
+    """`text`, cut with an ellipsis where it is wider than `width` pixels in bold."""
+    font = _font(size, "Bold")
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"

@@ -1,0 +1,1 @@
+"""The blind opinion survey: page, server, answers and scores."""

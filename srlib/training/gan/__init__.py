@@ -1,0 +1,1 @@
+"""The SRGAN: trainer, loss terms, discriminator and gradient shares."""

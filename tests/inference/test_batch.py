@@ -1,0 +1,301 @@
+"""`srlib upscale` with a stand-in for the network: what is read, what is written, and what happens when things fail."""
+
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srlib.errors import SrlibError
+from srlib.inference import batch as files
+from srlib.inference.batch import Summary, upscale_files
+from srlib.inference.plan import plan
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from conftest import Bicubic
+from srlib.inference.batch import upscale_files
+
+class Slow(Bicubic):
+    def __call__(self, rgb, *, advance=None):
+        out = super().__call__(rgb, advance=advance)
+        if Path("out/b.png").exists():
+            print("at work", flush=True)
+            time.sleep(60)
+        return out
+
+upscale_files(["in"], "out", Slow)
+"""
+
+
+def draw(path: Path, value: int = 99, size: tuple[int, int] = (9, 7)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), value, np.uint8)).save(path)
+    return path
+
+
+def below(folder: str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_one_file(folder, bicubic, capfd):
+    draw(Path("a b.jpg"))
+    assert upscale_files(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic) == Summary(1, 0)
+    with Image.open("صورة كبيرة.png") as image:
+        assert (image.size, image.format) == ((28, 36), "PNG")
+    assert capfd.readouterr().err.startswith("upscaling: 63/63 pixels (100%)")
+    with pytest.raises(SrlibError, match=r"^صورة كبيرة.png: exists; give --force"):
+        upscale_files(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic)
+    assert upscale_files(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic, factor=Fraction(2), force=True).done == 1
+    with Image.open("صورة كبيرة.png") as image:
+        assert image.size == (14, 18)
+
+
+def test_a_folder_keeps_its_structure_and_each_picture_its_format(folder, bicubic):
+    for name in ("a.png", "deep/er/b.JPG", "deep/c.bmp", "d.webp", "e.tif", "f.gif"):
+        draw(Path("in", name))
+    Path("in/notes.txt").write_text("not a picture")
+    draw(Path("in/.hidden/g.png"))
+    assert upscale_files(["in"], "out", lambda: bicubic) == Summary(6, 0)
+    assert below("out") == ["a.png", "d.webp", "deep/c.png", "deep/er/b.JPG", "e.tif", "f.png"]
+    kinds = {}
+    for name in below("out"):
+        with Image.open(Path("out", name)) as image:
+            kinds[name] = image.format
+            assert image.size == (28, 36)
+    assert list(kinds.values()) == ["PNG", "WEBP", "PNG", "JPEG", "TIFF", "PNG"]
+    assert upscale_files(["in"], "jpg", lambda: bicubic, format="jpeg").done == 6
+    assert below("jpg") == ["a.jpg", "d.jpg", "deep/c.jpg", "deep/er/b.JPG", "e.jpg", "f.jpg"]
+
+
+def test_patterns_that_the_shell_did_not_expand(folder, bicubic):
+    for name in ("in/a.png", "in/b.png", "in/deep/c.png", "in/x[1].png", "in/readme.txt"):
+        draw(Path(name)) if name.endswith("png") else Path(name).write_text("")
+    assert upscale_files(["in/?.png", "in/x[1].png"], "out", lambda: bicubic).done == 3, "a file of that very name"
+    assert upscale_files(["in/**/*"], "all", lambda: bicubic).done == 4
+    assert below("all") == ["a.png", "b.png", "c.png", "x[1].png"]
+    with pytest.raises(SrlibError, match=r"^in/\*\.jpg: matches no picture$"):
+        plan(["in/*.jpg"], "out")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out", "options", "message"),
+    [
+        (["none.png"], "out", {}, "none.png: no such file or folder"),
+        (["none", "nor/*"], "out", {}, "none: no such file or folder\nnor/*: matches no picture"),
+        (["empty"], "out", {}, "empty: no pictures in it"),
+        (["in"], "out.png", {}, "out.png: one file for 2 pictures of in; name a folder"),
+        (["in"], "-", {}, "-o -: expected one picture for standard output, got 2; name a folder"),
+        (["in/a.png"], "out.gif", {}, "out.gif: expected a name that ends in .png, .jpg, .tif, .webp; the ending says"),
+        (["in/a.png"], "text.txt", {}, "text.txt: expected a name that ends in"),
+        (["in/a.png"], "in/a.png", {"force": True}, "in/a.png: would overwrite the picture that it is made from"),
+        (["in"], "in", {}, "in: expected another output folder than the input folder itself"),
+        (
+            ["in/a.png", "in/deep/a.png"],
+            "out",
+            {},
+            "in/deep/a.png and in/a.png would both become out/a.png; rename one",
+        ),
+        (["in/a.png", "b.jpg"], "out", {"format": "heic"}, "--format: expected png, jpeg, tiff, webp, got heic"),
+        (["in/a.png"], "o.png", {"format": "jpeg"}, "o.png: its ending says png, --format says jpeg; leave one out"),
+        (["in/a.png"], "in", {}, "in/a.png: would overwrite a picture that is to be enlarged"),
+        (["-", "in/a.png"], "out.png", {}, "-: standard input is one picture; give it alone"),
+        (["-"], "out/", {}, "out/: a picture from standard input has no name; name a file such as out.png"),
+        (["in"], "text.txt", {}, "text.txt: expected a name that ends in"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(folder, inputs, out, options, message):
+    draw(Path("in/a.png"))
+    draw(Path("in/deep/a.png"))
+    draw(Path("b.jpg"))
+    Path("empty").mkdir()
+    Path("text.txt").write_text("")
+    before = below(".")
+
+    def never():
+        raise AssertionError("the model was opened")
+
+    with pytest.raises(SrlibError) as told:
+        upscale_files(inputs, out, never, **options)
+    assert str(told.value).startswith(message)
+    assert below(".") == before
+
+
+def test_what_is_there_stays_and_the_output_is_not_read_again(folder, bicubic):
+    for name in "abc":
+        draw(Path("in", f"{name}.png"))
+    Path("in/big").mkdir()
+    Path("in/big/b.png").write_bytes(b"mine")
+    assert upscale_files(["in"], "in/big", lambda: bicubic) == Summary(2, 1)
+    assert Path("in/big/b.png").read_bytes() == b"mine"
+    assert upscale_files(["in"], "in/big", lambda: 1 / 0) == Summary(0, 3), "nothing is opened for nothing"
+    assert upscale_files(["in"], "in/big", lambda: bicubic, force=True) == Summary(3, 0)
+    assert below("in") == ["a.png", "b.png", "big/a.png", "big/b.png", "big/c.png", "c.png"]
+    assert upscale_files(["**/*.png"], "in/big", lambda: bicubic, force=True) == Summary(3, 0)
+    assert upscale_files(["in/big"], ".", lambda: bicubic) == Summary(3, 0), "into a folder above is no such case"
+    assert upscale_files(["in/big/*"], "in", lambda: bicubic) == Summary(0, 3)
+
+
+def test_a_bad_picture_is_named_at_the_end_and_does_not_stop_the_rest(folder, bicubic):
+    for name in "abcd":
+        draw(Path("in", f"{name}.png"))
+    Path("in/b.png").write_bytes(Path("in/a.png").read_bytes()[:60])
+    Path("in/e.heic").write_bytes(b"")
+    draw(Path("in/wide.png"), size=(1, 16400))
+    with pytest.raises(SrlibError) as told:
+        upscale_files(["in"], "out", lambda: bicubic, format="jpeg")
+    lines = str(told.value).splitlines()
+    assert lines[0].startswith("in/b.png: truncated or damaged")
+    assert lines[1].startswith("in/e.heic: this kind of picture cannot be read")
+    assert lines[2].startswith("in/wide.png: 65600×4 pixels are too many for JPEG (at most 65,500 per side); use")
+    assert lines[3] == "3 of 6 pictures were left out"
+    assert below("out") == ["a.jpg", "c.jpg", "d.jpg"]
+
+
+def test_a_full_disk_stops_the_run_and_leaves_nothing_half(folder, bicubic, monkeypatch):
+    for name in "abc":
+        draw(Path("in", f"{name}.png"))
+    write = files.write_bytes
+
+    def full(path, content):
+        if path.name == "b.png":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_bytes", full)
+    with pytest.raises(SrlibError, match=r"^out/b.png: No space left on device; 1 pictures are done, run it again"):
+        upscale_files(["in"], "out", lambda: bicubic)
+    assert below("out") == ["a.png"]
+
+
+def test_a_picture_that_memory_cannot_hold_is_refused_before_work(folder, bicubic, monkeypatch):
+    draw(Path("a.png"), size=(100, 100))
+    monkeypatch.setattr(files, "free_memory", lambda: 900_000)
+    with pytest.raises(SrlibError, match=r"^a.png: ×4 gives 400×400 pixels, which need about 0.0 GB of memory"):
+        upscale_files(["a.png"], "b.png", lambda: bicubic)
+    assert upscale_files(["a.png"], "b.png", lambda: bicubic, factor=Fraction(2)).done == 1
+
+
+def test_what_a_format_cannot_hold_is_told_once(folder, bicubic, capfd):
+    for name in "abc":
+        Path("in").mkdir(exist_ok=True)
+        Image.fromarray(np.full((5, 5, 4), 128, np.uint8)).save(f"in/{name}.png")
+    upscale_files(["in"], "out", lambda: bicubic, format="jpeg")
+    assert capfd.readouterr().err.splitlines()[1:] == ["in/a.png and 2 more: JPEG has no transparency: laid over white"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_stopped_leaves_nothing_half_and_goes_on(folder, bicubic, number):
+    for name in "abcd":
+        draw(Path("in", f"{name}.png"))
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)]
+    known = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert below("out") == ["a.png", "b.png"]
+    if number == signal.SIGKILL:
+        Path("out/.c.png.999999.tmp").write_bytes(b"half")  # what a kill while writing leaves
+    else:
+        assert process.returncode == 128 + number
+        assert told.splitlines()[-1] == "stopped: 2 pictures are done, 2 are not; run it again to go on"
+    before = {name: Path("out", name).stat().st_mtime_ns for name in below("out")}
+    assert upscale_files(["in"], "out", lambda: bicubic) == Summary(2, 2)
+    assert below("out") == ["a.png", "b.png", "c.png", "d.png"]
+    assert all(Path("out", n).stat().st_mtime_ns == t for n, t in before.items() if not n.startswith("."))
+
+
+class Stream(io.BytesIO):
+    """Standard input or output as a test gives it."""
+
+    @property
+    def buffer(self) -> "Stream":
+        return self
+
+
+def test_standard_input_and_output(folder, bicubic, monkeypatch):
+    content = draw(Path("a.jpg")).read_bytes()
+    out = Stream()
+    monkeypatch.setattr(sys, "stdin", Stream(content))
+    monkeypatch.setattr(sys, "stdout", out)
+    assert upscale_files(["-"], "-", lambda: bicubic).done == 1
+    with Image.open(io.BytesIO(out.getvalue())) as image:
+        assert (image.format, image.size) == ("JPEG", (28, 36)), "the format of what came in"
+    monkeypatch.setattr(sys, "stdin", Stream(content))
+    assert upscale_files(["-"], "b.png", lambda: bicubic).done == 1
+    monkeypatch.setattr(sys, "stdin", Stream(b"text"))
+    with pytest.raises(SrlibError, match=r"^standard input: not a picture"):
+        upscale_files(["-"], "c.png", lambda: bicubic)
+    monkeypatch.setattr(sys, "stdin", Stream(content))
+    monkeypatch.setattr(Stream, "isatty", lambda self: True)
+    with pytest.raises(SrlibError, match="found a terminal"):
+        upscale_files(["-"], "c.png", lambda: bicubic)
+    with pytest.raises(SrlibError, match="a picture is not for a terminal"):
+        upscale_files(["a.jpg"], "-", lambda: bicubic)
+    assert below(".") == ["a.jpg", "b.png"]
+
+
+def test_the_command_line_imports_late():
+    heavy = {"numpy", "cv2", "PIL", "openvino", "pydantic"}
+    code = f"import sys, srlib.cli; print(sorted({heavy} & set(sys.modules)))"
+    known = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+def command(*arguments: str, **options) -> subprocess.CompletedProcess:
+    known = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "srlib.cli", "upscale", *arguments],
+        env=known,
+        capture_output=True,
+        check=False,
+        **options,
+    )
+
+
+def test_the_command_tells_mistakes_in_one_line(folder):
+    draw(Path("a.png"))
+    for arguments, told in [
+        (["a.png", "-o", "b.png", "--model", "none"], "error: none: expected a model's folder or one of the models"),
+        (["a.png", "-o", "b.png", "--scale", "40"], "error: --scale: expected a factor from 1 to 16"),
+        (["a.png", "-o", "b.png", "--tile", "big"], "error: --tile: expected auto or a number of pixels, got big"),
+    ]:
+        result = command(*arguments, text=True)
+        assert result.returncode == 1 and result.stderr.startswith(told) and result.stderr.count("\n") == 1
+    assert below(".") == ["a.png"]
+
+
+def test_who_reads_standard_output_may_go_away(folder):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from conftest import Bicubic\n"
+        "import srlib.inference.upscaler as room; room.open_model = lambda *a, **k: Bicubic()\n"
+        "import srlib.cli; sys.argv = ['srlib', 'upscale', 'a.png', '-o', '-']; srlib.cli.main()"
+    )
+    draw(Path("a.png"), size=(300, 300))
+    known = os.environ | {"PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    with subprocess.Popen(arguments, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+        for _ in range(300):
+            if process.poll() is not None:
+                break
+            time.sleep(0.1)
+    assert process.returncode == 1
+    assert "Traceback" not in told and "rror" not in told

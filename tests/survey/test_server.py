@@ -1,0 +1,188 @@
+"""`srlib survey serve` against real sockets: what it gives out, what it takes, and whom it refuses."""
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srlib.errors import SrlibError
+from srlib.survey import server as survey_server
+from srlib.survey.server import SurveyServer, make_server, serve
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def server(made: Any, tmp_path: Path) -> Iterator[SurveyServer]:
+    with make_server(made.page, tmp_path / "answers", names=["survey.example.org"], say=lambda line: None) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def ask(
+    server: SurveyServer, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, bytes, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.request(method, path, body, headers or {})
+    reply = connection.getresponse()
+    result = reply.status, reply.read(), reply.headers
+    connection.close()
+    return result
+
+
+def stored(server: SurveyServer) -> list[Path]:
+    return sorted(server.answers.iterdir())
+
+
+def test_gives_out_the_page_and_nothing_else(server: SurveyServer, made: Any) -> None:
+    status, body, headers = ask(server, "GET", "/")
+    assert status == 200 and body == made.page.read_bytes()
+    assert headers["X-Content-Type-Options"] == "nosniff" and "Access-Control-Allow-Origin" not in headers
+    for path in ("/key.json", "/../key.json", "/%2e%2e/key.json", "/answers", "//etc/passwd"):
+        assert ask(server, "GET", path)[0] == 404
+    assert ask(server, "HEAD", "/")[1] == b""
+    assert ask(server, "PUT", "/answers", b"{}", JSON)[0] == 501
+
+
+def test_listens_on_this_machine_alone(server: SurveyServer) -> None:
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_stores_checked_answers_once(server: SurveyServer, made: Any) -> None:
+    content = made.answers("anna")
+    assert ask(server, "POST", "/answers", content, JSON)[:2] == (200, b"{}")
+    assert ask(server, "POST", "/answers", json.dumps(json.loads(content), indent=3).encode(), JSON)[0] == 200
+    [file] = stored(server)
+    assert json.loads(file.read_bytes()) == json.loads(content)
+    assert made.survey.check(file.read_bytes()).rater == "anna"
+
+
+def test_many_at_once_are_all_stored_whole(server: SurveyServer, made: Any) -> None:
+    sent = [made.answers(f"rater-{n % 40}") for n in range(80)]
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda c=c: statuses.append(ask(server, "POST", "/answers", c, JSON)[0])) for c in sent
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 80
+    assert {made.survey.check(file.read_bytes()).rater for file in stored(server)} == {f"rater-{n}" for n in range(40)}
+    assert len(stored(server)) == 40
+
+
+def test_no_part_of_a_path_comes_from_the_client(server: SurveyServer, made: Any) -> None:
+    given = json.loads(made.answers("anna")) | {"rater": "../../evil"}
+    status, body, _ = ask(server, "POST", "/answers", json.dumps(given).encode(), JSON)
+    assert status == 400 and b"rater" in body and not stored(server)
+    assert ask(server, "POST", "/answers/../x.json", made.answers("anna"), JSON)[0] == 404
+    assert not stored(server)
+
+
+def test_refused_answers_are_told_why(server: SurveyServer, made: Any) -> None:
+    given = json.loads(made.answers("anna"))
+    given["votes"][0][1] = 1 if given["votes"][0][1] == 5 else 5
+    status, body, _ = ask(server, "POST", "/answers", json.dumps(given).encode(), JSON)
+    assert status == 400 and "tampered" in json.loads(body)["error"] and not stored(server)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost:{port}", "LOCALHOST", "[::1]:{port}", "192.168.7.9:80", "survey.example.org"]
+)
+def test_own_names_are_served(server: SurveyServer, host: str) -> None:
+    assert ask(server, "GET", "/", headers={"Host": host.format(port=server.server_port)})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "", "localhost.evil"]
+)
+def test_foreign_names_are_refused(server: SurveyServer, made: Any, host: str) -> None:
+    named = {"Host": host.format(port=server.server_port)}
+    assert ask(server, "GET", "/", headers=named)[0] == 403
+    assert ask(server, "POST", "/answers", made.answers("anna"), JSON | named)[0] == 403
+    assert not stored(server)
+
+
+def test_answers_come_from_the_own_page_only(server: SurveyServer, made: Any) -> None:
+    content = made.answers("anna")
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{server.server_port + 1}"):
+        assert ask(server, "POST", "/answers", content, JSON | {"Origin": origin})[0] == 403
+    # What a foreign page may send without asking first.
+    assert ask(server, "POST", "/answers", content, {"Content-Type": "text/plain"})[0] == 415
+    assert not stored(server)
+    own = f"http://127.0.0.1:{server.server_port}"
+    assert ask(server, "POST", "/answers", content, JSON | {"Origin": own})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("Content-Length: 99999999999", 413),
+        (f"Content-Length: {survey_server.MAX_ANSWERS_BYTES + 1}", 413),
+        ("Content-Length: -1", 411),
+        ("Content-Length: ٣", 411),
+        ("Transfer-Encoding: chunked", 411),
+        ("X: y", 411),
+    ],
+)
+def test_sizes_are_known_and_limited_before_anything_is_read(server: SurveyServer, head: str, status: int) -> None:
+    request = f"POST /answers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{head}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
+        client.sendall(request.encode("utf-8"))
+        assert int(client.makefile("rb").readline().split()[1]) == status
+    assert not stored(server)
+
+
+def test_half_a_request_stores_nothing_and_blocks_nobody(server: SurveyServer, made: Any) -> None:
+    content = made.answers("anna")
+    lines = ["POST /answers HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    head = "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""])
+    with socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
+        client.sendall(head.encode() + content[:50])
+        assert ask(server, "POST", "/answers", made.answers("badr"), JSON)[0] == 200
+    assert len(stored(server)) == 1
+
+
+def test_silent_clients_are_let_go(server: SurveyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey_server._Handler, "timeout", 0.05)
+    with socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
+        assert client.recv(1) == b""
+
+
+def test_deep_or_broken_json_is_refused(server: SurveyServer) -> None:
+    for content in (b"[" * 200_000, b"\xff\xfe", b"", b"null", b'{"votes": NaN}'):
+        assert ask(server, "POST", "/answers", content, JSON)[0] == 400
+    assert not stored(server)
+
+
+def test_number_of_answers_is_limited(server: SurveyServer, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey_server, "MAX_STORED", 2)
+    assert [ask(server, "POST", "/answers", made.answers(f"r{n}"), JSON)[0] for n in range(3)] == [200, 200, 400]
+    assert len(stored(server)) == 2
+
+
+def test_says_where_it_is_and_ends_on_interrupt(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: SurveyServer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SurveyServer, "serve_forever", interrupted)
+    lines: list[str] = []
+    serve(made.page, tmp_path / "answers", port=0, say=lines.append)
+    assert made.survey.survey in lines[0] and "http://127.0.0.1:" in lines[0]
+    assert lines[1].startswith("0 answers")
+
+
+def test_taken_port_and_wrong_page_are_named(server: SurveyServer, made: Any, tmp_path: Path) -> None:
+    with pytest.raises(SrlibError, match="choose another port"):
+        make_server(made.page, tmp_path / "a", port=server.server_port)
+    with pytest.raises(SrlibError, match="expected a file of the format"):
+        make_server(made.key, tmp_path / "a")
