@@ -37,7 +37,7 @@ def make(folder: Path, pairs: int) -> int:
             for k in range(1, 8)
         )
         write_png(folder / "pictures" / f"{number:04}.png", np.clip(image * 0.6 + 128, 0, 255).astype(np.uint8))
-    params = Prepare(pictures="", patch=PATCH, stride=PATCH, validation=0.001)
+    params = Prepare(images="", patch=PATCH, stride=PATCH, validation=0.001)
     prepare_patches(folder / "pictures", folder / "patches", params, scale=SCALE, seed=0)
     with (folder / "patches" / "index.csv").open(newline="") as file:
         count = sum(row["split"] == "train" for row in csv.DictReader(file))
@@ -97,7 +97,7 @@ def main() -> None:
         folder = Path(scratch)
         count = make(folder, options.pairs)
         mapped, memory = (
-            Batches(folder / "patches", crop=CROP, batch=BATCH, seed=0, in_memory=in_memory)
+            Batches(folder / "patches", lr_patch=CROP, batch=BATCH, seed=0, in_memory=in_memory)
             for in_memory in (False, True)
         )
 

@@ -130,7 +130,7 @@ MUTATIONS = (
 
 
 def prepare(pictures: Path, out: Path, result: multiprocessing.Queue) -> None:
-    params = Prepare(pictures=str(pictures), patch=16, stride=8, validation=0.1, unusable="skip")
+    params = Prepare(images=str(pictures), patch=16, stride=8, validation=0.1, unusable="skip")
     summary = prepare_patches(pictures, out, params, scale=4, seed=0)
     result.put((summary.left_out, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 

@@ -75,7 +75,7 @@ def score(options: argparse.Namespace) -> None:
             folders[alpha] = options.work / str(alpha)
             write_model([interpolate(*pair, alpha) for pair in pairs], gan, folders[alpha])
     measures = {"lpips": lpips(options.backbone, options.linear)}
-    measures |= {name: METRICS[name] for name in ("psnr_y", "ssim_y", "colour_error")}
+    measures |= {name: METRICS[name] for name in ("psnr_y", "ssim_y", "color_error")}
     sets = find_sets(options.test, config.scale)
     rows: list[dict[str, Any]] = []
     for alpha, folder in sorted(folders.items()):

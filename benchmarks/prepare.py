@@ -87,7 +87,7 @@ def naive(pictures: Path, out: Path) -> None:
 
 def read_srlib(patches: Path) -> None:
     """Reads random pairs as a training does, whole patches as they are."""
-    batches = Batches(patches, crop=PATCH, batch=BATCH, seed=0, augment=False)
+    batches = Batches(patches, lr_patch=PATCH, batch=BATCH, seed=0, augment=False)
     for step in range(STEPS):
         batches(step)
 

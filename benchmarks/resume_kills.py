@@ -91,7 +91,7 @@ def new_repository(path: Path, pretrain_steps: int, finetune_steps: int) -> Path
             (path / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, path / file)
     recipe = yaml.safe_load((path / "recipes/quickstart.yaml").read_text())
-    often = {"log_every": 20, "validate_every": 100, "crop": 12}
+    often = {"log_every": 20, "validate_every": 100, "lr_patch": 12}
     recipe["prepare"] |= {"patch": 24, "stride": 24}
     recipe["pretrain"] |= often | {"steps": pretrain_steps, "batch": 8}
     recipe["pretrain"]["model"] |= {"blocks": 2, "filters": 16}

@@ -1,8 +1,8 @@
-"""Time and memory of a training step: SRResNet against the EDSR baseline, which has no batch normalisation.
+"""Time and memory of a training step: SRResNet against the EDSR baseline, which has no batch normalization.
 
     python benchmarks/training_memory.py [--batch 16] [--crop 24] [--precision float32] [--rounds 3] [--steps 6]
 
-Lim et al. (2017) say that EDSR's residual block without normalisation saves about 40 % of SRResNet's memory in
+Lim et al. (2017) say that EDSR's residual block without normalization saves about 40 % of SRResNet's memory in
 training. Each network trains in a process of its own, in turns: the median of its steps, and the largest resident
 memory while it trains less that before the network is built.
 """

@@ -39,7 +39,7 @@ def main() -> None:
 
     loop.save_state = measured  # type: ignore[attr-defined]
     section = {
-        "crop": options.crop,
+        "lr_patch": options.crop,
         "batch": options.batch,
         "precision": options.precision,
         "steps": options.steps,
@@ -52,7 +52,7 @@ def main() -> None:
             "download": {"train": "sample", "test": ["sample"], "features": "none"},
             "prepare": {"pictures": "data/raw/train", "patch": options.crop},
             "pretrain": section
-            | {"model": {"name": "edsr"}, "ema": 0.999, "clip_norm": 1.0, "validate_every": options.steps},
+            | {"model": {"name": "edsr"}, "ema_decay": 0.999, "clip_norm": 1.0, "validate_every": options.steps},
             "finetune": section | {"features": {"weights": "random"}},
             "evaluate": {"pictures": "data/raw/test"},
         }

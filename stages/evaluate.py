@@ -24,7 +24,7 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
         rows, measures = methods.rows(section, scale, pretrained, gan), methods.measures(section)
         shown = [row.name for row in rows if row.name not in ("nearest", "bilinear")]
         chosen = featured(sets, section.strips)
-        for folder in (strips := results / "strips", versions := results / "pictures"):
+        for folder in (strips := results / "strips", versions := results / "images"):
             remove(folder)
             folder.mkdir(parents=True)
         scores, shots, timing = [], [], Timing()
@@ -36,10 +36,10 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
                 for method, image in {**result.sr, "original": result.hr}.items():
                     write_png(versions / test_set / method / f"{name}.png", image)
                 if (test_set, name) in chosen:
-                    drawing = strip(result, shown, scale=scale, crop=section.crop)
+                    drawing = strip(result, shown, scale=scale, crop=section.strip_size)
                     write_png(strips / f"{test_set}_{name}.png", drawing)
                     run.log_image(f"{test_set}_{name}", drawing)
-                    shots.append(report.exhibit(result, shown, crop=section.crop))
+                    shots.append(report.exhibit(result, shown, crop=section.strip_size))
                 advance()
         charts = [(folder.name, folder / f"{kind}.csv") for folder in curves for kind in ("loss", "validation")]
         page = report.render(scores, rows, scale, exhibits=shots, curves=charts, recipe=run.params, measures=measures)

@@ -15,7 +15,7 @@ def main(patches: Path, model: Path, results: Path) -> None:
 
         if model_config(run.params).channels != "rgb":
             name = run.params.pretrain.model.name
-            print(f"pretrain: {name} works on luma: run `dvc repro pretrain`; the SRGAN of finetune needs colour")
+            print(f"pretrain: {name} works on luma: run `dvc repro pretrain`; the SRGAN of finetune needs color")
 
         curves = Curves(results, run.log_metrics, lambda image, step: run.log_image("validation", image, step))
         network, result = pretrain(run.params, patches, model, state=run.resume, curves=curves)

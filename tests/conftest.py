@@ -1,7 +1,18 @@
-"""What tests of several rooms share."""
+"""What tests of several packages share, among it a headless Chromium driven over WebDriver (W3C)."""
 
+import base64
+import contextlib
+import json
+import re
+import shutil
 import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +40,124 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the pictures and weights of ../shared/data are not on this machine")
     return folder
+
+
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+KEYS = {"ArrowLeft": "\ue012", "ArrowRight": "\ue014", "Enter": "\ue007", "Tab": "\ue004", "Backspace": "\ue003"}
+
+
+def call(url: str, method: str = "GET", content: Any = None) -> Any:
+    """One WebDriver command; its value."""
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return json.load(reply)["value"]
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{url}: {json.load(error)['value']['message']}") from None
+
+
+class Browser:
+    """One browser with its own profile folder; the same folder again is the same person coming back."""
+
+    def __init__(self, driver: str, profile: Path, *, language: str = "en", phone: bool = False) -> None:
+        # Containers have no sandbox and little /dev/shm; pages under test are ours.
+        arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"]
+        arguments += [
+            f"--user-data-dir={profile}",
+            "--no-first-run",
+            "--window-size=1280,860",
+            "--force-device-scale-factor=1",
+        ]
+        downloads = {"download.default_directory": str(profile / "downloads"), "intl.accept_languages": language}
+        options: dict[str, Any] = {"args": arguments, "prefs": downloads}
+        if phone:
+            metrics = {"width": 390, "height": 780, "pixelRatio": 3.0, "touch": True, "mobile": True}
+            options["mobileEmulation"] = {"deviceMetrics": metrics}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        session = call(f"{driver}/session", "POST", {"capabilities": {"alwaysMatch": wanted}})
+        self.url = f"{driver}/session/{session['sessionId']}"
+        self.downloads = profile / "downloads"
+
+    def open(self, url: str) -> None:
+        call(f"{self.url}/url", "POST", {"url": url})
+
+    def js(self, script: str, *arguments: Any) -> Any:
+        """The value of a JavaScript expression, with `a` for the arguments; a promise is awaited."""
+        body = f"const a = arguments; return ({script});"
+        return call(f"{self.url}/execute/sync", "POST", {"script": body, "args": list(arguments)})
+
+    def wait(self, script: str, *arguments: Any, seconds: float = 20) -> Any:
+        """Waits until an expression is true, and gives its value."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if value := self.js(script, *arguments):
+                return value
+            time.sleep(0.02)
+        raise AssertionError(f"never true: {script}; the page says: {self.js('document.body.innerText')[:300]}")
+
+    def find(self, selector: str) -> str:
+        return call(f"{self.url}/element", "POST", {"using": "css selector", "value": selector})[ELEMENT]
+
+    def click(self, selector: str) -> None:
+        """A real click or tap: it fails where something lies above the element."""
+        call(f"{self.url}/element/{self.find(selector)}/click", "POST", {})
+
+    def press(self, *keys: str) -> None:
+        """Real key presses, into whatever has the focus."""
+        actions = [{"type": kind, "value": KEYS.get(key, key)} for key in keys for kind in ("keyDown", "keyUp")]
+        call(f"{self.url}/actions", "POST", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+
+    def text(self, selector: str) -> str:
+        return call(f"{self.url}/element/{self.find(selector)}/text")
+
+    def emulate(self, **features: str) -> None:
+        """Sets media features, such as prefers_color_scheme="dark"."""
+        listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        self.devtools("Emulation.setEmulatedMedia", features=listed)
+
+    def devtools(self, command: str, **parameters: Any) -> Any:
+        return call(f"{self.url}/goog/cdp/execute", "POST", {"cmd": command, "params": parameters})
+
+    def screenshot(self) -> bytes:
+        return base64.b64decode(call(f"{self.url}/screenshot"))
+
+    def errors(self) -> list[str]:
+        """What the console holds of errors, breaches of the page's security policy among them."""
+        log = call(f"{self.url}/se/log", "POST", {"type": "browser"})
+        return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+
+    def close(self) -> None:
+        call(self.url, "DELETE")
+
+
+@pytest.fixture(scope="session")
+def webdriver() -> Iterator[str]:
+    """The address of a chromedriver; tests are skipped where there is none."""
+    program, browser = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
+    if not program or not browser:
+        pytest.skip("needs chromium and chromedriver on the path")
+    process = subprocess.Popen([program, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout
+    try:
+        port = next(found[1] for line in process.stdout if (found := re.search(r"successfully on port (\d+)", line)))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def browse(webdriver: str, tmp_path: Path) -> Iterator[Callable[..., Browser]]:
+    """Opens browsers, `browse("profile", language="ar", phone=True)`, and closes those that are left at the end."""
+    opened: list[Browser] = []
+
+    def start(profile: str = "profile", **options: Any) -> Browser:
+        opened.append(Browser(webdriver, tmp_path / profile, **options))
+        return opened[-1]
+
+    yield start
+    for browser in opened:
+        with contextlib.suppress(AssertionError):  # a test may have closed it
+            browser.close()

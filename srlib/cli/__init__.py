@@ -240,7 +240,3 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror or error}")
-
-
-if __name__ == "__main__":
-    main()

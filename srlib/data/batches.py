@@ -21,7 +21,7 @@ import numpy as np
 from srlib.errors import SrlibError
 
 Batch = tuple[np.ndarray, np.ndarray]
-Draw = Literal["patches", "balanced"]
+Sampling = Literal["patches", "balanced"]
 
 
 class Batches:
@@ -32,11 +32,11 @@ class Batches:
     Args:
         folder: Holds `<split>_lr.npy`, uint8 [N, p, p, 3], and `<split>_hr.npy`, uint8 [N, s·p, s·p, 3], and what goes
             on in `<split>_hr.1.npy` and so forth.
-        crop: Side of an LR crop in pixels, at most the patch.
+        lr_patch: Side of an LR crop in pixels, at most the patch.
         batch: Pairs per step, over all processes together.
         seed: Of order, crops and orientations.
-        draw: `patches` draws each once per epoch. `balanced` draws a picture in proportion to the square root of its
-            number of patches, then one of them, so that a few large pictures do not outweigh many small ones.
+        sampling: `patches` draws each patch once per epoch. `balanced` draws an image in proportion to the square root
+            of its number of patches, then one of them, so that a few large images do not outweigh many small ones.
         split: "train" or "validation".
         in_memory: Reads the files into memory instead of mapping them.
         augment: Draws one of the eight flips and rotations for each pair.
@@ -52,10 +52,10 @@ class Batches:
         self,
         folder: Path,
         *,
-        crop: int,
+        lr_patch: int,
         batch: int,
         seed: int,
-        draw: Draw = "patches",
+        sampling: Sampling = "patches",
         split: str = "train",
         in_memory: bool = False,
         augment: bool = True,
@@ -64,16 +64,16 @@ class Batches:
     ) -> None:
         self._lr, self._hr = lr, hr = open_pairs(Path(folder), split, in_memory=in_memory)
         self.scale = hr.shape[1] // lr.shape[1]
-        self._room = lr.shape[1] - crop
-        if not 0 < crop <= lr.shape[1]:
+        self._room = lr.shape[1] - lr_patch
+        if not 0 < lr_patch <= lr.shape[1]:
             raise SrlibError(
-                f"{folder}: its LR patches are {lr.shape[1]} wide; expected a crop of 1 to that, got {crop}"
+                f"{folder}: its LR patches are {lr.shape[1]} wide; expected lr_patch from 1 to that, got {lr_patch}"
             )
         if batch <= 0 or world <= 0 or batch % world or not 0 <= rank < world:
             raise SrlibError(f"batch: expected a multiple of the {world} processes (this is {rank}), got {batch}")
-        self._crop, self._batch, self._seed, self._augment = crop, batch, seed, augment
+        self._crop, self._batch, self._seed, self._augment = lr_patch, batch, seed, augment
         self._rows = slice(rank * batch // world, (rank + 1) * batch // world)
-        self._sizes = None if draw == "patches" else _patches_of_pictures(Path(folder), split, len(lr))
+        self._sizes = None if sampling == "patches" else _patches_of_pictures(Path(folder), split, len(lr))
 
     def __len__(self) -> int:
         """The number of patches."""

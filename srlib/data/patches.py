@@ -116,7 +116,7 @@ def prepare_patches(
             if mistakes and params.unusable == "stop":
                 raise SrlibError(_unusable(mistakes, total))
             if not jobs:
-                raise SrlibError("\n".join(["none of the pictures can be used (prepare.pictures):", *mistakes]))
+                raise SrlibError("\n".join(["none of the pictures can be used (prepare.images):", *mistakes]))
             plan = _plan(jobs, params, seed)
             processes = processes and len(plan) >= _MANY
             failed = _write(plan, folder, params, scale=scale, seed=seed, workers=workers, processes=processes)

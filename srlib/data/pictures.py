@@ -44,7 +44,7 @@ def find_pictures(folder: Path, *, given_lr: bool, scale: int) -> tuple[list[Pic
     root = folder / "HR" if (folder / "HR").is_dir() else folder
     found = [Picture(path.relative_to(root).as_posix(), path) for path in list_images(root)]
     if not found:
-        raise SrlibError(f"{root}: no pictures in it (prepare.pictures)")
+        raise SrlibError(f"{root}: no pictures in it (prepare.images)")
     if not given_lr:
         return found, []
     available = {path.relative_to(folder / "LR").with_suffix(""): path for path in list_images(folder / "LR")}
@@ -93,7 +93,7 @@ def validation_part(pictures: Sequence[Picture], fraction: float, seed: int) -> 
     if len(groups) < 2:
         raise SrlibError(
             f"expected at least two usable pictures that show different things, one to train on and one to validate "
-            f"with; found {len(groups)} (prepare.pictures)"
+            f"with; found {len(groups)} (prepare.images)"
         )
     # By a hash of each name: another picture more leaves the order of the others as it was.
     ordered = sorted(groups, key=lambda leader: hashlib.sha256(os.fsencode(f"{seed}/{leader}")).digest())

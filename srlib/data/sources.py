@@ -99,7 +99,7 @@ VGG19 = Source(
     size=80134624,
 )
 
-# scikit-image's colour photographs. The two motorcycles show one scene, so both stand on one side.
+# scikit-image's color photographs. The two motorcycles show one scene, so both stand on one side.
 SAMPLE_TRAIN = {
     "astronaut.png": (791555, "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
     "hubble_deep_field.jpg": (527940, "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4"),

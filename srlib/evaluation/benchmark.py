@@ -44,8 +44,8 @@ METRICS: dict[str, Metric] = {
     "psnr_rgb": Metric(
         "PSNR-RGB", "dB", 2, "higher", lambda hr, sr, scale: metrics.psnr_rgb(hr, sr, shave=scale + metrics.RGB_SHAVE)
     ),
-    "colour_error": Metric(
-        "Colour error", "of 255", 2, "lower", lambda hr, sr, scale: metrics.colour_error(hr, sr, shave=scale)
+    "color_error": Metric(
+        "Color error", "of 255", 2, "lower", lambda hr, sr, scale: metrics.color_error(hr, sr, shave=scale)
     ),
 }
 

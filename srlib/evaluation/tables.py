@@ -157,7 +157,7 @@ def markdown(table: Table) -> str:
 
 
 def print_table(table: Table) -> None:
-    """Prints to stdout: with colours on a terminal, plain and uncut elsewhere."""
+    """Prints to stdout: with colors on a terminal, plain and uncut elsewhere."""
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text

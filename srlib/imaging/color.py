@@ -41,7 +41,7 @@ def encode(picture: Picture, channels: Channels) -> npt.NDArray[np.float32]:
 def decode(sr: npt.ArrayLike, lr: Picture, channels: Channels) -> npt.NDArray[np.floating]:
     """The picture that a network's output stands for.
 
-    With a luma network the chroma is that of `lr` enlarged by bicubic. The inverse of the colour transform adds luma
+    With a luma network the chroma is that of `lr` enlarged by bicubic. The inverse of the color transform adds luma
     alike to R, G and B: adding what the network's Y has more than bicubic's is the same, without rounding the chroma
     in between.
 

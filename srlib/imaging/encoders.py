@@ -1,6 +1,6 @@
 """Pictures of 8 and 16 bits as PNG, JPEG, TIFF and WebP files, with their metadata. The same picture, the same bytes.
 
-Pillow compresses JPEG and WebP. PNG and TIFF are put together here: Pillow writes no 16-bit colour.
+Pillow compresses JPEG and WebP. PNG and TIFF are put together here: Pillow writes no 16-bit color.
 
 Pixels are uint8 or uint16 [height, width, channels] with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) channels.
 """
@@ -21,7 +21,7 @@ from srlib.imaging.exif import Entry
 Chunks = tuple[tuple[bytes, bytes], ...]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STRIP = 2**20
-_PNG_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
+_PNG_COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _EXIF_LIMIT = 65527  # a JPEG segment holds 65,533 bytes, `Exif\0\0` among them
 _OPTIMIZED = 2**27  # bytes of pixels of the largest JPEG with optimal tables
 
@@ -31,7 +31,7 @@ class Metadata:
     """What a file tells besides its pixels.
 
     Attributes:
-        icc: The colour profile.
+        icc: The color profile.
         exif: From `II` or `MM` on.
         xmp: An XMP packet.
         dpi: Dots per inch, horizontally and vertically.
@@ -74,7 +74,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 def png(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     """PNG, lossless; `quality` says nothing here."""
     height, width, channels = pixels.shape
-    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, _PNG_COLOURS[channels], 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, _PNG_COLORS[channels], 0, 0, 0)
     chunks = list(metadata.chunks)
     if metadata.icc and not any(kind == b"iCCP" for kind, _ in chunks):
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc, 9)))
@@ -106,7 +106,7 @@ def _png_data(pixels: np.ndarray) -> Iterator[bytes]:
 
 
 def jpeg(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
-    """JPEG of 8 bits without alpha; from quality 90 on colour is as fine as brightness (4:4:4)."""
+    """JPEG of 8 bits without alpha; from quality 90 on color is as fine as brightness (4:4:4)."""
     options: dict[str, Any] = (
         {} if metadata.exif is None or len(metadata.exif) > _EXIF_LIMIT else {"exif": b"Exif\0\0" + metadata.exif}
     )

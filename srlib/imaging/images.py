@@ -1,8 +1,8 @@
 """Reading pictures of every usual kind as uint8 RGB [height, width, 3], and writing PNG.
 
 What training and scoring need is decided here once: grayscale becomes RGB by repeating the channel; alpha is
-composited over white, since the colours stored under transparent pixels are arbitrary; 16 bits are rounded to 8; CMYK
-is converted; EXIF orientation is applied; of an animation the first frame is taken. Colour profiles are not applied:
+composited over white, since the colors stored under transparent pixels are arbitrary; 16 bits are rounded to 8; CMYK
+is converted; EXIF orientation is applied; of an animation the first frame is taken. Color profiles are not applied:
 the values stay as stored, as in every published result.
 
 Pillow decodes; where kornia-rs is installed, it takes over plain 8-bit RGB PNG (2.5 times as fast, docs/data.md). The
@@ -214,7 +214,7 @@ def _decode_with_kornia(source: Path | bytes, size: tuple[int, int]) -> np.ndarr
 
 
 def _decode_deep(source: Path | bytes, raw: str) -> np.ndarray:
-    """Decodes 16-bit colour to uint16 RGB or RGBA, in two passes: Pillow keeps one byte of each value at a time.
+    """Decodes 16-bit color to uint16 RGB or RGBA, in two passes: Pillow keeps one byte of each value at a time.
 
     Told that the values are big-endian it takes the first byte of each, told little-endian the second.
     """

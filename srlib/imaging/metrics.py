@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srlib.errors import SrlibError
-from srlib.imaging import color as colour
+from srlib.imaging import color as color
 
 Image = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float64]
@@ -41,7 +41,7 @@ def to_uint8(image: npt.ArrayLike) -> Image:
 
 def luma(image: Image) -> Plane:
     """Y of uint8 RGB [H, W, 3] → float64 [H, W] in [16, 235]: ITU-R BT.601, studio range, not rounded."""
-    return colour.luma(_checked(image, "image"))
+    return color.luma(_checked(image, "image"))
 
 
 def psnr_y(hr: Image, sr: Image, *, scale: int) -> float:
@@ -73,8 +73,8 @@ def ssim_y(hr: Image, sr: Image, *, scale: int) -> float:
     return float(np.mean(likeness / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))))
 
 
-def colour_error(hr: Image, sr: Image, *, shave: int) -> float:
-    """How far the mean colour is off: the Euclidean distance of the mean R, G, B, in levels of 255.
+def color_error(hr: Image, sr: Image, *, shave: int) -> float:
+    """How far the mean color is off: the Euclidean distance of the mean R, G, B, in levels of 255.
 
     Missing detail does not move it; the tint or the brightness that adversarial training may drift into does.
     """

@@ -1,7 +1,7 @@
 """Picture files of every usual kind, read for enlarging and written again with all that they tell.
 
-In memory colour is RGB [height, width, 3] and alpha [height, width], both uint8 or both uint16, upright. What the file
-told besides (colour profile, EXIF, XMP, dots per inch, a PNG's colour and text chunks) goes along and is made to fit.
+In memory color is RGB [height, width, 3] and alpha [height, width], both uint8 or both uint16, upright. What the file
+told besides (color profile, EXIF, XMP, dots per inch, a PNG's color and text chunks) goes along and is made to fit.
 """
 
 import io
@@ -32,7 +32,7 @@ class Picture:
 
     Attributes:
         rgb: uint8 or uint16 [height, width, 3]; of a gray picture three equal channels.
-        alpha: None, or [height, width] of the same type; 0 is transparent. Colour is not multiplied by it.
+        alpha: None, or [height, width] of the same type; 0 is transparent. Color is not multiplied by it.
         gray: Whether the file holds gray.
         format: A key of `FORMATS`, or `bmp` or `gif`, which are read only.
         metadata: As read.
@@ -50,7 +50,7 @@ class Picture:
 def read(path: Path, content: bytes | None = None) -> Picture:
     """Reads PNG, JPEG, TIFF, WebP, BMP or GIF of 1 to 16 bits: gray, palette, RGB, CMYK or Lab, with or without alpha.
 
-    EXIF orientation is applied. CMYK and Lab become sRGB, through the colour profile where there is one. Of an
+    EXIF orientation is applied. CMYK and Lab become sRGB, through the color profile where there is one. Of an
     animation or of several pages the first is taken, which `notes` tells.
 
     Args:

@@ -1,7 +1,7 @@
 """MATLAB's imresize for whole-numbered pictures, to the byte: the degradation behind the published tables.
 
 Pictures are uint8 or uint16 [height, width, channels]. Each axis is one pass: a kernel, stretched by 1/scale when it
-shrinks (antialiasing), weights normalised, the result rounded half away from zero to the same type. The axis that
+shrinks (antialiasing), weights normalized, the result rounded half away from zero to the same type. The axis that
 shrinks more goes first, on a tie the rows. Sums are exact up to the rounding, so that a half always rounds up, on any
 processor.
 """
@@ -121,13 +121,13 @@ def _contributions(
     """Which input rows make up each output row: indices int [new, taps] in [0, old), weights float64 [new, taps]."""
     function, width, stretchable = _KERNELS[kernel]
     stretch = float(factor) if antialias and stretchable and factor < 1 else 1.0
-    # The centre of output pixel i lies at (i + 1/2) / factor - 1/2 of the input, here from integers: one rounding only.
+    # The center of output pixel i lies at (i + 1/2) / factor - 1/2 of the input, here from integers: one rounding only.
     p, q = factor.numerator, factor.denominator
     outputs = np.arange(new)
-    centre = ((2 * outputs + 1) * q - p) / (2 * p)
-    first = np.floor(centre - width / stretch / 2).astype(np.int64)
+    center = ((2 * outputs + 1) * q - p) / (2 * p)
+    first = np.floor(center - width / stretch / 2).astype(np.int64)
     indices = first[:, None] + np.arange(int(np.ceil(width / stretch)) + 2)
-    weights = stretch * function(stretch * (centre[:, None] - indices))
+    weights = stretch * function(stretch * (center[:, None] - indices))
     weights /= weights.sum(axis=1, keepdims=True)
     if edges == "clamp":
         indices = np.clip(indices, 0, old - 1)

@@ -161,7 +161,7 @@ def _convert(folder: Path, path: Path) -> None:
 
     model, _ = load_model(folder)
     model(np.zeros((1, 8, 8, model.input.shape[-1]), np.float32), training=False)  # Keras exports what has run once
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it gives up one of its optimisations, aloud
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it gives up one of its optimizations, aloud
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.export(path, format="onnx", verbose=False)

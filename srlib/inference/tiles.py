@@ -78,7 +78,7 @@ def grid(height: int, width: int, *, overlap: int, largest: int, side: int | Non
 def _spans(length: int, count: int, overlap: int) -> tuple[Span, ...]:
     """Cuts an axis into `count` tiles of one size, spread evenly.
 
-    Two neighbours share 2·overlap pixels or more and are cut apart in the middle of them.
+    Two neighbors share 2·overlap pixels or more and are cut apart in the middle of them.
     """
     size = _size(length, count, overlap)
     starts = [round(index * (length - size) / max(count - 1, 1)) for index in range(count)]

@@ -1,4 +1,4 @@
-"""From a picture to the same picture enlarged: colour, gray and alpha by the network, by any factor.
+"""From a picture to the same picture enlarged: color, gray and alpha by the network, by any factor.
 
 A network gives one factor s. Another one is reached from its result by an exact MATLAB bicubic step.
 """
@@ -64,8 +64,8 @@ def enlarge(
     The network runs once, also for a factor beyond its own: a second pass measured no better than bicubic
     (docs/upscaling.md). Gray goes through it as three equal channels and is their mean again. Alpha does too, which
     measured 5 dB better than bicubic on hard edges; where it is wholly transparent or opaque it stays exactly so. The
-    colours stored under transparent pixels are arbitrary, often black or white, and would be drawn into the visible
-    ones as a fringe: they are first filled from the visible neighbours.
+    colors stored under transparent pixels are arbitrary, often black or white, and would be drawn into the visible
+    ones as a fringe: they are first filled from the visible neighbors.
     """
     alpha = picture.alpha
     rgb = network(picture.rgb if alpha is None else fill_transparent(picture.rgb, alpha), advance=advance)
@@ -109,7 +109,7 @@ def _around(alpha: np.ndarray, extreme: np.ufunc) -> np.ndarray:
 
 
 def fill_transparent(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colours for wholly transparent pixels, from the visible ones around them; the others stay as they are.
+    """Colors for wholly transparent pixels, from the visible ones around them; the others stay as they are.
 
     Push-pull (Gortler et al. 1996, section 3.4.2): means over blocks of 2, 4, 8 … pixels weighted by alpha, until every
     block has seen a visible pixel; then back, each empty pixel from the coarser level, linearly.
@@ -145,7 +145,7 @@ def _halved(values: np.ndarray) -> np.ndarray:
 
 
 def _doubled(values: np.ndarray, axis: int, size: int) -> np.ndarray:
-    """Twice as many along an axis, linearly between the blocks' centres; the first `size` of them."""
+    """Twice as many along an axis, linearly between the blocks' centers; the first `size` of them."""
     values = values.swapaxes(0, axis)
     before, after = np.concatenate([values[:1], values[:-1]]), np.concatenate([values[1:], values[-1:]])
     out = np.stack([0.75 * values + 0.25 * before, 0.75 * values + 0.25 * after], axis=1)

@@ -21,7 +21,7 @@ from keras import layers, ops
 
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, write_json
-from srlib.imaging import color as colour
+from srlib.imaging import color as color
 from srlib.models.compact import compact
 from srlib.models.edsr import edsr
 from srlib.models.espcn import espcn
@@ -39,7 +39,7 @@ class Architecture:
 
     build: Callable[..., keras.Model]
     title: str
-    channels: colour.Channels = "rgb"
+    channels: color.Channels = "rgb"
 
 
 MODELS = {
@@ -201,11 +201,11 @@ def enlarge(model: keras.Model, lr: np.ndarray) -> np.ndarray:
         RGB floats [B, scale·h, scale·w, 3] in about [0, 1], not clamped.
     """
     channels = channels_of(model)
-    sr = ops.convert_to_numpy(model(colour.encode(lr, channels), training=False))
-    return colour.decode(sr, lr, channels)
+    sr = ops.convert_to_numpy(model(color.encode(lr, channels), training=False))
+    return color.decode(sr, lr, channels)
 
 
-def channels_of(model: keras.Model) -> colour.Channels:
+def channels_of(model: keras.Model) -> color.Channels:
     """What a network of `MODELS` works on, as its first layer tells."""
     return "luma-studio" if model.input.shape[-1] == 1 else "rgb"
 

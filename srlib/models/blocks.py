@@ -8,17 +8,17 @@ from keras import layers, ops
 
 from srlib.imaging.resize import cubic
 
-# Uniform with variance 1 / (3 fan_in): what the published EDSR was initialised with. Its small residuals keep a deep
-# chain of blocks without normalisation stable.
-INITIALISER: dict[str, Any] = {
+# Uniform with variance 1 / (3 fan_in): what the published EDSR was initialized with. Its small residuals keep a deep
+# chain of blocks without normalization stable.
+INITIALIZER: dict[str, Any] = {
     "class_name": "VarianceScaling",
     "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"},
 }
 
 
 def conv(filters: int, name: str, *, size: int = 3, dtype: str = "float32", **options: Any) -> layers.Conv2D:
-    """A convolution that keeps the picture's size, with the initialisation of this room."""
-    options.setdefault("kernel_initializer", keras.initializers.get(INITIALISER))
+    """A convolution that keeps the picture's size, with the initialization of this room."""
+    options.setdefault("kernel_initializer", keras.initializers.get(INITIALIZER))
     return layers.Conv2D(filters, size, padding="same", name=name, dtype=dtype, **options)
 
 
@@ -42,7 +42,7 @@ def upsample(x: Any, scale: int, filters: int, *, dtype: str = "float32", prelu:
 
 
 def nearest_skip(lr: Any, residual: Any, scale: int) -> Any:
-    """`residual` [B, scale·h, scale·w, 3] on top of the nearest-neighbour enlargement of `lr` [B, h, w, 3].
+    """`residual` [B, scale·h, scale·w, 3] on top of the nearest-neighbor enlargement of `lr` [B, h, w, 3].
 
     The network then begins with a picture instead of with nothing, which a short training repays with a decibel and
     more (docs/training.md); Du et al. 2021 (arXiv:2105.09750) call it an anchor.
@@ -50,9 +50,9 @@ def nearest_skip(lr: Any, residual: Any, scale: int) -> Any:
     return ops.repeat(ops.repeat(lr, scale, axis=1), scale, axis=2) + residual
 
 
-def scaled_initialiser(factor: float) -> keras.initializers.Initializer:
-    """The initialisation of this room with values `factor` times as large."""
-    options = INITIALISER["config"]
+def scaled_initializer(factor: float) -> keras.initializers.Initializer:
+    """The initialization of this room with values `factor` times as large."""
+    options = INITIALIZER["config"]
     return keras.initializers.VarianceScaling(**{**options, "scale": factor**2 * options["scale"]})
 
 
@@ -60,11 +60,11 @@ LUMA_MEAN = 0.438
 """Mean of DIV2K's training pictures as `luma-studio`: their mean R, G, B (see edsr.py) by the same weights."""
 
 
-def centred(x: Any, *, back: bool = False) -> Any:
+def centerd(x: Any, *, back: bool = False) -> Any:
     """Luma minus its mean, or plus it with `back`.
 
     The biases of a first and a last convolution could hold it as well, but for the zeros around a picture: these then
-    stand for mean grey. Where they stood for black, networks without it learned the frame of their training crops and
+    stand for mean gray. Where they stood for black, networks without it learned the frame of their training crops and
     were off by several levels on larger pictures (docs/networks.md).
     """
     offset = LUMA_MEAN if back else -LUMA_MEAN
@@ -78,8 +78,8 @@ def bicubic(x: Any, scale: int) -> Any:
     It is `srlib.imaging.resize` without the rounding to whole levels after each pass and at the end.
     """
     taps = np.arange(-2, 3)
-    centres = (2 * np.arange(scale) + 1) / (2 * scale) - 0.5
-    weights = cubic(centres[:, None] - taps)
+    centers = (2 * np.arange(scale) + 1) / (2 * scale) - 0.5
+    weights = cubic(centers[:, None] - taps)
     weights /= weights.sum(axis=1, keepdims=True)
     kernel = np.einsum("yi,xj->ijyx", weights, weights).reshape(5, 5, 1, scale**2).astype(np.float32)
     # Clamped edges by concatenation: padding with the edge's value exists on no more than some backends.

@@ -1,14 +1,14 @@
 """A compact network: residual blocks that work at the LR picture's size until one sub-pixel convolution ends them.
 
-Blocks without normalisation come from EDSR (Lim et al. 2017), the single convolution to scale² sub-pixels from ESPCN
-(Shi et al. 2016), the addition to the nearest-neighbour enlargement from ABPN (Du et al. 2021). EDSR's baseline spends
+Blocks without normalization come from EDSR (Lim et al. 2017), the single convolution to scale² sub-pixels from ESPCN
+(Shi et al. 2016), the addition to the nearest-neighbor enlargement from ABPN (Du et al. 2021). EDSR's baseline spends
 39 % of its multiply-adds at ×4, and more of its time and memory, after the picture has grown; nothing here does.
 """
 
 import keras
 from keras import layers, ops
 
-from srlib.models.blocks import conv, scaled_initialiser
+from srlib.models.blocks import conv, scaled_initializer
 
 
 def compact(scale: int, *, blocks: int = 16, filters: int = 64, dtype: str = "float32") -> keras.Model:
@@ -31,7 +31,7 @@ def compact(scale: int, *, blocks: int = 16, filters: int = 64, dtype: str = "fl
         x = layers.Add(name=f"block{index}_add", dtype=dtype)([x, residual])
     x = conv(filters, "body", dtype=dtype)(x)
     x = layers.Add(name="body_add", dtype=dtype)([x, head])
-    x = conv(3 * scale**2, "upsample_conv", dtype=dtype, kernel_initializer=scaled_initialiser(0.1))(x)
-    # Added to every sub-pixel, LR becomes its own nearest-neighbour enlargement.
+    x = conv(3 * scale**2, "upsample_conv", dtype=dtype, kernel_initializer=scaled_initializer(0.1))(x)
+    # Added to every sub-pixel, LR becomes its own nearest-neighbor enlargement.
     x = ops.cast(x, "float32") + ops.concatenate([lr] * scale**2, axis=-1)
     return keras.Model(lr, ops.depth_to_space(x, scale), name="compact")

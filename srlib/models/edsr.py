@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from srlib.models.blocks import conv, nearest_skip, scaled_initialiser, upsample
+from srlib.models.blocks import conv, nearest_skip, scaled_initializer, upsample
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean R, G, B of DIV2K's training pictures, in [0, 1]."""
@@ -22,12 +22,12 @@ def edsr(
 
     Args:
         scale: 2, 3 or 4.
-        blocks: Residual blocks of two convolutions without normalisation; 16 in the baseline, 32 in the large model.
+        blocks: Residual blocks of two convolutions without normalization; 16 in the baseline, 32 in the large model.
         filters: Width; 64 in the baseline, 256 in the large model.
         residual_scaling: Factor on each block's residual; 1 in the baseline, 0.1 in the large model.
-        skip: `none` as published, or `nearest`: the network adds to the nearest-neighbour enlargement, and begins close
+        skip: `none` as published, or `nearest`: the network adds to the nearest-neighbor enlargement, and begins close
             to it.
-        dtype: Policy of the convolutions. What the last one gives is small, SR less the mean or the nearest-neighbour
+        dtype: Policy of the convolutions. What the last one gives is small, SR less the mean or the nearest-neighbor
             enlargement; these are added in float32, so that few of bfloat16's 8 bits of mantissa are missed.
 
     The baseline ×4 has 1,517,571 parameters.
@@ -45,7 +45,7 @@ def edsr(
     x = layers.Add(name="body_add", dtype=dtype)([x, head])
     x = upsample(x, scale, filters, dtype=dtype)
     if skip == "nearest":
-        x = conv(3, "tail", dtype=dtype, kernel_initializer=scaled_initialiser(0.1))(x)
+        x = conv(3, "tail", dtype=dtype, kernel_initializer=scaled_initializer(0.1))(x)
         return keras.Model(lr, nearest_skip(lr, ops.cast(x, "float32"), scale), name="edsr")
     x = conv(3, "tail", dtype=dtype)(x)
     sr = layers.Rescaling(1.0, list(DIV2K_MEAN), name="add_mean", dtype="float32")(x)

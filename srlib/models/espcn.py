@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from srlib.models.blocks import centred, conv
+from srlib.models.blocks import centerd, conv
 
 
 def espcn(scale: int, *, filters: int = 64, dtype: str = "float32") -> keras.Model:
@@ -21,8 +21,8 @@ def espcn(scale: int, *, filters: int = 64, dtype: str = "float32") -> keras.Mod
     """
     lr = keras.Input((None, None, 1), name="lr")
     x = conv(filters, "features", size=5, activation="tanh", kernel_initializer="glorot_uniform", dtype=dtype)(
-        centred(lr)
+        centerd(lr)
     )
     x = conv(filters // 2, "mapping", activation="tanh", kernel_initializer="glorot_uniform", dtype=dtype)(x)
     x = conv(scale**2, "upsample_conv", dtype="float32")(x)
-    return keras.Model(lr, centred(ops.depth_to_space(x, scale), back=True), name="espcn")
+    return keras.Model(lr, centerd(ops.depth_to_space(x, scale), back=True), name="espcn")

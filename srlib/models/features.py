@@ -21,7 +21,7 @@ def feature_network(
     network: Literal["vgg19", "squeezenet"],
     taps: Sequence[str],
     *,
-    activation: Literal["before", "after"] = "after",
+    pre_activation: bool = False,
     weights: Path | None = None,
     seed: int = 0,
     dtype: str = "float32",
@@ -31,7 +31,7 @@ def feature_network(
     Args:
         network: `vgg19` (Simonyan & Zisserman 2015) or `squeezenet` (Iandola et al. 2016, version 1.1).
         taps: Names of layers: `block1_conv1` … `block5_conv4`, or `conv1`, `fire2` … `fire9`.
-        activation: Whether the features are taken before or after the layer's ReLU.
+        pre_activation: Whether the features are taken before the layer's ReLU.
         weights: An HDF5 file in Keras' layout, without the classifier. None: random weights (He et al. 2015, so that
             the signal does not fade with depth).
         seed: Of the random weights.
@@ -52,7 +52,7 @@ def feature_network(
     x = layers.Rescaling(255.0, name="to_255", dtype="float32")(keras.ops.flip(picture, axis=-1))
     x = layers.Rescaling(1.0, [-m for m in IMAGENET_MEAN_BGR], name="subtract_mean", dtype="float32")(x)
     outputs = build(x, names[: last + 1], _he(seed), dtype)
-    features = [keras.ops.cast(outputs[tap][activation], "float32") for tap in taps]
+    features = [keras.ops.cast(outputs[tap]["before" if pre_activation else "after"], "float32") for tap in taps]
     model = keras.Model(picture, features if len(features) > 1 else features[0], name=network)
     if weights is not None:
         _load(model, weights)
@@ -64,7 +64,7 @@ def _he(seed: int) -> Callable[[int], keras.initializers.Initializer]:
     return lambda index: keras.initializers.HeNormal(seed=seed * 1000 + index)
 
 
-def _vgg19(x: Any, names: Sequence[str], initialiser: Callable[[int], Any], dtype: str) -> Taps:
+def _vgg19(x: Any, names: Sequence[str], initializer: Callable[[int], Any], dtype: str) -> Taps:
     outputs: Taps = {}
     for index, name in enumerate(names):
         block = int(name[5])
@@ -75,7 +75,7 @@ def _vgg19(x: Any, names: Sequence[str], initialiser: Callable[[int], Any], dtyp
             3,
             padding="same",
             name=name,
-            kernel_initializer=initialiser(index),
+            kernel_initializer=initializer(index),
             dtype=dtype,
         )(x)
         x = layers.ReLU(name=f"{name}_relu", dtype=dtype)(before)
@@ -83,11 +83,11 @@ def _vgg19(x: Any, names: Sequence[str], initialiser: Callable[[int], Any], dtyp
     return outputs
 
 
-def _squeezenet(x: Any, names: Sequence[str], initialiser: Callable[[int], Any], dtype: str) -> Taps:
+def _squeezenet(x: Any, names: Sequence[str], initializer: Callable[[int], Any], dtype: str) -> Taps:
     outputs: Taps = {}
     for index, name in enumerate(names):
         if name == "conv1":
-            before = layers.Conv2D(64, 3, 2, name="conv1", kernel_initializer=initialiser(0), dtype=dtype)(x)
+            before = layers.Conv2D(64, 3, 2, name="conv1", kernel_initializer=initializer(0), dtype=dtype)(x)
             x = layers.ReLU(name="conv1_relu", dtype=dtype)(before)
         else:
             if name in ("fire2", "fire4", "fire6"):
@@ -98,7 +98,7 @@ def _squeezenet(x: Any, names: Sequence[str], initialiser: Callable[[int], Any],
                 1,
                 name=f"{name}_squeeze1x1",
                 activation="relu",
-                kernel_initializer=initialiser(3 * index),
+                kernel_initializer=initializer(3 * index),
                 dtype=dtype,
             )(x)
             before = layers.Concatenate(name=f"{name}_concat", dtype=dtype)(
@@ -108,7 +108,7 @@ def _squeezenet(x: Any, names: Sequence[str], initialiser: Callable[[int], Any],
                         size,
                         padding="same",
                         name=f"{name}_expand{size}x{size}",
-                        kernel_initializer=initialiser(3 * index + size),
+                        kernel_initializer=initializer(3 * index + size),
                         dtype=dtype,
                     )(x)
                     for size in (1, 3)

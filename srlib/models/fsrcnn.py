@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from srlib.models.blocks import centred, conv, prelu_layer
+from srlib.models.blocks import centerd, conv, prelu_layer
 
 # How the paper starts its transposed convolution.
 _SMALL = {"class_name": "RandomNormal", "config": {"stddev": 0.001}}
@@ -25,7 +25,7 @@ def fsrcnn(scale: int, *, filters: int = 56, shrink: int = 12, blocks: int = 4, 
     The paper's has 12,464 weights, FSRCNN-s 3,937, plus biases and slopes.
     """
     lr = keras.Input((None, None, 1), name="lr")
-    x = centred(lr)
+    x = centerd(lr)
     steps = [("features", filters, 5), ("shrink", shrink, 1)]
     steps += [(f"mapping{index}", shrink, 3) for index in range(1, blocks + 1)]
     for name, width, size in [*steps, ("expand", filters, 1)]:
@@ -34,4 +34,4 @@ def fsrcnn(scale: int, *, filters: int = 56, shrink: int = 12, blocks: int = 4, 
     x = layers.Conv2DTranspose(
         1, 9, scale, padding="same", name="upsample_deconv", kernel_initializer=_SMALL, dtype="float32"
     )(x)
-    return keras.Model(lr, centred(x, back=True), name="fsrcnn")
+    return keras.Model(lr, centerd(x, back=True), name="fsrcnn")

@@ -4,7 +4,7 @@ from typing import Literal
 
 import keras
 
-from srlib.models.blocks import bicubic, centred, conv
+from srlib.models.blocks import bicubic, centerd, conv
 
 
 def srcnn(scale: int, *, filters: int = 64, middle: Literal[1, 3, 5] = 5, dtype: str = "float32") -> keras.Model:
@@ -21,8 +21,8 @@ def srcnn(scale: int, *, filters: int = 64, middle: Literal[1, 3, 5] = 5, dtype:
         dtype: Policy of the hidden layers; the last convolution is float32.
     """
     lr = keras.Input((None, None, 1), name="lr")
-    x = centred(bicubic(lr, scale))
+    x = centerd(bicubic(lr, scale))
     x = conv(filters, "extraction", size=9, activation="relu", kernel_initializer="he_normal", dtype=dtype)(x)
     x = conv(filters // 2, "mapping", size=middle, activation="relu", kernel_initializer="he_normal", dtype=dtype)(x)
     x = conv(1, "reconstruction", size=5, dtype="float32")(x)
-    return keras.Model(lr, centred(x, back=True), name="srcnn")
+    return keras.Model(lr, centerd(x, back=True), name="srcnn")

@@ -9,8 +9,8 @@ from srlib.models.blocks import conv, prelu_layer, upsample
 def srresnet(scale: int, *, blocks: int = 16, filters: int = 64, dtype: str = "float32") -> keras.Model:
     """Builds an SRResNet: float32 RGB [B, h, w, 3] in [0, 1] → the same at [B, scale·h, scale·w, 3], not clipped.
 
-    As in the paper: a 9×9 convolution with PReLU, residual blocks of convolution, batch normalisation, PReLU,
-    convolution, batch normalisation, a skip over all of them, sub-pixel upsampling with PReLU, a 9×9 convolution. The
+    As in the paper: a 9×9 convolution with PReLU, residual blocks of convolution, batch normalization, PReLU,
+    convolution, batch normalization, a skip over all of them, sub-pixel upsampling with PReLU, a 9×9 convolution. The
     network's own output range is [−1, 1], mapped to [0, 1] at the end.
 
     Args:

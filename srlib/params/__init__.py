@@ -45,7 +45,7 @@ class FeatureFile(Section):
 
 
 class Download(Section):
-    """What is fetched. `train: none` leaves the training pictures to `prepare.pictures`."""
+    """What is fetched. `train: none` leaves the training pictures to `prepare.images`."""
 
     train: Literal["sample", "div2k-bicubic", "div2k-unknown", "none"]
     test: Annotated[list[TestSet], Field(min_length=1)]
@@ -70,7 +70,7 @@ class Download(Section):
 class Prepare(Section):
     """How pictures become aligned LR/HR patches, in LR pixels; HR is that times `scale`. `sizes`: of the copies cut."""
 
-    pictures: str
+    images: str
     lr: Literal["make", "given"] = "make"
     edges: Literal["clamp", "mirror"] = "mirror"
     noise: Annotated[float, Field(ge=0, le=100)] = 0.0
@@ -188,15 +188,15 @@ class LearningRate(Section):
 
 
 class Training(Section):
-    """What pre-training and fine-tuning share. `crop` is in LR pixels; `draw` is explained in `Batches`."""
+    """What pre-training and fine-tuning share. `crop` is in LR pixels; `sampling` is explained in `Batches`."""
 
     precision: Precision = "float32"
     batch: Positive = 16
-    crop: Annotated[int, Field(ge=8)]
-    draw: Literal["patches", "balanced"] = "patches"
+    lr_patch: Annotated[int, Field(ge=8)]
+    sampling: Literal["patches", "balanced"] = "patches"
     in_memory: bool = False
     learning_rate: LearningRate
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip_norm: Weight = 0.0
     log_every: Positive = 100
     validate_every: Positive = 1000
@@ -242,7 +242,7 @@ class Features(Section):
     network: Literal["vgg19", "squeezenet"] = "vgg19"
     weights: Literal["file", "random"] = "file"
     layer: str = "block5_conv4"
-    activation: Literal["before", "after"] = "after"
+    pre_activation: bool = False
 
 
 class Finetune(Training):
@@ -250,11 +250,11 @@ class Finetune(Training):
 
     steps: Positive
     features: Features = Features()
-    content_loss: Literal["mse", "mae"] = "mse"
-    content_scale: Annotated[float, Field(gt=0)] = 0.00615
-    content_weight: Weight = 1.0
+    perceptual_loss: Literal["mse", "mae"] = "mse"
+    perceptual_scale: Annotated[float, Field(gt=0)] = 0.00615
+    perceptual_weight: Weight = 1.0
     pixel_weight: Weight = 0.0
-    lattice_weight: Weight = 0.0
+    checkerboard_weight: Weight = 0.0
     adversarial_weight: Weight = 0.001
     adversarial: Literal["vanilla", "relativistic"] = "vanilla"
     discriminator_filters: Positive = 64
@@ -289,20 +289,20 @@ class Champion(Section):
     """When a model becomes the champion in MLflow's registry: better by more than `margin` in the mean over a set."""
 
     set: str
-    metric: Literal["psnr_y", "ssim_y", "psnr_rgb", "colour_error", "lpips"]
+    metric: Literal["psnr_y", "ssim_y", "psnr_rgb", "color_error", "lpips"]
     margin: Weight = 0.0
 
 
 class Evaluate(Section):
-    """`pictures` holds one folder per set. `strips` and `crop` (in HR pixels) are of the picture strips and report."""
+    """`images` holds one folder per set. `strips` and `strip_size` (HR pixels) belong to the image strips."""
 
-    pictures: str
+    images: str
     interpolations: list[Literal["nearest", "bilinear", "bicubic"]] = ["nearest", "bilinear", "bicubic"]
     self_ensemble: bool = False
     methods: list[GivenMethod] = []
     lpips: Lpips | None = None
     strips: Annotated[int, Field(ge=0)] = 8
-    crop: Annotated[int, Field(ge=16, le=512)] = 96
+    strip_size: Annotated[int, Field(ge=16, le=512)] = 96
     champion: dict[Trained, Champion] = {}
 
     @model_validator(mode="after")
@@ -353,9 +353,11 @@ class Params(Section):
     def _across_sections(self) -> Self:
         self.download.check(self.scale)
         for name in ("pretrain", "finetune"):
-            crop = getattr(self, name).crop
-            if crop > self.prepare.patch:
-                raise ValueError(f"{name}.crop: expected at most prepare.patch ({self.prepare.patch}), got {crop}")
+            lr_patch = getattr(self, name).lr_patch
+            if lr_patch > self.prepare.patch:
+                raise ValueError(
+                    f"{name}.lr_patch: expected at most prepare.patch ({self.prepare.patch}), got {lr_patch}"
+                )
         features = self.finetune.features
         if features.weights == "file" and self.download.features == "none":
             raise ValueError(

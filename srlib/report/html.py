@@ -120,9 +120,9 @@ def render(
     )
 
 
-def _window(centre: int, size: int) -> slice:
-    """The part of an axis around `centre`, at most LARGEST long."""
-    start = min(max(0, centre - LARGEST // 2), max(0, size - LARGEST))
+def _window(center: int, size: int) -> slice:
+    """The part of an axis around `center`, at most LARGEST long."""
+    start = min(max(0, center - LARGEST // 2), max(0, size - LARGEST))
     return slice(start, start + LARGEST)
 
 
@@ -140,11 +140,11 @@ def _tradeoff(scores: Sequence[Score], methods: Sequence[Method], scale: int) ->
         psnr = {method.name: mean(rows[method.name]["psnr_y"]) for method in methods}
         networks = [method for method in methods if method.cost]
         sizes = [Point(m.name, m.cost.parameters, psnr[m.name]) for m in networks if m.cost]
-        greys = [
+        grays = [
             Point(r.title, float(r.parameters or 0), r.scores[name][0], True) for r in published if name in r.scores
         ]
         if sizes:
-            charts.append(scatter(f"{name}: quality and size", sizes + greys, "parameters", "PSNR-Y (dB)", log_x=True))
+            charts.append(scatter(f"{name}: quality and size", sizes + grays, "parameters", "PSNR-Y (dB)", log_x=True))
         works = {
             m.name: mean([s.multiply_adds for s in scores if (s.set, s.method) == (name, m.name)]) for m in methods
         }
@@ -159,7 +159,7 @@ def _tradeoff(scores: Sequence[Score], methods: Sequence[Method], scale: int) ->
             charts.append(
                 scatter(f"{name}: fidelity and looks", points, f"{LPIPS_TITLE}, lower is better", "PSNR-Y (dB)")
             )
-    note = '<p class="quiet">Hollow grey points: as printed in the papers.</p>' if charts and published else ""
+    note = '<p class="quiet">Hollow gray points: as printed in the papers.</p>' if charts and published else ""
     return f'<div class="charts">{"".join(charts)}</div>{note}' if charts else ""
 
 

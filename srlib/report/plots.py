@@ -1,6 +1,6 @@
-"""Charts as SVG text for the report: curves over steps, and points of a trade-off. The page's style colours them.
+"""Charts as SVG text for the report: curves over steps, and points of a trade-off. The page's style colors them.
 
-The same numbers give the same bytes. Colours are CSS classes (`c0` … `c5` for series, `grey` for published points), so
+The same numbers give the same bytes. Colors are CSS classes (`c0` … `c5` for series, `gray` for published points), so
 that they follow the reader's light or dark scheme.
 """
 
@@ -16,12 +16,12 @@ _LETTER = 7.6  # pixels of a label's letter, about
 
 @dataclass(frozen=True)
 class Point:
-    """A labelled point; `grey` for figures that are not ours."""
+    """A labelled point; `gray` for figures that are not ours."""
 
     label: str
     x: float
     y: float
-    grey: bool = False
+    gray: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ def curve(title: str, points: Sequence[tuple[float, float]], x_label: str = "ste
 
 
 def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str, *, log_x: bool = False) -> str:
-    """Labelled points: those of the project in colour, published ones in grey."""
+    """Labelled points: those of the project in color, published ones in gray."""
     x = _axis(x_label, [point.x for point in points], log=log_x, room=0.12)
     y = _axis(y_label, [point.y for point in points], room=0.12)
     parts: list[str] = []
     # (left, middle, width) of what no label may cover: every point, and the labels set before.
     taken = [(_x(x, point.x) - 5, _y(y, point.y), 10.0) for point in points]
-    for point in sorted(points, key=lambda point: point.grey):
+    for point in sorted(points, key=lambda point: point.gray):
         left, top = _x(x, point.x), _y(y, point.y)
-        style = "grey" if point.grey else "c0"
+        style = "gray" if point.gray else "c0"
         parts.append(f'<circle class="{style} dot" cx="{left:.1f}" cy="{top:.1f}" r="5"/>')
         width = _LETTER * len(point.label)
         start, row = _label_left(left, width), _free(left, top, width, taken)

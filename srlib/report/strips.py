@@ -25,7 +25,7 @@ from srlib.imaging.resize import resize
 COLUMN = 288  # about the width of a column in pixels: a whole multiple of the crop
 GAP, MARGIN = 18, 32
 TALLEST = 4 / 3  # of a whole picture, in columns
-PAPER, INK, GREY, MARK, LINE = "#fbfaf7", "#1c1f24", "#6c727c", "#e2552c", "#dcd9d2"
+PAPER, INK, GRAY, MARK, LINE = "#fbfaf7", "#1c1f24", "#6c727c", "#e2552c", "#dcd9d2"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def strip(result: Result, methods: Sequence[str], *, scale: int, crop: int) -> I
     title = f"{result.picture.set}  ·  {result.picture.name}"
     draw.text((MARGIN, MARGIN + 18), _fitting(title, width // 2, 22), INK, _font(22, "Bold"), anchor="ls")
     legend = f"×{scale}    PSNR-Y / SSIM-Y    frame: {region.side}×{region.side} pixels"
-    draw.text((width - MARGIN, MARGIN + 18), legend, GREY, _font(14), anchor="rs")
+    draw.text((width - MARGIN, MARGIN + 18), legend, GRAY, _font(14), anchor="rs")
     for index, (name, label, image) in enumerate(columns):
         left = MARGIN + index * (column + GAP)
         corner = (left + (column - size[0]) // 2, top)
@@ -101,7 +101,7 @@ def strip(result: Result, methods: Sequence[str], *, scale: int, crop: int) -> I
         sheet.paste(square, (left, below))
         draw.rectangle((left, below, left + column - 1, below + column - 1), outline=MARK, width=2)
         draw.text((left, below + column + 32), _fitting(name, column, 19), INK, _font(19, "Bold"), anchor="ls")
-        draw.text((left, below + column + 60), label, MARK if name == best else GREY, _font(16), anchor="ls")
+        draw.text((left, below + column + 60), label, MARK if name == best else GRAY, _font(16), anchor="ls")
     return np.asarray(sheet)
 
 
@@ -119,9 +119,9 @@ def _mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], region: Region, sh
     """Frames the region in the whole picture, with a light line around it that shows on dark ground."""
     left, top = corner[0] + region.left * shrink, corner[1] + region.top * shrink
     side = region.side * shrink
-    for grow, colour, width in ((2, "#ffffff", 1), (1, MARK, 2)):
+    for grow, color, width in ((2, "#ffffff", 1), (1, MARK, 2)):
         box = (round(left) - grow, round(top) - grow, round(left + side) + grow - 1, round(top + side) + grow - 1)
-        draw.rectangle(box, outline=colour, width=width)
+        draw.rectangle(box, outline=color, width=width)
 
 
 @functools.cache

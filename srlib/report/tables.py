@@ -41,7 +41,7 @@ def cards(scores: Sequence[Score], methods: Sequence[Method]) -> str:
 
 
 def scores(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> str:
-    """Our rows, each with its published counterpart in grey and the difference; then the other published rows."""
+    """Our rows, each with its published counterpart in gray and the difference; then the other published rows."""
     grouped = by_set(scores)
     published = [row for row in PUBLISHED.get(scale, ()) if row.scores.keys() & grouped.keys()]
     networks = any(method.cost for method in methods)
@@ -66,7 +66,7 @@ def scores(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> st
         style = ' class="published"' if index else ' class="published apart"'
         body.append(_published(other, grouped, networks, style=style))
     note = (
-        "PSNR-Y in dB, SSIM-Y small beside it; means over pictures, the best of each set in colour. Grey: as printed "
+        "PSNR-Y in dB, SSIM-Y small beside it; means over pictures, the best of each set in color. Gray: as printed "
         "in the papers, with our figure minus theirs where both are of one kind. † SSIM of another program."
     )
     return _table(head, body) + f'<p class="quiet">{note}</p>'

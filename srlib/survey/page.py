@@ -1,7 +1,7 @@
 """Makes the page of a blind opinion survey, and the key without which its answers mean nothing.
 
 Raters give each version of each picture 1 (bad) to 5 (excellent), as in the SRGAN paper (Ledig et al. 2017, section
-3.3), after they have seen what a 1 (nearest neighbour) and a 5 (the original) look like. One HTML file holds all of it.
+3.3), after they have seen what a 1 (nearest neighbor) and a 5 (the original) look like. One HTML file holds all of it.
 
 What the page hides: items carry keyed hashes (HMAC-SHA256 under a secret of the key file) instead of names and stand in
 the order of these; the versions of a picture are encoded by the same encoder and padded to the same length. What
@@ -91,7 +91,7 @@ def make(
         crop: Larger pictures are cut to their most detailed square of at most this many pixels a side.
         calibration: How many pictures are shown as examples first. They are held out and not rated.
         calibration_from: A folder with other pictures to draw the examples from, as in the paper; none is held out.
-        scale: The factor of enlargement, for the examples of nearest neighbour.
+        scale: The factor of enlargement, for the examples of nearest neighbor.
         order: "grouped": the versions of a picture follow one another; "mixed": one random sequence, as in the paper.
         seed: Of the draw of pictures and of every rater's order.
         origin: Tags of the MLflow run that made the pictures, kept in the key (see `survey_tracking.origin`).
@@ -243,7 +243,7 @@ def _items(
 
 
 def _example(path: Path, crop: int, scale: int, sealer: bytes) -> dict[str, Any]:
-    """A picture as the worst (nearest neighbour) and the best (itself) that a rater will see."""
+    """A picture as the worst (nearest neighbor) and the best (itself) that a rater will see."""
     original = crop_to_multiple(read_image(path), scale)
     low = downscale(original, scale)
     if max(original.shape[:2]) > crop:

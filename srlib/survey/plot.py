@@ -13,8 +13,8 @@ _BAR_LEFT = 24 + _LABEL
 _AXIS_LEFT = _BAR_LEFT + _BAR + 40
 _ROW, _HEAD = 34, 46
 _WORDS = ("bad", "poor", "fair", "good", "excellent")
-# Brown to blue, told apart with every common colour blindness; (fill, text upon it).
-_COLOURS = (
+# Brown to blue, told apart with every common color blindness; (fill, text upon it).
+_COLORS = (
     ("#a5522d", "#fff"),
     ("#dfa477", "#24201c"),
     ("#d8d5cd", "#24201c"),
@@ -68,7 +68,7 @@ def distribution_svg(rows: Sequence[Row]) -> str:
         f"<style>{_STYLE}</style>",
         f'<rect class="p" width="{WIDTH}" height="{y}"/>',
     ]
-    for index, ((fill, _), word) in enumerate(zip(_COLOURS, _WORDS, strict=True)):
+    for index, ((fill, _), word) in enumerate(zip(_COLORS, _WORDS, strict=True)):
         x = _BAR_LEFT + index * _BAR / 5
         head.append(f'<rect x="{x:.1f}" y="24" width="13" height="13" rx="2" fill="{fill}"/>')
         head.append(f'<text class="q" x="{x + 19:.1f}" y="35">{index + 1} {word}</text>')
@@ -81,7 +81,7 @@ def _row(row: Row, top: int) -> list[str]:
     votes = sum(row.counts)
     parts = [f'<text x="24" y="{middle + 5}">{escape(_short(row.method))}</text>']
     x = float(_BAR_LEFT)
-    for count, (fill, ink) in zip(row.counts, _COLOURS, strict=True):
+    for count, (fill, ink) in zip(row.counts, _COLORS, strict=True):
         width = _BAR * count / votes
         if count:
             parts.append(f'<rect x="{x:.1f}" y="{top}" width="{width:.1f}" height="26" fill="{fill}"/>')

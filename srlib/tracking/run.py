@@ -105,7 +105,7 @@ class TrackedRun:
         Args:
             model: A picture-to-picture network, NHWC, float32 in [0, 1].
             name: Its name in MLflow.
-            example: float32 [1, h, w, C], a small LR picture; a grey ramp by default.
+            example: float32 [1, h, w, C], a small LR picture; a gray ramp by default.
             folder: The model as `srlib.models.save_model` wrote it; recorded with it.
             register_as: The name in the model registry that it becomes a version of; needs `folder`.
         """

@@ -1,4 +1,4 @@
-"""What a GAN does to pictures and no PSNR tells: a colour cast, and a lattice with the period of the enlargement.
+"""What a GAN does to pictures and no PSNR tells: a color cast, and a checkerboard with the period of the enlargement.
 
 Pictures are uint8 RGB [H, W, 3], all of one size, HR and SR in the same order.
 """
@@ -13,13 +13,13 @@ from srlib.imaging.metrics import luma
 Pictures = Sequence[npt.NDArray[np.uint8]]
 
 
-def colour_shift(hr: Pictures, sr: Pictures) -> tuple[float, float, float]:
+def color_shift(hr: Pictures, sr: Pictures) -> tuple[float, float, float]:
     """Mean of SR − HR in red, green and blue, in levels of 255: what a tint is, whatever the content."""
     shift = np.mean([np.mean(s.astype(float) - h, axis=(0, 1)) for h, s in zip(hr, sr, strict=True)], axis=0)
     return float(shift[0]), float(shift[1]), float(shift[2])
 
 
-def lattice(hr: Pictures, sr: Pictures, scale: int) -> float:
+def checkerboard(hr: Pictures, sr: Pictures, scale: int) -> float:
     """How strong a pattern of period `scale` SR carries beyond HR: its root mean square in levels of luma.
 
     Each LR pixel becomes scale × scale pixels; a network that treats them unequally leaves a checkerboard. It stands
@@ -45,7 +45,7 @@ def _peaks(pictures: Pictures, scale: int) -> float:
 
 
 def _spectrum(picture: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Periodogram under a Hann window, normalised so that it sums to the mean square of a stationary pattern."""
+    """Periodogram under a Hann window, normalized so that it sums to the mean square of a stationary pattern."""
     window = np.outer(*(np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2 for size in picture.shape))
     window /= np.sqrt(np.sum(window**2))
     return np.abs(np.fft.fft2((picture - picture.mean()) * window)) ** 2 / picture.size

@@ -136,7 +136,12 @@ class Result:
 def training_batches(patches: Path, params: Training, seed: int) -> Batches:
     """The batches that a section of the recipe asks for."""
     return Batches(
-        patches, crop=params.crop, batch=params.batch, seed=seed, draw=params.draw, in_memory=params.in_memory
+        patches,
+        lr_patch=params.lr_patch,
+        batch=params.batch,
+        seed=seed,
+        sampling=params.sampling,
+        in_memory=params.in_memory,
     )
 
 

@@ -38,9 +38,9 @@ PIXEL_LOSSES: dict[str, Loss] = {"mae": mae, "mse": mse, "charbonnier": charbonn
 
 
 def repeated(hr: Any, sr: Any, scale: int, *, side: int = 8) -> Any:
-    """Mean absolute value of what repeats of the error from LR pixel to LR pixel: a lattice, and a colour cast.
+    """Mean absolute value of what repeats of the error from LR pixel to LR pixel: a checkerboard, and a color cast.
 
-    Each of the scale² places within an LR pixel is averaged over `side` × `side` neighbours (overlapping by half).
+    Each of the scale² places within an LR pixel is averaged over `side` × `side` neighbors (overlapping by half).
     Detail that is right or wrong by chance cancels there; what the network does in every LR pixel alike does not.
     """
     height, width = (size // scale for size in (hr.shape[1], hr.shape[2]))

@@ -25,7 +25,7 @@ class Adam(keras.optimizers.Adam):
         averaged: Variables to average; None averages all.
         orbits: Of each variable, where the network is to stay equivariant: gradients and weights become means of them.
         weight_decay: AdamW's (Loshchilov & Hutter 2019): before each update a kernel w becomes w − learning rate ·
-            weight_decay · w. Biases, the slopes of PReLU and the factors of normalisation are left alone. 0 is Adam.
+            weight_decay · w. Biases, the slopes of PReLU and the factors of normalization are left alone. 0 is Adam.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Muon(Adam):
 
     A kernel [h, w, in, out] is taken as a matrix [h·w·in, out]. Its gradient enters a momentum with Nesterov's
     look-ahead; the step is what remains of that when all its singular values are made alike, so that directions that
-    the gradient favours do not crowd out the rest. Times 0.2·√(longer side) it has the root mean square of a usual step
+    the gradient favors do not crowd out the rest. Times 0.2·√(longer side) it has the root mean square of a usual step
     of Adam (Liu et al. 2025, arXiv:2502.16982), and one learning rate serves both. The momentum lies in the place of
     Adam's first moment. `keras.optimizers.Muon` leaves kernels of convolutions to Adam.
 
@@ -120,7 +120,7 @@ class Muon(Adam):
     momentum = 0.95
 
     def build(self, variables: list[Any]) -> None:
-        """Chooses the kernels, gathered by shape: matrices of one shape are orthogonalised together."""
+        """Chooses the kernels, gathered by shape: matrices of one shape are orthogonalized together."""
         if self.built:
             return
         super().build(variables)
@@ -136,7 +136,7 @@ class Muon(Adam):
             for index in members:
                 self._momentums[index].assign(self.momentum * self._momentums[index] + grads[index])
             ahead = [grads[index] + self.momentum * self._momentums[index] for index in members]
-            steps = orthogonalise(ops.reshape(ops.stack(ahead), (len(members), rows, columns)))
+            steps = orthogonalize(ops.reshape(ops.stack(ahead), (len(members), rows, columns)))
             size = rate * 0.2 * max(rows, columns) ** 0.5
             for index, step in zip(members, ops.unstack(steps), strict=True):
                 self.assign_sub(variables[index], size * ops.reshape(step, shape))
@@ -149,7 +149,7 @@ OPTIMIZERS: dict[str, type[Adam]] = {"adam": Adam, "adamw": Adam, "muon": Muon}
 """`pretrain.optimizer` → its class."""
 
 
-def orthogonalise(x: Any, iterations: int = 5) -> Any:
+def orthogonalize(x: Any, iterations: int = 5) -> Any:
     """The factor U·Vᵀ of each matrix's singular value decomposition U·S·Vᵀ, roughly, by matrix products alone.
 
     Newton–Schulz iterations with Jordan's (2024) polynomial: five bring singular values from .01 to 1 of the largest
@@ -163,7 +163,7 @@ def orthogonalise(x: Any, iterations: int = 5) -> Any:
         float32 [n, rows, columns].
     """
     if x.shape[1] < x.shape[2]:
-        return ops.swapaxes(orthogonalise(ops.swapaxes(x, 1, 2), iterations), 1, 2)
+        return ops.swapaxes(orthogonalize(ops.swapaxes(x, 1, 2), iterations), 1, 2)
     x = x / (ops.sqrt(ops.sum(ops.square(x), axis=(1, 2), keepdims=True)) + 1e-12)
     for _ in range(iterations):
         gram = ops.matmul(ops.swapaxes(x, 1, 2), x)

@@ -60,7 +60,7 @@ def pixel_trainer(params: Params) -> PixelTrainer:
     trainer = PixelTrainer(network, section.loss)
     optimizer = OPTIMIZERS[section.optimizer](
         clip_norm=section.clip_norm,
-        average=section.ema,
+        average=section.ema_decay,
         weight_decay=section.weight_decay,
         orbits=orbits_of(network) if section.equivariant else (),
     )

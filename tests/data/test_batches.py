@@ -30,7 +30,7 @@ def orientations(square):
 
 
 def test_shapes_and_alignment(folder):
-    batches = Batches(folder, crop=5, batch=7, seed=3)
+    batches = Batches(folder, lr_patch=5, batch=7, seed=3)
     assert (len(batches), batches.scale) == (COUNT, SCALE)
     for step in range(20):
         lr, hr = batches(step)
@@ -39,7 +39,7 @@ def test_shapes_and_alignment(folder):
 
 
 def test_each_crop_is_one_orientation_of_a_place_in_its_patch(folder):
-    batches, seen = Batches(folder, crop=5, batch=8, seed=3), set()
+    batches, seen = Batches(folder, lr_patch=5, batch=8, seed=3), set()
     source = np.load(folder / "train_lr.npy")
     for step in range(60):
         for crop in batches(step)[0]:
@@ -57,11 +57,13 @@ def test_pictures_are_drawn_by_the_square_root_of_their_patches(folder):
     pictures = ["a", *["b"] * 9, "c"]
     rows = ["split,row,picture,y,x", *(f"train,{row},{name},0,0" for row, name in enumerate(pictures))]
     (folder / "index.csv").write_text("\n".join(rows) + "\n")
-    batches = Batches(folder, crop=5, batch=50, seed=1, draw="balanced")
+    batches = Batches(folder, lr_patch=5, batch=50, seed=1, sampling="balanced")
     counts = sum(np.bincount(batches(step)[0][:, 0, 0, 0], minlength=COUNT) for step in range(180))
     expected = 9000 * np.array([3, *[1] * 9, 3]) / 15
     assert np.all(abs(counts - expected) < 5 * np.sqrt(expected))
-    shares = [Batches(folder, crop=5, batch=50, seed=1, draw="balanced", rank=rank, world=5) for rank in range(5)]
+    shares = [
+        Batches(folder, lr_patch=5, batch=50, seed=1, sampling="balanced", rank=rank, world=5) for rank in range(5)
+    ]
     np.testing.assert_array_equal(np.concatenate([share(5)[0] for share in shares]), batches(5)[0])
 
 
@@ -69,14 +71,14 @@ def test_balancing_needs_an_index_that_fits(folder, tmp_path):
     for split in ("train_lr", "train_hr"):
         (tmp_path / f"{split}.npy").write_bytes((folder / f"{split}.npy").read_bytes())
     with pytest.raises(SrlibError, match=r"index\.csv: no such file; run the prepare stage first"):
-        Batches(tmp_path, crop=5, batch=3, seed=1, draw="balanced")
+        Batches(tmp_path, lr_patch=5, batch=3, seed=1, sampling="balanced")
     (tmp_path / "index.csv").write_text("split,row,picture,y,x\ntrain,0,a,0,0\n")
     with pytest.raises(SrlibError, match=r"index\.csv: 1 rows for train, but 11 patches; prepare again"):
-        Batches(tmp_path, crop=5, batch=3, seed=1, draw="balanced")
+        Batches(tmp_path, lr_patch=5, batch=3, seed=1, sampling="balanced")
 
 
 def test_orientations_are_equally_likely(folder):
-    batches = Batches(folder, crop=PATCH, batch=64, seed=5)
+    batches = Batches(folder, lr_patch=PATCH, batch=64, seed=5)
     source = np.load(folder / "train_lr.npy")
     counts = np.zeros(8)
     for step in range(25):
@@ -88,25 +90,25 @@ def test_orientations_are_equally_likely(folder):
 
 
 def test_every_epoch_draws_every_patch_once_in_an_order_of_its_own(folder):
-    batches = Batches(folder, crop=PATCH, batch=4, seed=0, augment=False)
+    batches = Batches(folder, lr_patch=PATCH, batch=4, seed=0, augment=False)
     numbers = np.concatenate([batches(step)[0][:, 0, 0, 0] for step in range(COUNT)]).reshape(4, COUNT)
     assert all(sorted(epoch) == list(range(COUNT)) for epoch in numbers)
     assert len({tuple(epoch) for epoch in numbers}) == 4
 
 
 def test_without_augmentation_nothing_is_turned(folder):
-    lr, _ = Batches(folder, crop=PATCH, batch=COUNT, seed=0, augment=False)(0)
+    lr, _ = Batches(folder, lr_patch=PATCH, batch=COUNT, seed=0, augment=False)(0)
     np.testing.assert_array_equal(lr[np.argsort(lr[:, 0, 0, 0])], np.load(folder / "train_lr.npy"))
 
 
 def test_a_batch_depends_on_seed_and_step_alone(folder):
-    first, second = (Batches(folder, crop=5, batch=6, seed=9) for _ in range(2))
+    first, second = (Batches(folder, lr_patch=5, batch=6, seed=9) for _ in range(2))
     forwards = [first(step) for step in range(30)]
     for step in reversed(range(30)):
         np.testing.assert_array_equal(second(step)[1], forwards[step][1])
-    in_memory = Batches(folder, crop=5, batch=6, seed=9, in_memory=True)
+    in_memory = Batches(folder, lr_patch=5, batch=6, seed=9, in_memory=True)
     np.testing.assert_array_equal(in_memory(7)[1], forwards[7][1])
-    other = Batches(folder, crop=5, batch=6, seed=10)
+    other = Batches(folder, lr_patch=5, batch=6, seed=10)
     assert not any(np.array_equal(other(step)[0], lr) for step, (lr, _) in enumerate(forwards))
     assert len({lr.tobytes() for lr, _ in forwards}) == 30
     assert first(2**40)[0].shape == (6, 5, 5, 3)
@@ -115,7 +117,7 @@ def test_a_batch_depends_on_seed_and_step_alone(folder):
 @given(seed=st.integers(0, 2**31 - 1), step=st.integers(0, 10**7), share=st.integers(1, 5), world=st.integers(1, 4))
 @settings(max_examples=30, deadline=None)
 def test_the_shares_of_several_processes_make_up_the_batch_of_one(folder, seed, step, share, world):
-    options = {"crop": 4, "batch": share * world, "seed": seed}
+    options = {"lr_patch": 4, "batch": share * world, "seed": seed}
     whole = Batches(folder, **options)(step)
     shares = [Batches(folder, **options, rank=rank, world=world)(step) for rank in range(world)]
     for side in range(2):
@@ -126,11 +128,11 @@ def test_validation_pairs_are_the_files(folder):
     lr, hr = validation_pairs(folder)
     assert isinstance(hr, np.memmap)
     assert lr.shape == (3, PATCH, PATCH, 3) and hr.shape == (3, SCALE * PATCH, SCALE * PATCH, 3)
-    assert len(Batches(folder, crop=4, batch=2, seed=0, split="validation")) == 3
+    assert len(Batches(folder, lr_patch=4, batch=2, seed=0, split="validation")) == 3
 
 
 def test_prefetch_yields_the_same_in_order(folder):
-    batches = Batches(folder, crop=5, batch=6, seed=9)
+    batches = Batches(folder, lr_patch=5, batch=6, seed=9)
     for threads in (1, 3):
         steps = list(prefetch(batches, 5, 17, threads=threads))
         assert [step for step, *_ in steps] == list(range(5, 17))
@@ -173,8 +175,8 @@ def test_prefetch_ends_with_its_consumer():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": PATCH + 1}, "expected a crop of 1 to that, got 13"),
-        ({"crop": 0}, "expected a crop"),
+        ({"lr_patch": PATCH + 1}, "expected lr_patch from 1 to that, got 13"),
+        ({"lr_patch": 0}, "expected lr_patch"),
         ({"batch": 0}, "batch: expected"),
         ({"batch": 7, "world": 2}, "multiple of the 2 processes"),
         ({"world": 2, "rank": 2}, "batch: expected"),
@@ -183,7 +185,7 @@ def test_prefetch_ends_with_its_consumer():
 )
 def test_wrong_options(folder, options, message):
     with pytest.raises(SrlibError, match=message):
-        Batches(folder, **{"crop": 5, "batch": 4, "seed": 0} | options)
+        Batches(folder, **{"lr_patch": 5, "batch": 4, "seed": 0} | options)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_wrong_files(tmp_path, lr, hr, message, in_memory):
     np.save(tmp_path / "train_lr.npy", lr, allow_pickle=True)
     np.save(tmp_path / "train_hr.npy", hr)
     with pytest.raises(SrlibError, match=message):
-        Batches(tmp_path, crop=4, batch=2, seed=0, in_memory=in_memory)
+        Batches(tmp_path, lr_patch=4, batch=2, seed=0, in_memory=in_memory)
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
@@ -211,4 +213,4 @@ def test_a_truncated_file(folder, tmp_path, keep, in_memory):
     (tmp_path / "train_lr.npy").write_bytes((folder / "train_lr.npy").read_bytes()[:keep])
     (tmp_path / "train_hr.npy").write_bytes((folder / "train_hr.npy").read_bytes())
     with pytest.raises(SrlibError, match=r"train_lr\.npy: not a whole \.npy file"):
-        Batches(tmp_path, crop=4, batch=2, seed=0, in_memory=in_memory)
+        Batches(tmp_path, lr_patch=4, batch=2, seed=0, in_memory=in_memory)

@@ -19,7 +19,7 @@ NAMES = ("train_lr.npy", "train_hr.npy", "validation_lr.npy", "validation_hr.npy
 
 
 def photo(height, width, seed=0):
-    """Smooth, and with another colour everywhere: two places never look alike."""
+    """Smooth, and with another color everywhere: two places never look alike."""
     noise = np.random.default_rng(seed).normal(128, 60, (height, width, 3))
     return np.clip(cv2.GaussianBlur(noise, (0, 0), 1.5) * 2 - 128, 0, 255).astype(np.uint8)
 
@@ -164,7 +164,7 @@ def test_many_training_patches_go_on_in_further_files(pictures, tmp_path, monkey
         parts = [np.load(tmp_path / "many" / name) for name in names]
         assert len(parts) > 1 and all(len(part) == each for part in parts[:-1])
         np.testing.assert_array_equal(np.concatenate(parts), whole)
-    options = {"crop": 5, "batch": 9, "seed": 3}
+    options = {"lr_patch": 5, "batch": 9, "seed": 3}
     one, many = (Batches(tmp_path / name, **options) for name in ("one", "many"))
     assert len(one) == len(many) == len(whole)
     for step in range(0, 2 * len(whole) // 9):
@@ -203,7 +203,7 @@ def test_degradation(tmp_path):
     assert noisy.std() == pytest.approx(10, rel=0.01) and abs(noisy.mean()) < 0.1
     np.testing.assert_array_equal(degrade(gray, 2, params(noise=10.0), "1/a") - 128.0, noisy)
     assert (degrade(gray, 2, params(noise=10.0), "1/b") != noisy + 128).any()
-    # Quality decides how much is lost; colours keep their order.
+    # Quality decides how much is lost; colors keep their order.
     errors = [np.abs(degrade(hr, 4, params(jpeg=q), "") - clean.astype(float)).mean() for q in (100, 75, 20)]
     assert 0 < errors[0] < errors[1] < errors[2]
     red = np.full((64, 64, 3), (250, 20, 40), np.uint8)

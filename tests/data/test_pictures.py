@@ -55,7 +55,7 @@ def test_folders_that_do_not_serve(folder, tmp_path):
         find_pictures(folder("HR/1.png"), given_lr=True, scale=4)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(SrlibError, match=r"empty: no pictures in it \(prepare\.pictures\)"):
+    with pytest.raises(SrlibError, match=r"empty: no pictures in it \(prepare\.images\)"):
         find_pictures(tmp_path / "empty", given_lr=False, scale=4)
 
 

@@ -54,8 +54,8 @@ def test_a_column_only_where_the_recipe_names_weights(shared: Path) -> None:
     for key, name in (("backbone", BACKBONE), ("linear", LINEAR)):
         digest = hashlib.sha256((shared / name).read_bytes()).hexdigest()
         files[key] = FeatureFile(file=str(shared / name), sha256=digest)
-    assert measures(Evaluate(pictures="x")) is METRICS
-    assert [*measures(Evaluate(pictures="x", lpips=Lpips(**files)))] == [*METRICS, KEY]
+    assert measures(Evaluate(images="x")) is METRICS
+    assert [*measures(Evaluate(images="x", lpips=Lpips(**files)))] == [*METRICS, KEY]
 
 
 def test_what_does_not_fit_is_named(shared: Path, tmp_path: Path, picture: np.ndarray) -> None:

@@ -44,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def frozen_graph(path: Path, channels: int, *, nchw: bool = False, pyramid: bool = False, scale: int = 4) -> Path:
-    """A graph that repeats each pixel `scale` times each way: nearest neighbour by a convolution and depth-to-space."""
+    """A graph that repeats each pixel `scale` times each way: nearest neighbor by a convolution and depth-to-space."""
     import tensorflow as tf
 
     with tf.Graph().as_default() as graph:
@@ -115,8 +115,8 @@ class TestFrozenGraphs:
         path = frozen_graph(tmp_path / "net.pb", 1)
         method = given("theirs", path, 4, sha256=content_hash(path), channels=channels)
         assert method.upscale is not None
-        grey = np.repeat(picture[..., :1], 3, axis=2)
-        np.testing.assert_array_equal(method.upscale(grey, 4), resize(grey, 4, kernel="nearest"))
+        gray = np.repeat(picture[..., :1], 3, axis=2)
+        np.testing.assert_array_equal(method.upscale(gray, 4), resize(gray, 4, kernel="nearest"))
         soft = picture // 4 + 96  # far from black and white: nothing is clamped
         sr = rgb2ycbcr(method.upscale(soft, 4))
         np.testing.assert_allclose(sr[..., 0], rgb2ycbcr(resize(soft, 4, kernel="nearest"))[..., 0], atol=0.6)
@@ -205,7 +205,7 @@ class TestGiven:
         section = next(yaml.safe_load(block.split("```")[0]) for block in blocks if "srlib/weights" in block)
         lr = downscale(picture, 4)
         bicubic = psnr_y(picture, resize(lr, picture.shape[:2]), scale=4)
-        for item in Evaluate(pictures="", **section["evaluate"]).methods:
+        for item in Evaluate(images="", **section["evaluate"]).methods:
             method = given(item.name, ROOT / item.file, 4, sha256=item.sha256)
             assert method.upscale is not None
             gain = psnr_y(picture, method.upscale(lr, 4), scale=4) - bicubic
@@ -223,7 +223,7 @@ class TestGiven:
             config, folder = ModelConfig(name, 2, training=training), tmp_path / f"{name}-{training}"
             save_model(build(config), config, folder)
             methods.append(GivenMethod(name=folder.name, file=str(folder), sha256=content_hash(folder)))
-        section = Evaluate(pictures="x", interpolations=["bicubic"], methods=methods)
+        section = Evaluate(images="x", interpolations=["bicubic"], methods=methods)
         found = rows(section, 2, tmp_path / "edsr-pixel", tmp_path / "srresnet-gan")
         names = [method.name for method in methods]
         assert [method.name for method in found] == ["bicubic", *names, "EDSR", "SRGAN"]
@@ -293,7 +293,7 @@ class TestEnsemble:
 def test_the_rows_of_a_recipe(models: Path, tmp_path: Path) -> None:
     path = frozen_graph(tmp_path / "net.pb", 3)
     theirs = GivenMethod(name="theirs", file=str(path), sha256=content_hash(path))
-    section = Evaluate(pictures="x", interpolations=["bicubic"], self_ensemble=True, methods=[theirs])
+    section = Evaluate(images="x", interpolations=["bicubic"], self_ensemble=True, methods=[theirs])
     found = [method.name for method in rows(section, 4, models / "pixel", models / "gan")]
     assert found == ["bicubic", "theirs", "EDSR", "EDSR+", "SRGAN"]
 
@@ -301,4 +301,4 @@ def test_the_rows_of_a_recipe(models: Path, tmp_path: Path) -> None:
 def test_a_given_row_may_not_be_named_like_one_of_the_recipe(models: Path) -> None:
     mine = GivenMethod(name="EDSR", file=str(models / "pixel"), sha256=content_hash(models / "pixel"))
     with pytest.raises(SrlibError, match=r"evaluate.methods: EDSR: the recipe's own networks have a row of that name"):
-        rows(Evaluate(pictures="x", methods=[mine]), 4, models / "pixel", models / "gan")
+        rows(Evaluate(images="x", methods=[mine]), 4, models / "pixel", models / "gan")

@@ -28,7 +28,7 @@ INFINITE = float("inf")
 
 
 def score(test_set: str, picture: str, method: str, psnr: float, work: int = 0) -> Score:
-    values = {"psnr_y": psnr, "ssim_y": 1 - 1 / psnr, "psnr_rgb": psnr - 1, "colour_error": 0.5}
+    values = {"psnr_y": psnr, "ssim_y": 1 - 1 / psnr, "psnr_rgb": psnr - 1, "color_error": 0.5}
     return Score(test_set, picture, method, values, work)
 
 
@@ -65,7 +65,7 @@ def test_one_csv_line_per_picture_and_method(scores: list[Score]) -> None:
         "psnr_y": "21.25",
         "ssim_y": "0.952941",
         "psnr_rgb": "20.25",
-        "colour_error": "0.5",
+        "color_error": "0.5",
         "multiply_adds": "3000000",
     }
     assert rows[-1]["psnr_y"] == "inf"

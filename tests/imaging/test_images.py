@@ -16,13 +16,13 @@ def pixels(*shape, dtype=np.uint8, seed=0):
     return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype)
 
 
-def png(width, height, depth, colour, rows, extra=b""):
+def png(width, height, depth, color, rows, extra=b""):
     """A PNG put together by hand, as the specification says."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     parts = chunk(b"IHDR", head) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + parts
 
@@ -58,11 +58,11 @@ def test_one_bit_and_palette(tmp_path):
     Image.fromarray(bits).save(tmp_path / "bits.png")
     np.testing.assert_array_equal(read_image(tmp_path / "bits.png"), np.repeat(bits[..., None] * 255, 3, 2))
     palette = Image.fromarray(pixels(20, 30) % 7, "P")
-    colours = pixels(7, 3, seed=1)
-    palette.putpalette(colours.tobytes())
+    colors = pixels(7, 3, seed=1)
+    palette.putpalette(colors.tobytes())
     for name in ("p.png", "p.gif", "p.bmp", "p.tif"):
         palette.save(tmp_path / name)
-        np.testing.assert_array_equal(read_image(tmp_path / name), colours[pixels(20, 30) % 7])
+        np.testing.assert_array_equal(read_image(tmp_path / name), colors[pixels(20, 30) % 7])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
@@ -70,15 +70,15 @@ def test_alpha_is_composited_over_white(tmp_path, suffix):
     image = pixels(20, 30, 4)
     image[0, :, 3], image[1, :, 3] = 0, 255
     Image.fromarray(image).save(tmp_path / f"a{suffix}", lossless=True, exact=True)
-    colour, alpha = image[..., :3].astype(int), image[..., 3:].astype(int)
-    expected = (2 * (colour * alpha + 255 * (255 - alpha)) + 255) // 510  # rounded
+    color, alpha = image[..., :3].astype(int), image[..., 3:].astype(int)
+    expected = (2 * (color * alpha + 255 * (255 - alpha)) + 255) // 510  # rounded
     read = read_image(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(read, expected)
     assert (read[0] == 255).all()
     np.testing.assert_array_equal(read[1], image[1, :, :3])
 
 
-def test_palette_and_colour_key_transparency_show_white(tmp_path):
+def test_palette_and_color_key_transparency_show_white(tmp_path):
     image = np.full((8, 8, 3), 10, np.uint8)
     image[:4] = (1, 2, 3)
     Image.fromarray(image).save(tmp_path / "key.png", transparency=(1, 2, 3))
@@ -168,7 +168,7 @@ def tiff16(image, orientation):
 
 
 def test_an_animation_gives_its_first_frame(tmp_path):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     for name in ("a.gif", "a.png", "a.webp", "a.tif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
         np.testing.assert_array_equal(read_image(tmp_path / name)[0, 0], (255, 0, 0))

@@ -15,10 +15,10 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from srlib.errors import SrlibError
 from srlib.evaluation.statistics import mean
-from srlib.imaging import color as colour
+from srlib.imaging import color as color
 from srlib.imaging import metrics
 from srlib.imaging.images import read_image
-from srlib.imaging.metrics import colour_error, luma, psnr_rgb, psnr_y, ssim_y, to_uint8
+from srlib.imaging.metrics import color_error, luma, psnr_rgb, psnr_y, ssim_y, to_uint8
 from srlib.imaging.resize import downscale, resize
 
 BICUBIC = {"Set5": (28.430, 0.8111), "Set14": (26.091, 0.7048), "BSD100": (25.962, 0.6681)}
@@ -88,7 +88,7 @@ class TestTraps:
         assert mean([psnr_rgb(*pair, shave=4) for pair in pairs]) == pytest.approx(26.69, abs=0.01)
 
     def test_full_range_luma(self, set5: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(metrics, "luma", lambda image: colour.luma(image, "luma"))
+        monkeypatch.setattr(metrics, "luma", lambda image: color.luma(image, "luma"))
         psnr, ssim = scored(set5)
         assert (psnr, ssim) == (pytest.approx(27.11, abs=0.01), pytest.approx(0.792, abs=0.001))
 
@@ -117,11 +117,11 @@ def _bicubic(plane: np.ndarray) -> np.ndarray:
     """×4 of a float plane by Keys' kernel with clamped edges, not rounded: through a matrix for each axis."""
 
     def matrix(size: int) -> np.ndarray:
-        centre = (np.arange(4 * size) + 0.5) / 4 - 0.5
+        center = (np.arange(4 * size) + 0.5) / 4 - 0.5
         rows = np.zeros((4 * size, size))
         for tap in range(-1, 3):
-            index = np.floor(centre).astype(int) + tap
-            x = np.abs(centre - index)
+            index = np.floor(center).astype(int) + tap
+            x = np.abs(center - index)
             near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
             np.add.at(rows, (np.arange(4 * size), index.clip(0, size - 1)), np.where(x <= 1, near, far))
         return rows
@@ -129,31 +129,31 @@ def _bicubic(plane: np.ndarray) -> np.ndarray:
     return matrix(plane.shape[0]) @ plane @ matrix(plane.shape[1]).T
 
 
-def test_luma_of_known_colours() -> None:
-    colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+def test_luma_of_known_colors() -> None:
+    colors = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
     expected = [[16, 235, 16 + 65.481, 16 + 128.553, 16 + 24.966]]
-    np.testing.assert_allclose(luma(colours), expected, atol=1e-12)
+    np.testing.assert_allclose(luma(colors), expected, atol=1e-12)
 
 
 def test_a_known_error() -> None:
     hr = np.full((40, 40, 3), 100, np.uint8)
     assert psnr_rgb(hr, hr + 5, shave=3) == pytest.approx(20 * np.log10(255 / 5))
     assert psnr_y(hr, hr + 5, scale=4) == pytest.approx(20 * np.log10(255 / (5 * 219 / 255)))
-    assert colour_error(hr, hr + np.array([3, 0, 4], np.uint8), shave=4) == pytest.approx(5)
+    assert color_error(hr, hr + np.array([3, 0, 4], np.uint8), shave=4) == pytest.approx(5)
 
 
-def test_colour_error_ignores_lost_detail() -> None:
+def test_color_error_ignores_lost_detail() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     blurred = np.broadcast_to(noise.mean(axis=(0, 1)).round().astype(np.uint8), noise.shape)
     assert psnr_y(noise, blurred, scale=0) < 16
-    assert colour_error(noise, blurred, shave=0) < 1
+    assert color_error(noise, blurred, shave=0) < 1
 
 
 @given(pictures)
 def test_equal_pictures(image: np.ndarray) -> None:
     assert psnr_y(image, image, scale=2) == psnr_rgb(image, image, shave=2) == float("inf")
     assert ssim_y(image, image, scale=2) == pytest.approx(1)
-    assert colour_error(image, image, shave=2) == 0
+    assert color_error(image, image, shave=2) == 0
 
 
 @given(pictures, st.integers(0, 2**32 - 1))
@@ -206,7 +206,7 @@ def test_what_cannot_be_compared_is_named(sr: np.ndarray, told: str) -> None:
         lambda: psnr_y(hr, sr, scale=2),
         lambda: ssim_y(hr, sr, scale=2),
         lambda: psnr_rgb(hr, sr, shave=2),
-        lambda: colour_error(hr, sr, shave=2),
+        lambda: color_error(hr, sr, shave=2),
     ):
         with pytest.raises(SrlibError, match=told):
             score()

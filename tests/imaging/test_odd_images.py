@@ -68,7 +68,7 @@ def test_any_picture_becomes_the_same_picture_enlarged(bicubic, kind, height, wi
     assert source.rgb.shape == (height, width, 3)
     assert source.gray == (mode in GRAY) or format in ("WEBP", "GIF", "BMP")
     assert (source.rgb.dtype == np.uint16) == (mode in DEEP)
-    # WebP leaves an opaque alpha out, and a palette may not use its transparent colour.
+    # WebP leaves an opaque alpha out, and a palette may not use its transparent color.
     assert (source.alpha is not None) == (mode in ALPHA) or mode == "P transparent" or format == "WEBP"
     result = enlarge(source, bicubic, factor)
     content, _ = encode(result, target, quality=100)

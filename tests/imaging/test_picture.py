@@ -212,16 +212,16 @@ def test_a_pngs_own_chunks_stay_and_come_before_the_pixels():
     assert other.info == {"Title": "A title", "gamma": 0.45455}
 
 
-def test_palette_one_bit_and_transparent_colours():
+def test_palette_one_bit_and_transparent_colors():
     palette = Image.fromarray(noise(channels=1)[..., 0] % 7)
-    colours = noise(7, 3, 1, seed=3)[..., 0]
+    colors = noise(7, 3, 1, seed=3)[..., 0]
     palette = Image.frombytes("P", palette.size, palette.tobytes())
-    palette.putpalette(colours.tobytes())
+    palette.putpalette(colors.tobytes())
     indices = noise(channels=1)[..., 0] % 7
     for format in ("PNG", "GIF", "TIFF", "BMP"):
         got = read(Path("a"), saved(palette, format))
         assert not got.gray and got.alpha is None
-        np.testing.assert_array_equal(got.rgb, colours[indices])
+        np.testing.assert_array_equal(got.rgb, colors[indices])
     got = read(Path("a"), saved(palette, "PNG", transparency=3))
     np.testing.assert_array_equal(got.alpha, np.where(indices == 3, 0, 255))
     bits = noise(channels=1)[..., 0] > 99
@@ -231,9 +231,9 @@ def test_palette_one_bit_and_transparent_colours():
         np.testing.assert_array_equal(got.rgb[..., 1], bits * 255)
 
 
-@pytest.mark.parametrize(("colour", "depth"), [(0, 8), (0, 16), (2, 8), (2, 16)])
-def test_a_transparent_colour_key(colour, depth):
-    channels = 3 if colour else 1
+@pytest.mark.parametrize(("color", "depth"), [(0, 8), (0, 16), (2, 8), (2, 16)])
+def test_a_transparent_color_key(color, depth):
+    channels = 3 if color else 1
     dtype = np.uint8 if depth == 8 else np.uint16
     pixels = noise(channels=channels, dtype=dtype)
     pixels[3:7, 2:9] = key = pixels[4, 4]
@@ -242,22 +242,22 @@ def test_a_transparent_colour_key(colour, depth):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = struct.pack(">IIBBBBB", 23, 19, depth, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", 23, 19, depth, color, 0, 0, 0)
     parts = [(b"IHDR", head), (b"tRNS", key.astype(">u2").tobytes()), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     got = read(Path("a"), b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
-    assert got.gray == (colour == 0) and got.rgb.dtype == dtype
+    assert got.gray == (color == 0) and got.rgb.dtype == dtype
     np.testing.assert_array_equal(got.alpha == 0, (pixels == key).all(2))
     np.testing.assert_array_equal(got.rgb, np.broadcast_to(pixels, (19, 23, 3)))
 
 
 def test_cmyk_becomes_srgb_and_loses_its_profile():
-    colours = np.array([[[255, 0, 0], [0, 160, 60], [250, 250, 250], [10, 10, 10]]], np.uint8).repeat(8, 0).repeat(8, 1)
-    cmyk = Image.fromarray(colours).convert("CMYK")
+    colors = np.array([[[255, 0, 0], [0, 160, 60], [250, 250, 250], [10, 10, 10]]], np.uint8).repeat(8, 0).repeat(8, 1)
+    cmyk = Image.fromarray(colors).convert("CMYK")
     for format in ("JPEG", "TIFF"):
         options = {"quality": 100, "subsampling": 0} if format == "JPEG" else {}
         got = read(Path("a"), saved(cmyk, format, icc_profile=b"not a profile", **options))
         assert got.metadata.icc is None and not got.gray
-        assert np.abs(got.rgb.astype(int) - colours).max() <= 8
+        assert np.abs(got.rgb.astype(int) - colors).max() <= 8
 
 
 def test_lab():

@@ -57,11 +57,11 @@ def reference(row, new, factor, *, width, kernel, edges):
     stretch = min(factor, Fraction(1))
     out = []
     for i in range(new):
-        centre = (i + Fraction(1, 2)) / factor - Fraction(1, 2)
+        center = (i + Fraction(1, 2)) / factor - Fraction(1, 2)
         total = weight_sum = Fraction(0)
         reach = int(width / stretch) + 2
-        for j in range(int(centre) - reach, int(centre) + reach + 1):
-            weight = kernel(abs(centre - j) * stretch)
+        for j in range(int(center) - reach, int(center) + reach + 1):
+            weight = kernel(abs(center - j) * stretch)
             period = j % (2 * len(row))
             where = min(max(j, 0), len(row) - 1) if edges == "clamp" else min(period, 2 * len(row) - 1 - period)
             total += weight * int(row[where])
@@ -158,7 +158,7 @@ def test_linear_enlarging_agrees_with_pillow():
 
 def test_without_antialiasing_the_kernel_keeps_its_width():
     row = np.zeros((16, 1, 1), np.uint8)
-    row[0] = 255  # four pixels from the centre of the first output pixel's support
+    row[0] = 255  # four pixels from the center of the first output pixel's support
     assert resize(row, Fraction(1, 8), antialias=False).max() == 0 < resize(row, Fraction(1, 8)).max()
 
 

@@ -27,16 +27,16 @@ def over(picture, background):
 @pytest.mark.parametrize("hidden", [0, 1])
 @pytest.mark.parametrize("background", [0, 1])
 def test_a_disc_on_transparent_ground_has_no_fringe(bicubic, dtype, hidden, background):
-    """Whatever colour lies under the transparent pixels: over the same ground as the ideal disc, of its own colour."""
+    """Whatever color lies under the transparent pixels: over the same ground as the ideal disc, of its own color."""
     top = np.iinfo(dtype).max
-    colour = np.array([0.8, 0.4, 0.1])
+    color = np.array([0.8, 0.4, 0.1])
     alpha = resize(disc(256, dtype)[..., None], Fraction(1, 4))[..., 0]
-    rgb = np.where(alpha[..., None] > 0, np.rint(colour * top), hidden * top).astype(dtype)
+    rgb = np.where(alpha[..., None] > 0, np.rint(color * top), hidden * top).astype(dtype)
     got = enlarge(Picture(rgb, alpha), bicubic, Fraction(4))
-    alone = np.rint(colour * top) / top
+    alone = np.rint(color * top) / top
     ideal = alone * got.alpha[..., None] / top + background * (1 - got.alpha[..., None] / top)
-    assert np.abs(over(got, background) - ideal).max() < 1.5 / top, "the edge has the disc's own colour"
-    # What enlarging without care does: the hidden colour shines through.
+    assert np.abs(over(got, background) - ideal).max() < 1.5 / top, "the edge has the disc's own color"
+    # What enlarging without care does: the hidden color shines through.
     careless = Picture(resize(rgb, 4), got.alpha)
     assert np.abs(over(careless, background) - ideal).max() > 0.1
     exact = disc(256, dtype) / top
@@ -45,7 +45,7 @@ def test_a_disc_on_transparent_ground_has_no_fringe(bicubic, dtype, hidden, back
     assert (got.alpha[flat] == 0).all()
 
 
-def test_transparent_pixels_take_their_neighbours_colour_and_visible_ones_keep_theirs():
+def test_transparent_pixels_take_their_neighbors_color_and_visible_ones_keep_theirs():
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (37, 53, 3), np.uint8)
     alpha = np.zeros((37, 53), np.uint8)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from keras import ops
 from skimage.color import rgb2ycbcr
 
-from srlib.imaging import color as colour
+from srlib.imaging import color as color
 from srlib.imaging.resize import resize
 from srlib.models import MODELS, ModelConfig, build, enlarge, multiply_adds, save_model
 from srlib.models.blocks import LUMA_MEAN, bicubic
@@ -84,7 +84,7 @@ def enlarged(picture: np.ndarray, scale: int) -> np.ndarray:
     """Luma of uint8 RGB, enlarged by the layers inside SRCNN, in levels of 255."""
     lr = keras.Input((None, None, 1))
     model = keras.Model(lr, bicubic(lr, scale))
-    return 255 * ops.convert_to_numpy(model(colour.encode(picture, "luma-studio")[np.newaxis]))[0, ..., 0]
+    return 255 * ops.convert_to_numpy(model(color.encode(picture, "luma-studio")[np.newaxis]))[0, ..., 0]
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -94,8 +94,8 @@ def test_bicubic_inside_srcnn_is_matlabs_but_for_rounding(scale: int, height: in
     # Rounding moves each of two passes by half a level at most; the second pass's weights add up to less than 1.3.
     # Values are kept where the kernel's overshoot stays between black and white: there MATLAB clips.
     picture = np.random.default_rng(seed).integers(60, 196, (height, width, 3), np.uint8)
-    rounded = colour.luma(resize(picture, scale))
-    assert np.abs(enlarged(picture, scale) - rounded).max() < 0.5 * (1 + 1.3) * colour.STUDIO_LEVELS / 255 + 1e-3
+    rounded = color.luma(resize(picture, scale))
+    assert np.abs(enlarged(picture, scale) - rounded).max() < 0.5 * (1 + 1.3) * color.STUDIO_LEVELS / 255 + 1e-3
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -103,7 +103,7 @@ def test_bicubic_inside_srcnn_is_tensorflows_away_from_the_edges(scale: int) -> 
     # tf.image.resize without antialiasing uses the same kernel (a = -1/2) from a table of 1,024 entries, in which the
     # thirds of ×3 are not, and drops what lies beyond the edges.
     picture = skimage.data.astronaut()[:40, :50]
-    lr = colour.luma(picture)[np.newaxis, ..., np.newaxis]
+    lr = color.luma(picture)[np.newaxis, ..., np.newaxis]
     theirs = tf.image.resize(lr, (40 * scale, 50 * scale), method="bicubic").numpy()[0, ..., 0]
     inside = slice(2 * scale, -2 * scale)
     np.testing.assert_allclose(
@@ -114,7 +114,7 @@ def test_bicubic_inside_srcnn_is_tensorflows_away_from_the_edges(scale: int) -> 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_how_far_rounding_moves_a_photograph(scale: int) -> None:
     picture = skimage.data.astronaut()[:128, :128]
-    difference = enlarged(picture, scale) - colour.luma(resize(picture, scale))
+    difference = enlarged(picture, scale) - color.luma(resize(picture, scale))
     assert np.abs(difference).max() < 1.1
     assert np.sqrt(np.mean(difference**2)) < 0.25, "levels of 255"
 
@@ -125,7 +125,7 @@ def test_a_picture_gets_the_networks_luma_and_the_chroma_of_bicubic(name: str) -
     sr = enlarge(model, lr[np.newaxis])
     assert sr.shape == (1, 60, 72, 3)
     found = rgb2ycbcr(sr[0])
-    luma = ops.convert_to_numpy(model(colour.encode(lr, "luma-studio")[np.newaxis]))[0, ..., 0]
+    luma = ops.convert_to_numpy(model(color.encode(lr, "luma-studio")[np.newaxis]))[0, ..., 0]
     np.testing.assert_allclose(found[..., 0], 255 * luma, atol=1e-3)
     np.testing.assert_allclose(found[..., 1:], rgb2ycbcr(resize(lr, 3))[..., 1:], atol=1e-2)
 
@@ -138,15 +138,15 @@ def test_keras_own_format_needs_no_code_of_ours(name: str, tmp_path: Path) -> No
     np.testing.assert_array_equal(ops.convert_to_numpy(again(lr)), ops.convert_to_numpy(MODEL[name, 2](lr)))
 
 
-def test_the_mean_of_luma_is_that_of_the_mean_colour() -> None:
-    weights, black = colour.STUDIO_WEIGHTS, colour.STUDIO_BLACK
+def test_the_mean_of_luma_is_that_of_the_mean_color() -> None:
+    weights, black = color.STUDIO_WEIGHTS, color.STUDIO_BLACK
     assert pytest.approx(np.dot(DIV2K_MEAN, weights) + black / 255, abs=1e-3) == LUMA_MEAN
 
 
 @pytest.mark.parametrize("name", LUMA)
 def test_a_picture_of_the_mean_has_no_frame(name: str) -> None:
-    grey = np.full((1, 9, 8, 1), LUMA_MEAN, np.float32)
-    sr = ops.convert_to_numpy(build(ModelConfig(name, 2))(grey))
+    gray = np.full((1, 9, 8, 1), LUMA_MEAN, np.float32)
+    sr = ops.convert_to_numpy(build(ModelConfig(name, 2))(gray))
     np.testing.assert_allclose(sr, LUMA_MEAN, atol=1e-6, err_msg="what surrounds a picture counts as its mean")
 
 

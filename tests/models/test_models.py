@@ -188,7 +188,7 @@ def test_vgg19_is_the_published_network() -> None:
 
 
 def test_random_features_neither_fade_nor_explode() -> None:
-    model = feature_network("vgg19", LAYERS["vgg19"], activation="before", seed=1)
+    model = feature_network("vgg19", LAYERS["vgg19"], pre_activation=True, seed=1)
     picture = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
     spread = [float(ops.std(features)) for features in model(picture)]
     assert max(spread) < 10 * min(spread)
@@ -207,8 +207,8 @@ def test_features_after_the_activation_are_its_positive_part() -> None:
     picture = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
     for network, layer in (("vgg19", "block1_conv2"), ("squeezenet", "fire4")):
         before, after = (
-            ops.convert_to_numpy(feature_network(network, [layer], activation=activation, seed=3)(picture))
-            for activation in ("before", "after")
+            ops.convert_to_numpy(feature_network(network, [layer], pre_activation=pre_activation, seed=3)(picture))
+            for pre_activation in (True, False)
         )
         assert before.min() < 0
         np.testing.assert_array_equal(after, np.maximum(before, 0))
@@ -255,5 +255,5 @@ def test_vgg_weights_in_keras_layout_are_taken(tmp_path: Path) -> None:
 def test_feature_networks_subtract_the_mean_in_bgr() -> None:
     picture = np.zeros((1, 32, 32, 3), np.float32)
     picture[..., :] = np.array([123.68, 116.779, 103.939]) / 255
-    features = feature_network("vgg19", ["block1_conv1"], activation="before")(picture)
+    features = feature_network("vgg19", ["block1_conv1"], pre_activation=True)(picture)
     np.testing.assert_allclose(ops.convert_to_numpy(features), 0, atol=1e-3)

@@ -44,8 +44,8 @@ def test_the_article_recipe_says_what_the_article_does() -> None:
     assert (params.scale, params.prepare.patch * params.scale) == (4, 256)
     assert (params.pretrain.batch, params.pretrain.epochs, params.pretrain.loss) == (32, 150, "mae")
     assert (params.finetune.batch, params.finetune.steps) == (16, 200_000)
-    assert (params.finetune.content_scale, params.finetune.adversarial_weight) == (0.00615, 0.001)
-    assert params.finetune.content_scale == pytest.approx(1 / 12.75**2, rel=1e-3)
+    assert (params.finetune.perceptual_scale, params.finetune.adversarial_weight) == (0.00615, 0.001)
+    assert params.finetune.perceptual_scale == pytest.approx(1 / 12.75**2, rel=1e-3)
 
 
 MISTAKES = {
@@ -53,7 +53,7 @@ MISTAKES = {
     "typo in a nested key": ("finetune.features.weigths", "file", ["finetune.features.weigths", "unknown key"]),
     "unknown section": ("pretraining", {}, ["pretraining", "unknown key"]),
     "missing section": ("finetune", None, ["finetune", "missing"]),
-    "missing key": ("pretrain.crop", None, ["pretrain.crop", "missing"]),
+    "missing key": ("pretrain.lr_patch", None, ["pretrain.lr_patch", "missing"]),
     "number as text": ("pretrain.steps", "many", ["pretrain.steps", "expected", "integer", "'many'"]),
     "fraction for a count": ("pretrain.batch", 16.5, ["pretrain.batch", "integer", "16.5"]),
     "negative count": ("finetune.steps", -1, ["finetune.steps", "greater than 0", "-1"]),
@@ -63,7 +63,11 @@ MISTAKES = {
     "unknown test set": ("download.test", ["set5"], ["download.test[0]", "'Set5'", "'set5'"]),
     "no test set": ("download.test", [], ["download.test", "at least 1 item"]),
     "steps and epochs": ("pretrain.epochs", 3, ["pretrain", "exactly one of `steps` and `epochs`"]),
-    "crop beyond the patch": ("finetune.crop", 64, ["finetune.crop", "at most prepare.patch (48)", "64"]),
+    "training patch beyond the stored one": (
+        "finetune.lr_patch",
+        64,
+        ["finetune.lr_patch", "at most prepare.patch (48)", "64"],
+    ),
     "copies that are larger": ("prepare.sizes", [1.0, 1.5], ["prepare.sizes[1]", "less than or equal to 1", "1.5"]),
     "a copy twice": ("prepare.sizes", [1.0, 0.5, 0.5], ["prepare: ", "each of `sizes` once"]),
     "learning rate too large": (
@@ -73,7 +77,7 @@ MISTAKES = {
     ),
     "weights that nothing fetches": ("finetune.features.weights", "file", ["download.features", "vgg19"]),
     "text for a list": ("download.test", "Set5", ["download.test", "list", "'Set5'"]),
-    "a yes for a number": ("pretrain.ema", True, ["pretrain.ema", "number", "True"]),
+    "a yes for a number": ("pretrain.ema_decay", True, ["pretrain.ema_decay", "number", "True"]),
     "a section that is a value": ("prepare", "fast", ["prepare", "keys and values", "'fast'"]),
     "wrong precision": ("pretrain.precision", "bf16", ["pretrain.precision", "'mixed_bfloat16'", "'bf16'"]),
     "milestones without steps": (
@@ -81,7 +85,7 @@ MISTAKES = {
         [10],
         ["finetune.learning_rate", "`schedule: steps`"],
     ),
-    "infinite": ("finetune.content_weight", float("inf"), ["finetune.content_weight", "finite", "inf"]),
+    "infinite": ("finetune.perceptual_weight", float("inf"), ["finetune.perceptual_weight", "finite", "inf"]),
     "neither of a union": ("download.features", "vgg16", ["download.features", "'vgg19'", "'vgg16'"]),
 }
 

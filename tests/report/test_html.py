@@ -111,10 +111,10 @@ def test_every_section_is_there(browse: Callable[..., Any], page: Path) -> None:
     table = browser.text("#scores table")
     assert "EDSR baseline" in table and "28.58 .7813" in table
     assert browser.js("document.querySelectorAll('#scores tr.published').length") >= 6
-    grey, ink = (
+    gray, ink = (
         browser.js(f"getComputedStyle(document.querySelector('#scores {s}')).color") for s in ("tr.published td", "td")
     )
-    assert grey != ink
+    assert gray != ink
     assert browser.js("document.querySelectorAll('#training svg polyline').length") == 1  # the empty CSV gives none
     assert "blocks: 8" in browser.text("#recipe")
     assert browser.js("document.querySelectorAll('#every tbody tr').length") == 3

@@ -240,9 +240,9 @@ def test_keyboard_alone_with_visible_focus_and_names_for_screen_readers(browse: 
     assert any(role in ("progressbar", "ProgressIndicator") and "0 of 12" in name for role, name in names)
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """Relative luminance of an opaque `rgb(…)` (WCAG 2.2)."""
-    values = np.array([int(v) for v in re.findall(r"\d+", colour)[:3]]) / 255
+    values = np.array([int(v) for v in re.findall(r"\d+", color)[:3]]) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
 

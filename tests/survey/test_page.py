@@ -104,7 +104,7 @@ def test_key_of_another_survey_is_never_overwritten(pictures: Path, tmp_path: Pa
     assert key.read_bytes() == made.key.read_bytes() and not (tmp_path / "page.html").exists()
 
 
-def test_examples_are_nearest_neighbour_and_original_and_not_rated(made: Any, pictures: Path) -> None:
+def test_examples_are_nearest_neighbor_and_original_and_not_rated(made: Any, pictures: Path) -> None:
     originals = {path.stem: read_image(path) for path in list_images(pictures) if path.parent.name == "original"}
     rated = {entry["picture"] for entry in made.items.values()}
     examples = data_of(made.page)["calibration"]
@@ -255,7 +255,7 @@ def test_versions_of_a_picture_follow_one_another_unless_mixed() -> None:
 
 
 @pytest.mark.parametrize("order", ["grouped", "mixed"])
-def test_no_version_and_no_picture_is_favoured(order: Any) -> None:
+def test_no_version_and_no_picture_is_favored(order: Any) -> None:
     survey = survey_of(order)
     firsts = [survey.presentation(f"rater-{n}")[0] for n in range(1600)]
     counts = [firsts.count(item) for item in survey.groups]

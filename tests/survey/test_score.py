@@ -283,13 +283,13 @@ def test_scores_go_into_the_run_that_made_the_pictures(
     experiment = store.get_experiment_by_name("srlib").experiment_id
     runs = {}
     for digest in ("aaa.dir", "bbb.dir"):
-        run = store.create_run(experiment, tags={"dvc.out.results/pictures": digest}).info.run_id
+        run = store.create_run(experiment, tags={"dvc.out.results/images": digest}).info.run_id
         store.set_terminated(run)
         runs[digest] = run
     lock = tmp_path / "dvc.lock"
-    lock.write_text("stages:\n  evaluate:\n    outs:\n    - path: results/pictures\n      md5: aaa.dir\n")
+    lock.write_text("stages:\n  evaluate:\n    outs:\n    - path: results/images\n      md5: aaa.dir\n")
     tags = origin(tmp_path / "results" / "pictures", lock)
-    assert tags == {"dvc.out.results/pictures": "aaa.dir"} == origin(tmp_path / "results/pictures/Set5", lock)
+    assert tags == {"dvc.out.results/images": "aaa.dir"} == origin(tmp_path / "results/images/Set5", lock)
     assert origin(pictures, lock) == {} == origin(tmp_path / "results", lock)
     make(pictures, tmp_path / "p.html", tmp_path / "k.json", origin=tags)
     mine = type(made)(tmp_path / "p.html", tmp_path / "k.json")

@@ -165,14 +165,14 @@ def test_the_rules_take_their_figures_from_the_scores(folder: Path) -> None:
         config = ModelConfig("edsr", 4, training="gan" if key == "gan" else "pixel")
         write_json(Path(key, "config.json"), dataclasses.asdict(config))
     scores = [
-        Score("Set5", str(number), method, {"psnr_y": base + number, "colour_error": 3.0})
+        Score("Set5", str(number), method, {"psnr_y": base + number, "color_error": 3.0})
         for method, base in (("EDSR", 30.0), ("SRGAN", 27.0))
         for number in range(3)
     ]
-    measures = {name: METRICS[name] for name in ("psnr_y", "colour_error")}
+    measures = {name: METRICS[name] for name in ("psnr_y", "color_error")}
     rules = {
         "pretrained": Champion(set="Set5", metric="psnr_y"),
-        "gan": Champion(set="Set5", metric="colour_error", margin=0.1),
+        "gan": Champion(set="Set5", metric="color_error", margin=0.1),
     }
     models = {"pretrained": Path("pretrained"), "gan": Path("gan")}
     assert candidates(rules, scores, measures, Path("sets"), models) == [

@@ -124,7 +124,7 @@ def test_executed_stages_are_runs_and_a_killed_one_goes_on(repository: Path, own
     assert pretrain.data.tags["git.commit"] == commit
     assert pretrain.data.tags["git.dirty"] == "false"
     assert second.data.metrics["evaluate/psnr_y"] == 28.43
-    assert second.data.params["evaluate.pictures"] == "data/raw/test"
+    assert second.data.params["evaluate.images"] == "data/raw/test"
     assert not state.exists(), "the state goes once dvc.lock records the model"
 
     lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]

@@ -185,8 +185,8 @@ def test_a_champion_is_decided_once_the_server_answers_again(
         Path(path).mkdir()
         mlflow_model.save(str(Path(path, "MLmodel")))
 
-    flavour = SimpleNamespace(__name__="none", save_model=save)
-    model = Model.log(artifact_path=None, name="gan", flavor=flavour, run_id=made_by)
+    flavor = SimpleNamespace(__name__="none", save_model=save)
+    model = Model.log(artifact_path=None, name="gan", flavor=flavor, run_id=made_by)
     register(client, "outage", model, made_by, file_hash(Path("gan/model.weights.h5")))
     told = ""
 

@@ -102,7 +102,7 @@ def test_weights_that_go_bad_in_the_last_step_are_not_the_result(patches: Path, 
 
     monkeypatch.setattr(Trainer, "train_on_batch", poisoned)
     with pytest.raises(SrlibError, match=r"a weight became infinite or not a number at step 12; .*\(step 9, "):
-        run_pretrain(tmp_path, patches, recipe(pretrain={"ema": 0.0, "validate_every": 100}))
+        run_pretrain(tmp_path, patches, recipe(pretrain={"ema_decay": 0.0, "validate_every": 100}))
     assert not (tmp_path / "model").exists()
 
 

@@ -87,7 +87,7 @@ def test_a_damaged_state_is_named(patches: Path, tmp_path: Path) -> None:
 def test_training_may_start_from_earlier_weights(patches: Path, tmp_path: Path) -> None:
     run_pretrain(tmp_path / "a", patches, recipe())
     start = {"folder": str(tmp_path / "a/model"), "sha256": file_hash(tmp_path / "a/model" / WEIGHTS)}
-    again = recipe(pretrain={"start_from": start, "steps": 1, "learning_rate": {"peak": 1e-9}, "ema": 0.0})
+    again = recipe(pretrain={"start_from": start, "steps": 1, "learning_rate": {"peak": 1e-9}, "ema_decay": 0.0})
     network, _ = run_pretrain(tmp_path / "b", patches, again)
     for a, b in zip(load_model(tmp_path / "a/model")[0].variables, network.variables, strict=True):
         np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(b), atol=1e-7)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from srlib.training.optimizers import Adam, Muon, orthogonalise
+from srlib.training.optimizers import Adam, Muon, orthogonalize
 
 
 def variable(*values: float, name: str = "v") -> keras.Variable:
@@ -106,7 +106,7 @@ class TestMuon:
     def test_singular_values_are_made_alike_and_directions_stay(self, shape: tuple[int, ...]) -> None:
         """Against NumPy's singular value decomposition: U and V stay, S lies in the band that Jordan states."""
         x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-        found = np.asarray(ops.convert_to_numpy(orthogonalise(ops.convert_to_tensor(x))), np.float64)
+        found = np.asarray(ops.convert_to_numpy(orthogonalize(ops.convert_to_tensor(x))), np.float64)
         for matrix, made in zip(x, found, strict=True):
             u, s, vt = np.linalg.svd(matrix, full_matrices=False)
             core = u.T @ made @ vt.T

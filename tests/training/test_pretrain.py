@@ -12,7 +12,7 @@ from keras import ops
 from srlib.errors import SrlibError
 from srlib.evaluation.methods import upscaler
 from srlib.files import file_hash
-from srlib.imaging import color as colour
+from srlib.imaging import color as color
 from srlib.imaging.metrics import psnr_y, to_uint8
 from srlib.imaging.resize import resize
 from srlib.inference.upscaler import open_model
@@ -34,7 +34,7 @@ def small(name: str) -> dict:
 def recipe(scale: int = 4, **section) -> Params:
     pretraining = {
         "model": {"name": "edsr", **SMALL},
-        "crop": 12,
+        "lr_patch": 12,
         "batch": 4,
         "steps": 2,
         "learning_rate": {"peak": 1e-3},
@@ -45,10 +45,15 @@ def recipe(scale: int = 4, **section) -> Params:
             "scale": scale,
             "seed": 5,
             "download": {"train": "sample", "test": ["sample"], "features": "none"},
-            "prepare": {"pictures": "x", "patch": 24},
+            "prepare": {"images": "x", "patch": 24},
             "pretrain": pretraining,
-            "finetune": {"crop": 12, "steps": 1, "learning_rate": {"peak": 1e-3}, "features": {"weights": "random"}},
-            "evaluate": {"pictures": "x"},
+            "finetune": {
+                "lr_patch": 12,
+                "steps": 1,
+                "learning_rate": {"peak": 1e-3},
+                "features": {"weights": "random"},
+            },
+            "evaluate": {"images": "x"},
         }
     )
 
@@ -86,14 +91,14 @@ class TestLuma:
     def test_training_sees_what_inference_sees(self, name: str, channels: str, patches: Path) -> None:
         trainer = PixelTrainer(build(ModelConfig(name, 4, small(name))), "mse")
         lr, hr = (np.load(patches / f"train_{kind}.npy")[:3] for kind in ("lr", "hr"))
-        np.testing.assert_allclose(ops.convert_to_numpy(trainer.encode(lr)), colour.encode(lr, channels), atol=2e-7)
+        np.testing.assert_allclose(ops.convert_to_numpy(trainer.encode(lr)), color.encode(lr, channels), atol=2e-7)
         sr = trainer(lr)
-        expected = np.mean((colour.encode(hr, channels) - ops.convert_to_numpy(sr)) ** 2)
+        expected = np.mean((color.encode(hr, channels) - ops.convert_to_numpy(sr)) ** 2)
         assert float(trainer.compute_loss(lr, hr, sr)) == pytest.approx(expected, rel=1e-4)
 
     def test_it_learns_to_beat_bicubic(self, patches: Path, tmp_path: Path) -> None:
         rate = {"schedule": "cosine", "peak": 0.01, "warmup": 20}
-        section = {"model": {"name": "espcn"}, "steps": 400, "validate_every": 400, "crop": 24, "ema": 0.9}
+        section = {"model": {"name": "espcn"}, "steps": 400, "validate_every": 400, "lr_patch": 24, "ema_decay": 0.9}
         _, result = run(tmp_path, patches, recipe(**section, learning_rate=rate, clip_norm=1.0))
         lr, hr = (np.load(patches / f"validation_{kind}.npy") for kind in ("lr", "hr"))
         bicubic = np.mean([psnr_y(h, resize(picture, 4), scale=4) for h, picture in zip(hr, lr, strict=True)])
@@ -113,7 +118,7 @@ class TestLuma:
     @pytest.mark.parametrize("name", LUMA)
     def test_fine_tuning_refuses_it_before_it_reads_anything_else(self, name: str, tmp_path: Path) -> None:
         saved(tmp_path / "start", ModelConfig(name, 4, small(name)))
-        told = f"start: {name} works on luma; an SRGAN needs colour: set pretrain.model to one of edsr, srresnet"
+        told = f"start: {name} works on luma; an SRGAN needs color: set pretrain.model to one of edsr, srresnet"
         gone, out = tmp_path / "gone", tmp_path / "out"
         with pytest.raises(SrlibError, match=told):
             finetune(recipe(model={"name": name}), gone, gone, tmp_path / "start", out, state=gone, curves=Curves(out))

@@ -13,7 +13,7 @@ REDUCTION = 16
 def discriminator(filters: int = 64, *, dtype: str = "float32") -> keras.Model:
     """Builds the discriminator: RGB [B, H, W, 3] in [0, 1] → logits [B, ⌈H/16⌉, ⌈W/16⌉, 1], float32.
 
-    As in the paper: 3×3 convolutions, batch normalisation from the second on, LeakyReLU 0.2. The paper's two dense
+    As in the paper: 3×3 convolutions, batch normalization from the second on, LeakyReLU 0.2. The paper's two dense
     layers (1024 units, then one) are applied at each position instead of to the flattened picture, so that any size
     goes in and each patch gets its own score. No sigmoid: the losses take logits.
     """

@@ -20,12 +20,12 @@ from srlib.training.losses import ADVERSARIAL_LOSSES, SCORES, content, mae, repe
 from srlib.training.optimizers import Adam
 from srlib.training.validation import write_model
 
-TERMS = ("content", "pixel", "lattice", "adversarial", "discriminator", "score_hr", "score_sr", "colour_shift")
+TERMS = ("perceptual", "pixel", "checkerboard", "adversarial", "discriminator", "score_hr", "score_sr", "color_shift")
 
 WEIGHT_KEYS = {
-    "content": ("content_weight", "content_scale"),
+    "perceptual": ("perceptual_weight", "perceptual_scale"),
     "pixel": ("pixel_weight", "pixel_weight"),
-    "lattice": ("lattice_weight", "lattice_weight"),
+    "checkerboard": ("checkerboard_weight", "checkerboard_weight"),
     "adversarial": ("adversarial_weight", "adversarial_weight"),
 }
 """Term of the generator's loss → (its weight, the key that calibrates it)."""
@@ -86,11 +86,11 @@ class GanTrainer(Trainer):
         """The terms of the generator's loss, not yet weighted, from float pictures and the logits of HR."""
         hr_features, sr_features = self.features(hr), self.features(sr)
         return {
-            "content": content(
-                hr_features, sr_features, scale=self.params.content_scale, loss=self.params.content_loss
+            "perceptual": content(
+                hr_features, sr_features, scale=self.params.perceptual_scale, loss=self.params.perceptual_loss
             ),
             "pixel": mae(hr, sr),
-            "lattice": repeated(hr, sr, scale),
+            "checkerboard": repeated(hr, sr, scale),
             "adversarial": self.adversarial(ops.stop_gradient(real), _constant(self.discriminator, sr)),
         }
 
@@ -105,7 +105,7 @@ class GanTrainer(Trainer):
         total = sum(weight * values[term] for term, weight in self.weights_of_terms.items())
         values["discriminator"] = self.discrimination(real, fake)
         values["score_hr"], values["score_sr"] = SCORES[self.params.adversarial](real, fake)
-        values["colour_shift"] = 255.0 * ops.mean(ops.abs(ops.mean(sr - hr, axis=(0, 1, 2))))
+        values["color_shift"] = 255.0 * ops.mean(ops.abs(ops.mean(sr - hr, axis=(0, 1, 2))))
         for name, value in values.items():
             self.terms[name].update_state(value)
         return total + values["discriminator"]
@@ -158,7 +158,7 @@ def _moved(hr: Any, sr: Any, place: Any, scale: int) -> tuple[Any, Any]:
     """HR and SR without some rows and columns: a window that is at another of scale² places in each step.
 
     Strided layers, in the features as in the discriminator, leave a pattern of their stride in the gradient. Batches
-    begin at whole LR pixels, so that it would always fall on the same sub-pixels, which would learn it as a lattice.
+    begin at whole LR pixels, so that it would always fall on the same sub-pixels, which would learn it as checkerboard.
     """
     size = (hr.shape[1] - scale + 1, hr.shape[2] - scale + 1)
     start = ops.stack([0, place // scale, place % scale, 0])
@@ -204,7 +204,7 @@ def finetune(
     frozen = feature_network(
         section.features.network,
         [section.features.layer],
-        activation=section.features.activation,
+        pre_activation=section.features.pre_activation,
         weights=_feature_weights(features) if section.features.weights == "file" else None,
         seed=params.seed,
         dtype=section.precision,
@@ -214,7 +214,7 @@ def finetune(
     trainer.compile_with(
         Adam(
             clip_norm=section.clip_norm,
-            average=section.ema,
+            average=section.ema_decay,
             groups=[generator.trainable_variables, judge.trainable_variables],
             averaged=generator.trainable_variables,
         )
@@ -236,7 +236,7 @@ def _check_generator(config: ModelConfig, folder: Path) -> None:
     if config.channels != "rgb":
         networks = ", ".join(name for name, architecture in MODELS.items() if architecture.channels == "rgb")
         raise SrlibError(
-            f"{folder}: {config.name} works on luma; an SRGAN needs colour: set pretrain.model to one of {networks} "
+            f"{folder}: {config.name} works on luma; an SRGAN needs color: set pretrain.model to one of {networks} "
             "(to score this model, keep its folder and name it in evaluate.methods)"
         )
 

@@ -14,13 +14,13 @@ from srlib.training.gan.trainer import GanTrainer, _moved, interpolate
 from srlib.training.losses import SCORES
 from srlib.training.optimizers import Adam
 
-NONE = {"content_weight": 0.0, "pixel_weight": 0.0, "lattice_weight": 0.0, "adversarial_weight": 0.0}
+NONE = {"perceptual_weight": 0.0, "pixel_weight": 0.0, "checkerboard_weight": 0.0, "adversarial_weight": 0.0}
 
 
 def trainer(**options) -> GanTrainer:
     keras.utils.set_random_seed(3)
     params = Finetune.model_validate(
-        {"crop": 24, "steps": 1, "learning_rate": {"peak": 1e-3}, "content_scale": 1e-5} | options
+        {"lr_patch": 24, "steps": 1, "learning_rate": {"peak": 1e-3}, "perceptual_scale": 1e-5} | options
     )
     gan = GanTrainer(
         build(ModelConfig("edsr", 4, {"blocks": 1, "filters": 8})),
@@ -92,14 +92,21 @@ def test_a_step_moves_both_networks_and_the_batch_statistics() -> None:
     logs = gan.train_on_batch(*batch(), return_dict=True)
     moved = [not np.array_equal(b, ops.convert_to_numpy(v)) for b, v in zip(before, gan.trained, strict=True)]
     assert sum(moved) > 0.9 * len(moved)
-    assert {"loss", "content", "pixel", "adversarial", "discriminator", "score_hr", "score_sr", "colour_shift"} <= set(
-        logs
-    )
+    assert {
+        "loss",
+        "perceptual",
+        "pixel",
+        "adversarial",
+        "discriminator",
+        "score_hr",
+        "score_sr",
+        "color_shift",
+    } <= set(logs)
     weights = gan.params
     total = (
-        weights.content_weight * logs["content"]
+        weights.perceptual_weight * logs["perceptual"]
         + weights.pixel_weight * logs["pixel"]
-        + weights.lattice_weight * logs["lattice"]
+        + weights.checkerboard_weight * logs["checkerboard"]
         + weights.adversarial_weight * logs["adversarial"]
         + logs["discriminator"]
     )
@@ -107,7 +114,7 @@ def test_a_step_moves_both_networks_and_the_batch_statistics() -> None:
 
 
 def test_the_diagnosis_is_the_share_of_each_term_and_changes_nothing() -> None:
-    gan = trainer(content_weight=2.0, pixel_weight=0.5, adversarial_weight=0.01)
+    gan = trainer(perceptual_weight=2.0, pixel_weight=0.5, adversarial_weight=0.01)
     gan.compile_with(Adam())
     before = [ops.convert_to_numpy(v) for v in gan.state]
     lr, hr = batch()
@@ -115,35 +122,35 @@ def test_the_diagnosis_is_the_share_of_each_term_and_changes_nothing() -> None:
     assert all(np.array_equal(b, ops.convert_to_numpy(v)) for b, v in zip(before, gan.state, strict=True))
     assert sum(shares.values()) == pytest.approx(1)
     # The pixel term has a closed form: each of n values pulls by weight / n.
-    alone = trainer(content_weight=2.0, pixel_weight=1.0, adversarial_weight=0.01).diagnose(lr, hr)
-    ratio = shares["share_pixel"] / shares["share_content"]
-    assert alone["share_pixel"] / alone["share_content"] == pytest.approx(2 * ratio, rel=1e-4)
+    alone = trainer(perceptual_weight=2.0, pixel_weight=1.0, adversarial_weight=0.01).diagnose(lr, hr)
+    ratio = shares["share_pixel"] / shares["share_perceptual"]
+    assert alone["share_pixel"] / alone["share_perceptual"] == pytest.approx(2 * ratio, rel=1e-4)
     assert trainer(**NONE | {"pixel_weight": 0.1}).diagnose(lr, hr) == {
-        "share_content": 0,
+        "share_perceptual": 0,
         "share_pixel": 1,
-        "share_lattice": 0,
+        "share_checkerboard": 0,
         "share_adversarial": 0,
     }
 
 
 def test_a_drowned_term_is_said_once_with_the_key_to_change() -> None:
-    gan = trainer(content_scale=1e-12, pixel_weight=0.0, adversarial_weight=0.01)
+    gan = trainer(perceptual_scale=1e-12, pixel_weight=0.0, adversarial_weight=0.01)
     memory: dict[str, int] = {}
     diagnosis = gan.diagnose(*batch())
     (remark,) = gan.remarks({}, diagnosis, memory)
     assert "content term is drowned" in remark
-    assert "raise finetune.content_scale (now 1e-12; 10 % would be about " in remark
+    assert "raise finetune.perceptual_scale (now 1e-12; 10 % would be about " in remark
     advised = float(remark.split("about ")[1].rstrip(")"))
-    better = trainer(content_scale=advised, pixel_weight=0.0, adversarial_weight=0.01).diagnose(*batch())
-    assert better["share_content"] == pytest.approx(0.1, abs=0.06), "one digit of advice"
+    better = trainer(perceptual_scale=advised, pixel_weight=0.0, adversarial_weight=0.01).diagnose(*batch())
+    assert better["share_perceptual"] == pytest.approx(0.1, abs=0.06), "one digit of advice"
     logs = {"score_hr": 0.7, "score_sr": 0.3}
     assert gan.remarks(logs, diagnosis, memory) == []
 
 
 def test_a_term_that_sinks_later_is_said_when_it_lasts() -> None:
     gan, memory, logs = trainer(pixel_weight=0.1), {}, {"score_hr": 0.7, "score_sr": 0.3}
-    fine = {"share_content": 0.5, "share_pixel": 0.3, "share_lattice": 0.0, "share_adversarial": 0.2}
-    low = {"share_content": 0.6, "share_pixel": 0.395, "share_lattice": 0.0, "share_adversarial": 0.005}
+    fine = {"share_perceptual": 0.5, "share_pixel": 0.3, "share_checkerboard": 0.0, "share_adversarial": 0.2}
+    low = {"share_perceptual": 0.6, "share_pixel": 0.395, "share_checkerboard": 0.0, "share_adversarial": 0.005}
     assert [gan.remarks(logs, d, memory) for d in (fine, low, fine, low)] == [[], [], [], []]
     (remark,) = gan.remarks(logs, low, memory)
     assert "adversarial term is drowned: 0.50% of the gradient; raise finetune.adversarial_weight" in remark
@@ -161,7 +168,12 @@ def test_a_term_that_sinks_later_is_said_when_it_lasts() -> None:
 def test_a_collapsed_discriminator_is_said_once(scores, share, words) -> None:
     gan, memory = trainer(), {}
     logs = {"score_hr": scores[0], "score_sr": scores[1]}
-    diagnosis = {"share_content": 1 - share, "share_pixel": 0.0, "share_lattice": 0.0, "share_adversarial": share}
+    diagnosis = {
+        "share_perceptual": 1 - share,
+        "share_pixel": 0.0,
+        "share_checkerboard": 0.0,
+        "share_adversarial": share,
+    }
     said = [r for n in range(1, 901) for r in gan.remarks(logs, {} if n % 300 else diagnosis, memory)]
     about = [remark for remark in said if "collapsed" in remark]
     assert len(about) == (words is not None)
