@@ -6,9 +6,15 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from srlib.errors import SrlibError
+
+_LONGEST_NAME = 255
+"""Bytes of a file name that usual file systems allow."""
 
 
 @contextlib.contextmanager
@@ -19,11 +25,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     replaces an existing one. What a killed process left behind is removed by the next one.
     """
     path = Path(path)
+    if not path.name:
+        raise SrlibError(f"{path}: expected the name of a file or folder to write")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    stem = _temporary_stem(path.name)
+    for stale in path.parent.glob(f"{glob.escape(stem)}.*.tmp"):
         if not _is_alive(stale.name.split(".")[-2]):
             remove(stale)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{stem}.{os.getpid()}.tmp")
     try:
         yield temporary
         if temporary.is_dir():
@@ -34,6 +43,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         remove(temporary)
+
+
+def _temporary_stem(name: str) -> str:
+    """Return a hidden name derived from `name` that leaves room for a process number and `.tmp`."""
+    stem = f".{name}"
+    if len(os.fsencode(stem)) > _LONGEST_NAME - len(f".{2**32}.tmp"):
+        return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}"
+    return stem
 
 
 def _is_alive(process: str) -> bool:
@@ -54,6 +71,36 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def read_regular(path: Path, *, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes.
+
+    A pipe, a device or a larger file is refused before anything is read, so that untrusted paths can neither block the
+    process nor fill its memory.
+
+    Args:
+        path: The file. Links are followed.
+        limit: Most bytes to accept.
+
+    Returns:
+        The content.
+
+    Raises:
+        SrlibError: Not a regular file, or larger than `limit`.
+        OSError: Missing or unreadable.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SrlibError(f"{path}: expected a regular file, got a folder, pipe or device")
+        if status.st_size > limit:
+            raise SrlibError(f"{path}: expected at most {limit:,} bytes, got {status.st_size:,}")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

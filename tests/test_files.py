@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from srlib.files import atomic_path, file_hash, remove, tree_hash, write_json, write_text
+from srlib.errors import SrlibError
+from srlib.files import atomic_path, file_hash, read_regular, remove, tree_hash, write_bytes, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -59,3 +60,35 @@ def test_a_tree_hash_sees_names_and_contents(tmp_path: Path) -> None:
         write_text(tmp_path / "t" / name, content)
         seen.add(tree_hash(tmp_path / "t"))
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize("size", [239, 240, 245, 255])
+def test_names_of_255_bytes_can_be_written(tmp_path: Path, size: int) -> None:
+    path = tmp_path / ("ü" * (size // 2) + "a" * (size % 2))
+    write_bytes(path, b"one")
+    write_bytes(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_root_folder_is_not_a_name() -> None:
+    with pytest.raises(SrlibError, match=r"^/: expected the name of a file or folder to write"):
+        write_bytes(Path("/"), b"")
+
+
+class TestReadRegular:
+    def test_content_up_to_the_limit(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"12345")
+        assert read_regular(tmp_path / "a", limit=5) == b"12345"
+        with pytest.raises(SrlibError, match="a: expected at most 4 bytes, got 5"):
+            read_regular(tmp_path / "a", limit=4)
+
+    def test_pipes_devices_and_folders_are_refused(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+            with pytest.raises(SrlibError, match="expected a regular file"):
+                read_regular(path, limit=5)
+
+    def test_a_missing_file_is_an_os_error(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            read_regular(tmp_path / "none", limit=5)
