@@ -170,7 +170,7 @@ def main() -> None:
         process.join()
         seconds = time.perf_counter() - start
         with (out / "index.csv").open(newline="") as file:
-            used = {row["picture"] for row in csv.DictReader(file)}
+            used = {row["image"] for row in csv.DictReader(file)}
         named = Counter(name for name in damage for line in left_out if str(pictures / name) in line)
         wrong = [name for name in damage if (name in used) + named[name] != 1]
         leftovers = [path.name for path in out.parent.iterdir() if path != out]

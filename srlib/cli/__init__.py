@@ -110,7 +110,7 @@ def patches(
     count: Annotated[int, typer.Option(help="How many pairs.", min=1, max=1000)] = 16,
 ) -> None:
     """Draw a contact sheet of training patches, LR beside HR, to check by eye that they are aligned."""
-    from srlib.data.sheet import contact_sheet
+    from srlib.data.contact_sheet import contact_sheet
 
     sheet = contact_sheet(folder, out, count=count)
     typer.echo(f"{out}: {sheet.pairs} pairs, {sheet.displaced} look displaced")

@@ -1,9 +1,9 @@
-"""Training batches from the patch files: a batch is a pure function of (seed, step), for any backend.
+"""Training batches cut from the patch files. A batch is a pure function of (seed, step), on any Keras backend.
 
-Every patch is drawn once per epoch, in an order of its own for each epoch, and a batch may reach into the next one;
-or pictures are drawn, large ones more often, but not in proportion. Crop position and orientation come from a
-counter-based generator (Philox; Salmon et al. 2011) keyed by (seed, step), so that a resumed training sees the same
-batches, and each process of several can make its own share without talking to others.
+With `patches` sampling, every patch is drawn once per epoch in a new random order, and a batch may reach into the next
+epoch. With `balanced` sampling, images are drawn first, so that large images do not dominate. Position and orientation
+come from a counter-based random generator (Philox; Salmon et al. 2011) keyed by (seed, step). A resumed training
+therefore sees the same batches, and each of several processes can make its own share without communication.
 """
 
 import csv
@@ -25,27 +25,28 @@ Sampling = Literal["patches", "balanced"]
 
 
 class Batches:
-    """Random LR/HR crops from a folder that `prepare_patches` wrote; calling it with a step gives that batch.
+    """Cut random LR/HR training patches from a patch folder: `batches(step)` returns the batch of that step.
 
-    `len()` is the number of patches, so steps per epoch are `len(batches) / batch`; `scale` is HR over LR size.
+    `len(batches)` is the number of stored patches, so one epoch has `len(batches) / batch` steps. The attribute `scale`
+    is the ratio of HR to LR size.
 
     Args:
-        folder: Holds `<split>_lr.npy`, uint8 [N, p, p, 3], and `<split>_hr.npy`, uint8 [N, s·p, s·p, 3], and what goes
-            on in `<split>_hr.1.npy` and so forth.
-        lr_patch: Side of an LR crop in pixels, at most the patch.
-        batch: Pairs per step, over all processes together.
-        seed: Of order, crops and orientations.
-        sampling: `patches` draws each patch once per epoch. `balanced` draws an image in proportion to the square root
-            of its number of patches, then one of them, so that a few large images do not outweigh many small ones.
-        split: "train" or "validation".
-        in_memory: Reads the files into memory instead of mapping them.
-        augment: Draws one of the eight flips and rotations for each pair.
-        rank: Which of the `world` processes this is; it gets rows [rank, rank + 1) · batch / world of the batch.
-        world: How many processes share a batch.
+        folder: Folder written by `prepare_patches`, with `<split>_lr.npy`, uint8 [N, p, p, 3], `<split>_hr.npy`, uint8
+            [N, scale·p, scale·p, 3], and further parts `<split>_hr.1.npy` and so on.
+        lr_patch: Side of the LR training patch in pixels; at most the stored side p.
+        batch: Pairs per step, summed over all processes.
+        seed: Seed for sampling order, positions and augmentation.
+        sampling: `patches` draws each stored patch once per epoch. `balanced` draws an image with a probability
+            proportional to the square root of its number of patches, then one of its patches.
+        split: `train` or `validation`.
+        in_memory: Read the files into memory instead of memory-mapping them.
+        augment: Apply one of the eight flips and rotations (dihedral augmentation, D4) to each pair.
+        rank: Index of this process; it gets rows [rank, rank + 1) · batch / world of each batch.
+        world: Number of processes that share a batch.
 
     Raises:
-        SrlibError: The files are missing or do not fit together, the crop is larger than the patches, or `batch`
-            cannot be shared out.
+        SrlibError: Files are missing or inconsistent, `lr_patch` exceeds the stored patches, or `batch` is not a
+            multiple of `world`.
     """
 
     def __init__(
@@ -64,107 +65,119 @@ class Batches:
     ) -> None:
         self._lr, self._hr = lr, hr = open_pairs(Path(folder), split, in_memory=in_memory)
         self.scale = hr.shape[1] // lr.shape[1]
-        self._room = lr.shape[1] - lr_patch
+        self._offsets = lr.shape[1] - lr_patch + 1  # positions of the training patch along each axis
         if not 0 < lr_patch <= lr.shape[1]:
-            raise SrlibError(
-                f"{folder}: its LR patches are {lr.shape[1]} wide; expected lr_patch from 1 to that, got {lr_patch}"
-            )
+            raise SrlibError(f"{folder}: expected lr_patch from 1 to the stored side {lr.shape[1]}, got {lr_patch}")
         if batch <= 0 or world <= 0 or batch % world or not 0 <= rank < world:
-            raise SrlibError(f"batch: expected a multiple of the {world} processes (this is {rank}), got {batch}")
-        self._crop, self._batch, self._seed, self._augment = lr_patch, batch, seed, augment
+            raise SrlibError(
+                f"batch: expected a multiple of the number of processes ({world}, rank {rank}), got {batch}"
+            )
+        self._side = lr_patch
+        self._batch = batch
+        self._seed = seed
+        self._augment = augment
         self._rows = slice(rank * batch // world, (rank + 1) * batch // world)
-        self._sizes = None if sampling == "patches" else _patches_of_pictures(Path(folder), split, len(lr))
+        self._patches_per_image = None if sampling == "patches" else _patches_per_image(Path(folder), split, len(lr))
 
     def __len__(self) -> int:
-        """The number of patches."""
+        """Return the number of stored patches."""
         return len(self._lr)
 
     def __call__(self, step: int) -> Batch:
-        """The batch of a step (from 0): LR uint8 [b, crop, crop, 3] and HR uint8 [b, s·crop, s·crop, 3]."""
+        """Return the batch of a step (from 0): LR uint8 [b, q, q, 3] and HR uint8 [b, scale·q, scale·q, 3]."""
         draws = np.random.Philox(key=[self._seed, step]).random_raw(5 * self._batch).reshape(5, -1)
-        tops, lefts = draws[:2] % (self._room + 1)
-        turns = draws[2] % 8 if self._augment else np.zeros_like(draws[2])
-        patches = self._order(step) if self._sizes is None else _balanced(self._sizes, draws[3], draws[4])
-        chosen = list(zip(patches, tops.tolist(), lefts.tolist(), turns.tolist(), strict=True))[self._rows]
-        sides = self._crop, self._crop * self.scale
-        lr, hr = (np.empty((len(chosen), side, side, 3), np.uint8) for side in sides)
-        for row, (patch, top, left, turn) in enumerate(chosen):
-            _turn(self._lr[patch][top:, left:][: sides[0], : sides[0]], turn, lr[row])
+        tops, lefts = draws[:2] % self._offsets
+        orientations = draws[2] % 8 if self._augment else np.zeros_like(draws[2])
+        if self._patches_per_image is None:
+            patches = self._epoch_patches(step)
+        else:
+            patches = _balanced_patches(self._patches_per_image, draws[3], draws[4])
+        rows = list(zip(patches, tops.tolist(), lefts.tolist(), orientations.tolist(), strict=True))[self._rows]
+        lr_side, hr_side = self._side, self._side * self.scale
+        lr, hr = (np.empty((len(rows), side, side, 3), np.uint8) for side in (lr_side, hr_side))
+        for row, (patch, top, left, orientation) in enumerate(rows):
+            _orient(self._lr[patch][top:, left:][:lr_side, :lr_side], orientation, lr[row])
             top, left = top * self.scale, left * self.scale
-            _turn(self._hr[patch][top:, left:][: sides[1], : sides[1]], turn, hr[row])
+            _orient(self._hr[patch][top:, left:][:hr_side, :hr_side], orientation, hr[row])
         return lr, hr
 
-    def _order(self, step: int) -> list[int]:
-        """Which patches a step draws, each once per epoch."""
+    def _epoch_patches(self, step: int) -> list[int]:
+        """Return the patches of a step, each drawn once per epoch."""
         first, count = step * self._batch, len(self)
-        places = range(first, first + self._batch)
-        return [int(_epoch_order(self._seed, place // count, count)[place % count]) for place in places]
+        positions = range(first, first + self._batch)
+        return [int(_epoch_order(self._seed, at // count, count)[at % count]) for at in positions]
 
 
 @functools.lru_cache(maxsize=4)
 def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    # Another counter than a step's, hence other numbers. Sorting raw words does not depend on numpy's version.
+    # A counter that no step uses. Sorting raw random words does not depend on NumPy's version.
     words = np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, 1]).random_raw(count)
     return np.argsort(words, kind="stable")
 
 
-def _balanced(sizes: np.ndarray, pictures: np.ndarray, patches: np.ndarray) -> list[int]:
-    """Which patches two rows of random words draw from pictures that have `sizes` patches."""
-    until = np.cumsum(np.sqrt(sizes))
-    # 53 bits of each word, in [0, 1); rounding might lead past the end.
-    chosen = np.minimum(np.searchsorted(until, (pictures >> 11) * 2.0**-53 * until[-1], side="right"), len(sizes) - 1)
-    within = (patches % sizes[chosen].astype(np.uint64)).astype(np.int64)
-    return [int(patch) for patch in (np.cumsum(sizes) - sizes)[chosen] + within]
+def _balanced_patches(per_image: np.ndarray, image_words: np.ndarray, patch_words: np.ndarray) -> list[int]:
+    """Draw patches from images with `per_image` patches each, by two rows of random 64-bit words."""
+    edges = np.cumsum(np.sqrt(per_image))
+    # 53 bits of each word give a float in [0, 1); rounding could reach past the last edge.
+    images = np.searchsorted(edges, (image_words >> 11) * 2.0**-53 * edges[-1], side="right")
+    images = np.minimum(images, len(per_image) - 1)
+    within = (patch_words % per_image[images].astype(np.uint64)).astype(np.int64)
+    return [int(patch) for patch in (np.cumsum(per_image) - per_image)[images] + within]
 
 
-def _turn(crop: np.ndarray, turn: int, out: np.ndarray) -> None:
-    """Writes one of the eight orientations of a square crop: bits 0 and 1 flip, bit 2 transposes afterwards."""
-    flips, transposed = turn & 3, turn & 4
+def _orient(patch: np.ndarray, orientation: int, out: np.ndarray) -> None:
+    """Write one of the eight orientations of a square patch: bits 0 and 1 flip, bit 2 then transposes."""
+    flips, transposed = orientation & 3, orientation & 4
     if flips:  # OpenCV's codes: left to right, top to bottom, both
-        crop = cv2.flip(crop, (1, 0, -1)[flips - 1], None if transposed else out)
+        patch = cv2.flip(patch, (1, 0, -1)[flips - 1], None if transposed else out)
     if transposed:
-        cv2.transpose(crop, out)
+        cv2.transpose(patch, out)
     elif not flips:
-        out[...] = crop
+        out[...] = patch
 
 
-class Patches:
-    """Patches in one file or several, each with as many as the first but the last; one is got by its number.
+class ShardedPatches:
+    """Access patches by index across one or more .npy files. All files but the last hold equally many patches.
 
     Attributes:
-        shape: (N, side, side, 3), of all together.
+        shape: (N, side, side, 3) over all files.
     """
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
-        # Plain arrays: slicing a numpy.memmap costs more than copying a crop.
+        # Plain arrays: slicing a numpy.memmap costs more than copying a patch.
         self._parts = [part.view(np.ndarray) for part in parts]
-        self._each = len(parts[0])
+        self._per_part = len(parts[0])
         self.shape: tuple[int, ...] = (sum(map(len, parts)), *parts[0].shape[1:])
 
     def __len__(self) -> int:
-        """The number of patches."""
+        """Return the number of patches."""
         return self.shape[0]
 
-    def __getitem__(self, row: int) -> np.ndarray:
-        """A patch, uint8 [side, side, 3]."""
-        patch: np.ndarray = self._parts[row // self._each][row % self._each]
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return one patch, uint8 [side, side, 3]."""
+        patch: np.ndarray = self._parts[index // self._per_part][index % self._per_part]
         return patch
 
 
-def open_pairs(folder: Path, split: str, *, in_memory: bool = False) -> tuple[Patches, Patches]:
-    """The patches of a split, LR [N, p, p, 3] and HR [N, s·p, s·p, 3], mapped or read into memory.
+def open_pairs(folder: Path, split: str, *, in_memory: bool = False) -> tuple[ShardedPatches, ShardedPatches]:
+    """Open the patches of a split: LR [N, p, p, 3] and HR [N, scale·p, scale·p, 3], uint8.
+
+    Args:
+        folder: Folder written by `prepare_patches`.
+        split: `train` or `validation`.
+        in_memory: Read the files into memory instead of memory-mapping them.
 
     Raises:
-        SrlibError: The files are missing, damaged, or do not fit together.
+        SrlibError: Files are missing, damaged or inconsistent.
     """
-    lr, hr = (Patches(_open(folder / f"{split}_{kind}.npy", in_memory)) for kind in ("lr", "hr"))
+    lr, hr = (ShardedPatches(_open(folder / f"{split}_{kind}.npy", in_memory)) for kind in ("lr", "hr"))
     if len(lr) != len(hr) or len(lr) == 0 or hr.shape[1] % lr.shape[1]:
         raise SrlibError(f"{folder}: {split}_lr.npy and {split}_hr.npy do not fit together: {lr.shape}, {hr.shape}")
     return lr, hr
 
 
 def _open(path: Path, in_memory: bool) -> list[np.ndarray]:
-    """The arrays of a file `x.npy` and of `x.1.npy`, `x.2.npy`, … beside it."""
+    """Open `x.npy` and its further parts `x.1.npy`, `x.2.npy` and so on."""
     parts: list[np.ndarray] = []
     part = path
     while part == path or part.exists():
@@ -184,10 +197,10 @@ def _open(path: Path, in_memory: bool) -> list[np.ndarray]:
 
 
 def read_index(folder: Path, split: str, count: int) -> list[dict[str, str]]:
-    """The rows of index.csv for a split that has `count` patches: `srlib.data.patches.INDEX_COLUMNS` as text.
+    """Read the records of index.csv for a split with `count` patches; columns as in `patches.INDEX_COLUMNS`.
 
     Raises:
-        SrlibError: It is missing, or does not fit the patches.
+        SrlibError: The file is missing or does not match the patches.
     """
     path = Path(folder) / "index.csv"
     try:
@@ -196,18 +209,22 @@ def read_index(folder: Path, split: str, count: int) -> list[dict[str, str]]:
     except FileNotFoundError:
         raise SrlibError(f"{path}: no such file; run the prepare stage first") from None
     if len(index) != count:
-        raise SrlibError(f"{path}: {len(index)} rows for {split}, but {count} patches; prepare again")
+        raise SrlibError(f"{path}: {len(index)} {split} records for {count} patches; run the prepare stage again")
     return index
 
 
-def _patches_of_pictures(folder: Path, split: str, count: int) -> np.ndarray:
-    """How many patches each picture has, in the order in which they lie in the files."""
-    pictures = groupby(read_index(folder, split, count), key=lambda row: row.get("picture"))
-    return np.array([len(list(rows)) for _, rows in pictures])
+def _patches_per_image(folder: Path, split: str, count: int) -> np.ndarray:
+    """Return the number of patches of each image, in file order."""
+    images = groupby(read_index(folder, split, count), key=lambda record: record.get("image"))
+    return np.array([len(list(records)) for _, records in images])
 
 
 def validation_pairs(folder: Path) -> Batch:
-    """The validation patches, mapped: LR uint8 [N, p, p, 3] and HR uint8 [N, s·p, s·p, 3]; raises as `open_pairs`."""
+    """Memory-map the validation patches: LR uint8 [N, p, p, 3] and HR uint8 [N, scale·p, scale·p, 3].
+
+    Raises:
+        SrlibError: As `open_pairs`.
+    """
     open_pairs(Path(folder), "validation")
     lr, hr = (_open(Path(folder) / f"validation_{kind}.npy", in_memory=False)[0] for kind in ("lr", "hr"))
     return lr, hr
@@ -216,10 +233,19 @@ def validation_pairs(folder: Path) -> Batch:
 def prefetch(
     batches: Callable[[int], Batch], start: int, stop: int, *, ahead: int = 4, threads: int = 1
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yields (step, lr, hr) for the steps in [start, stop), in order, made ahead of need in the background.
+    """Yield (step, lr, hr) for the steps in [start, stop) in order, computed ahead in background threads.
 
-    An error of `batches` is raised where its step would have come. The threads end with the generator, also where the
-    consumer stops early. One thread fills 20,000 pairs a second from memory; more help where the disk is slow.
+    One thread produces about 20,000 pairs per second from memory; more threads help with slow disks.
+
+    Args:
+        batches: Function from step to batch, such as `Batches`.
+        start: First step.
+        stop: End of the steps, exclusive.
+        ahead: Number of batches computed in advance.
+        threads: Number of background threads. They end with the generator, even if the consumer stops early.
+
+    Raises:
+        Exception: Any error of `batches`, at the step where it happened.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="prefetch") as pool:
         waiting: deque[tuple[int, Future[Batch]]] = deque()

@@ -1,4 +1,4 @@
-"""LR versions of a folder of pictures."""
+"""Downscale a folder of images."""
 
 from pathlib import Path
 from typing import cast, get_args
@@ -10,46 +10,56 @@ from srlib.parallel import for_each
 
 
 def downscale_folder(hr_folder: Path, lr_folder: Path, scale: int, edges: str = "clamp", *, force: bool = False) -> int:
-    """Writes the LR picture of every picture below `hr_folder`, as PNG under the same relative name; returns how many.
+    """Write the LR image of every image below `hr_folder` as PNG with the same relative name; return the number.
 
-    A picture that cannot be used does not stop the others: all such are named at the end.
+    An unusable image does not stop the others; all of them are named in one error at the end.
+
+    Args:
+        hr_folder: Folder of HR images, searched at any depth.
+        lr_folder: Folder for the LR images; it must lie outside `hr_folder`.
+        scale: Downscaling factor, a whole number from 1.
+        edges: `clamp` or `mirror`; see `srlib.imaging.resize`.
+        force: Overwrite existing files.
 
     Raises:
-        SrlibError: No pictures, an LR folder inside the HR folder, a target that is there already (unless `force`) or
-            that two pictures share; these before any work. Pictures that could not be used; these at the end.
+        SrlibError: Before any work: no images, a wrong option, or a target that exists or that two images share.
+            After the work: one line for each unusable image.
     """
     if edges not in get_args(Edges):
         raise SrlibError(f"edges: expected {' or '.join(get_args(Edges))}, got {edges}")
     if scale < 1:
         raise SrlibError(f"scale: expected a whole number from 1, got {scale}")
-    hr_folder, lr_folder = Path(hr_folder), Path(lr_folder)
-    pictures = list_images(hr_folder)
-    if not pictures:
-        raise SrlibError(f"{hr_folder}: no pictures in it")
-    if lr_folder.resolve().is_relative_to(hr_folder.resolve()):
-        raise SrlibError(
-            f"{lr_folder}: expected a folder outside {hr_folder}, or its LR would be taken for HR next time"
-        )
-    targets: dict[Path, Path] = {}
-    for picture in pictures:
-        target = lr_folder / picture.relative_to(hr_folder).with_suffix(".png")
-        if target in targets:
-            raise SrlibError(f"{picture} and {targets[target]} would both become {target}; rename one")
-        if target.exists() and not force:
-            raise SrlibError(f"{target}: exists; give --force to overwrite")
-        targets[target] = picture
+    sources = _targets(Path(hr_folder), Path(lr_folder), force)
 
     def write(target: Path) -> str | None:
         try:
-            hr = read_image(targets[target])
+            hr = read_image(sources[target])
             if min(hr.shape[:2]) < scale:
-                raise SrlibError(f"{targets[target]}: {hr.shape[1]}×{hr.shape[0]} pixels, too small for ×{scale}")
+                raise SrlibError(f"{sources[target]}: {hr.shape[1]}×{hr.shape[0]} pixels, too small for ×{scale}")
             write_png(target, downscale(hr, scale, cast(Edges, edges)))
         except SrlibError as error:
             return str(error)
         return None
 
-    mistakes = list(filter(None, for_each(write, targets, label=f"downscaling ×{scale}", unit="pictures")))
+    mistakes = list(filter(None, for_each(write, sources, label=f"downscaling ×{scale}", unit="images")))
     if mistakes:
-        raise SrlibError("\n".join([*mistakes, f"{len(mistakes)} of {len(targets)} pictures were left out"]))
-    return len(targets)
+        raise SrlibError("\n".join([*mistakes, f"{len(mistakes)} of {len(sources)} images were left out"]))
+    return len(sources)
+
+
+def _targets(hr_folder: Path, lr_folder: Path, force: bool) -> dict[Path, Path]:
+    """Map each target file to its source image; raise SrlibError for conflicts."""
+    images = list_images(hr_folder)
+    if not images:
+        raise SrlibError(f"{hr_folder}: no images found")
+    if lr_folder.resolve().is_relative_to(hr_folder.resolve()):
+        raise SrlibError(f"{lr_folder}: expected a folder outside {hr_folder}, or the next run would read LR as HR")
+    sources: dict[Path, Path] = {}
+    for image in images:
+        target = lr_folder / image.relative_to(hr_folder).with_suffix(".png")
+        if target in sources:
+            raise SrlibError(f"{image} and {sources[target]} would both become {target}; rename one of them")
+        if target.exists() and not force:
+            raise SrlibError(f"{target}: exists; use --force to overwrite it")
+        sources[target] = image
+    return sources

@@ -1,7 +1,7 @@
-"""Cutting pictures into aligned LR/HR patches: a few large files, the same bytes with any number of workers.
+"""Cut images into aligned LR/HR patches: a few large files with the same bytes for any number of workers.
 
-The LR picture is made from the whole HR picture and cut afterwards, so that no patch has edges of its own. Patches go
-straight to their place in the files: memory holds one picture per worker.
+The LR image is computed from the whole HR image and cut afterwards, so that no patch has edges of its own. Patches are
+written directly to their position in the files; memory holds one image per worker.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-from srlib.data.pictures import Picture, check_picture, find_pictures, validation_part
+from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, remove, write_bytes
 from srlib.imaging.images import read_image
@@ -30,18 +30,27 @@ from srlib.params import Prepare
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
-INDEX_COLUMNS = ("split", "row", "picture", "size", "y", "x")
+INDEX_COLUMNS = ("split", "row", "image", "size", "y", "x")
 _CHUNK = 2**20  # bytes of HR patches per write
-_PART = 2**28  # bytes of training patches per file, so that DVC hashes and sends several at once
-_SPARE = 2**26  # bytes to be left on the disk
-_MANY = 64  # pictures that are worth the start of processes
+_PART = 2**28  # bytes of training patches per file, so that DVC hashes and transfers several files at once
+_SPARE = 2**26  # bytes that must stay free on the disk
+_MANY = 64  # from this number of images on, starting processes pays
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What was prepared: counts, bytes on disk, and one line for each picture that was left out."""
+class PreparedPatches:
+    """Counts of a patch folder.
 
-    pictures: int
+    Attributes:
+        images: Images that patches were cut from.
+        train: Training patches.
+        validation: Validation patches.
+        flat: Patches dropped because their contrast is below `prepare.flat`.
+        bytes: Size on disk.
+        left_out: One line for each image that was left out.
+    """
+
+    images: int
     train: int
     validation: int
     flat: int
@@ -50,7 +59,7 @@ class Summary:
 
 
 class _Corner(NamedTuple):
-    """Where a patch begins, in LR pixels of a copy of the picture that is `size` times as large."""
+    """Top-left corner of a patch, in LR pixels of a copy of the image scaled by `size`."""
 
     size: float
     y: int
@@ -59,9 +68,9 @@ class _Corner(NamedTuple):
 
 @dataclass(frozen=True)
 class _Job:
-    """A picture, where its patches begin, and where they go: rows from `row` of a split's files."""
+    """An image, the corners of its patches, and their rows in the files of a split, beginning at `row`."""
 
-    picture: Picture
+    pair: ImagePair
     corners: tuple[_Corner, ...]
     flat: int = 0
     split: Split = "train"
@@ -69,7 +78,7 @@ class _Job:
 
 
 def prepare_patches(
-    pictures: Path,
+    images: Path,
     out: Path,
     params: Prepare,
     *,
@@ -77,71 +86,71 @@ def prepare_patches(
     seed: int,
     workers: int | None = None,
     processes: bool = False,
-) -> Summary:
-    """Makes the patch folder `out` from a folder of pictures.
+) -> PreparedPatches:
+    """Write the patch folder `out` from a folder of images.
 
-    It holds `{train,validation}_lr.npy`, uint8 RGB [N, p, p, 3], `{train,validation}_hr.npy`, uint8 RGB
-    [N, s·p, s·p, 3], and `index.csv`: split, row in its files, picture, size of the copy, and the corner y, x in LR
-    pixels of that. Only the largest copies serve validation. Training patches beyond 256 MiB go on in `train_hr.1.npy`
-    and so forth (`train_lr.1.npy`), each with as many as the first.
+    The folder holds `{train,validation}_lr.npy`, uint8 RGB [N, p, p, 3], `{train,validation}_hr.npy`, uint8 RGB
+    [N, scale·p, scale·p, 3], and `index.csv` with the columns split, row, image, size (of the copy), y and x (corner in
+    LR pixels of that copy). Only the largest copies are used for validation. Training patches beyond 256 MiB continue
+    in `train_lr.1.npy`, `train_hr.1.npy` and so on, each with as many patches as the first file.
 
     Args:
-        pictures: Pictures at any depth, or folders `HR` and `LR` (see srlib.data.pictures).
-        out: Replaced as a whole once everything is there.
-        params: The `prepare` section.
-        scale: HR over LR size.
-        seed: Of the split and of the noise.
-        workers: Pictures worked on at once; as many as there are cores by default. Does not change the bytes.
-        processes: Whether many pictures are cut by processes in the place of threads, which is faster (see `for_each`
-            for what that asks of the program). Does not change the bytes either.
+        images: Folder of images at any depth, or with the folders `HR` and `LR` (see `srlib.data.pairs`).
+        out: Folder to write; it is replaced as a whole at the end.
+        params: The `prepare` section of the recipe.
+        scale: Ratio of HR to LR size.
+        seed: Seed for the validation split and the noise.
+        workers: Number of images processed at once (default: all CPU cores). The bytes do not depend on it.
+        processes: Use processes instead of threads for many images, which is faster; see `for_each` for the
+            requirements. The bytes do not depend on it.
 
     Raises:
-        SrlibError: Pictures that cannot be used (all in one message, before any work, unless `params.unusable` is
-            `skip`), too few of them, or not enough space on the disk.
+        SrlibError: Unusable images (all named in one error before any work, unless `params.unusable` is `skip`), too
+            few images, or not enough disk space.
     """
-    found, mistakes = find_pictures(pictures, given_lr=params.lr == "given", scale=scale)
-    total = len(found) + len(mistakes)
+    pairs, mistakes = find_pairs(images, given_lr=params.lr == "given", scale=scale)
+    total = len(pairs) + len(mistakes)
 
-    def survey(picture: Picture) -> _Job | str:
+    def inspect(pair: ImagePair) -> _Job | str:
         try:
-            return _survey(picture, params, scale)
+            return _inspect(pair, params, scale)
         except SrlibError as error:
             return str(error)
 
-    surveyed = for_each(survey, found, label="checking pictures", unit="pictures", workers=workers)
-    mistakes += [mistake for mistake in surveyed if isinstance(mistake, str)]
-    jobs = [job for job in surveyed if isinstance(job, _Job)]
+    results = for_each(inspect, pairs, label="checking images", unit="images", workers=workers)
+    mistakes += [mistake for mistake in results if isinstance(mistake, str)]
+    jobs = [job for job in results if isinstance(job, _Job)]
     with atomic_path(Path(out)) as folder:
         while True:
             if mistakes and params.unusable == "stop":
                 raise SrlibError(_unusable(mistakes, total))
             if not jobs:
-                raise SrlibError("\n".join(["none of the pictures can be used (prepare.images):", *mistakes]))
+                raise SrlibError("\n".join(["none of the images can be used (prepare.images):", *mistakes]))
             plan = _plan(jobs, params, seed)
             processes = processes and len(plan) >= _MANY
             failed = _write(plan, folder, params, scale=scale, seed=seed, workers=workers, processes=processes)
             if not failed:
                 break
-            # Whole by their checksums, yet not to be decoded: plan again without them.
+            # Intact by their checksums, but not decodable: plan again without them.
             mistakes += failed.values()
-            jobs = [job for job in jobs if job.picture.name not in failed]
+            jobs = [job for job in jobs if job.pair.name not in failed]
         size = sum(path.stat().st_size for path in folder.iterdir())
     train, validation = (sum(len(job.corners) for job in plan if job.split == split) for split in SPLITS)
-    return Summary(len(plan), train, validation, sum(job.flat for job in plan), size, tuple(mistakes))
+    return PreparedPatches(len(plan), train, validation, sum(job.flat for job in plan), size, tuple(mistakes))
 
 
 def _unusable(mistakes: Sequence[str], total: int) -> str:
     head = (
-        f"{len(mistakes)} of {total} pictures cannot be used; mend or remove them, or set prepare.unusable to `skip`:"
+        f"{len(mistakes)} of {total} images cannot be used; repair or remove them, or set prepare.unusable to `skip`:"
     )
     return "\n".join([head, *mistakes])
 
 
-def _survey(picture: Picture, params: Prepare, scale: int) -> _Job:
-    """Checks a picture and finds its patches; raises SrlibError where it cannot be used."""
-    height, width = check_picture(picture, scale=scale, patch=params.patch)
+def _inspect(pair: ImagePair, params: Prepare, scale: int) -> _Job:
+    """Check an image and list its patches; raise SrlibError if it cannot be used."""
+    height, width = check_pair(pair, scale=scale, patch=params.patch)
     if min(_shrunk(side, largest := max(params.sizes)) for side in (height, width)) < params.patch:
-        raise SrlibError(f"{picture.hr}: smaller than a patch at {largest:g} of its size, the largest of prepare.sizes")
+        raise SrlibError(f"{pair.hr}: smaller than a patch at {largest:g} of its size, the largest of prepare.sizes")
     corners = tuple(
         _Corner(size, y, x)
         for size in params.sizes
@@ -149,39 +158,39 @@ def _survey(picture: Picture, params: Prepare, scale: int) -> _Job:
         for x in range(0, _shrunk(width, size) - params.patch + 1, params.stride)
     )
     if not params.flat:
-        return _Job(picture, corners)
-    hr, side = read_image(picture.hr), params.patch * scale
-    kept: list[_Corner] = []
+        return _Job(pair, corners)
+    hr, side = read_image(pair.hr), params.patch * scale
+    detailed: list[_Corner] = []
     for size, group in groupby(corners, key=lambda corner: corner.size):
         gray = cv2.cvtColor(_copy(hr, size, scale), cv2.COLOR_RGB2GRAY)
-        kept += [
+        detailed += [
             at
             for at in group
             if cv2.meanStdDev(gray[at.y * scale :, at.x * scale :][:side, :side])[1].item() >= params.flat
         ]
-    return _Job(picture, tuple(kept), flat=len(corners) - len(kept))
+    return _Job(pair, tuple(detailed), flat=len(corners) - len(detailed))
 
 
 def _shrunk(side: int, size: float) -> int:
-    """The side in LR pixels of a copy that is `size` times as large."""
+    """Return the side in LR pixels of a copy scaled by `size`."""
     return int(side * size + 1e-9)
 
 
 def _copy(hr: np.ndarray, size: float, scale: int) -> np.ndarray:
-    """A picture, uint8 [H, W, 3], at `size` times its size, cut or shrunk to a multiple of the scale."""
+    """Return the image, uint8 [H, W, 3], scaled by `size` and cropped to a multiple of the scale."""
     hr = crop_to_multiple(hr, scale)
     height, width = (_shrunk(side // scale, size) * scale for side in hr.shape[:2])
     return resize(hr, (height, width)) if size < 1 else hr
 
 
 def _plan(jobs: Sequence[_Job], params: Prepare, seed: int) -> list[_Job]:
-    """The jobs that have patches, each with its split and its first row there."""
+    """Return the jobs that have patches, each with its split and first row."""
     jobs = [job for job in jobs if any(at.size == max(params.sizes) for at in job.corners)]
-    held_out = validation_part([job.picture for job in jobs], params.validation, seed)
+    held_out = validation_names([job.pair for job in jobs], params.validation, seed)
     rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
     plan = []
     for job in jobs:
-        split: Split = "validation" if job.picture.name in held_out else "train"
+        split: Split = "validation" if job.pair.name in held_out else "train"
         if split == "validation":
             job = replace(job, corners=tuple(at for at in job.corners if at.size == max(params.sizes)))
         plan.append(replace(job, split=split, row=rows[split]))
@@ -192,12 +201,12 @@ def _plan(jobs: Sequence[_Job], params: Prepare, seed: int) -> list[_Job]:
 def _write(
     plan: Sequence[_Job], folder: Path, params: Prepare, *, scale: int, seed: int, workers: int | None, processes: bool
 ) -> dict[str, str]:
-    """Writes the patch folder; returns what was wrong with each picture that could not be decoded, by name."""
+    """Write the patch folder; return one line, by image name, for each image that could not be decoded."""
     remove(folder)
     folder.mkdir()
     needed = sum(len(job.corners) for job in plan) * 3 * params.patch**2 * (1 + scale**2) + _SPARE
     if (free := shutil.disk_usage(folder).free) < needed:
-        raise SrlibError(f"{folder.parent}: the patches need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free")
+        raise SrlibError(f"{folder.parent}: the patches need {needed / 1e9:.2f} GB, only {free / 1e9:.2f} GB are free")
     rows = {}
     for split in SPLITS:
         count = sum(len(job.corners) for job in plan if job.split == split)
@@ -206,17 +215,17 @@ def _write(
             rows[split, kind] = _Rows(folder / f"{split}_{kind}.npy", count, side, max(part, 1))
             rows[split, kind].create()
     cut = functools.partial(_cut, rows=rows, params=params, scale=scale, seed=seed)
-    mistakes = for_each(cut, plan, label="cutting patches", unit="pictures", workers=workers, processes=processes)
-    # A name that is not UTF-8 goes in as the bytes it has.
+    mistakes = for_each(cut, plan, label="cutting patches", unit="images", workers=workers, processes=processes)
+    # A name that is not UTF-8 is written with its original bytes.
     write_bytes(folder / "index.csv", _index(plan).encode("utf-8", "surrogateescape"))
-    return {job.picture.name: mistake for job, mistake in zip(plan, mistakes, strict=True) if mistake}
+    return {job.pair.name: mistake for job, mistake in zip(plan, mistakes, strict=True) if mistake}
 
 
 def _cut(job: _Job, *, rows: dict[tuple[Split, str], "_Rows"], params: Prepare, scale: int, seed: int) -> str | None:
-    """Writes the patches of one picture to their places; returns what is wrong where it cannot be decoded."""
+    """Write the patches of one image; return one line if the image cannot be decoded."""
     try:
-        original = _read_once(job.picture.hr)
-        given = _read_once(job.picture.lr) if job.picture.lr else None
+        original = _read_once(job.pair.hr)
+        given_lr = _read_once(job.pair.lr) if job.pair.lr else None
     except SrlibError as error:
         return str(error)
     chunk = max(_CHUNK // (3 * (params.patch * scale) ** 2), 1)
@@ -224,7 +233,7 @@ def _cut(job: _Job, *, rows: dict[tuple[Split, str], "_Rows"], params: Prepare, 
     for size, group in groupby(job.corners, key=lambda corner: corner.size):
         corners = list(group)
         hr = _copy(original, size, scale)
-        lr = degrade(hr, scale, params, f"{seed}/{job.picture.name}") if given is None else given
+        lr = degrade(hr, scale, params, f"{seed}/{job.pair.name}") if given_lr is None else given_lr
         for start in range(0, len(corners), chunk):
             part = corners[start : start + chunk]
             rows[job.split, "lr"].write(row + start, _patches(lr, part, params.patch, 1))
@@ -234,7 +243,7 @@ def _cut(job: _Job, *, rows: dict[tuple[Split, str], "_Rows"], params: Prepare, 
 
 
 def _read_once(path: Path) -> np.ndarray:
-    """`read_image` of a file that is not needed again: its memory is free for the patches, which are to be hashed."""
+    """Read an image once and drop it from the page cache, which then has room for the patches that DVC will hash."""
     image = read_image(path)
     if hasattr(os, "posix_fadvise"):
         with path.open("rb") as file:
@@ -243,13 +252,13 @@ def _read_once(path: Path) -> np.ndarray:
 
 
 def degrade(hr: np.ndarray, scale: int, params: Prepare, key: str) -> np.ndarray:
-    """The LR picture, uint8 [H // scale, W // scale, 3]: MATLAB's bicubic, then noise and JPEG if asked for.
+    """Return the LR image, uint8 [H // scale, W // scale, 3]: MATLAB's bicubic, then optional noise and JPEG.
 
     Args:
         hr: uint8 RGB [H, W, 3].
-        scale: HR over LR size.
-        params: `edges`, `noise` (the standard deviation of Gaussian noise, in levels of 255) and `jpeg` (its quality).
-        key: What the noise depends on, besides the size of the picture.
+        scale: Ratio of HR to LR size.
+        params: `edges`; `noise`, the standard deviation of Gaussian noise in levels of 255; `jpeg`, its quality.
+        key: Seed of the noise, as text.
     """
     lr = downscale(hr, scale, params.edges)
     if params.noise:
@@ -264,7 +273,7 @@ def degrade(hr: np.ndarray, scale: int, params: Prepare, key: str) -> np.ndarray
 
 
 def _patches(image: np.ndarray, corners: Sequence[_Corner], patch: int, scale: int) -> np.ndarray:
-    """Patches uint8 [n, s·patch, s·patch, 3] of a picture, at corners in LR pixels."""
+    """Cut patches, uint8 [n, scale·patch, scale·patch, 3], at corners in LR pixels."""
     side = patch * scale
     return np.stack([image[at.y * scale :, at.x * scale :][:side, :side] for at in corners])
 
@@ -276,13 +285,13 @@ def _index(plan: Sequence[_Job]) -> str:
     for split in SPLITS:
         for job in plan:
             if job.split == split:
-                writer.writerows((split, job.row + i, job.picture.name, *at) for i, at in enumerate(job.corners))
+                writer.writerows((split, job.row + i, job.pair.name, *at) for i, at in enumerate(job.corners))
     return text.getvalue()
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Patches uint8 [count, side, side, 3] in .npy files of `part` each, written in any order by several workers."""
+    """Patches, uint8 [count, side, side, 3], in .npy files of `part` patches, written in any order by many workers."""
 
     path: Path
     count: int
@@ -290,7 +299,7 @@ class _Rows:
     part: int
 
     def create(self) -> None:
-        """Makes the files in their full size."""
+        """Create the files with their full size."""
         for first in range(0, max(self.count, 1), self.part):
             rows = min(self.count - first, self.part)
             file = self._file(first // self.part)
@@ -299,7 +308,7 @@ class _Rows:
                 out.truncate(out.tell() + rows * self._row_bytes)
 
     def write(self, row: int, patches: np.ndarray) -> None:
-        """Writes contiguous uint8 patches [n, side, side, 3] as the rows from `row`."""
+        """Write contiguous patches, uint8 [n, side, side, 3], to the rows from `row`."""
         while len(patches):
             number, inside = divmod(row, self.part)
             here = patches[: self.part - inside]
@@ -327,7 +336,7 @@ class _Rows:
 
 @contextlib.contextmanager
 def _named(file: Path) -> Iterator[None]:
-    """What goes wrong with a file becomes one line that names it."""
+    """Turn an OSError into one line that names the file."""
     try:
         yield
     except OSError as error:

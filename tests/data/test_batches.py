@@ -55,7 +55,7 @@ def test_each_crop_is_one_orientation_of_a_place_in_its_patch(folder):
 def test_pictures_are_drawn_by_the_square_root_of_their_patches(folder):
     """Of pictures with 1, 9 and 1 patches: 1 : 3 : 1, each patch of the second a ninth of that."""
     pictures = ["a", *["b"] * 9, "c"]
-    rows = ["split,row,picture,y,x", *(f"train,{row},{name},0,0" for row, name in enumerate(pictures))]
+    rows = ["split,row,image,y,x", *(f"train,{row},{name},0,0" for row, name in enumerate(pictures))]
     (folder / "index.csv").write_text("\n".join(rows) + "\n")
     batches = Batches(folder, lr_patch=5, batch=50, seed=1, sampling="balanced")
     counts = sum(np.bincount(batches(step)[0][:, 0, 0, 0], minlength=COUNT) for step in range(180))
@@ -72,8 +72,8 @@ def test_balancing_needs_an_index_that_fits(folder, tmp_path):
         (tmp_path / f"{split}.npy").write_bytes((folder / f"{split}.npy").read_bytes())
     with pytest.raises(SrlibError, match=r"index\.csv: no such file; run the prepare stage first"):
         Batches(tmp_path, lr_patch=5, batch=3, seed=1, sampling="balanced")
-    (tmp_path / "index.csv").write_text("split,row,picture,y,x\ntrain,0,a,0,0\n")
-    with pytest.raises(SrlibError, match=r"index\.csv: 1 rows for train, but 11 patches; prepare again"):
+    (tmp_path / "index.csv").write_text("split,row,image,y,x\ntrain,0,a,0,0\n")
+    with pytest.raises(SrlibError, match=r"index\.csv: 1 train records for 11 patches; run the prepare stage again"):
         Batches(tmp_path, lr_patch=5, batch=3, seed=1, sampling="balanced")
 
 
@@ -175,10 +175,10 @@ def test_prefetch_ends_with_its_consumer():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr_patch": PATCH + 1}, "expected lr_patch from 1 to that, got 13"),
+        ({"lr_patch": PATCH + 1}, "expected lr_patch from 1 to the stored side 12, got 13"),
         ({"lr_patch": 0}, "expected lr_patch"),
         ({"batch": 0}, "batch: expected"),
-        ({"batch": 7, "world": 2}, "multiple of the 2 processes"),
+        ({"batch": 7, "world": 2}, "multiple of the number of processes"),
         ({"world": 2, "rank": 2}, "batch: expected"),
         ({"split": "test"}, r"test_lr\.npy: no such file; run the prepare stage"),
     ],

@@ -31,7 +31,7 @@ def test_a_folder_with_one_bad_picture_names_it_and_does_the_others(tmp_path):
         downscale_folder(tmp_path / "hr", tmp_path / "lr", 4, "mirror")
     first, second, last = str(caught.value).splitlines()
     assert "half.png: truncated or damaged" in first and "small.png: 20×3 pixels, too small" in second
-    assert last == "2 of 4 pictures were left out"
+    assert last == "2 of 4 images were left out"
     assert sorted(path.name for path in (tmp_path / "lr").iterdir()) == ["a b.png", "صورة.png"]
     np.testing.assert_array_equal(read_image(tmp_path / "lr" / "a b.png"), downscale(pixels(16, 20, 3), 4, "mirror"))
 
@@ -40,7 +40,7 @@ def test_a_folder_is_not_overwritten_unless_told(tmp_path):
     write_png(tmp_path / "hr" / "a.png", pixels(16, 20, 3))
     downscale_folder(tmp_path / "hr", tmp_path / "lr", 4)
     write_png(tmp_path / "hr" / "b.png", pixels(16, 20, 3))
-    with pytest.raises(SrlibError, match=r"lr/a\.png: exists; give --force"):
+    with pytest.raises(SrlibError, match=r"lr/a\.png: exists; use --force"):
         downscale_folder(tmp_path / "hr", tmp_path / "lr", 2)
     assert [path.name for path in (tmp_path / "lr").iterdir()] == ["a.png"]
     downscale_folder(tmp_path / "hr", tmp_path / "lr", 2, force=True)
@@ -54,7 +54,7 @@ def test_folders_that_cannot_be_downscaled(tmp_path):
     write_png(tmp_path / "two" / "a.jpg", pixels(16, 20, 3))
     for folder, target, options, message in [
         ("none", "lr", {}, "none: no such folder"),
-        ("empty", "lr", {}, "empty: no pictures in it"),
+        ("empty", "lr", {}, "empty: no images found"),
         ("hr", "hr/lr", {}, "expected a folder outside"),
         ("two", "lr", {}, r"two/a\.png and .*two/a\.jpg would both become .*lr/a\.png"),
         ("hr", "lr", {"edges": "wrap"}, "expected clamp or mirror, got wrap"),

@@ -31,7 +31,7 @@ def test_each_damaged_file_is_either_used_or_named(tmp_path, mutation):
     params = Prepare(images="", patch=16, stride=8, validation=0.1, unusable="skip")
     summary = prepare_patches(folder, tmp_path / "out", params, scale=4, seed=0)
     with (tmp_path / "out" / "index.csv").open(newline="") as file:
-        used = {row["picture"] for row in csv.DictReader(file)}
+        used = {row["image"] for row in csv.DictReader(file)}
     named = {name for name in map(str, folder.iterdir()) for line in summary.left_out if line.startswith(f"{name}: ")}
     named = {Path(name).name for name in named}
     assert used | named == {path.name for path in folder.iterdir()} and not used & named

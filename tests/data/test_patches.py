@@ -33,7 +33,7 @@ def pictures(tmp_path):
 
 
 def params(**changes):
-    return Prepare(**{"pictures": "", "patch": 8, "stride": 6, "validation": 0.3} | changes)
+    return Prepare(**{"images": "", "patch": 8, "stride": 6, "validation": 0.3} | changes)
 
 
 def digests(folder):
@@ -53,7 +53,7 @@ def test_every_patch_lies_where_the_index_says(pictures, tmp_path):
         split, y, x = row["split"], int(row["y"]), int(row["x"])
         assert int(row["row"]) == counts[split]
         counts[split] += 1
-        hr = read_image(pictures / row["picture"])
+        hr = read_image(pictures / row["image"])
         lr = downscale(hr, 4, "mirror")  # of the whole picture, cut afterwards
         lr_patch, hr_patch = (
             np.load(out / f"{split}_{kind}.npy", mmap_mode="r")[int(row["row"])] for kind in ("lr", "hr")
@@ -64,7 +64,7 @@ def test_every_patch_lies_where_the_index_says(pictures, tmp_path):
     for split, count in counts.items():
         assert np.load(out / f"{split}_lr.npy").shape == (count, 8, 8, 3)
         assert np.load(out / f"{split}_hr.npy").shape == (count, 32, 32, 3)
-    assert summary.pictures == 5 and summary.flat == 0 and summary.left_out == ()
+    assert summary.images == 5 and summary.flat == 0 and summary.left_out == ()
     assert summary.bytes == sum(path.stat().st_size for path in out.iterdir())
 
 
@@ -75,7 +75,7 @@ def test_smaller_copies_are_degraded_on_their_own_and_only_trained_on(pictures, 
     assert found == {"train": {"1.0", "0.7", "0.5"}, "validation": {"1.0"}}
     corners = {}
     for row in rows(out):
-        hr = read_image(pictures / row["picture"])
+        hr = read_image(pictures / row["image"])
         lr_height, lr_width = (int(side // 2 * float(row["size"]) + 1e-9) for side in hr.shape[:2])
         hr = hr[: hr.shape[0] // 2 * 2, : hr.shape[1] // 2 * 2]
         copy = hr if row["size"] == "1.0" else resize(hr, (2 * lr_height, 2 * lr_width))
@@ -86,7 +86,7 @@ def test_smaller_copies_are_degraded_on_their_own_and_only_trained_on(pictures, 
             patch = np.load(out / f"{row['split']}_{kind}.npy", mmap_mode="r")[number]
             top, left, side = factor * y, factor * x, factor * 8
             np.testing.assert_array_equal(patch, whole[top : top + side, left : left + side])
-        corners.setdefault((row["picture"], row["size"], lr_height, lr_width), []).append((y, x))
+        corners.setdefault((row["image"], row["size"], lr_height, lr_width), []).append((y, x))
     for (_, _, height, width), places in corners.items():
         assert places == [(y, x) for y in range(0, height - 7, 6) for x in range(0, width - 7, 6)]
 
@@ -113,10 +113,10 @@ def test_the_grid_and_the_split_by_picture(pictures, tmp_path):
     out = tmp_path / "out"
     prepare_patches(pictures, out, params(), scale=4, seed=0)
     for name in ("a.png", "sub/صورة.png"):
-        corners = [(int(row["y"]), int(row["x"])) for row in rows(out) if row["picture"] == name]
+        corners = [(int(row["y"]), int(row["x"])) for row in rows(out) if row["image"] == name]
         height, width = (side // 4 for side in read_image(pictures / name).shape[:2])
         assert corners == [(y, x) for y in range(0, height - 7, 6) for x in range(0, width - 7, 6)]
-    sides = {split: {row["picture"] for row in rows(out) if row["split"] == split} for split in ("train", "validation")}
+    sides = {split: {row["image"] for row in rows(out) if row["split"] == split} for split in ("train", "validation")}
     assert not sides["train"] & sides["validation"] and len(sides["validation"]) == 2 and len(sides["train"]) == 3
 
 
@@ -148,7 +148,7 @@ def test_given_lr_pictures_are_taken_as_they_are(tmp_path):
     prepare_patches(tmp_path / "in", tmp_path / "out", params(lr="given"), scale=2, seed=0)
     for row in rows(tmp_path / "out"):
         patch = np.load(tmp_path / "out" / f"{row['split']}_lr.npy", mmap_mode="r")[int(row["row"])]
-        lr = read_image(tmp_path / "in/LR" / row["picture"].replace(".png", "x2.png"))
+        lr = read_image(tmp_path / "in/LR" / row["image"].replace(".png", "x2.png"))
         y, x = int(row["y"]), int(row["x"])
         np.testing.assert_array_equal(patch, lr[y : y + 8, x : x + 8])
 
@@ -188,7 +188,7 @@ def test_flat_patches_are_dropped(tmp_path):
         write_png(tmp_path / "in" / f"{number}.png", image)
     write_png(tmp_path / "in" / "sky.png", np.full((64, 64, 3), 200, np.uint8))
     summary = prepare_patches(tmp_path / "in", tmp_path / "out", params(stride=8, flat=4.0), scale=2, seed=0)
-    assert (summary.pictures, summary.train + summary.validation, summary.flat) == (3, 3 * 4 * 3, 3 * 4 * 3)
+    assert (summary.images, summary.train + summary.validation, summary.flat) == (3, 3 * 4 * 3, 3 * 4 * 3)
     assert {int(row["x"]) for row in rows(tmp_path / "out")} == {0, 8, 16}
     assert summary.left_out == ()
 
@@ -231,7 +231,7 @@ def test_pictures_that_cannot_be_used_are_listed_at_once_before_any_work(picture
     with pytest.raises(SrlibError) as caught:
         prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
     head, *lines = str(caught.value).splitlines()
-    assert head.startswith("3 of 8 pictures cannot be used;") and "prepare.unusable to `skip`" in head
+    assert head.startswith("3 of 8 images cannot be used;") and "prepare.unusable to `skip`" in head
     expected = [
         "half.png: truncated or damaged",
         "small.png: 200×20 pixels; a patch needs 32×32",
@@ -248,7 +248,7 @@ def test_pictures_that_cannot_be_used_are_left_out_on_request(pictures, tmp_path
     assert len(summary.left_out) == 3 and digests(tmp_path / "out") == digests(tmp_path / "without")
     for path in pictures.rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(SrlibError, match="none of the pictures can be used"):
+    with pytest.raises(SrlibError, match="none of the images can be used"):
         prepare_patches(pictures, tmp_path / "none", params(unusable="skip"), scale=4, seed=0)
 
 
@@ -265,7 +265,7 @@ def test_what_shows_only_while_cutting(pictures, tmp_path, monkeypatch, unusable
 
     monkeypatch.setattr(module, "read_image", read)
     if unusable == "stop":
-        with pytest.raises(SrlibError, match=r"1 of 6 pictures cannot be used; (.|\n)*nonsense\.png: truncated"):
+        with pytest.raises(SrlibError, match=r"1 of 6 images cannot be used; (.|\n)*nonsense\.png: truncated"):
             prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "whole"]
     else:
@@ -275,7 +275,7 @@ def test_what_shows_only_while_cutting(pictures, tmp_path, monkeypatch, unusable
 
 def test_a_full_disk_is_seen_before_the_work(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: module.shutil._ntuple_diskusage(10**9, 10**9, 10**6))
-    with pytest.raises(SrlibError, match=r"the patches need 0\.\d+ GB, 0\.00 GB are free"):
+    with pytest.raises(SrlibError, match=r"the patches need 0\.\d+ GB, only 0\.00 GB are free"):
         prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
@@ -300,7 +300,7 @@ def test_real_photographs(shared, tmp_path):
     summary = prepare_patches(
         shared / "train/t91", tmp_path / "out", params(patch=32, stride=32, unusable="skip"), scale=4, seed=1
     )
-    assert summary.pictures + len(summary.left_out) == 91 and summary.left_out
+    assert summary.images + len(summary.left_out) == 91 and summary.left_out
     lr, hr = (np.load(tmp_path / "out" / f"train_{kind}.npy").astype(float) for kind in ("lr", "hr"))
     blocks = hr.reshape(-1, 32, 4, 32, 4, 3).mean(axis=(2, 4))
     assert np.abs(blocks - lr).mean() < 6 < np.abs(blocks[:, 1:] - lr[:, :-1]).mean()

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
+from srlib.data.contact_sheet import contact_sheet, displacement
 from srlib.data.patches import prepare_patches
-from srlib.data.sheet import contact_sheet, displacement
 from srlib.errors import SrlibError
 from srlib.imaging.images import read_image, write_png
 from srlib.imaging.resize import downscale
@@ -61,7 +61,7 @@ def test_folders_that_do_not_serve(patches, tmp_path):
         contact_sheet(patches, tmp_path / "sheet.png", count=0)
     index = (patches / "index.csv").read_text()
     (patches / "index.csv").write_text(index[: index.rindex("\nvalidation") + 1])
-    with pytest.raises(SrlibError, match=r"index\.csv: \d+ rows for validation, but \d+ patches"):
+    with pytest.raises(SrlibError, match=r"index\.csv: \d+ validation records for \d+ patches"):
         contact_sheet(patches, tmp_path / "sheet.png")
     (patches / "index.csv").unlink()
     with pytest.raises(SrlibError, match=r"index\.csv: no such file"):

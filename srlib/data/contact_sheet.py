@@ -1,4 +1,4 @@
-"""A contact sheet of a patch folder, by which a person sees at a glance whether LR and HR lie on each other."""
+"""A contact sheet of training patches: a person sees at a glance whether LR and HR are aligned."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,35 +12,34 @@ from srlib.errors import SrlibError
 from srlib.imaging.images import write_png
 from srlib.imaging.resize import resize
 
-_TILE = 192  # HR pixels shown of a patch, from its middle
+_TILE = 192  # side of the central part of a patch that is drawn, in HR pixels
 _GAP, _CAPTION, _COLUMNS = 8, 20, 2
 _PAPER, _INK, _ALARM = "#ffffff", "#1c1f24", "#c62828"
-_GAIN = 2  # of the difference
-_REACH = 2  # HR pixels of displacement that are tried
+_GAIN = 2  # amplification of the difference
+_REACH = 2  # largest displacement that is tried, in HR pixels
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """What was drawn: pairs in all, and those whose HR lies beside its LR."""
+class ContactSheet:
+    """Counts of a contact sheet: pairs drawn, and pairs whose HR is displaced against its LR."""
 
     pairs: int
     displaced: int
 
 
-def contact_sheet(folder: Path, out: Path, *, count: int = 16) -> Sheet:
-    """Draws pairs from all over a patch folder as PNG: LR enlarged by repetition, HR, and what bicubic lacks of HR.
+def contact_sheet(folder: Path, out: Path, *, count: int = 16) -> ContactSheet:
+    """Draw pairs spread over a patch folder as PNG, three tiles each: nearest-neighbor LR, HR, and HR minus bicubic.
 
-    In the last tile gray means no difference; of aligned pairs it shows fine texture and thin edges. A caption is red
-    where the enlarged LR fits the HR better after a shift by up to two pixels, and names the shift. A quarter of the
-    pairs is from the validation part.
+    In the third tile, gray means no difference; an aligned pair shows fine texture and thin edges there. A red caption
+    names the shift by which the upscaled LR would fit the HR better. A quarter of the pairs are validation patches.
 
     Args:
-        folder: Written by `prepare_patches`.
-        out: The PNG file.
-        count: Pairs to draw; fewer where there are fewer.
+        folder: Folder written by `prepare_patches`.
+        out: PNG file to write.
+        count: Number of pairs to draw, at most as many as there are.
 
     Raises:
-        SrlibError: The folder is not one of patches, or its index does not fit its files.
+        SrlibError: The folder holds no patches, or its index does not match its files.
     """
     if count < 1:
         raise SrlibError(f"count: expected at least 1, got {count}")
@@ -50,7 +49,7 @@ def contact_sheet(folder: Path, out: Path, *, count: int = 16) -> Sheet:
         index = read_index(Path(folder), split, len(lr))
         for row in np.linspace(0, len(lr) - 1, min(share, len(lr))).round().astype(int).tolist():
             entry, shift = index[row], displacement(lr[row], hr[row])
-            caption = f"{split} {row}  y {entry['y']}, x {entry['x']}  {entry['picture']}"
+            caption = f"{split} {row}  y {entry['y']}, x {entry['x']}  {entry['image']}"
             if shift != (0, 0):
                 displaced += 1
                 caption = f"displaced by y {shift[0]:+}, x {shift[1]:+}  {caption}"
@@ -61,21 +60,21 @@ def contact_sheet(folder: Path, out: Path, *, count: int = 16) -> Sheet:
     for number, cell in enumerate(cells):
         sheet.paste(cell, (_GAP + number % _COLUMNS * width, _GAP + number // _COLUMNS * height))
     write_png(Path(out), np.asarray(sheet))
-    return Sheet(len(cells), displaced)
+    return ContactSheet(len(cells), displaced)
 
 
 def displacement(lr: np.ndarray, hr: np.ndarray) -> tuple[int, int]:
-    """By how many HR pixels (down, right) the HR of a pair lies off its LR: the shift of least squared difference.
+    """Return the displacement (down, right) of HR against LR in HR pixels: the shift of least squared difference.
 
     Args:
         lr: uint8 [p, p, 3].
-        hr: uint8 [s·p, s·p, 3].
+        hr: uint8 [scale·p, scale·p, 3].
 
     Returns:
-        From (-2, -2) to (2, 2); (0, 0) where no other shift is better, as in a flat patch.
+        A shift from (-2, -2) to (2, 2); (0, 0) if no other shift is better, as in a flat patch.
     """
-    enlarged = resize(np.asarray(lr), hr.shape[:2]).astype(np.int64)
-    inside = enlarged[_REACH:-_REACH, _REACH:-_REACH]
+    upscaled = resize(np.asarray(lr), hr.shape[:2]).astype(np.int64)
+    inside = upscaled[_REACH:-_REACH, _REACH:-_REACH]
     height, width = inside.shape[:2]
     shifts = [(y, x) for y in range(-_REACH, _REACH + 1) for x in range(-_REACH, _REACH + 1)]
 
@@ -90,9 +89,9 @@ def _cell(caption: str, ink: str, lr: np.ndarray, hr: np.ndarray) -> Image.Image
     scale = len(hr) // len(lr)
     side = max(min(_TILE // scale, len(lr)), 1)
     start = (len(lr) - side) // 2
-    shown = np.s_[start * scale : (start + side) * scale, start * scale : (start + side) * scale]
-    lacking = np.clip(128 + _GAIN * (hr.astype(int) - resize(np.asarray(lr), hr.shape[:2])), 0, 255).astype(np.uint8)
-    tiles = [resize(np.asarray(lr), scale, kernel="nearest")[shown], hr[shown], lacking[shown]]
+    visible = np.s_[start * scale : (start + side) * scale, start * scale : (start + side) * scale]
+    difference = np.clip(128 + _GAIN * (hr.astype(int) - resize(np.asarray(lr), hr.shape[:2])), 0, 255).astype(np.uint8)
+    tiles = [resize(np.asarray(lr), scale, kernel="nearest")[visible], hr[visible], difference[visible]]
     side = tiles[0].shape[0]
     cell = Image.new("RGB", (3 * side + 2 * _GAP, side + _CAPTION), _PAPER)
     font = ImageFont.load_default(12)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlib.data.pictures import Picture, check_picture, find_pictures, validation_part
+from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
 from srlib.errors import SrlibError
 from srlib.imaging.images import write_png
 
@@ -29,53 +29,67 @@ def names(found):
 
 
 def test_pictures_at_any_depth(folder):
-    found, mistakes = find_pictures(folder("b.png", "a/c.png", "a/ب/d e.png"), given_lr=False, scale=4)
+    found, mistakes = find_pairs(folder("b.png", "a/c.png", "a/ب/d e.png"), given_lr=False, scale=4)
     assert names(found) == ["a/c.png", "a/ب/d e.png", "b.png"] and mistakes == []
 
 
 def test_a_folder_hr_stands_for_the_whole(folder):
     path = folder("HR/1.png", "HR/a/2.png", "LR/1.png", "else.png")
     (path / "SOURCES.json").write_text("{}")
-    found, _ = find_pictures(path, given_lr=False, scale=4)
-    assert found == [Picture("1.png", path / "HR/1.png"), Picture("a/2.png", path / "HR/a/2.png")]
+    found, _ = find_pairs(path, given_lr=False, scale=4)
+    assert found == [ImagePair("1.png", path / "HR/1.png"), ImagePair("a/2.png", path / "HR/a/2.png")]
 
 
 def test_given_lr_pictures_are_matched_by_name(folder):
     path = folder("HR/0001.png", "HR/a/2.png", "HR/3.png", "LR/0001x4.png", "LR/a/2.png", "LR/3x2.png", "LR/9x4.png")
-    found, mistakes = find_pictures(path, given_lr=True, scale=4)
+    found, mistakes = find_pairs(path, given_lr=True, scale=4)
     assert [(picture.name, picture.lr) for picture in found] == [
         ("0001.png", path / "LR/0001x4.png"),
         ("a/2.png", path / "LR/a/2.png"),
     ]
-    assert len(mistakes) == 1 and "HR/3.png: no LR picture; expected" in mistakes[0]
+    assert len(mistakes) == 1 and "HR/3.png: no LR image; expected" in mistakes[0]
+
+
+def test_lr_image_of_the_same_ending_comes_first(folder):
+    path = folder("HR/a.png", "HR/a.jpg", "LR/a.png", "LR/a.jpg")
+    pairs, mistakes = find_pairs(path, given_lr=True, scale=4)
+    assert [(pair.name, pair.lr.name) for pair in pairs] == [("a.jpg", "a.jpg"), ("a.png", "a.png")] and not mistakes
+
+
+def test_shared_or_ambiguous_lr_images_are_refused(folder):
+    path = folder("HR/a.png", "HR/a.jpg", "HR/b.tif", "LR/a.png", "LR/b.png", "LR/b.jpg")
+    pairs, mistakes = find_pairs(path, given_lr=True, scale=4)
+    assert not pairs and len(mistakes) == 3
+    assert "b.tif: several LR images fit" in mistakes[0]
+    assert all("is the LR image of another HR image too" in line for line in mistakes[1:])
 
 
 def test_folders_that_do_not_serve(folder, tmp_path):
     with pytest.raises(SrlibError, match="needs the folders HR and LR"):
-        find_pictures(folder("HR/1.png"), given_lr=True, scale=4)
+        find_pairs(folder("HR/1.png"), given_lr=True, scale=4)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(SrlibError, match=r"empty: no pictures in it \(prepare\.images\)"):
-        find_pictures(tmp_path / "empty", given_lr=False, scale=4)
+    with pytest.raises(SrlibError, match=r"empty: no images found \(prepare\.images\)"):
+        find_pairs(tmp_path / "empty", given_lr=False, scale=4)
 
 
 def test_sizes(folder):
     path = folder("a.png", shape=(35, 50, 3))
-    assert check_picture(Picture("a", path / "a.png"), scale=4, patch=8) == (8, 12)
+    assert check_pair(ImagePair("a", path / "a.png"), scale=4, patch=8) == (8, 12)
     with pytest.raises(SrlibError, match=r"a\.png: 50×35 pixels; a patch needs 36×36"):
-        check_picture(Picture("a", path / "a.png"), scale=4, patch=9)
+        check_pair(ImagePair("a", path / "a.png"), scale=4, patch=9)
     for shape in ((8, 12, 3), (9, 12, 3)):
         write_png(path / "lr.png", pixels(*shape))
-        pair = Picture("a", path / "a.png", path / "lr.png")
+        pair = ImagePair("a", path / "a.png", path / "lr.png")
         if shape == (8, 12, 3):
-            assert check_picture(pair, scale=4, patch=8) == (8, 12)
+            assert check_pair(pair, scale=4, patch=8) == (8, 12)
         else:
             with pytest.raises(SrlibError, match=r"lr\.png: 12×9 pixels; expected 12×8, 1/4 of its HR"):
-                check_picture(pair, scale=4, patch=8)
+                check_pair(pair, scale=4, patch=8)
 
 
 def part(path, fraction=0.5, seed=0):
-    return validation_part(find_pictures(path, given_lr=False, scale=4)[0], fraction, seed)
+    return validation_names(find_pairs(path, given_lr=False, scale=4)[0], fraction, seed)
 
 
 def test_views_of_one_scene_stay_together(folder):
@@ -101,7 +115,7 @@ def test_equal_files_stay_together_whatever_their_names(folder):
 
 
 def test_one_group_is_not_enough(folder):
-    with pytest.raises(SrlibError, match=r"at least two usable pictures that show different things.* found 1"):
+    with pytest.raises(SrlibError, match=r"at least two usable images of different scenes.* got 1"):
         part(folder("a_left.png", "a_right.png"))
 
 
@@ -109,11 +123,11 @@ def test_one_group_is_not_enough(folder):
 def test_the_share_is_as_asked_and_both_sides_have_pictures(tmp_path_factory, count, fraction, seed):
     folder = tmp_path_factory.getbasetemp() / "share"
     folder.mkdir(exist_ok=True)
-    pictures = [Picture(f"{number:04}.png", folder / f"{number}.png") for number in range(count)]
+    pictures = [ImagePair(f"{number:04}.png", folder / f"{number}.png") for number in range(count)]
     for number, picture in enumerate(pictures):
         if not picture.hr.exists():
             picture.hr.write_bytes(bytes(number))
-    chosen = validation_part(pictures, fraction, seed)
+    chosen = validation_names(pictures, fraction, seed)
     assert len(chosen) == min(max(round(fraction * count), 1), count - 1)
 
 
