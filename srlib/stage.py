@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srlib.engine import lacks_bfloat16, pin_threads
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.files import tree_hash
 from srlib.params import Params, load_params
 from srlib.pipeline.dvc import PipelineStage, read_stage, recorded_outputs, root
@@ -179,7 +179,7 @@ def _system_message(error: OSError) -> str:
     if error.errno is None:
         # NumPy counts what it wrote and does not say why.
         short = re.fullmatch(r"\d+ requested and \d+ written", str(error))
-        return "could not write all of an array; is the disk full?" if short else " ".join(str(error).split())
+        return "could not write all of an array; is the disk full?" if short else one_line(error)
     named = re.search(r"filename = '([^']*)'", str(error))
     where = error.filename or (named.group(1) if named else None)
     return f"{os.strerror(error.errno)}: {where}" if where else os.strerror(error.errno)

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from srlib.data.archive import unpack
 from srlib.data.sources import Item, Source, local_path, plan
 from srlib.data.transfer import CHUNK, Moved, RefusedError, UnfinishedError, transfer
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.files import atomic_path, file_hash, remove, write_json
 from srlib.params import Download
 from srlib.progress import progress
@@ -197,7 +197,7 @@ def _transfer(
             # not in step with everybody else whom the server cut off
             pause = max(PATIENCE[tries] * random.uniform(0.5, 1), error.after)
             if not stop.is_set():
-                print(f"{source.name}: {_line(str(error))}; going on in {pause:.2g} s", file=sys.stderr)
+                print(f"{source.name}: {one_line(error)}; going on in {pause:.2g} s", file=sys.stderr)
             if stop.wait(pause):
                 raise _failure(source, mirror, str(error)) from None
             tries += 1
@@ -310,16 +310,11 @@ def _address(source: Source, mirror: str | None) -> str:
 
 
 def _failure(source: Source, mirror: str | None, reason: str) -> SrlibError:
-    reason = _line(reason)
+    reason = one_line(reason)
     return SrlibError(
         f"{source.name}: could not be fetched from {_address(source, mirror)}: {reason}; run it again to go on where "
         f"it stopped, or set SRLIB_MIRROR to a folder or an address that holds {source.mirror}"
     )
-
-
-def _line(text: str) -> str:
-    """What a server may have said, as one line that is safe to print."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))[:200]
 
 
 def _partial(path: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.evaluation.benchmark import Cost
 
 Floats = npt.NDArray[np.float32]
@@ -57,7 +57,7 @@ def _frozen_graph(path: Path, channels: int) -> Graph:
     try:
         definition.ParseFromString(path.read_bytes())
     except Exception as error:  # protobuf's own exception has no stable name
-        raise SrlibError(f"{path}: not a frozen TensorFlow graph ({' '.join(str(error).split())})") from None
+        raise SrlibError(f"{path}: not a frozen TensorFlow graph ({one_line(error)})") from None
     inputs = [node.name for node in definition.node if node.op == "Placeholder"]
     read = {name.split(":")[0].lstrip("^") for node in definition.node for name in node.input}
     outputs = [node.name for node in definition.node if node.name not in read and node.op != "Const"]
@@ -101,7 +101,7 @@ def _openvino(path: Path, channels: int) -> Graph:
     try:
         model = core.read_model(path)
     except RuntimeError as error:
-        raise SrlibError(f"{path}: OpenVINO cannot read it ({' '.join(str(error).split())[:200]})") from None
+        raise SrlibError(f"{path}: OpenVINO cannot read it ({one_line(error)})") from None
     if len(model.inputs) != 1 or model.inputs[0].partial_shape.rank.get_length() != 4:
         raise SrlibError(
             f"{path}: expected one input of four axes, found {[str(i.partial_shape) for i in model.inputs]}"

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.files import write_bytes
 
 try:
@@ -160,8 +160,7 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[ImageFile.Image
     except UnidentifiedImageError:
         raise SrlibError(f"{path}: not a picture; expected {_READABLE}") from None
     except _DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise SrlibError(f"{path}: truncated or damaged ({reason}); copy it again from its source") from error
+        raise SrlibError(f"{path}: truncated or damaged ({one_line(error)}); copy it again from its source") from error
 
 
 def _verify_png(file: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.files import write_bytes
 from srlib.imaging import exif as exif_data
 from srlib.imaging.encoders import FORMATS, Chunks, Format, Metadata, png_chunks
@@ -110,8 +110,7 @@ def encode(picture: Picture, format: str, *, quality: int = QUALITY, name: str =
     try:
         content = kind.encode(pixels, _fitting(picture.metadata, width, height, format), quality)
     except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise SrlibError(f"{name}: cannot be written as {kind.name} ({reason}); try --format png") from error
+        raise SrlibError(f"{name}: cannot be written as {kind.name} ({one_line(error)}); try --format png") from error
     return content, notes
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.imaging.color import Channels
 
 CONFIG = "config.json"
@@ -231,7 +231,7 @@ class Network:
                 _end_in_levels(graph)
             self._request = _core().compile_model(graph, "CPU", options).create_infer_request()
         except RuntimeError as error:
-            raise SrlibError(f"OpenVINO cannot load the model ({' '.join(str(error).split())[:200]})") from None
+            raise SrlibError(f"OpenVINO cannot load the model ({one_line(error)})") from None
 
     def __call__(self, lr: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         """float32 [h, w, C] → [scale·h, scale·w, C]: float32, or uint8 that the next call overwrites.

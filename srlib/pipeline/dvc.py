@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.files import tree_hash
 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "env", "nice", "time", "timeout"})
@@ -100,7 +100,7 @@ def recorded_outputs(lock: Path = Path("dvc.lock")) -> dict[str, dict[str, str]]
     except FileNotFoundError:
         return {}
     except yaml.YAMLError as error:
-        raise SrlibError(f"{lock}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise SrlibError(f"{lock}: not valid YAML: {one_line(error)}") from None
     return {
         address: {os.path.normpath(out["path"]): out["md5"] for out in stage.get("outs", []) if "md5" in out}
         for address, stage in content.get("stages", {}).items()

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.pipeline.dvc import recorded_outputs, root
 from srlib.survey.answers import read_key
 from srlib.survey.score import ALL, FILES, Opinions
@@ -55,7 +55,7 @@ def log_to_mlflow(opinions: Opinions, out: Path, key: Path) -> str:
         if own:
             client.set_terminated(run, "FINISHED")
     except MlflowException as error:
-        raise SrlibError(f"MLflow took the opinion scores only in part: {' '.join(str(error).split())}") from error
+        raise SrlibError(f"MLflow took the opinion scores only in part: {one_line(error)}") from error
     return str(run)
 
 

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from srlib import errors
 from srlib.files import remove, write_json
 
 UNSENT = ".resume/.unsent"
@@ -213,10 +214,10 @@ def store_digest(client: Any) -> str:
 
 def one_line(error: BaseException) -> str:
     """What went wrong, in one line; of a connection that failed, where to, without the library's own account of it."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = errors.one_line(error)
     if "Max retries exceeded" in text or "Failed to establish a new connection" in text:
         return "the tracking server does not answer"
-    return text if len(text) <= 300 else f"{text[:300]}…"
+    return text
 
 
 def _refused(error: Exception) -> bool:
