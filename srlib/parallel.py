@@ -1,4 +1,4 @@
-"""Work on many pictures at once, on all cores, with progress."""
+"""Process many items at once on all CPU cores, with progress."""
 
 import multiprocessing
 import os

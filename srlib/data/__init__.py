@@ -1,1 +1,1 @@
-"""From pictures to batches: reading, degrading, cutting into patches, loading."""
+"""From images to batches: downloading, pairing, degrading, cutting into patches and loading."""

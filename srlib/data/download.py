@@ -1,12 +1,11 @@
-"""The download stage: public data, each file checked against its checksum, whatever the network does.
+"""The download stage: fetch public data reliably and verify the checksum of every file.
 
-Finished and partial files live in a store that is named by checksum and outlives DVC's clearing of outputs, so nothing
-is fetched twice and a broken transfer goes on where it stopped. A mirror (a folder, or an address) may stand in for the
-network; its files are checked the same way.
+Finished and partial files are kept in a store under their checksums. DVC does not clear the store, so no file is
+fetched twice and an interrupted transfer continues where it stopped. A mirror (a folder or an address) can replace the
+network; its files are verified in the same way.
 """
 
 import contextlib
-import fcntl
 import os
 import queue
 import random
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from filelock import FileLock, Timeout
+
 from srlib.data.archive import unpack
 from srlib.data.sources import Item, Source, local_path, plan
 from srlib.data.transfer import CHUNK, Moved, RefusedError, UnfinishedError, transfer
@@ -26,36 +27,37 @@ from srlib.files import atomic_path, file_hash, remove, write_json
 from srlib.params import Download
 from srlib.progress import progress
 
-PARALLEL = 4  # files at once
-PATIENCE = (0.5, 1, 2, 4, 8, 16)  # seconds before each further try, at most; half of that at least
-ADVANCE = 1 << 20  # bytes that a try must gain for the patience to begin anew
-REFETCHES = 3  # whole files fetched with a wrong checksum before giving up
-GRACE = 0.5  # seconds for the other transfers to stop; one that waits for the network is left behind
-POLL = 0.1  # seconds between two looks at another process's lock
+PARALLEL = 4  # files fetched at once
+PATIENCE = (0.5, 1, 2, 4, 8, 16)  # largest pause before each retry in seconds; the smallest is half of it
+ADVANCE = 1 << 20  # a retry that gains this many bytes resets the sequence of pauses
+REFETCHES = 3  # complete files with a wrong checksum before giving up
+GRACE = 0.5  # seconds that other transfers get to stop; one that waits for the network is abandoned
+POLL = 0.1  # seconds between attempts to take another process's lock
+LOCKS = ".locks"  # folder of lock files in the store
 
 
 def download(
     role: str, out: Path, params: Download, *, scale: int, store: Path, mirror: str | None = None
 ) -> list[Item]:
-    """Makes the folder of one role of the recipe: `train`, `test` or `features`.
+    """Build the data folder of one role of the recipe: `train`, `test` or `features`.
 
-    `train` gets HR/ (and LR/ where the source has LR pictures), `test` one <Set>/HR/ per set, `features` a weights
-    file. Each also gets SOURCES.json, which says what it is made of.
+    `train` contains HR/ (and LR/ if the source has LR images), `test` contains <Set>/HR/ for each set, `features` a
+    weights file. Each also contains SOURCES.json with the address, checksum and terms of every file.
 
     Args:
-        role: Which part of the section.
-        out: The folder to make; whole or not at all.
-        params: The section of the recipe.
-        scale: The factor of enlargement.
-        store: The folder of finished and partial downloads.
-        mirror: A folder or a base address that holds the files under `Source.mirror`.
+        role: `train`, `test` or `features`.
+        out: Folder to write, completely or not at all.
+        params: The `download` section of the recipe.
+        scale: Upscaling factor.
+        store: Folder of finished and partial downloads.
+        mirror: Folder or base address that holds the files under `Source.mirror`.
 
     Returns:
-        What the folder is made of.
+        The contents of the folder.
 
     Raises:
-        SrlibError: A file cannot be had, named with its address, or the disk is too small.
-        ValueError: The recipe asks for what does not exist (see `sources.plan`).
+        SrlibError: A file is unavailable (named with its address), or there is not enough disk space.
+        ValueError: The recipe asks for data that does not exist; see `sources.plan`.
     """
     items = plan(role, params, scale)
     paths = {item.source: local_path(item.source) for item in items if item.source.mirror is None}
@@ -66,7 +68,7 @@ def download(
             target = folder / item.target
             if item.members:
                 unpack(paths[item.source], item.members, target)
-            else:  # a copy, not a link: what happens to an output must not reach the store
+            else:  # a copy, not a link: changes to an output must not reach the store
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(paths[item.source], target)
         facts = [
@@ -79,33 +81,33 @@ def download(
 
 
 def fetch(
-    wanted: Iterable[Source], store: Path, mirror: str | None = None, out: Path | None = None
+    sources: Iterable[Source], store: Path, mirror: str | None = None, out: Path | None = None
 ) -> dict[Source, Path]:
-    """Makes sure that files are whole in the store, several at once, and says where.
+    """Fetch files into the store, several at once, and return the path of each.
 
     Args:
-        wanted: Files of the network.
-        store: The folder of finished and partial downloads.
-        mirror: Where to fetch from instead.
-        out: Where they will be copied or unpacked to; there must be space for that too.
+        sources: Files from the network.
+        store: Folder of finished and partial downloads.
+        mirror: Folder or base address to fetch from instead.
+        out: Folder that the files will be copied or unpacked to; its disk space is checked too.
 
     Raises:
-        SrlibError: One of them cannot be had. The others stop; partial files stay for the next time.
+        SrlibError: A file is unavailable. The other transfers stop; partial files remain for the next run.
     """
-    found = {source: store / f"{source.digest}-{source.name}" for source in wanted}
-    missing = [source for source, path in found.items() if not _is_whole(path, source)]
-    _need_space(missing, found, store, out)
+    paths = {source: store / f"{source.digest}-{source.name}" for source in sources}
+    missing = [source for source, path in paths.items() if not _is_complete(path, source)]
+    _need_space(missing, paths, store, out)
     if missing and mirror is not None:
         _check_mirror(mirror)
-    # first the small ones, whose sizes are not known beforehand
+    # Small files of unknown size come first.
     for sized in (False, True):
-        if part := {source: found[source] for source in missing if bool(source.size) is sized}:
+        if part := {source: paths[source] for source in missing if bool(source.size) is sized}:
             _fetch_all(part, mirror, sized)
-    return found
+    return paths
 
 
 def _fetch_all(missing: dict[Source, Path], mirror: str | None, sized: bool) -> None:
-    """Fetches files in threads; their sizes are all known or all unknown. The first error ends it."""
+    """Fetch files in threads; their sizes are all known or all unknown. The first error stops all of them."""
     at = {source: min(_size(_partial(path)), source.size or 0) for source, path in missing.items()}
     total = sum(source.size or 0 for source in missing) if sized else len(missing)
     label = f"download from {mirror or urlsplit(next(iter(missing)).address).hostname}"
@@ -136,13 +138,13 @@ def _fetch_all(missing: dict[Source, Path], mirror: str | None, sized: bool) -> 
                     return
                 try:
                     one(source)
-                except BaseException as error:  # raised again below, in the thread that waits
+                except BaseException as error:  # raised again below, in the waiting thread
                     stop.set()
                     ended.put(error)
                 else:
                     ended.put(None)
 
-        # Daemons, so that Ctrl-C need not wait for a server that stalls.
+        # Daemon threads, so that Ctrl-C does not wait for a stalled server.
         workers = [threading.Thread(target=work, daemon=True) for _ in range(min(PARALLEL, len(missing)))]
         for worker in workers:
             worker.start()
@@ -157,32 +159,34 @@ def _fetch_all(missing: dict[Source, Path], mirror: str | None, sized: bool) -> 
 
 
 def _fetch_one(source: Source, path: Path, mirror: str | None, moved: Moved, stop: threading.Event) -> None:
-    """Brings one file into the store; a process that does the same at this moment is waited for."""
-    with _alone(_partial(path), stop) as file, _named(file.name):
-        if _is_whole(path, source):  # another process was faster
+    """Fetch one file into the store; wait if another process is fetching it."""
+    partial = _partial(path)
+    with _locked(partial, stop), partial.open("ab") as file, _named(file.name):
+        if _is_complete(path, source):  # another process has fetched it
+            remove(partial)
             return
         if mirror is not None and not _is_address(mirror):
             _copy(source, file, mirror, moved, stop)
         else:
-            _transfer(source, file, _partial(path), mirror, moved, stop)
+            _transfer(source, file, partial, mirror, moved, stop)
         os.fsync(file.fileno())
-        remove(_note(_partial(path)))
-        _partial(path).replace(path)
+        remove(_note(partial))
+        partial.replace(path)
 
 
 def _transfer(
     source: Source, file: BinaryIO, partial: Path, mirror: str | None, moved: Moved, stop: threading.Event
 ) -> None:
-    """Transfers until the checksum is right, with growing pauses after those that break off."""
+    """Transfer until the checksum is right, with growing pauses after interruptions."""
     tries = wrong = furthest = 0
     ended = False
-    while not _is_whole(partial, source):
+    while not _is_complete(partial, source):
         if ended:
             wrong += 1
             file.truncate(0)
             moved(0)
             if wrong == REFETCHES:
-                raise _failure(source, mirror, f"{wrong} times the wrong {source.algorithm}, expected {source.digest}")
+                raise _failure(source, mirror, f"wrong {source.algorithm} {wrong} times, expected {source.digest}")
         try:
             transfer(_address(source, mirror), file, _note(partial), size=source.size, moved=moved, stop=stop)
             ended = True
@@ -194,17 +198,17 @@ def _transfer(
                 furthest, tries = _size(partial), 0
             if tries == len(PATIENCE):
                 raise _failure(source, mirror, str(error)) from None
-            # not in step with everybody else whom the server cut off
+            # Random, so that clients cut off together do not return together.
             pause = max(PATIENCE[tries] * random.uniform(0.5, 1), error.after)
             if not stop.is_set():
-                print(f"{source.name}: {one_line(error)}; going on in {pause:.2g} s", file=sys.stderr)
+                print(f"{source.name}: {one_line(error)}; retrying in {pause:.2g} s", file=sys.stderr)
             if stop.wait(pause):
                 raise _failure(source, mirror, str(error)) from None
             tries += 1
 
 
 def _copy(source: Source, file: BinaryIO, mirror: str, moved: Moved, stop: threading.Event) -> None:
-    """Copies a file out of a mirror that is a folder."""
+    """Copy a file from a mirror folder."""
     original = Path(_address(source, mirror))
     if not original.is_file():
         raise _failure(source, mirror, "no such file in the mirror")
@@ -225,7 +229,7 @@ def _copy(source: Source, file: BinaryIO, mirror: str, moved: Moved, stop: threa
 
 @contextlib.contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Lets a full disk say which file it was about: `write` alone does not."""
+    """Add the file name to an OSError: `write` on a full disk does not name it."""
     try:
         yield
     except OSError as error:
@@ -233,42 +237,43 @@ def _named(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(partial: Path, stop: threading.Event) -> Iterator[BinaryIO]:
-    """The partial file, opened to append, for one process and thread; an empty one is removed at the end.
+def _locked(partial: Path, stop: threading.Event) -> Iterator[None]:
+    """Hold the lock of a partial file; remove the file at the end if it is empty.
 
-    The lock is on the file itself, so that a killed process leaves no lock behind. Whoever gets it after the file was
-    renamed or removed opens the path again.
+    The lock is released by the operating system when its process dies.
     """
+    if partial.exists() and not partial.is_file():
+        raise SrlibError(f"{partial}: expected a regular file; delete it and run the stage again")
+    locks = partial.parent / LOCKS
+    locks.mkdir(exist_ok=True)
+    lock = FileLock(locks / partial.name)
     while True:
-        with partial.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if stop.wait(POLL):
-                    raise SrlibError(f"{partial}: stopped while another process fetches it") from None
-                continue
-            if not partial.exists() or not os.path.samestat(os.fstat(file.fileno()), partial.stat()):
-                continue
-            try:
-                yield file
-            finally:
-                if os.fstat(file.fileno()).st_size == 0:
-                    remove(_note(partial))
-                    remove(partial)
-            return
+        try:
+            lock.acquire(timeout=POLL, poll_interval=POLL / 2)
+            break
+        except Timeout:
+            if stop.is_set():
+                raise SrlibError(f"{partial}: stopped while another process fetches it") from None
+    try:
+        yield
+    finally:
+        if partial.exists() and _size(partial) == 0:
+            remove(_note(partial))
+            remove(partial)
+        lock.release()
 
 
-def _is_whole(path: Path, source: Source) -> bool:
+def _is_complete(path: Path, source: Source) -> bool:
     if not path.is_file() or source.size not in (None, _size(path)):
         return False
     return file_hash(path, source.algorithm) == source.digest
 
 
-def _need_space(missing: list[Source], found: dict[Source, Path], store: Path, out: Path | None) -> None:
-    """Compares free space with what is still to be fetched and, for `out`, with the size of all that goes there."""
-    needs = [(store, sum(max(0, (s.size or 0) - _size(_partial(found[s]))) for s in missing))]
-    if out is not None:  # DIV2K's archives hold PNG and are as large as what they hold
-        needs.append((out.parent, sum(source.size or 0 for source in found)))
+def _need_space(missing: list[Source], paths: dict[Source, Path], store: Path, out: Path | None) -> None:
+    """Compare the free space with the bytes still to be fetched and, for `out`, with the bytes to be unpacked."""
+    needs = [(store, sum(max(0, (s.size or 0) - _size(_partial(paths[s]))) for s in missing))]
+    if out is not None:  # DIV2K's archives hold PNG files and are as large as their contents
+        needs.append((out.parent, sum(source.size or 0 for source in paths)))
     disks: dict[int, int] = {}
     for folder, size in needs:
         folder.mkdir(parents=True, exist_ok=True)
@@ -278,7 +283,7 @@ def _need_space(missing: list[Source], found: dict[Source, Path], store: Path, o
         if disks[disk] > free:
             raise SrlibError(
                 f"{folder}: fetching and unpacking needs {disks[disk] / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are "
-                "free; make room, or leave out sets under `download` in params.yaml"
+                "free; free some space, or ask for fewer sets under `download` in params.yaml"
             )
 
 
@@ -312,8 +317,8 @@ def _address(source: Source, mirror: str | None) -> str:
 def _failure(source: Source, mirror: str | None, reason: str) -> SrlibError:
     reason = one_line(reason)
     return SrlibError(
-        f"{source.name}: could not be fetched from {_address(source, mirror)}: {reason}; run it again to go on where "
-        f"it stopped, or set SRLIB_MIRROR to a folder or an address that holds {source.mirror}"
+        f"{source.name}: could not be fetched from {_address(source, mirror)}: {reason}; run it again to continue, or "
+        f"set SRLIB_MIRROR to a folder or an address that holds {source.mirror}"
     )
 
 
@@ -322,7 +327,7 @@ def _partial(path: Path) -> Path:
 
 
 def _note(partial: Path) -> Path:
-    """The file that remembers which version of the remote file a partial one is of."""
+    """Return the file that records which version of the remote file a partial file belongs to."""
     return partial.with_name(f"{partial.name}.json")
 
 

@@ -1,6 +1,6 @@
-"""Where public data comes from, address, place in a mirror, size, checksum and terms, and what becomes of it.
+"""Sources of public data: address, path in a mirror, size, checksum and terms of every file.
 
-`plan` answers what a role of the recipe is made of; nothing is fetched here.
+`plan` lists the files of each role of the recipe; nothing is fetched here.
 """
 
 import functools
@@ -16,25 +16,25 @@ from srlib.params import Download
 DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
 SELFEXSR = "https://raw.githubusercontent.com/jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598"
 KERAS = "https://storage.googleapis.com/tensorflow"
-PACKAGE = "package:"  # in place of https:// for a file that an installed package brings along
+PACKAGE = "package:"  # in place of https:// for a file inside an installed package
 
 RESEARCH = "academic research only"
-UNSTATED = "no licence stated; for research, not to be passed on"
-FREE = "public domain or CC0, see the package's documentation"
+UNSTATED = "no license stated; for research, not to be redistributed"
+FREE = "public domain or CC0, see the documentation of the package"
 WEIGHTS = "CC BY 4.0 (the VGG group's weights, as Keras distributes them)"
 OWN = "your own"
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file to fetch.
+    """A file to fetch.
 
     Attributes:
-        address: `https://…`; `package:…` inside an installed package; else the path of a file of the user's own.
-        digest: Hexadecimal SHA-256, or MD5 where the publisher gives only that.
-        terms: What one may do with it.
-        mirror: Its place below a mirror; None for a file that does not come from the network.
-        size: In bytes, where known.
+        address: `https://…`, `package:…` for a file inside an installed package, else the path of the user's own file.
+        digest: Hexadecimal SHA-256, or MD5 if the publisher states only that.
+        terms: Terms of use.
+        mirror: Path below a mirror; None for a file that does not come from the network.
+        size: Size in bytes, if known.
     """
 
     address: str
@@ -45,23 +45,23 @@ class Source:
 
     @property
     def algorithm(self) -> str:
-        """The checksum's kind: `sha256` or `md5`."""
+        """Return the kind of checksum: `sha256` or `md5`."""
         return "md5" if len(self.digest) == 32 else "sha256"
 
     @property
     def name(self) -> str:
-        """The file's own name."""
+        """Return the file name."""
         return self.address.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True)
 class Item:
-    """What a source becomes in the folder of its role.
+    """The place of a source in the folder of its role.
 
     Attributes:
-        source: The file that is fetched.
-        target: Its path in that folder; for an archive the folder of its files.
-        members: For an archive the names inside it, all of them; each keeps its last part.
+        source: The file to fetch.
+        target: Path in that folder; for an archive, the folder of its files.
+        members: For an archive, all names inside it; each keeps its last part.
     """
 
     source: Source
@@ -99,7 +99,7 @@ VGG19 = Source(
     size=80134624,
 )
 
-# scikit-image's color photographs. The two motorcycles show one scene, so both stand on one side.
+# Color photographs of scikit-image. The two motorcycles show one scene, so both are for training.
 SAMPLE_TRAIN = {
     "astronaut.png": (791555, "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
     "hubble_deep_field.jpg": (527940, "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4"),
@@ -116,15 +116,15 @@ SAMPLE_TEST = {
 
 
 def plan(role: str, params: Download, scale: int) -> list[Item]:
-    """What the folder of a role is made of.
+    """List the files of a role.
 
     Args:
         role: `train`, `test` or `features`.
-        params: The section of the recipe.
-        scale: The factor of enlargement.
+        params: The `download` section of the recipe.
+        scale: Upscaling factor.
 
     Raises:
-        ValueError: The recipe asks for what does not exist, or there is no such role.
+        ValueError: Unknown role, or the recipe asks for data that does not exist.
     """
     params.check(scale)
     if role == "train":
@@ -140,31 +140,31 @@ def plan(role: str, params: Download, scale: int) -> list[Item]:
 
 
 def local_path(source: Source) -> Path:
-    """Where a file is that does not come from the network.
+    """Return the path of a file that does not come from the network.
 
     Raises:
-        SrlibError: It is not there, or its checksum is another one.
+        SrlibError: The file is missing or has another checksum.
     """
     inside = source.address.removeprefix(PACKAGE)
     if inside == source.address:
         path = Path(inside).expanduser()
-        expected = "write that under `download` in params.yaml if it is the file you mean"
+        remedy = "if this is the right file, write its checksum under `download` in params.yaml"
     else:
         package = find_spec(inside.split("/", 1)[0])
         path = Path(package.origin).parents[1] / inside if package and package.origin else Path(inside)
-        expected = "install the versions of requirements.lock"
+        remedy = "install the versions of requirements.lock"
     if not path.is_file():
         raise SrlibError(f"{path}: no such file, but the recipe asks for it under `download`")
     if (got := file_hash(path, source.algorithm)) != source.digest:
-        raise SrlibError(f"{path}: expected the {source.algorithm} {source.digest}, got {got}; {expected}")
+        raise SrlibError(f"{path}: expected the {source.algorithm} {source.digest}, got {got}; {remedy}")
     return path
 
 
 def div2k(part: str) -> Source:
-    """One of DIV2K's archives, such as `train_HR` or `valid_LR_unknown_X4`.
+    """Return an archive of DIV2K, such as `train_HR` or `valid_LR_unknown_X4`.
 
     Raises:
-        KeyError: There is no such part.
+        KeyError: Unknown part.
     """
     size, digest = {row[0]: row[1:] for row in map(str.split, _DIV2K.strip().splitlines())}[part]
     name = f"DIV2K_{part}.zip"
@@ -172,7 +172,7 @@ def div2k(part: str) -> Source:
 
 
 def div2k_members(part: str) -> tuple[str, ...]:
-    """The names of the pictures inside one of DIV2K's archives."""
+    """Return the names of the images inside an archive of DIV2K."""
     subset, kind, *rest = part.split("_")
     numbers = range(1, 801) if subset == "train" else range(801, 901)
     if kind == "HR":
@@ -198,7 +198,7 @@ def _test(name: str, scale: int) -> list[Item]:
     if name == "DIV2K":
         return [Item(div2k("valid_HR"), "DIV2K/HR", div2k_members("valid_HR"))]
     rows = _selfexsr()[name, scale]
-    # HR differs between scales: it is cropped to a multiple of the scale.
+    # HR files differ between scales: they are cropped to a multiple of the scale.
     names = _NAMES[name].split() if name in _NAMES else [Path(path).name.split("_SRF_")[0] for path, _ in rows]
     return [
         Item(
@@ -208,19 +208,19 @@ def _test(name: str, scale: int) -> list[Item]:
     ]
 
 
-def _sample(pictures: dict[str, tuple[int, str]], folder: str) -> list[Item]:
+def _sample(images: dict[str, tuple[int, str]], folder: str) -> list[Item]:
     return [
         Item(Source(f"{PACKAGE}skimage/data/{name}", digest, FREE, size=size), f"{folder}/{name}")
-        for name, (size, digest) in pictures.items()
+        for name, (size, digest) in images.items()
     ]
 
 
 @functools.cache
 def _selfexsr() -> dict[tuple[str, int], list[tuple[str, str]]]:
-    """(set, scale) → (path, SHA-256) of its HR pictures, in order."""
-    found: dict[tuple[str, int], list[tuple[str, str]]] = {}
+    """Map (set, scale) to the (path, SHA-256) of its HR images, in order."""
+    table: dict[tuple[str, int], list[tuple[str, str]]] = {}
     for line in (files("srlib.data") / "selfexsr.sha256").read_text(encoding="ascii").splitlines():
         digest, path = line.split()
         name, folder, _ = path.split("/")
-        found.setdefault((name, int(folder.removeprefix("image_SRF_"))), []).append((path, digest))
-    return {key: sorted(rows) for key, rows in found.items()}
+        table.setdefault((name, int(folder.removeprefix("image_SRF_"))), []).append((path, digest))
+    return {key: sorted(rows) for key, rows in table.items()}

@@ -1,4 +1,4 @@
-"""One HTTP transfer: appends to a partial file what it lacks, and says what went wrong and whether to try again."""
+"""One HTTP transfer: append the missing bytes to a partial file; errors tell whether a retry can help."""
 
 import http.client
 import json
@@ -14,16 +14,16 @@ from typing import IO, Any, BinaryIO
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30.0  # seconds without a byte
-SLOWEST = 1 << 10  # bytes per second over TIMEOUT: less is a stall too
-LONGEST_WAIT = 60.0  # seconds that a server may ask to wait
-LARGEST_UNSIZED = 64 << 20  # bytes of a file whose size is not known beforehand
-FINAL = {400, 401, 403, 404, 405, 407, 410, 451}  # HTTP statuses that another try does not mend; redirects too
+SLOWEST = 1 << 10  # bytes per second; a slower average over TIMEOUT counts as a stall
+LONGEST_WAIT = 60.0  # longest Retry-After in seconds that is honored
+LARGEST_UNSIZED = 64 << 20  # largest file in bytes if its size is not known in advance
+FINAL = {400, 401, 403, 404, 405, 407, 410, 451}  # HTTP statuses that a retry does not change
 
 Moved = Callable[[int], None]
 
 
 class UnfinishedError(Exception):
-    """The transfer broke off; another one may go on from there, `after` seconds at the earliest."""
+    """The transfer was interrupted; a retry may continue it, `after` seconds from now at the earliest."""
 
     def __init__(self, reason: str, after: float = 0.0) -> None:
         super().__init__(reason)
@@ -31,26 +31,26 @@ class UnfinishedError(Exception):
 
 
 class RefusedError(Exception):
-    """No further transfer can help."""
+    """The transfer failed for good; a retry cannot help."""
 
 
 def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, moved: Moved, stop: Event) -> None:
-    """Fetches the rest of `file`, or all of it where the server has another version or cannot resume.
+    """Fetch the rest of `file`, or the whole file if the server has a new version or cannot resume.
 
-    With the validator of the earlier response (a strong ETag, else Last-Modified) as If-Range, a file that has changed
-    since is sent whole. Without one the rest is asked for all the same: the caller compares the checksum of the whole.
+    The validator of the earlier response (a strong ETag, else Last-Modified) is sent as If-Range, so that a changed
+    file is sent completely. Without a validator the rest is requested anyway; the caller verifies the checksum.
 
     Args:
         address: `http://…` or `https://…`. Redirects to other schemes are refused.
-        file: The partial file, opened to append.
-        note: Where the validator is kept between transfers.
-        size: How many bytes the whole has, where known.
-        moved: Called with the partial file's size whenever it has changed, also downwards.
-        stop: Breaks the transfer off at the next bytes.
+        file: The partial file, open for appending.
+        note: File that keeps the validator between transfers.
+        size: Size of the complete file in bytes, if known.
+        moved: Called with the size of the partial file after every change, also when it shrinks.
+        stop: Event that interrupts the transfer.
 
     Raises:
-        UnfinishedError: With the reason; `file` has what came so far.
-        RefusedError: With the reason.
+        UnfinishedError: The transfer was interrupted; `file` keeps the bytes received so far.
+        RefusedError: A retry cannot help.
     """
     have = file.seek(0, 2)
     request = urllib.request.Request(address, headers={"User-Agent": "srlib", "Accept-Encoding": "identity"})
@@ -71,20 +71,20 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
         reason = f"HTTP {error.code} {error.reason}"
         if error.code in FINAL or 300 <= error.code < 400:
             raise RefusedError(reason) from None
-        if error.code == 416:  # what we have is no beginning of what is there
+        if error.code == 416:  # the partial file is longer than the remote file
             raise cut(reason) from None
         raise UnfinishedError(reason, _retry_after(error.headers)) from None
     except urllib.error.URLError as error:
-        raise UnfinishedError(_told(error.reason)) from None
+        raise UnfinishedError(_reason(error.reason)) from None
     except (http.client.InvalidURL, ValueError) as error:
         raise RefusedError(f"not an address: {error}") from None
     except (http.client.HTTPException, OSError) as error:
-        raise UnfinishedError(_told(error)) from None
+        raise UnfinishedError(_reason(error)) from None
     with response:
         start = have if response.status == 206 else 0
         span = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         if response.status == 206 and (span is None or int(span[1]) != have):
-            raise cut("the server resumed at another place")
+            raise cut("the server resumed at the wrong position")
         length = response.headers.get("Content-Length", "")
         expected = start + int(length) if length.isdecimal() else None
         limit = size or LARGEST_UNSIZED
@@ -96,7 +96,7 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
             note.write_text(json.dumps({"validator": _strong(response.headers)}), encoding="utf-8")
         position = start
         since, then = time.monotonic(), start
-        # Not until the end: a server may keep the connection open.
+        # Stop at the expected size: a server may keep the connection open.
         while position != (whole := size or expected):
             block = _read(response, CHUNK if whole is None else min(CHUNK, whole - position))
             if stop.is_set():
@@ -111,7 +111,7 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
             moved(position)
             if (passed := time.monotonic() - since) > TIMEOUT:
                 if position - then < SLOWEST * passed and position != whole:
-                    raise UnfinishedError(f"only {position - then} bytes came in {passed:.0f} s")
+                    raise UnfinishedError(f"only {position - then} bytes arrived in {passed:.0f} s")
                 since, then = time.monotonic(), position
         if whole is not None and position < whole:
             raise UnfinishedError(f"the connection ended after {position} of {whole} bytes")
@@ -121,17 +121,17 @@ def _read(response: Any, most: int) -> bytes:
     try:
         return bytes(response.read1(most))
     except (http.client.HTTPException, OSError, ValueError) as error:
-        raise UnfinishedError(_told(error)) from None
+        raise UnfinishedError(_reason(error)) from None
 
 
-def _told(error: BaseException | str) -> str:
+def _reason(error: BaseException | str) -> str:
     if isinstance(error, TimeoutError):
         return f"timed out, {TIMEOUT:g} s without a byte"
     return str(error) or type(error).__name__
 
 
 def _retry_after(headers: Message) -> float:
-    """How many seconds a busy server asks to wait; a date in their place is not read."""
+    """Return the seconds that a busy server asks to wait; dates are ignored."""
     seconds = headers.get("Retry-After", "")
     return min(float(seconds), LONGEST_WAIT) if seconds.isascii() and seconds.isdecimal() else 0.0
 
@@ -142,16 +142,18 @@ def _strong(headers: Message) -> str | None:
 
 
 def _validator(note: Path) -> str | None:
-    try:
-        found = json.loads(note.read_text(encoding="utf-8"))["validator"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    if not note.is_file():
         return None
-    # a line break would start another header
-    return found if isinstance(found, str) and found.isprintable() else None
+    try:
+        validator = json.loads(note.read_text(encoding="utf-8"))["validator"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    # A line break would start another header.
+    return validator if isinstance(validator, str) and validator.isprintable() else None
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to HTTP and HTTPS only; urllib would follow FTP too."""
+    """Follow redirects to HTTP and HTTPS only; urllib would follow FTP too."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str

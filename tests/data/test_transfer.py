@@ -59,7 +59,7 @@ def test_a_trickle_is_a_stall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             handler.wfile.write(b"a")
 
     with serving(answer) as address:
-        with pytest.raises(UnfinishedError, match=r"^only \d+ bytes came in \d+ s$"):
+        with pytest.raises(UnfinishedError, match=r"^only \d+ bytes arrived in \d+ s$"):
             run(address, tmp_path)
         over.set()
 
@@ -121,7 +121,7 @@ def test_pauses_grow_and_are_drawn_anew_each_time(
     assert pauses[3] == 40
     assert all(longest / 2 <= pause <= longest for pause, longest in zip(pauses[:3], module.PATIENCE[:3], strict=True))
     assert all(pause != longest for pause, longest in zip(pauses[:3], module.PATIENCE[:3], strict=True))
-    assert "going on in 40 s" in capsys.readouterr().err
+    assert "retrying in 40 s" in capsys.readouterr().err
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
