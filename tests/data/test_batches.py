@@ -38,7 +38,7 @@ def test_shapes_and_alignment(folder):
         np.testing.assert_array_equal(lr.repeat(SCALE, 1).repeat(SCALE, 2), hr)
 
 
-def test_each_crop_is_one_orientation_of_a_place_in_its_patch(folder):
+def test_each_pair_is_an_oriented_part_of_its_patch(folder):
     batches, seen = Batches(folder, lr_patch=5, batch=8, seed=3), set()
     source = np.load(folder / "train_lr.npy")
     for step in range(60):
@@ -52,10 +52,10 @@ def test_each_crop_is_one_orientation_of_a_place_in_its_patch(folder):
         assert {entry[part] for entry in seen} == set(values)
 
 
-def test_pictures_are_drawn_by_the_square_root_of_their_patches(folder):
-    """Of pictures with 1, 9 and 1 patches: 1 : 3 : 1, each patch of the second a ninth of that."""
-    pictures = ["a", *["b"] * 9, "c"]
-    rows = ["split,row,image,y,x", *(f"train,{row},{name},0,0" for row, name in enumerate(pictures))]
+def test_balanced_sampling_follows_square_root(folder):
+    """Of images with 1, 9 and 1 patches: 1 : 3 : 1, each patch of the second a ninth of that."""
+    images = ["a", *["b"] * 9, "c"]
+    rows = ["split,row,image,y,x", *(f"train,{row},{name},0,0" for row, name in enumerate(images))]
     (folder / "index.csv").write_text("\n".join(rows) + "\n")
     batches = Batches(folder, lr_patch=5, batch=50, seed=1, sampling="balanced")
     counts = sum(np.bincount(batches(step)[0][:, 0, 0, 0], minlength=COUNT) for step in range(180))
@@ -67,7 +67,7 @@ def test_pictures_are_drawn_by_the_square_root_of_their_patches(folder):
     np.testing.assert_array_equal(np.concatenate([share(5)[0] for share in shares]), batches(5)[0])
 
 
-def test_balancing_needs_an_index_that_fits(folder, tmp_path):
+def test_balanced_sampling_needs_a_matching_index(folder, tmp_path):
     for split in ("train_lr", "train_hr"):
         (tmp_path / f"{split}.npy").write_bytes((folder / f"{split}.npy").read_bytes())
     with pytest.raises(SrlibError, match=r"index\.csv: no such file; run the prepare stage first"):
@@ -89,19 +89,19 @@ def test_orientations_are_equally_likely(folder):
     assert ((counts - expected) ** 2 / expected).sum() < 24.3  # chi-squared, 7 degrees of freedom, p = .001
 
 
-def test_every_epoch_draws_every_patch_once_in_an_order_of_its_own(folder):
+def test_each_epoch_draws_each_patch_once_in_new_order(folder):
     batches = Batches(folder, lr_patch=PATCH, batch=4, seed=0, augment=False)
     numbers = np.concatenate([batches(step)[0][:, 0, 0, 0] for step in range(COUNT)]).reshape(4, COUNT)
     assert all(sorted(epoch) == list(range(COUNT)) for epoch in numbers)
     assert len({tuple(epoch) for epoch in numbers}) == 4
 
 
-def test_without_augmentation_nothing_is_turned(folder):
+def test_no_augmentation_keeps_orientation(folder):
     lr, _ = Batches(folder, lr_patch=PATCH, batch=COUNT, seed=0, augment=False)(0)
     np.testing.assert_array_equal(lr[np.argsort(lr[:, 0, 0, 0])], np.load(folder / "train_lr.npy"))
 
 
-def test_a_batch_depends_on_seed_and_step_alone(folder):
+def test_batch_depends_on_seed_and_step_only(folder):
     first, second = (Batches(folder, lr_patch=5, batch=6, seed=9) for _ in range(2))
     forwards = [first(step) for step in range(30)]
     for step in reversed(range(30)):
@@ -116,7 +116,7 @@ def test_a_batch_depends_on_seed_and_step_alone(folder):
 
 @given(seed=st.integers(0, 2**31 - 1), step=st.integers(0, 10**7), share=st.integers(1, 5), world=st.integers(1, 4))
 @settings(max_examples=30, deadline=None)
-def test_the_shares_of_several_processes_make_up_the_batch_of_one(folder, seed, step, share, world):
+def test_shares_of_processes_form_the_batch(folder, seed, step, share, world):
     options = {"lr_patch": 4, "batch": share * world, "seed": seed}
     whole = Batches(folder, **options)(step)
     shares = [Batches(folder, **options, rank=rank, world=world)(step) for rank in range(world)]
@@ -146,7 +146,7 @@ def running():
     return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
-def test_prefetch_raises_where_the_failing_step_would_have_come():
+def test_prefetch_raises_at_the_failing_step():
     def batches(step):
         if step == 3:
             raise OSError("disk gone")

@@ -24,7 +24,7 @@ def patches(tmp_path):
     return tmp_path / "patches"
 
 
-def test_aligned_pairs_are_drawn_and_none_is_called_displaced(patches, tmp_path):
+def test_aligned_pairs_are_not_reported_as_displaced(patches, tmp_path):
     sheet = contact_sheet(patches, tmp_path / "sheet.png", count=10)
     assert (sheet.pairs, sheet.displaced) == (10, 0)
     drawn = read_image(tmp_path / "sheet.png")

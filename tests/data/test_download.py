@@ -171,7 +171,7 @@ MENDED = {
 
 @pytest.mark.parametrize("known", [True, False], ids=["size known", "size unknown"])
 @pytest.mark.parametrize("kind", MENDED)
-def test_a_passing_fault_ends_in_the_right_bytes(kind: str, known: bool, server, store: Path) -> None:
+def test_temporary_fault_ends_in_correct_bytes(kind: str, known: bool, server, store: Path) -> None:
     planned, starts = MENDED[kind]
     server.faults[PATH] = list(planned)
     wanted = source(server) if known else source(server, size=None)
@@ -216,7 +216,7 @@ def test_a_lasting_fault_ends_in_one_line(kind: str, server, store: Path) -> Non
     assert_only(store, source(server))
 
 
-def test_an_endless_answer_of_unknown_size_is_cut_off(server, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_response_is_cut_off(server, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "LARGEST_UNSIZED", 100_000)
     server.faults[PATH] = [without_length] * 9
     with pytest.raises(SrlibError, match="sent more than 100000 bytes"):
@@ -224,14 +224,14 @@ def test_an_endless_answer_of_unknown_size_is_cut_off(server, store: Path, monke
     assert_only(store)
 
 
-def test_a_redirect_on_the_web_is_followed_and_resumed(server, store: Path) -> None:
+def test_web_redirect_is_followed_and_resumed(server, store: Path) -> None:
     server.files = {"/moved.bin": CONTENT}
     server.faults = {PATH: [status(302, Location="/moved.bin")] * 2, "/moved.bin": [faults.drop(0.5)]}
     assert fetch([source(server)], store)[source(server)].read_bytes() == CONTENT
     assert server.requests[-1] == ("/moved.bin", 350_000)
 
 
-def test_a_file_that_changes_midway_is_fetched_whole(server, store: Path) -> None:
+def test_file_changed_midway_is_fetched_again(server, store: Path) -> None:
     def change(handler, content: bytes, start: int) -> None:
         faults.drop(0.5)(handler, OTHER, start)
 
@@ -241,7 +241,7 @@ def test_a_file_that_changes_midway_is_fetched_whole(server, store: Path) -> Non
     assert len(server.requests) == 2
 
 
-def test_a_file_replaced_for_good_is_refused_by_its_checksum(server, store: Path) -> None:
+def test_permanently_changed_file_fails_its_checksum(server, store: Path) -> None:
     server.faults[PATH] = [faults.drop(0.5)]
     server.files[PATH] = OTHER
     with pytest.raises(SrlibError) as caught:
@@ -261,21 +261,21 @@ def test_offline(store: Path) -> None:
     assert_only(store)
 
 
-def test_an_md5_is_checked_where_there_is_no_sha256(server, store: Path) -> None:
+def test_md5_is_verified(server, store: Path) -> None:
     wanted = source(server, digest=hashlib.md5(CONTENT).hexdigest())
     server.faults[PATH] = [faults.corrupt(0.1)]
     assert fetch([wanted], store)[wanted].read_bytes() == CONTENT
     assert len(server.requests) == 2
 
 
-def test_what_stands_in_the_store_is_not_fetched_again(server, store: Path) -> None:
+def test_stored_file_is_not_fetched_again(server, store: Path) -> None:
     fetch([source(server)], store)
     fetch([source(server)], store)
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the end"])
-def test_a_file_damaged_in_the_store_is_fetched_again(damage: str, server, store: Path) -> None:
+def test_damaged_stored_file_is_fetched_again(damage: str, server, store: Path) -> None:
     path = fetch([source(server)], store)[source(server)]
     path.write_bytes(b"x" + CONTENT[1:] if damage == "a byte" else CONTENT[:-1])
     assert fetch([source(server)], store)[source(server)].read_bytes() == CONTENT
@@ -284,7 +284,7 @@ def test_a_file_damaged_in_the_store_is_fetched_again(damage: str, server, store
 
 @pytest.mark.parametrize("begun", [CONTENT[:1000], OTHER[:1000], CONTENT, CONTENT + b"x", OTHER])
 @pytest.mark.parametrize("note", [None, '{"validator": "a\\r\\nHost: b"}'])
-def test_any_partial_file_is_a_beginning_or_is_thrown_away(note, begun: bytes, server, store: Path) -> None:
+def test_partial_file_is_continued_or_discarded(note, begun: bytes, server, store: Path) -> None:
     store.mkdir()
     path = partial(store, source(server))
     path.write_bytes(begun)
@@ -309,14 +309,14 @@ def test_a_damaged_note_is_passed_over(note: str, server, store: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [os.mkfifo, os.mkdir], ids=["FIFO", "folder"])
-def test_a_partial_that_is_no_file_is_named(kind, server, store: Path) -> None:
+def test_partial_of_wrong_kind_is_named(kind, server, store: Path) -> None:
     store.mkdir()
     kind(partial(store, source(server)))
     with pytest.raises(SrlibError, match="expected a regular file; delete it"):
         fetch([source(server)], store)
 
 
-def test_a_client_killed_midway_goes_on_where_it_was(server, store: Path) -> None:
+def test_killed_client_resumes(server, store: Path) -> None:
     server.files[PATH] = content = random.Random(4).randbytes(5_000_000)
     wanted = source(server, content=content)
     server.faults[PATH] = [faults.stall(0.6)]
@@ -333,7 +333,7 @@ def test_a_client_killed_midway_goes_on_where_it_was(server, store: Path) -> Non
     assert_only(store, wanted)
 
 
-def test_two_processes_at_once_fetch_a_file_once(server, store: Path) -> None:
+def test_two_processes_fetch_a_file_once(server, store: Path) -> None:
     server.faults[PATH] = [lambda h, c, s: h.head(c, s) or (time.sleep(0.2), h.wfile.write(c))]
     with faults.start_client([source(server)], store) as one, faults.start_client([source(server)], store) as two:
         told = [process.communicate()[1] for process in (one, two)]
@@ -343,7 +343,7 @@ def test_two_processes_at_once_fetch_a_file_once(server, store: Path) -> None:
     assert_only(store, source(server))
 
 
-def test_threads_on_one_store_fetch_each_file_once(server, store: Path) -> None:
+def test_threads_fetch_each_file_once(server, store: Path) -> None:
     many = {f"/{number}.bin": random.Random(number).randbytes(30_000) for number in range(12)}
     server.files |= many
     wanted = [source(server, path, content) for path, content in many.items()]
@@ -372,7 +372,7 @@ def test_several_files_come_at_once(server, store: Path) -> None:
     assert not barrier.broken
 
 
-def test_an_error_stops_the_others_and_leaves_what_they_have(server, store: Path) -> None:
+def test_error_stops_other_transfers_and_keeps_partials(server, store: Path) -> None:
     server.files |= {"/big.bin": OTHER}
     big = source(server, "/big.bin", OTHER)
 
@@ -391,7 +391,7 @@ def test_an_error_stops_the_others_and_leaves_what_they_have(server, store: Path
     server.over.set()
 
 
-def test_ctrl_c_stops_at_once_and_leaves_what_came(server, store: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_and_keeps_partial_file(server, store: Path, tmp_path: Path) -> None:
     server.faults[PATH] = [faults.stall(0.5)]
     code = (
         "import sys; from pathlib import Path; from srlib.data.download import fetch\n"
@@ -436,7 +436,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
 
 @pytest.mark.parametrize("kind", ["drop, drop", "corruption", "garbage of the right size", "416", "more than there is"])
-def test_progress_in_bytes_stays_between_nothing_and_all(kind: str, bars, server, store: Path) -> None:
+def test_byte_progress_stays_in_range(kind: str, bars, server, store: Path) -> None:
     server.faults[PATH] = list(MENDED[kind][0])
     store.mkdir()
     partial(store, source(server)).write_bytes(CONTENT[:70_000])
@@ -453,7 +453,7 @@ def test_files_of_unknown_size_are_counted(bars, server, store: Path) -> None:
     assert [(bar.total, bar.unit, sum(bar.moves)) for bar in bars] == [(1, "files", 1), (700_000, "B", 700_000)]
 
 
-def test_the_disk_is_looked_at_first_with_what_partial_files_have(server, store: Path, monkeypatch) -> None:
+def test_disk_space_check_counts_partial_files(server, store: Path, monkeypatch) -> None:
     free = 600_000
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(free))
@@ -468,7 +468,7 @@ def test_the_disk_is_looked_at_first_with_what_partial_files_have(server, store:
     assert_only(store, source(server))
 
 
-def test_a_full_disk_is_not_taken_for_a_bad_network(server, store: Path, monkeypatch) -> None:
+def test_full_disk_is_not_retried(server, store: Path, monkeypatch) -> None:
     def full(self, source, file, *rest: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -550,7 +550,7 @@ def zipped(members: dict[str, bytes]) -> bytes:
 
 @pytest.fixture
 def div2k(server, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """Archives with DIV2K's own names and tiny pictures, on this machine's server: part → content."""
+    """Archives with DIV2K's own names and tiny images, on this machine's server: part → content."""
     made = {}
     real = sources.div2k_members
     for part in ("train_HR", "train_LR_bicubic_X4", "valid_HR"):
@@ -568,7 +568,7 @@ def recipe(**changes: object) -> Download:
     return Download.model_validate({"train": "none", "test": ["sample"], "features": "none"} | changes)
 
 
-def test_div2k_becomes_folders_of_its_pictures(div2k: dict, server, store: Path, tmp_path: Path) -> None:
+def test_div2k_is_unpacked_into_folders(div2k: dict, server, store: Path, tmp_path: Path) -> None:
     params = recipe(train="div2k-bicubic", test=["sample", "DIV2K"])
     out = tmp_path / "raw" / "train"
     download("train", out, params, scale=4, store=store)
@@ -590,7 +590,7 @@ def test_div2k_becomes_folders_of_its_pictures(div2k: dict, server, store: Path,
     assert server.requests[before:] == [("/DIV2K_valid_HR.zip", 0)]
 
 
-def test_a_broken_transfer_survives_the_clearing_of_outputs(div2k: dict, server, store: Path, tmp_path: Path) -> None:
+def test_partial_file_survives_cleared_outputs(div2k: dict, server, store: Path, tmp_path: Path) -> None:
     server.faults["/DIV2K_valid_HR.zip"] = [faults.drop(0.5), *[faults.drop(0.0)] * 9]
     out = tmp_path / "raw" / "test"
     with pytest.raises(SrlibError, match=r"DIV2K_valid_HR.zip"):
@@ -616,9 +616,7 @@ def test_the_sample_needs_no_network(store: Path, tmp_path: Path) -> None:
     assert list(store.iterdir()) == []
 
 
-def test_set5_from_the_mirror_and_one_more_set_fetches_that_alone(
-    shared: Path, store: Path, tmp_path: Path, bars
-) -> None:
+def test_adding_a_set_fetches_that_set_only(shared: Path, store: Path, tmp_path: Path, bars) -> None:
     mirror = str(shared / "mirror")
     out = tmp_path / "test"
     download("test", out, recipe(test=["Set5"]), scale=3, store=store, mirror=mirror)
@@ -648,7 +646,7 @@ def test_feature_weights_of_ones_own(store: Path, tmp_path: Path) -> None:
         download("features", tmp_path / "out", params, scale=4, store=store)
 
 
-def test_a_change_of_an_output_does_not_reach_the_store(server, store: Path, tmp_path: Path, monkeypatch) -> None:
+def test_changed_output_does_not_reach_the_store(server, store: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(sources, "VGG19", source(server))
     download("features", tmp_path / "out", recipe(features="vgg19"), scale=4, store=store)
     with (tmp_path / "out/one.bin").open("r+b") as file:
@@ -657,7 +655,7 @@ def test_a_change_of_an_output_does_not_reach_the_store(server, store: Path, tmp
 
 
 NAMES = [f"set/{n}.png" for n in range(3)]
-PICTURES = {name: png(number) for number, name in enumerate(NAMES)}
+IMAGES = {name: png(number) for number, name in enumerate(NAMES)}
 
 
 def refused(tmp_path: Path, content: bytes) -> str:
@@ -678,28 +676,28 @@ def left(tmp_path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("members", "named"),
     [
-        ({name: PICTURES[name] for name in NAMES[:2]}, "set/2.png"),
-        (PICTURES | {"set/3.png": b""}, "set/3.png"),
-        (PICTURES | {"../evil.png": b""}, "../evil.png"),
-        (PICTURES | {"/etc/evil.png": b""}, "/etc/evil.png"),
-        (PICTURES | {"other/0.png": b""}, "other/0.png"),
+        ({name: IMAGES[name] for name in NAMES[:2]}, "set/2.png"),
+        (IMAGES | {"set/3.png": b""}, "set/3.png"),
+        (IMAGES | {"../evil.png": b""}, "../evil.png"),
+        (IMAGES | {"/etc/evil.png": b""}, "/etc/evil.png"),
+        (IMAGES | {"other/0.png": b""}, "other/0.png"),
         ({"set/0.png": b"", "set/1.png": b"", "set/../set/2.png": b""}, "set/../set/2.png"),
         ({}, "set/0.png"),
     ],
 )
-def test_an_archive_with_other_names_is_refused(members: dict, named: str, tmp_path: Path) -> None:
+def test_unexpected_names_are_refused(members: dict, named: str, tmp_path: Path) -> None:
     assert named in refused(tmp_path, zipped(members))
     assert left(tmp_path) == set()
 
 
-def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+def test_duplicate_name_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(buffer := io.BytesIO(), "w") as opened:
         for name in [*NAMES, "set/1.png"]:
             if name in opened.namelist():
                 with pytest.warns(UserWarning, match="Duplicate"):
                     opened.writestr(name, b"another")
             else:
-                opened.writestr(name, PICTURES[name])
+                opened.writestr(name, IMAGES[name])
     assert "set/1.png" in refused(tmp_path, buffer.getvalue())
 
 
@@ -708,21 +706,21 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(buffer := io.BytesIO(), "w") as opened:
         for name in NAMES[:2]:
-            opened.writestr(name, PICTURES[name])
+            opened.writestr(name, IMAGES[name])
         opened.writestr(link, "/etc/passwd")
     assert "links: set/2.png" in refused(tmp_path, buffer.getvalue())
 
 
-def test_members_that_are_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "LARGEST_MEMBER", 1 << 20)
-    bomb = zipped(PICTURES | {"set/1.png": bytes((1 << 20) + 1)})
+    bomb = zipped(IMAGES | {"set/1.png": bytes((1 << 20) + 1)})
     assert len(bomb) < 5000
     assert "images larger than the limit of 1 MiB: set/1.png" in refused(tmp_path, bomb)
 
 
-def test_a_total_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "LARGEST_TOTAL", sum(map(len, PICTURES.values())) - 1)
-    assert "its images have" in refused(tmp_path, zipped(PICTURES))
+def test_oversized_total_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "LARGEST_TOTAL", sum(map(len, IMAGES.values())) - 1)
+    assert "its images have" in refused(tmp_path, zipped(IMAGES))
 
 
 @pytest.mark.parametrize(
@@ -731,7 +729,7 @@ def test_a_total_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytes
     ids=["version 9.9", "patched data", "name that is not UTF-8"],
 )
 def test_odd_headers_are_one_line(tmp_path: Path, offset: int, value: bytes) -> None:
-    content = bytearray(zipped(PICTURES))
+    content = bytearray(zipped(IMAGES))
     entry = content.rindex(b"PK\x01\x02")
     content[entry + offset : entry + offset + len(value)] = value
     if offset == 46:
@@ -739,9 +737,9 @@ def test_odd_headers_are_one_line(tmp_path: Path, offset: int, value: bytes) -> 
     refused(tmp_path, bytes(content))
 
 
-def test_a_member_with_more_than_it_states_is_refused(tmp_path: Path) -> None:
+def test_member_larger_than_stated_is_refused(tmp_path: Path) -> None:
     """The central directory says 10 bytes where a million come out."""
-    content = bytearray(zipped(PICTURES | {"set/2.png": bytes(1_000_000)}))
+    content = bytearray(zipped(IMAGES | {"set/2.png": bytes(1_000_000)}))
     entry = content.rindex(b"PK\x01\x02")
     content[entry + 24 : entry + 28] = (10).to_bytes(4, "little")
     assert "damaged or unsupported archive" in refused(tmp_path, bytes(content))
@@ -749,8 +747,8 @@ def test_a_member_with_more_than_it_states_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", [1, None], ids=["encrypted", "of another compression"])
-def test_members_that_need_more_than_inflating_are_refused(flag: int | None, tmp_path: Path) -> None:
-    content = bytearray(zipped(PICTURES))
+def test_encrypted_or_uncommon_members_are_refused(flag: int | None, tmp_path: Path) -> None:
+    content = bytearray(zipped(IMAGES))
     entry = content.rindex(b"PK\x01\x02")
     if flag:
         content[entry + 8] |= flag
@@ -759,22 +757,22 @@ def test_members_that_need_more_than_inflating_are_refused(flag: int | None, tmp
     assert "expected stored or deflated members, got others: set/2.png" in refused(tmp_path, bytes(content))
 
 
-def test_damage_that_keeps_the_names_is_noticed(tmp_path: Path) -> None:
+def test_damaged_member_data_is_noticed(tmp_path: Path) -> None:
     with zipfile.ZipFile(buffer := io.BytesIO(), "w") as opened:
-        for name, content in PICTURES.items():
+        for name, content in IMAGES.items():
             opened.writestr(name, content)
     content = bytearray(buffer.getvalue())
     content[content.index(b"IDAT") + 5] ^= 1
     assert "damaged or unsupported archive (Bad CRC-32" in refused(tmp_path, bytes(content))
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", zipped(PICTURES)[:-30], zipped(PICTURES)[40:]])
-def test_what_is_no_whole_archive_is_refused(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"<html>", zipped(IMAGES)[:-30], zipped(IMAGES)[40:]])
+def test_incomplete_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     assert "damaged or unsupported archive" in refused(tmp_path, content)
 
 
 def test_a_bad_archive_leaves_no_output(div2k: dict, server, store: Path, tmp_path: Path) -> None:
-    div2k["valid_HR"] = server.files["/DIV2K_valid_HR.zip"] = zipped(PICTURES)
+    div2k["valid_HR"] = server.files["/DIV2K_valid_HR.zip"] = zipped(IMAGES)
     with pytest.raises(SrlibError, match="expected 100 images"):
         download("test", tmp_path / "raw" / "test", recipe(test=["DIV2K"]), scale=4, store=store)
     assert list((tmp_path / "raw").iterdir()) == []

@@ -22,7 +22,7 @@ def test_downscaling_a_folder(shared, tmp_path):
         np.testing.assert_array_equal(read_image(path), true)
 
 
-def test_a_folder_with_one_bad_picture_names_it_and_does_the_others(tmp_path):
+def test_bad_image_is_named_and_others_are_written(tmp_path):
     for name in ("a b.png", "صورة.png"):
         write_png(tmp_path / "hr" / name, pixels(16, 20, 3))
     write_png(tmp_path / "hr" / "small.png", pixels(3, 20, 3))
@@ -36,7 +36,7 @@ def test_a_folder_with_one_bad_picture_names_it_and_does_the_others(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "lr" / "a b.png"), downscale(pixels(16, 20, 3), 4, "mirror"))
 
 
-def test_a_folder_is_not_overwritten_unless_told(tmp_path):
+def test_existing_files_need_force(tmp_path):
     write_png(tmp_path / "hr" / "a.png", pixels(16, 20, 3))
     downscale_folder(tmp_path / "hr", tmp_path / "lr", 4)
     write_png(tmp_path / "hr" / "b.png", pixels(16, 20, 3))

@@ -1,4 +1,4 @@
-"""One of each kind of damage to one of each kind of picture; benchmarks/fuzz_prepare.py does this by the hundred."""
+"""One of each kind of damage to one of each kind of image; benchmarks/fuzz_prepare.py does this by the hundred."""
 
 import csv
 import importlib.util
@@ -20,7 +20,7 @@ spec.loader.exec_module(fuzz)
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("mutation", fuzz.MUTATIONS, ids=lambda mutation: mutation.__name__)
-def test_each_damaged_file_is_either_used_or_named(tmp_path, mutation):
+def test_damaged_file_is_used_or_named(tmp_path, mutation):
     rng = np.random.default_rng(1)
     kinds = fuzz.originals(rng)
     folder = tmp_path / "in"

@@ -17,20 +17,20 @@ def test_opencv_wrote_it(
 ) -> None:
     top = np.iinfo(dtype).max
     stored = np.random.default_rng(0).integers(0, top, (13, 17, channels), dtype, endpoint=True)
-    path = tmp_path / f"picture{suffix}"
+    path = tmp_path / f"image{suffix}"
     cv2.imwrite(str(path), stored)
     wanted = stored[..., [2, 1, 0, 3][:channels]] if channels > 1 else stored
     for installed in (images.kornia, None):
         monkeypatch.setattr(images, "kornia", installed)
-        with images.opened(path) as picture:
-            got = images.decode(picture, path)
+        with images.opened(path) as image:
+            got = images.decode(image, path)
         got = got[..., None] if got.ndim == 2 else got
         np.testing.assert_array_equal(got[..., : max(channels, 1)], wanted if got.shape[2] >= channels else 0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_resizing(monkeypatch: pytest.MonkeyPatch, dtype: type) -> None:
-    picture = np.random.default_rng(0).integers(0, 200, (20, 31, 3), dtype)
-    wanted = resize.resize(picture, 2.5)
+    image = np.random.default_rng(0).integers(0, 200, (20, 31, 3), dtype)
+    wanted = resize.resize(image, 2.5)
     monkeypatch.setattr(resize, "cv2", None)
-    np.testing.assert_array_equal(resize.resize(picture, 2.5), wanted)
+    np.testing.assert_array_equal(resize.resize(image, 2.5), wanted)

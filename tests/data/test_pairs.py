@@ -25,10 +25,10 @@ def folder(tmp_path):
 
 
 def names(found):
-    return [picture.name for picture in found]
+    return [image.name for image in found]
 
 
-def test_pictures_at_any_depth(folder):
+def test_images_at_any_depth(folder):
     found, mistakes = find_pairs(folder("b.png", "a/c.png", "a/ب/d e.png"), given_lr=False, scale=4)
     assert names(found) == ["a/c.png", "a/ب/d e.png", "b.png"] and mistakes == []
 
@@ -40,10 +40,10 @@ def test_a_folder_hr_stands_for_the_whole(folder):
     assert found == [ImagePair("1.png", path / "HR/1.png"), ImagePair("a/2.png", path / "HR/a/2.png")]
 
 
-def test_given_lr_pictures_are_matched_by_name(folder):
+def test_given_lr_images_are_matched_by_name(folder):
     path = folder("HR/0001.png", "HR/a/2.png", "HR/3.png", "LR/0001x4.png", "LR/a/2.png", "LR/3x2.png", "LR/9x4.png")
     found, mistakes = find_pairs(path, given_lr=True, scale=4)
-    assert [(picture.name, picture.lr) for picture in found] == [
+    assert [(image.name, image.lr) for image in found] == [
         ("0001.png", path / "LR/0001x4.png"),
         ("a/2.png", path / "LR/a/2.png"),
     ]
@@ -103,7 +103,7 @@ def test_views_of_one_scene_stay_together(folder):
     assert sides[True] and sides[False]
 
 
-def test_equal_files_stay_together_whatever_their_names(folder):
+def test_equal_files_stay_on_one_side(folder):
     path = folder("a_left.png", "b.png", "c.png", "d_left.png")
     for copy, original in (("x/a_right.png", "b.png"), ("zz.png", "a_left.png"), ("d_right.png", "c.png")):
         (path / copy).parent.mkdir(exist_ok=True)
@@ -120,18 +120,18 @@ def test_one_group_is_not_enough(folder):
 
 
 @given(count=st.integers(2, 60), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 99))
-def test_the_share_is_as_asked_and_both_sides_have_pictures(tmp_path_factory, count, fraction, seed):
+def test_split_has_the_requested_share(tmp_path_factory, count, fraction, seed):
     folder = tmp_path_factory.getbasetemp() / "share"
     folder.mkdir(exist_ok=True)
-    pictures = [ImagePair(f"{number:04}.png", folder / f"{number}.png") for number in range(count)]
-    for number, picture in enumerate(pictures):
-        if not picture.hr.exists():
-            picture.hr.write_bytes(bytes(number))
-    chosen = validation_names(pictures, fraction, seed)
+    images = [ImagePair(f"{number:04}.png", folder / f"{number}.png") for number in range(count)]
+    for number, image in enumerate(images):
+        if not image.hr.exists():
+            image.hr.write_bytes(bytes(number))
+    chosen = validation_names(images, fraction, seed)
     assert len(chosen) == min(max(round(fraction * count), 1), count - 1)
 
 
-def test_the_choice_depends_on_the_seed_and_survives_another_picture(folder):
+def test_split_depends_on_seed_not_on_other_images(folder):
     path = folder(*(f"{number}.png" for number in range(20)))
     before = part(path, 0.25, seed=3)
     assert before == part(path, 0.25, seed=3) != part(path, 0.25, seed=4)

@@ -25,8 +25,8 @@ def photo(height, width, seed=0):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    folder = tmp_path / "images"
     for number, name in enumerate(["a.png", "b c.png", "sub/صورة.png", "d,e.png", "f.png"]):
         write_png(folder / name, photo(70 + 9 * number, 101, seed=number))
     return folder
@@ -44,17 +44,17 @@ def rows(folder):
     return list(csv.DictReader(io.StringIO((folder / "index.csv").read_text())))
 
 
-def test_every_patch_lies_where_the_index_says(pictures, tmp_path):
+def test_index_locates_every_patch(images, tmp_path):
     out = tmp_path / "out"
-    summary = prepare_patches(pictures, out, params(), scale=4, seed=0)
+    summary = prepare_patches(images, out, params(), scale=4, seed=0)
     assert sorted(digests(out)) == sorted(NAMES)
     index, counts = rows(out), {"train": 0, "validation": 0}
     for row in index:
         split, y, x = row["split"], int(row["y"]), int(row["x"])
         assert int(row["row"]) == counts[split]
         counts[split] += 1
-        hr = read_image(pictures / row["image"])
-        lr = downscale(hr, 4, "mirror")  # of the whole picture, cut afterwards
+        hr = read_image(images / row["image"])
+        lr = downscale(hr, 4, "mirror")  # of the whole image, cut afterwards
         lr_patch, hr_patch = (
             np.load(out / f"{split}_{kind}.npy", mmap_mode="r")[int(row["row"])] for kind in ("lr", "hr")
         )
@@ -68,14 +68,14 @@ def test_every_patch_lies_where_the_index_says(pictures, tmp_path):
     assert summary.bytes == sum(path.stat().st_size for path in out.iterdir())
 
 
-def test_smaller_copies_are_degraded_on_their_own_and_only_trained_on(pictures, tmp_path):
+def test_downscaled_copies_serve_training_only(images, tmp_path):
     out = tmp_path / "out"
-    prepare_patches(pictures, out, params(sizes=[1.0, 0.7, 0.5]), scale=2, seed=0)
+    prepare_patches(images, out, params(sizes=[1.0, 0.7, 0.5]), scale=2, seed=0)
     found = {split: {row["size"] for row in rows(out) if row["split"] == split} for split in ("train", "validation")}
     assert found == {"train": {"1.0", "0.7", "0.5"}, "validation": {"1.0"}}
     corners = {}
     for row in rows(out):
-        hr = read_image(pictures / row["image"])
+        hr = read_image(images / row["image"])
         lr_height, lr_width = (int(side // 2 * float(row["size"]) + 1e-9) for side in hr.shape[:2])
         hr = hr[: hr.shape[0] // 2 * 2, : hr.shape[1] // 2 * 2]
         copy = hr if row["size"] == "1.0" else resize(hr, (2 * lr_height, 2 * lr_width))
@@ -91,17 +91,17 @@ def test_smaller_copies_are_degraded_on_their_own_and_only_trained_on(pictures, 
         assert places == [(y, x) for y in range(0, height - 7, 6) for x in range(0, width - 7, 6)]
 
 
-def test_a_picture_that_is_too_small_at_the_largest_size_is_named(pictures, tmp_path):
+def test_image_too_small_at_largest_size_is_named(images, tmp_path):
     with pytest.raises(SrlibError, match=r"a\.png: smaller than a patch at 0\.5 of its size"):
-        prepare_patches(pictures, tmp_path / "out", params(sizes=[0.4, 0.5]), scale=5, seed=0)
+        prepare_patches(images, tmp_path / "out", params(sizes=[0.4, 0.5]), scale=5, seed=0)
     assert not (tmp_path / "out").exists()
 
 
-def test_flat_patches_of_smaller_copies_are_dropped_too(tmp_path):
+def test_flat_patches_of_copies_are_dropped(tmp_path):
     for number in range(3):
-        picture = photo(96, 96, seed=number)
-        picture[:, :48] = 90
-        write_png(tmp_path / f"in/{number}.png", picture)
+        image = photo(96, 96, seed=number)
+        image[:, :48] = 90
+        write_png(tmp_path / f"in/{number}.png", image)
     summary = prepare_patches(
         tmp_path / "in", tmp_path / "out", params(sizes=[1.0, 0.5], stride=8, flat=5.0), scale=2, seed=0
     )
@@ -109,38 +109,38 @@ def test_flat_patches_of_smaller_copies_are_dropped_too(tmp_path):
     assert {row["x"] for row in rows(tmp_path / "out") if row["size"] == "0.5"} == {"8", "16"}
 
 
-def test_the_grid_and_the_split_by_picture(pictures, tmp_path):
+def test_the_grid_and_the_split_by_image(images, tmp_path):
     out = tmp_path / "out"
-    prepare_patches(pictures, out, params(), scale=4, seed=0)
+    prepare_patches(images, out, params(), scale=4, seed=0)
     for name in ("a.png", "sub/صورة.png"):
         corners = [(int(row["y"]), int(row["x"])) for row in rows(out) if row["image"] == name]
-        height, width = (side // 4 for side in read_image(pictures / name).shape[:2])
+        height, width = (side // 4 for side in read_image(images / name).shape[:2])
         assert corners == [(y, x) for y in range(0, height - 7, 6) for x in range(0, width - 7, 6)]
     sides = {split: {row["image"] for row in rows(out) if row["split"] == split} for split in ("train", "validation")}
     assert not sides["train"] & sides["validation"] and len(sides["validation"]) == 2 and len(sides["train"]) == 3
 
 
 @pytest.mark.parametrize("changes", [{}, {"noise": 5.0, "jpeg": 60}])
-def test_the_bytes_do_not_depend_on_workers_or_on_what_was_there(pictures, tmp_path, monkeypatch, changes):
+def test_bytes_are_independent_of_workers(images, tmp_path, monkeypatch, changes):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "old.npy").touch()
     monkeypatch.setattr(module, "_MANY", 1)
     for workers, processes in ((1, False), (2, False), (5, False), (2, True)):
         out = tmp_path / f"{workers}{'p' * processes}"
-        prepare_patches(pictures, out, params(**changes), scale=2, seed=7, workers=workers, processes=processes)
+        prepare_patches(images, out, params(**changes), scale=2, seed=7, workers=workers, processes=processes)
     assert digests(tmp_path / "1") == digests(tmp_path / "2") == digests(tmp_path / "5") == digests(tmp_path / "2p")
-    prepare_patches(pictures, tmp_path / "other", params(**changes), scale=2, seed=8)
+    prepare_patches(images, tmp_path / "other", params(**changes), scale=2, seed=8)
     assert digests(tmp_path / "other")["index.csv"] != digests(tmp_path / "1")["index.csv"]
 
 
-def test_small_writes_end_in_the_same_files(pictures, tmp_path, monkeypatch):
-    prepare_patches(pictures, tmp_path / "large", params(), scale=4, seed=0)
+def test_small_writes_give_the_same_files(images, tmp_path, monkeypatch):
+    prepare_patches(images, tmp_path / "large", params(), scale=4, seed=0)
     monkeypatch.setattr(module, "_CHUNK", 1)
-    prepare_patches(pictures, tmp_path / "small", params(), scale=4, seed=0)
+    prepare_patches(images, tmp_path / "small", params(), scale=4, seed=0)
     assert digests(tmp_path / "small") == digests(tmp_path / "large")
 
 
-def test_given_lr_pictures_are_taken_as_they_are(tmp_path):
+def test_given_lr_images_are_used_unchanged(tmp_path):
     for number in range(3):
         hr = photo(67, 82, seed=number)
         write_png(tmp_path / f"in/HR/000{number}.png", hr)
@@ -153,10 +153,10 @@ def test_given_lr_pictures_are_taken_as_they_are(tmp_path):
         np.testing.assert_array_equal(patch, lr[y : y + 8, x : x + 8])
 
 
-def test_many_training_patches_go_on_in_further_files(pictures, tmp_path, monkeypatch):
-    prepare_patches(pictures, tmp_path / "one", params(stride=2), scale=4, seed=0)
+def test_many_patches_continue_in_further_files(images, tmp_path, monkeypatch):
+    prepare_patches(images, tmp_path / "one", params(stride=2), scale=4, seed=0)
     monkeypatch.setattr(module, "_PART", 20_000)
-    prepare_patches(pictures, tmp_path / "many", params(stride=2), scale=4, seed=0, workers=3)
+    prepare_patches(images, tmp_path / "many", params(stride=2), scale=4, seed=0, workers=3)
     for kind, size in (("lr", 3 * 8 * 8), ("hr", 3 * 32 * 32)):
         whole = np.load(tmp_path / "one" / f"train_{kind}.npy")
         each = 20_000 // size
@@ -222,41 +222,41 @@ def test_each_picture_has_noise_of_its_own(tmp_path):
 
 def spoil(folder):
     write_png(folder / "small.png", photo(20, 200))
-    (folder / "text.jpg").write_text("no picture")
+    (folder / "text.jpg").write_text("no image")
     (folder / "half.png").write_bytes((folder / "a.png").read_bytes()[:2000])
 
 
-def test_pictures_that_cannot_be_used_are_listed_at_once_before_any_work(pictures, tmp_path):
-    spoil(pictures)
+def test_unusable_images_are_listed_before_any_work(images, tmp_path):
+    spoil(images)
     with pytest.raises(SrlibError) as caught:
-        prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
+        prepare_patches(images, tmp_path / "out", params(), scale=4, seed=0)
     head, *lines = str(caught.value).splitlines()
     assert head.startswith("3 of 8 images cannot be used;") and "prepare.unusable to `skip`" in head
     expected = [
         "half.png: truncated or damaged",
         "small.png: 200×20 pixels; a patch needs 32×32",
-        "text.jpg: not a picture",
+        "text.jpg: not a",
     ]
     assert len(lines) == 3 and all(text in line for text, line in zip(expected, lines, strict=True))
-    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_pictures_that_cannot_be_used_are_left_out_on_request(pictures, tmp_path):
-    prepare_patches(pictures, tmp_path / "without", params(), scale=4, seed=0)
-    spoil(pictures)
-    summary = prepare_patches(pictures, tmp_path / "out", params(unusable="skip"), scale=4, seed=0)
+def test_unusable_images_are_skipped_on_request(images, tmp_path):
+    prepare_patches(images, tmp_path / "without", params(), scale=4, seed=0)
+    spoil(images)
+    summary = prepare_patches(images, tmp_path / "out", params(unusable="skip"), scale=4, seed=0)
     assert len(summary.left_out) == 3 and digests(tmp_path / "out") == digests(tmp_path / "without")
-    for path in pictures.rglob("*.png"):
+    for path in images.rglob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(SrlibError, match="none of the images can be used"):
-        prepare_patches(pictures, tmp_path / "none", params(unusable="skip"), scale=4, seed=0)
+        prepare_patches(images, tmp_path / "none", params(unusable="skip"), scale=4, seed=0)
 
 
 @pytest.mark.parametrize("unusable", ["stop", "skip"])
-def test_what_shows_only_while_cutting(pictures, tmp_path, monkeypatch, unusable):
+def test_what_shows_only_while_cutting(images, tmp_path, monkeypatch, unusable):
     """A PNG can be whole by its checksums and yet hold nonsense."""
-    prepare_patches(pictures, tmp_path / "whole", params(), scale=4, seed=0)
-    write_png(pictures / "nonsense.png", photo(80, 80))
+    prepare_patches(images, tmp_path / "whole", params(), scale=4, seed=0)
+    write_png(images / "nonsense.png", photo(80, 80))
 
     def read(path, real=read_image):
         if path.name == "nonsense.png":
@@ -266,23 +266,23 @@ def test_what_shows_only_while_cutting(pictures, tmp_path, monkeypatch, unusable
     monkeypatch.setattr(module, "read_image", read)
     if unusable == "stop":
         with pytest.raises(SrlibError, match=r"1 of 6 images cannot be used; (.|\n)*nonsense\.png: truncated"):
-            prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "whole"]
+            prepare_patches(images, tmp_path / "out", params(), scale=4, seed=0)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "whole"]
     else:
-        summary = prepare_patches(pictures, tmp_path / "out", params(unusable="skip"), scale=4, seed=0)
+        summary = prepare_patches(images, tmp_path / "out", params(unusable="skip"), scale=4, seed=0)
         assert len(summary.left_out) == 1 and digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
-def test_a_full_disk_is_seen_before_the_work(pictures, tmp_path, monkeypatch):
+def test_full_disk_is_noticed_before_work(images, tmp_path, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: module.shutil._ntuple_diskusage(10**9, 10**9, 10**6))
     with pytest.raises(SrlibError, match=r"the patches need 0\.\d+ GB, only 0\.00 GB are free"):
-        prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0)
-    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+        prepare_patches(images, tmp_path / "out", params(), scale=4, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 @pytest.mark.parametrize("processes", [False, True])
-def test_files_that_cannot_grow_leave_nothing_half_written(pictures, tmp_path, monkeypatch, processes):
+def test_write_failure_leaves_no_partial_output(images, tmp_path, monkeypatch, processes):
     import resource
 
     monkeypatch.setattr(module, "_MANY", 1)
@@ -290,10 +290,10 @@ def test_files_that_cannot_grow_leave_nothing_half_written(pictures, tmp_path, m
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
     try:
         with pytest.raises(SrlibError, match=r"train_\w\w\.npy: cannot be written \(File too large\)"):
-            prepare_patches(pictures, tmp_path / "out", params(), scale=4, seed=0, processes=processes)
+            prepare_patches(images, tmp_path / "out", params(), scale=4, seed=0, processes=processes)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 def test_real_photographs(shared, tmp_path):

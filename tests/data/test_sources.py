@@ -17,7 +17,7 @@ def recipe(**changes: object) -> Download:
     return Download.model_validate({"train": "none", "test": ["sample"], "features": "none"} | changes)
 
 
-def test_a_recipe_may_ask_for_the_scales_that_there_are() -> None:
+def test_available_scales_are_accepted() -> None:
     assert {(name, scale) for name, scales in TEST_SCALES.items() for scale in scales} == set(sources._selfexsr())
 
 
@@ -43,7 +43,7 @@ def tables(shared: Path) -> Path:
     return shared.parent
 
 
-def test_the_div2k_table_is_the_one_written_down(tables: Path) -> None:
+def test_div2k_table_matches_independent_list(tables: Path) -> None:
     rows = re.findall(r"^\| (DIV2K_\w+)\.zip \| (\d+) \| ([0-9a-f]{64}) \|$", (tables / "sources.md").read_text(), re.M)
     assert len(rows) == 14
     for name, size, digest in rows:
@@ -64,7 +64,7 @@ def test_vgg19_is_the_one_written_down(tables: Path) -> None:
     assert (source.digest, source.size, source.algorithm) == (digest, int(size), "md5")
 
 
-def test_the_benchmark_pictures_are_those_written_down(tables: Path) -> None:
+def test_benchmark_table_matches_independent_list(tables: Path) -> None:
     base = re.search(r"## Benchmarks — `(\S+/data/)<Set>", (tables / "sources.md").read_text())[1]
     rows = (line.split() for line in (tables / "sources_selfexsr.sha256").read_text().splitlines())
     expected = {(base + path, f"SelfExSR/data/{path}", digest) for digest, path in rows}
@@ -75,7 +75,7 @@ def test_the_benchmark_pictures_are_those_written_down(tables: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Set5", "Set14"])
-def test_pictures_bear_the_names_of_the_published_tables(name: str, tables: Path) -> None:
+def test_images_have_their_published_names(name: str, tables: Path) -> None:
     text = " ".join((tables / "sources.md").read_text().split())
     expected = re.search(rf"{name}(?: names in order)?: ([a-z0-9, ]+)\.", text)[1].split(", ")
     items = plan("test", recipe(test=[name]), 4)
@@ -107,7 +107,7 @@ def test_addresses_and_targets_are_well_formed() -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_no_two_items_of_a_role_share_a_target(scale: int) -> None:
+def test_targets_of_a_role_are_unique(scale: int) -> None:
     names = SETS if scale == 4 else SETS[:2]
     targets = [item.target for item in plan("test", recipe(test=["sample", "DIV2K", *names]), scale)]
     assert len(set(targets)) == len(targets)
@@ -120,7 +120,7 @@ def test_the_samples_share_no_scene() -> None:
     assert {"motorcycle_left.png", "motorcycle_right.png"} <= train  # two views of one scene
 
 
-def test_the_samples_are_in_the_installed_package() -> None:
+def test_samples_are_in_the_installed_package() -> None:
     import skimage
 
     folder = Path(skimage.__file__).parent / "data"

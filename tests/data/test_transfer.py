@@ -64,7 +64,7 @@ def test_a_trickle_is_a_stall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         over.set()
 
 
-def test_a_slow_transfer_that_is_no_trickle_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_but_steady_transfer_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "TIMEOUT", 0.2)
     pause = threading.Event()
 
@@ -83,7 +83,7 @@ def test_a_slow_transfer_that_is_no_trickle_ends_well(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("said", "after"), [("7", 7), ("0", 0), ("100000", 60), ("soon", 0), ("-3", 0), ("²", 0), (None, 0)]
 )
-def test_a_busy_server_says_how_long_to_wait(said: str | None, after: float, tmp_path: Path) -> None:
+def test_retry_after_is_honored(said: str | None, after: float, tmp_path: Path) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(503)
         if said is not None:
@@ -95,7 +95,7 @@ def test_a_busy_server_says_how_long_to_wait(said: str | None, after: float, tmp
     assert told.value.after == after
 
 
-def test_pauses_grow_and_are_drawn_anew_each_time(
+def test_pauses_grow_and_are_random(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each pause lies between half of its longest and that; where the server asks for more, it is that."""
