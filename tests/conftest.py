@@ -28,9 +28,22 @@ for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda signum, frame: None)
 
 
+# Fixture → the markers of each test that uses it, directly or through another fixture.
+MARKERS = {
+    "shared": ("data",),
+    "webdriver": ("browser", "slow"),
+    "new_repository": ("dvc", "slow"),
+}
+LONGEST = ("test_backends.py", "test_repro.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that the two processes of `make test` end at about the same time."""
-    items.sort(key=lambda item: item.path.name not in ("test_backends.py", "test_repro.py"))
+    """Mark tests by their fixtures, and put the longest files first, so that two processes end at about the same time."""
+    for item in items:
+        for fixture in MARKERS.keys() & set(getattr(item, "fixturenames", ())):
+            for marker in MARKERS[fixture]:
+                item.add_marker(marker)
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
