@@ -38,7 +38,7 @@ LONGEST = ("test_backends.py", "test_repro.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their fixtures, and put the longest files first, so that two processes end at about the same time."""
+    """Mark tests by their fixtures; the longest files come first, so that two processes end at about the same time."""
     for item in items:
         for fixture in MARKERS.keys() & set(getattr(item, "fixturenames", ())):
             for marker in MARKERS[fixture]:
