@@ -39,6 +39,23 @@ MINIATURE = {
 }
 
 
+RECORDER = """
+import atexit, os, sys
+from pathlib import Path
+
+def record():
+    modules = [module for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
+    files = {Path(module.__file__).resolve() for module in modules}
+    here = Path.cwd().resolve()
+    names = [file.relative_to(here).as_posix() for file in files if file.is_relative_to(here)]
+    Path(os.environ["LOADED"], os.environ["DVC_STAGE"]).write_text("\\n".join(sorted(names)))
+
+if "DVC_STAGE" in os.environ:
+    atexit.register(record)
+"""
+"""Python imports a module of the name `sitecustomize` at each start."""
+
+
 def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
     """The stages that a command of dvc ran, in order."""
     return [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage '")]
@@ -53,6 +70,11 @@ class Repository:
     """The stages of the first `dvc repro`."""
     hashes: dict[str, dict[str, str]] = field(default_factory=dict)
     """The outputs that they made."""
+
+    @property
+    def loaded(self) -> Path:
+        """A folder with one file per stage of the first `dvc repro`: the project's files that it had loaded."""
+        return self.path.parent / "loaded"
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs a program of this environment, without activating it, in the repository."""
@@ -145,9 +167,12 @@ def new_repository(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
 @pytest.fixture(scope="session")
 def repository(new_repository: Callable[[str], Repository]) -> Repository:
-    """The repository that the tests of this room share, with the whole chain run once."""
+    """The repository that the tests of this package share, with the whole chain run once."""
     repository = new_repository("shared")
-    repository.ran = repository.repro()
+    repository.loaded.mkdir()
+    (repository.loaded / "sitecustomize.py").write_text(RECORDER)
+    recording = {"LOADED": str(repository.loaded), "PYTHONPATH": str(repository.loaded)}
+    repository.ran = ran(repository.run("dvc", "repro", **recording))
     repository.hashes = repository.lock()
     repository.run("git", "add", "-A")
     repository.run("git", "commit", "-q", "-m", "The first results")
