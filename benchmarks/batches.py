@@ -22,7 +22,7 @@ import numpy as np
 
 from srlib.data.batches import Batches, prefetch
 from srlib.data.patches import prepare_patches
-from srlib.imaging.images import write_png
+from srlib.imaging.write import write_png
 from srlib.params import Prepare
 
 CROP, BATCH, SCALE, PATCH = 48, 16, 4, 64

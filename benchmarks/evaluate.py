@@ -19,7 +19,7 @@ from srlib.engine import pin_threads
 from srlib.evaluation import tables
 from srlib.evaluation.benchmark import METRICS, Timing, evaluate, featured, find_sets, interpolation
 from srlib.files import write_text
-from srlib.imaging.images import write_png
+from srlib.imaging.write import write_png
 from srlib.report import html as report
 from srlib.report.strips import strip
 

@@ -34,7 +34,9 @@ import psutil
 import yaml
 
 from srlib.data.batches import Batches
-from srlib.imaging.images import image_size, list_images, read_image, write_png
+from srlib.imaging.folders import list_images
+from srlib.imaging.read import image_size, read_image
+from srlib.imaging.write import write_png
 from srlib.parallel import for_each
 
 PROJECT = Path(__file__).resolve().parents[1]

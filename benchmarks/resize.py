@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from srlib.imaging.images import read_image
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale, resize
 
 

@@ -14,7 +14,7 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
     with stage_run("evaluate", inputs=inputs, keras=True) as run:
         from srlib.evaluation import champions, methods, tables
         from srlib.evaluation.benchmark import Timing, evaluate, featured, find_sets
-        from srlib.imaging.images import write_png
+        from srlib.imaging.write import write_png
         from srlib.report import html as report
         from srlib.report.strips import strip
 

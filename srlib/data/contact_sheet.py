@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from srlib.data.batches import open_pairs, read_index
 from srlib.data.patches import SPLITS
 from srlib.errors import SrlibError
-from srlib.imaging.images import write_png
 from srlib.imaging.resize import resize
+from srlib.imaging.write import write_png
 
 _TILE = 192  # side of the central part of a patch that is drawn, in HR pixels
 _GAP, _CAPTION, _COLUMNS = 8, 20, 2

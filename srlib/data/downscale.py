@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import cast, get_args
 
 from srlib.errors import SrlibError
-from srlib.imaging.images import list_images, read_image, write_png
+from srlib.imaging.folders import list_images
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import Edges, downscale
+from srlib.imaging.write import write_png
 from srlib.parallel import for_each
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash
-from srlib.imaging.images import image_size, list_images
+from srlib.imaging.folders import list_images
+from srlib.imaging.read import image_size
 
 # Two views of one scene: 0001_L and 0001_R, motorcycle_left and motorcycle_right.
 _VIEW = re.compile(r"[ _.-](left|right|l|r)$", re.IGNORECASE)

@@ -23,7 +23,7 @@ import numpy as np
 from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, remove, write_bytes
-from srlib.imaging.images import read_image
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
 from srlib.parallel import for_each
 from srlib.params import Prepare

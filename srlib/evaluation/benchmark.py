@@ -10,8 +10,9 @@ from typing import Literal
 
 from srlib.errors import SrlibError
 from srlib.imaging import metrics
-from srlib.imaging.images import image_size, list_images, read_image
-from srlib.imaging.metrics import Image
+from srlib.imaging.arrays import Image
+from srlib.imaging.folders import list_images
+from srlib.imaging.read import image_size, read_image
 from srlib.imaging.resize import Kernel, crop_to_multiple, downscale, resize
 
 SETS = ("Set5", "Set14", "BSD100", "Urban100", "DIV2K")

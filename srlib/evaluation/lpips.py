@@ -13,7 +13,7 @@ import numpy as np
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Metric
 from srlib.files import file_hash
-from srlib.imaging.metrics import Image
+from srlib.imaging.arrays import Image
 
 KEY = "lpips_squeezenet"
 TITLE = "LPIPS (SqueezeNet)"

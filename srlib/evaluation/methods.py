@@ -14,9 +14,10 @@ from srlib.evaluation.graphs import Graph, load_graph
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import checked, lpips
 from srlib.files import tree_hash
-from srlib.imaging.color import Channels, decode, encode
-from srlib.imaging.images import list_images
-from srlib.imaging.metrics import Image, to_uint8
+from srlib.imaging.arrays import Image
+from srlib.imaging.color import Channels, network_input, rgb_from_output
+from srlib.imaging.folders import list_images
+from srlib.imaging.metrics import to_uint8
 from srlib.models import CONFIG, enlarge, load_model, multiply_adds
 from srlib.params import Evaluate
 
@@ -141,5 +142,5 @@ def ensemble(method: Method) -> Method:
 
 def _run(graph: Graph, lr: Image, channels: Channels, value_range: float) -> Image:
     """Enlarges a picture by a foreign network, whose white is `value_range`."""
-    batch = encode(lr, channels)[np.newaxis] * np.float32(value_range)
-    return to_uint8(decode(np.asarray(graph.run(batch)[0], np.float64) / value_range, lr, channels))
+    batch = network_input(lr, channels)[np.newaxis] * np.float32(value_range)
+    return to_uint8(rgb_from_output(np.asarray(graph.run(batch)[0], np.float64) / value_range, lr, channels))

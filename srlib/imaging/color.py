@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from srlib.errors import SrlibError
+from srlib.imaging.arrays import Pixels
 from srlib.imaging.resize import resize
 
-Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Channels = Literal["rgb", "luma", "luma-studio"]
 
 STUDIO_WEIGHTS, STUDIO_BLACK, STUDIO_LEVELS = (65.481 / 255, 128.553 / 255, 24.966 / 255), 16.0, 219.0
@@ -24,13 +24,13 @@ _LUMA = {
 }
 
 
-def luma(picture: Picture, channels: Channels = "luma-studio") -> npt.NDArray[np.float64]:
+def luma(picture: Pixels, channels: Channels = "luma-studio") -> npt.NDArray[np.float64]:
     """Y of RGB [..., 3] → float64 [...] in levels of 255, not rounded: 16 to 235, or 0 to 255 for `luma`."""
     weights, black, _ = _LUMA[channels]
     return np.asarray(_levels(picture) @ np.array(weights) + black)
 
 
-def encode(picture: Picture, channels: Channels) -> npt.NDArray[np.float32]:
+def network_input(picture: Pixels, channels: Channels) -> npt.NDArray[np.float32]:
     """What a network takes: uint8 or uint16 RGB [..., 3] → float32 [..., 3] or, for luma, [..., 1], in [0, 1]."""
     _check(channels)
     if channels == "rgb":
@@ -38,7 +38,7 @@ def encode(picture: Picture, channels: Channels) -> npt.NDArray[np.float32]:
     return (luma(picture, channels)[..., np.newaxis] / 255).astype(np.float32)
 
 
-def decode(sr: npt.ArrayLike, lr: Picture, channels: Channels) -> npt.NDArray[np.floating]:
+def rgb_from_output(sr: npt.ArrayLike, lr: Pixels, channels: Channels) -> npt.NDArray[np.floating]:
     """The picture that a network's output stands for.
 
     With a luma network the chroma is that of `lr` enlarged by bicubic. The inverse of the color transform adds luma
@@ -58,14 +58,14 @@ def decode(sr: npt.ArrayLike, lr: Picture, channels: Channels) -> npt.NDArray[np
         return np.asarray(sr)
     output = np.asarray(sr, np.float64)
     if output.ndim == 4:
-        return np.stack([decode(one, picture, channels) for one, picture in zip(output, lr, strict=True)])
+        return np.stack([rgb_from_output(one, picture, channels) for one, picture in zip(output, lr, strict=True)])
     *_, levels = _LUMA[channels]
     bicubic = resize(lr, (output.shape[0], output.shape[1]))
     more = output * 255 - luma(bicubic, channels)[..., np.newaxis]
     return np.asarray((_levels(bicubic) + more * (255 / levels)) / 255)
 
 
-def _levels(picture: Picture) -> npt.NDArray[np.float64]:
+def _levels(picture: Pixels) -> npt.NDArray[np.float64]:
     """In levels of 255, also where there are 65536 of them."""
     return picture.astype(np.float64) * (255 / np.iinfo(picture.dtype).max)
 

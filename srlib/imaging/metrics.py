@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from srlib.errors import SrlibError
 from srlib.imaging import color as color
+from srlib.imaging.arrays import Image
 
-Image = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float64]
 
 PEAK = 255.0

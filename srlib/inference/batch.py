@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from srlib.errors import SrlibError
 from srlib.files import write_bytes
 from srlib.imaging.encoders import FORMATS
-from srlib.imaging.images import image_size
-from srlib.imaging.picture import QUALITY, check_size, encode, read
+from srlib.imaging.image_file import QUALITY, check_size, encode_image_file, read_image_file
+from srlib.imaging.read import image_size
 from srlib.inference.plan import Job, Plan, plan
 from srlib.inference.tiles import free_memory
 from srlib.inference.upscale import Upscaler, enlarge, enlarged_size, work
@@ -158,7 +158,7 @@ class _Run:
 
     def _enlarge(self, job: Job, tell: Callable[[float], None]) -> None:
         source = job.source or Path(job.name)
-        picture = read(source, _standard_input() if job.source is None else None)
+        picture = read_image_file(source, _standard_input() if job.source is None else None)
         format = job.format or (picture.format if picture.format in FORMATS else "png")
         self._check(Job(source, job.target, format), *picture.rgb.shape[:2])
         total, passed = work(picture), 0
@@ -169,7 +169,7 @@ class _Run:
             tell(passed / total)
 
         result = enlarge(picture, self._model, self._factor, advance=advance)
-        content, notes = encode(result, format, quality=self._quality, name=str(job.target or job.name))
+        content, notes = encode_image_file(result, format, quality=self._quality, name=str(job.target or job.name))
         if job.target is None:
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()

@@ -84,7 +84,8 @@ def export(folder: Path, out: Path, form: str, *, pictures: Path | None = None, 
     from srlib.engine import pin_threads
 
     pin_threads()
-    from srlib.imaging.images import list_images, read_image
+    from srlib.imaging.folders import list_images
+    from srlib.imaging.read import read_image
     from srlib.imaging.resize import crop_to_multiple
     from srlib.models import load_model
 

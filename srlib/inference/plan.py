@@ -8,8 +8,8 @@ from pathlib import Path
 
 from srlib.errors import SrlibError
 from srlib.imaging.encoders import FORMATS
-from srlib.imaging.images import OTHER_SUFFIXES, READ_SUFFIXES, list_images
-from srlib.imaging.picture import format_of
+from srlib.imaging.folders import OTHER_SUFFIXES, READ_SUFFIXES, list_images
+from srlib.imaging.image_file import format_of
 
 STREAM = "-"
 """Standard input or output."""

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from srlib.errors import SrlibError
-from srlib.imaging.picture import Picture
+from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
 
 LARGEST = 16
@@ -48,7 +48,7 @@ def enlarged_size(height: int, width: int, factor: Fraction) -> tuple[int, int]:
     return math.ceil(height * factor), math.ceil(width * factor)
 
 
-def work(picture: Picture) -> int:
+def work(picture: ImageFile) -> int:
     """How many pixels `enlarge` tells `advance` of: those of an alpha channel too, unless it is even."""
     alpha = picture.alpha
     twice = alpha is not None and bool(alpha.min() != alpha.max())
@@ -57,8 +57,8 @@ def work(picture: Picture) -> int:
 
 
 def enlarge(
-    picture: Picture, network: Upscaler, factor: Fraction, *, advance: Callable[[int], object] | None = None
-) -> Picture:
+    picture: ImageFile, network: Upscaler, factor: Fraction, *, advance: Callable[[int], object] | None = None
+) -> ImageFile:
     """The picture, `factor` times as high and as wide.
 
     The network runs once, also for a factor beyond its own: a second pass measured no better than bicubic

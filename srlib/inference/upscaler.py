@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from srlib.engine import available_cores
 from srlib.errors import SrlibError
-from srlib.imaging.color import Picture, decode, encode
+from srlib.imaging.arrays import Pixels
+from srlib.imaging.color import network_input, rgb_from_output
 from srlib.inference import runtime
 from srlib.inference.tiles import Grid, free_memory, grid
 
@@ -146,7 +147,7 @@ class Upscaler:
         alive = self._config.bytes_per_pixel // (2 if precision == "bfloat16" else 1)
         return grid(height, width, overlap=overlap, largest=room // alive, side=self._tile)
 
-    def __call__(self, rgb: Picture, *, advance: Callable[[int], object] | None = None) -> Picture:
+    def __call__(self, rgb: Pixels, *, advance: Callable[[int], object] | None = None) -> Pixels:
         """uint8 or uint16 [h, w, 3] → the same kind [scale·h, scale·w, 3]; any size from 1×1.
 
         Args:
@@ -169,7 +170,7 @@ class Upscaler:
         for row in cut.rows:
             for column in cut.columns:
                 lr = rgb[row.start : row.stop, column.start : column.stop]
-                sr = network(encode(lr, "rgb")) if levels else self._enlarge(network, lr)
+                sr = network(network_input(lr, "rgb")) if levels else self._enlarge(network, lr)
                 kept = sr[
                     (row.keep_start - row.start) * scale : (row.keep_stop - row.start) * scale,
                     (column.keep_start - column.start) * scale : (column.keep_stop - column.start) * scale,
@@ -186,20 +187,20 @@ class Upscaler:
                     advance((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
         return out
 
-    def _enlarge(self, network: runtime.Network, lr: Picture) -> npt.NDArray[np.floating]:
+    def _enlarge(self, network: runtime.Network, lr: Pixels) -> npt.NDArray[np.floating]:
         """One tile in [0, 1], not clamped; with `ensemble` the network's mean over eight views of it."""
-        values = encode(lr, self._config.channels)
+        values = network_input(lr, self._config.channels)
         if not self._ensemble:
-            return decode(network(values), lr, self._config.channels)
+            return rgb_from_output(network(values), lr, self._config.channels)
         total = np.zeros((lr.shape[0] * self.scale, lr.shape[1] * self.scale, values.shape[2]), np.float64)
         for turns in range(4):
             for flipped in (False, True):
                 sr = np.rot90(network(np.rot90(values[:, ::-1] if flipped else values, turns)), -turns)
                 total += sr[:, ::-1] if flipped else sr
-        return decode(total / 8, lr, self._config.channels)
+        return rgb_from_output(total / 8, lr, self._config.channels)
 
 
-def _round_into(target: Picture, values: npt.NDArray[np.floating], threads: ThreadPoolExecutor) -> None:
+def _round_into(target: Pixels, values: npt.NDArray[np.floating], threads: ThreadPoolExecutor) -> None:
     """[0, 1] → whole levels, clamped and rounded half up as the protocol does, a few rows at a time."""
     peak = np.iinfo(target.dtype).max
     step = max(1, 2**16 // math.prod(values.shape[1:]))

@@ -201,8 +201,8 @@ def enlarge(model: keras.Model, lr: np.ndarray) -> np.ndarray:
         RGB floats [B, scale·h, scale·w, 3] in about [0, 1], not clamped.
     """
     channels = channels_of(model)
-    sr = ops.convert_to_numpy(model(color.encode(lr, channels), training=False))
-    return color.decode(sr, lr, channels)
+    sr = ops.convert_to_numpy(model(color.network_input(lr, channels), training=False))
+    return color.rgb_from_output(sr, lr, channels)
 
 
 def channels_of(model: keras.Model) -> color.Channels:

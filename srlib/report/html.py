@@ -21,7 +21,7 @@ from srlib.evaluation.lpips import TITLE as LPIPS_TITLE
 from srlib.evaluation.published import PUBLISHED
 from srlib.evaluation.statistics import mean
 from srlib.evaluation.tables import by_set, show
-from srlib.imaging.metrics import Image
+from srlib.imaging.arrays import Image
 from srlib.imaging.resize import resize
 from srlib.params import Params
 from srlib.report.page import fill

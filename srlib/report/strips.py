@@ -19,7 +19,8 @@ from PIL import ImageDraw, ImageFont
 
 from srlib.evaluation.benchmark import Result
 from srlib.evaluation.tables import show
-from srlib.imaging.metrics import Image, luma
+from srlib.imaging.arrays import Image
+from srlib.imaging.metrics import luma
 from srlib.imaging.resize import resize
 
 COLUMN = 288  # about the width of a column in pixels: a whole multiple of the crop

@@ -22,15 +22,16 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import SETS, index_pictures
 from srlib.files import atomic_path, write_text
-from srlib.imaging.images import list_images, read_image
-from srlib.imaging.metrics import Image
+from srlib.imaging.arrays import Image
+from srlib.imaging.folders import list_images
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
+from srlib.imaging.write import encode_png
 from srlib.progress import progress
 from srlib.report.strips import busiest_region
 from srlib.survey.answers import KEY_FORMAT, Order, Survey, page_data, read_key
@@ -266,9 +267,7 @@ def _encode(secret: bytes, versions: dict[str, Image]) -> dict[str, str]:
     """Base64 of PNGs of one length: a private chunk of noise before the pixels fills each up to the largest."""
     plain = {}
     for name, image in versions.items():
-        done, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
-        assert done, "OpenCV always encodes a uint8 picture"
-        plain[name] = content.tobytes()
+        plain[name] = encode_png(image, compression=9)
     length = max(map(len, plain.values())) + _LEAST_PADDING
     padded = {}
     for name, png in plain.items():

@@ -5,8 +5,9 @@ import pytest
 from srlib.data.contact_sheet import contact_sheet, displacement
 from srlib.data.patches import prepare_patches
 from srlib.errors import SrlibError
-from srlib.imaging.images import read_image, write_png
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale
+from srlib.imaging.write import write_png
 from srlib.params import Prepare
 
 

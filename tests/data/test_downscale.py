@@ -3,8 +3,9 @@ import pytest
 
 from srlib.data.downscale import downscale_folder
 from srlib.errors import SrlibError
-from srlib.imaging.images import read_image, write_png
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale
+from srlib.imaging.write import write_png
 
 
 def pixels(*shape):

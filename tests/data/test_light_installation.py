@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from srlib.imaging import images, resize
+from srlib.imaging import read, resize
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -20,10 +20,10 @@ def test_opencv_wrote_it(
     path = tmp_path / f"image{suffix}"
     cv2.imwrite(str(path), stored)
     wanted = stored[..., [2, 1, 0, 3][:channels]] if channels > 1 else stored
-    for installed in (images.kornia, None):
-        monkeypatch.setattr(images, "kornia", installed)
-        with images.opened(path) as image:
-            got = images.decode(image, path)
+    for installed in (read.kornia, None):
+        monkeypatch.setattr(read, "kornia", installed)
+        with read.opened(path) as image:
+            got = read.decode(image, path)
         got = got[..., None] if got.ndim == 2 else got
         np.testing.assert_array_equal(got[..., : max(channels, 1)], wanted if got.shape[2] >= channels else 0)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
 from srlib.errors import SrlibError
-from srlib.imaging.images import write_png
+from srlib.imaging.write import write_png
 
 
 def pixels(*shape, seed=0):

@@ -11,8 +11,9 @@ from srlib.data import patches as module
 from srlib.data.batches import Batches
 from srlib.data.patches import degrade, prepare_patches
 from srlib.errors import SrlibError
-from srlib.imaging.images import read_image, write_png
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale, resize
+from srlib.imaging.write import write_png
 from srlib.params import Prepare
 
 NAMES = ("train_lr.npy", "train_hr.npy", "validation_lr.npy", "validation_hr.npy", "index.csv")

@@ -20,9 +20,10 @@ from srlib.evaluation.benchmark import (
     picture_key,
     score_folder,
 )
-from srlib.imaging.images import read_image, write_png
 from srlib.imaging.metrics import psnr_y
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
+from srlib.imaging.write import write_png
 
 
 @pytest.fixture

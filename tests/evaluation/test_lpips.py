@@ -11,7 +11,7 @@ from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import METRICS, evaluate, find_sets, interpolation
 from srlib.evaluation.lpips import KEY, TAPS, checked, lpips
 from srlib.evaluation.methods import measures
-from srlib.imaging.images import write_png
+from srlib.imaging.write import write_png
 from srlib.params import Evaluate, FeatureFile, Lpips
 
 BACKBONE = "weights/squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"

@@ -13,9 +13,10 @@ from openvino import opset13 as opset
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Cost, Method, interpolation
 from srlib.evaluation.methods import content_hash, ensemble, given, rows, trained
-from srlib.imaging.images import read_image, write_png
 from srlib.imaging.metrics import psnr_y, to_uint8
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale, resize
+from srlib.imaging.write import write_png
 from srlib.params import Evaluate, GivenMethod
 
 ROOT = Path(__file__).parents[2]

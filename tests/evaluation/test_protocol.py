@@ -14,9 +14,10 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import evaluate, find_sets, interpolation, score_folder
 from srlib.evaluation.statistics import mean
-from srlib.imaging.images import read_image, write_png
 from srlib.imaging.metrics import luma, psnr_rgb, psnr_y, ssim_y, to_uint8
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
+from srlib.imaging.write import write_png
 
 EXPECTED = {"Set5": (5, 28.430, 0.8111), "Set14": (14, 26.091, 0.7048), "BSD100": (100, 25.962, 0.6681)}
 

@@ -20,9 +20,10 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from srlib.data.download import download
 from srlib.evaluation.benchmark import evaluate, find_sets, interpolation
-from srlib.imaging.images import read_image, write_png
 from srlib.imaging.metrics import luma, psnr_y, ssim_y
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
+from srlib.imaging.write import write_png
 from srlib.params import Download
 
 # Image → PSNR-Y in dB and SSIM-Y of bicubic ×4.

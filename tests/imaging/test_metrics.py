@@ -17,8 +17,8 @@ from srlib.errors import SrlibError
 from srlib.evaluation.statistics import mean
 from srlib.imaging import color as color
 from srlib.imaging import metrics
-from srlib.imaging.images import read_image
 from srlib.imaging.metrics import color_error, luma, psnr_rgb, psnr_y, ssim_y, to_uint8
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale, resize
 
 BICUBIC = {"Set5": (28.430, 0.8111), "Set14": (26.091, 0.7048), "BSD100": (25.962, 0.6681)}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srlib.errors import SrlibError
-from srlib.imaging.images import read_image
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
 
 

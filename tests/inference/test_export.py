@@ -11,7 +11,7 @@ import pytest
 
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
-from srlib.imaging.images import write_png
+from srlib.imaging.write import write_png
 from srlib.inference import export as room
 from srlib.inference import runtime
 from srlib.inference.upscaler import open_model

@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from srlib.imaging.picture import Picture
+from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
 from srlib.inference.upscale import enlarge, enlarged_size, fill_transparent, work
 
@@ -32,12 +32,12 @@ def test_a_disc_on_transparent_ground_has_no_fringe(bicubic, dtype, hidden, back
     color = np.array([0.8, 0.4, 0.1])
     alpha = resize(disc(256, dtype)[..., None], Fraction(1, 4))[..., 0]
     rgb = np.where(alpha[..., None] > 0, np.rint(color * top), hidden * top).astype(dtype)
-    got = enlarge(Picture(rgb, alpha), bicubic, Fraction(4))
+    got = enlarge(ImageFile(rgb, alpha), bicubic, Fraction(4))
     alone = np.rint(color * top) / top
     ideal = alone * got.alpha[..., None] / top + background * (1 - got.alpha[..., None] / top)
     assert np.abs(over(got, background) - ideal).max() < 1.5 / top, "the edge has the disc's own color"
     # What enlarging without care does: the hidden color shines through.
-    careless = Picture(resize(rgb, 4), got.alpha)
+    careless = ImageFile(resize(rgb, 4), got.alpha)
     assert np.abs(over(careless, background) - ideal).max() > 0.1
     exact = disc(256, dtype) / top
     assert np.sqrt(np.mean((got.alpha / top - exact) ** 2)) < 0.06
@@ -65,7 +65,7 @@ def test_transparent_pixels_take_their_neighbors_color_and_visible_ones_keep_the
 def test_any_factor_gives_matlabs_size_and_is_bicubic_from_the_networks_picture(bicubic, factor, size):
     rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     done = []
-    picture = Picture(rgb, rgb[..., 0])
+    picture = ImageFile(rgb, rgb[..., 0])
     got = enlarge(picture, bicubic, factor, advance=done.append)
     assert got.rgb.shape[:2] == got.alpha.shape == enlarged_size(*size, factor)
     np.testing.assert_array_equal(got.rgb, resize(bicubic(fill_transparent(rgb, rgb[..., 0])), factor / 4))
@@ -75,7 +75,7 @@ def test_any_factor_gives_matlabs_size_and_is_bicubic_from_the_networks_picture(
 def test_gray_stays_gray_and_sixteen_bits_stay_fine(bicubic):
     ramp = np.linspace(0, 65535, 64).astype(np.uint16)
     rgb = np.broadcast_to(ramp[None, :, None], (8, 64, 3)).copy()
-    got = enlarge(Picture(rgb, gray=True), bicubic, Fraction(4)).rgb
+    got = enlarge(ImageFile(rgb, gray=True), bicubic, Fraction(4)).rgb
     assert got.dtype == np.uint16 and (got == got[..., :1]).all()
     assert len(np.unique(got)) > 250, "more steps than 8 bits have"
     assert (np.diff(got[0, 8:-8, 0].astype(int)) >= 0).all()
@@ -84,5 +84,7 @@ def test_gray_stays_gray_and_sixteen_bits_stay_fine(bicubic):
 @pytest.mark.parametrize("value", [0, 255])
 def test_an_even_alpha_stays_even(bicubic, value):
     alpha = np.full((9, 9), value, np.uint8)
-    got = enlarge(Picture(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), alpha), bicubic, Fraction(4))
+    got = enlarge(
+        ImageFile(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), alpha), bicubic, Fraction(4)
+    )
     assert (got.alpha == value).all()

@@ -84,7 +84,7 @@ def enlarged(picture: np.ndarray, scale: int) -> np.ndarray:
     """Luma of uint8 RGB, enlarged by the layers inside SRCNN, in levels of 255."""
     lr = keras.Input((None, None, 1))
     model = keras.Model(lr, bicubic(lr, scale))
-    return 255 * ops.convert_to_numpy(model(color.encode(picture, "luma-studio")[np.newaxis]))[0, ..., 0]
+    return 255 * ops.convert_to_numpy(model(color.network_input(picture, "luma-studio")[np.newaxis]))[0, ..., 0]
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -125,7 +125,7 @@ def test_a_picture_gets_the_networks_luma_and_the_chroma_of_bicubic(name: str) -
     sr = enlarge(model, lr[np.newaxis])
     assert sr.shape == (1, 60, 72, 3)
     found = rgb2ycbcr(sr[0])
-    luma = ops.convert_to_numpy(model(color.encode(lr, "luma-studio")[np.newaxis]))[0, ..., 0]
+    luma = ops.convert_to_numpy(model(color.network_input(lr, "luma-studio")[np.newaxis]))[0, ..., 0]
     np.testing.assert_allclose(found[..., 0], 255 * luma, atol=1e-3)
     np.testing.assert_allclose(found[..., 1:], rgb2ycbcr(resize(lr, 3))[..., 1:], atol=1e-2)
 

@@ -14,8 +14,8 @@ import skimage.data
 from PIL import Image as Pillow
 
 from srlib.evaluation.benchmark import Cost, Method, evaluate, find_sets, interpolation
-from srlib.imaging.images import write_png
 from srlib.imaging.resize import resize
+from srlib.imaging.write import write_png
 from srlib.params import load_params
 from srlib.report.html import exhibit, render
 from srlib.report.page import fill

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srlib.evaluation.benchmark import Method, Result, evaluate, find_sets, interpolation
-from srlib.imaging.images import write_png
 from srlib.imaging.resize import downscale, resize
+from srlib.imaging.write import write_png
 from srlib.report.strips import busiest_region, strip
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srlib.imaging.images import write_png
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
+from srlib.imaging.write import write_png
 from srlib.survey.answers import Answers, Survey, read_key, read_page
 from srlib.survey.page import make
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from srlib.imaging.images import read_image
+from srlib.imaging.read import read_image
 from srlib.survey.score import score
 from srlib.survey.server import SurveyServer, make_server
 

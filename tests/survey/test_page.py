@@ -16,8 +16,10 @@ import pytest
 from scipy.stats import chisquare
 
 from srlib.errors import SrlibError
-from srlib.imaging.images import list_images, read_image, write_png
+from srlib.imaging.folders import list_images
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import resize
+from srlib.imaging.write import write_png
 from srlib.survey.answers import Survey, read_page
 from srlib.survey.page import METHODS, make
 

@@ -11,7 +11,6 @@ checksums of PNG files are verified, which Pillow does not do.
 
 import contextlib
 import io
-import os
 import struct
 import sys
 import warnings
@@ -24,24 +23,17 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from srlib.errors import SrlibError, one_line
-from srlib.files import write_bytes
+from srlib.imaging.folders import OTHER_SUFFIXES, READABLE
 
 try:
-    import cv2
     from kornia_rs import io as kornia
 except ModuleNotFoundError:  # enlarging pictures does without
-    cv2 = kornia = None  # type: ignore[assignment]
+    kornia = None  # type: ignore[assignment]
 
 MAX_PIXELS = 2**28
 """A picture with more pixels (268 million, 800 MB in memory) is refused before it is decoded."""
 
-READ_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
-# Pictures that people do keep in their folders: to name them is better than to leave them out in silence.
-OTHER_SUFFIXES = frozenset(
-    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf"}
-)
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
-_READABLE = "PNG, JPEG, TIFF, WebP, BMP or GIF"
 _ORIENTATION = 0x0112
 # What Pillow's decoders raise on damaged content.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)
@@ -59,32 +51,6 @@ _UPRIGHT = {
 Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # beyond ours, so that Pillow does not warn of what is refused here
 # Remarks on odd TIFF tags would tear the progress line; what matters is raised.
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
-
-
-def list_images(folder: Path, recursive: bool = True) -> list[Path]:
-    """All files below a folder whose name ends as a picture's does, sorted by their path; hidden ones are left out.
-
-    Kinds that srlib cannot read, such as HEIC, are among them, so that `read_image` can say so. Links are followed.
-
-    Raises:
-        SrlibError: There is no such folder.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise SrlibError(f"{folder}: no such folder; expected a folder of pictures ({_READABLE})")
-    found, seen = [], set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        if (real := os.path.realpath(root)) in seen:  # a link to a folder above: without end
-            folders.clear()
-            continue
-        seen.add(real)
-        found += [
-            Path(root, name)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in READ_SUFFIXES | OTHER_SUFFIXES
-        ]
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -115,20 +81,6 @@ def image_size(path: Path, *, verify: bool = False) -> tuple[int, int]:
         return (width, height) if _UPRIGHT.get(orientation, (False,))[0] else (height, width)
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Writes uint8 RGB [height, width, 3] as PNG, whole or not at all; the same pixels give the same bytes.
-
-    Raises:
-        SrlibError: The array is not a uint8 RGB picture.
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise SrlibError(
-            f"{path}: expected a uint8 picture [height, width, 3] to write, got {image.dtype} {image.shape}"
-        )
-    _, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    write_bytes(Path(path), content.tobytes())
-
-
 @contextlib.contextmanager
 def opened(path: Path, content: bytes | None = None) -> Iterator[ImageFile.ImageFile]:
     """The picture, its head read; whatever goes wrong inside becomes one line that names the file.
@@ -141,7 +93,7 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[ImageFile.Image
         SrlibError: As `read_image`.
     """
     if path.suffix.lower() in OTHER_SUFFIXES:
-        raise SrlibError(f"{path}: this kind of picture cannot be read; convert it to {_READABLE}")
+        raise SrlibError(f"{path}: this kind of picture cannot be read; convert it to {READABLE}")
     try:
         with Image.open(path if content is None else io.BytesIO(content), formats=_FORMATS) as picture:
             width, height = picture.size
@@ -158,7 +110,7 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[ImageFile.Image
         text = f"{path}: refused, more than {MAX_PIXELS} pixels ({error}); cut it into smaller pictures"
         raise SrlibError(text) from None
     except UnidentifiedImageError:
-        raise SrlibError(f"{path}: not a picture; expected {_READABLE}") from None
+        raise SrlibError(f"{path}: not a picture; expected {READABLE}") from None
     except _DAMAGED as error:
         raise SrlibError(f"{path}: truncated or damaged ({one_line(error)}); copy it again from its source") from error
 

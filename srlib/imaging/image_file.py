@@ -1,4 +1,4 @@
-"""Picture files of every usual kind, read for enlarging and written again with all that they tell.
+"""ImageFile files of every usual kind, read for enlarging and written again with all that they tell.
 
 In memory color is RGB [height, width, 3] and alpha [height, width], both uint8 or both uint16, upright. What the file
 told besides (color profile, EXIF, XMP, dots per inch, a PNG's color and text chunks) goes along and is made to fit.
@@ -17,7 +17,7 @@ from srlib.errors import SrlibError, one_line
 from srlib.files import write_bytes
 from srlib.imaging import exif as exif_data
 from srlib.imaging.encoders import FORMATS, Chunks, Format, Metadata, png_chunks
-from srlib.imaging.images import decode, opened, orientation_of, upright
+from srlib.imaging.read import decode, opened, orientation_of, upright
 
 QUALITY = 95
 """Of JPEG and WebP unless told otherwise."""
@@ -27,7 +27,7 @@ _ONE_PICTURE = frozenset({"JPEG", "MPO"})  # a phone's second picture, such as a
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFile:
     """A picture with what its file told.
 
     Attributes:
@@ -47,7 +47,7 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def read(path: Path, content: bytes | None = None) -> Picture:
+def read_image_file(path: Path, content: bytes | None = None) -> ImageFile:
     """Reads PNG, JPEG, TIFF, WebP, BMP or GIF of 1 to 16 bits: gray, palette, RGB, CMYK or Lab, with or without alpha.
 
     EXIF orientation is applied. CMYK and Lab become sRGB, through the color profile where there is one. Of an
@@ -58,7 +58,7 @@ def read(path: Path, content: bytes | None = None) -> Picture:
         content: The file's bytes, where they are at hand.
 
     Raises:
-        SrlibError: It is missing, no picture, damaged, or has more than `srlib.imaging.images.MAX_PIXELS` pixels.
+        SrlibError: It is missing, no picture, damaged, or has more than `srlib.imaging.read.MAX_PIXELS` pixels.
     """
     with opened(path, content) as file:
         orientation = orientation_of(file)
@@ -78,17 +78,21 @@ def read(path: Path, content: bytes | None = None) -> Picture:
             alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
     alpha = None if alpha is None else np.ascontiguousarray(upright(alpha, orientation))
     rgb = np.ascontiguousarray(upright(pixels[..., :3], orientation))
-    return Picture(rgb, alpha, gray, name, metadata, notes)
+    return ImageFile(rgb, alpha, gray, name, metadata, notes)
 
 
-def write(picture: Picture, path: Path, *, format: str | None = None, quality: int = QUALITY) -> tuple[str, ...]:
-    """Writes a picture, whole or not at all, in the format that the name's ending says; see `encode`."""
-    content, notes = encode(picture, format or format_of(path), quality=quality, name=str(path))
+def write_image_file(
+    picture: ImageFile, path: Path, *, format: str | None = None, quality: int = QUALITY
+) -> tuple[str, ...]:
+    """Writes a picture, whole or not at all, in the format that the name's ending says; see `encode_image_file`."""
+    content, notes = encode_image_file(picture, format or format_of(path), quality=quality, name=str(path))
     write_bytes(path, content)
     return notes
 
 
-def encode(picture: Picture, format: str, *, quality: int = QUALITY, name: str = "") -> tuple[bytes, tuple[str, ...]]:
+def encode_image_file(
+    picture: ImageFile, format: str, *, quality: int = QUALITY, name: str = ""
+) -> tuple[bytes, tuple[str, ...]]:
     """The picture as a file's bytes, and what the format could not hold, a line each.
 
     Gray stays gray and 16 bits stay 16 bits where the format has them. JPEG has no alpha: the picture is laid over
@@ -137,7 +141,7 @@ def check_size(height: int, width: int, format: str, name: str) -> None:
         )
 
 
-def _stored(picture: Picture, kind: Format) -> tuple[np.ndarray, tuple[str, ...]]:
+def _stored(picture: ImageFile, kind: Format) -> tuple[np.ndarray, tuple[str, ...]]:
     """The channels and depth that a format holds, and what it cannot."""
     rgb, alpha = picture.rgb, picture.alpha
     notes: tuple[str, ...] = ()

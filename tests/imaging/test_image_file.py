@@ -16,7 +16,7 @@ from skimage import io as skimage_io
 from srlib.errors import SrlibError
 from srlib.imaging.encoders import FORMATS, Metadata
 from srlib.imaging.exif import adapted
-from srlib.imaging.picture import Picture, check_size, encode, read, write
+from srlib.imaging.image_file import ImageFile, check_size, encode_image_file, read_image_file, write_image_file
 
 SUFFIX = {name: kind.suffixes[0] for name, kind in FORMATS.items()}
 
@@ -27,7 +27,7 @@ def noise(height=19, width=23, channels=3, dtype=np.uint8, seed=0):
 
 def picture(dtype=np.uint8, *, gray=False, alpha=False, seed=0):
     rgb = np.repeat(noise(dtype=dtype, channels=1, seed=seed), 3, 2) if gray else noise(dtype=dtype, seed=seed)
-    return Picture(rgb, noise(dtype=dtype, channels=1, seed=seed + 1)[..., 0] if alpha else None, gray)
+    return ImageFile(rgb, noise(dtype=dtype, channels=1, seed=seed + 1)[..., 0] if alpha else None, gray)
 
 
 def saved(image, format, **options):
@@ -62,8 +62,8 @@ def second_opinion(path, depth):
 def test_lossless_formats_give_back_every_depth_and_channel(tmp_path, format, gray, alpha, dtype):
     want = picture(dtype, gray=gray, alpha=alpha)
     path = tmp_path / f"a{SUFFIX[format]}"
-    assert write(want, path) == ()
-    got = read(path)
+    assert write_image_file(want, path) == ()
+    got = read_image_file(path)
     assert got.rgb.dtype == dtype and got.format == format and got.notes == ()
     np.testing.assert_array_equal(got.rgb, want.rgb)
     np.testing.assert_array_equal(got.alpha, want.alpha)
@@ -79,36 +79,36 @@ def test_lossless_formats_give_back_every_depth_and_channel(tmp_path, format, gr
 
 def test_webp_and_jpeg(tmp_path):
     want = picture(alpha=True)
-    write(want, tmp_path / "a.webp", quality=100)
-    got = read(tmp_path / "a.webp")
+    write_image_file(want, tmp_path / "a.webp", quality=100)
+    got = read_image_file(tmp_path / "a.webp")
     np.testing.assert_array_equal(got.rgb, want.rgb)
     np.testing.assert_array_equal(got.alpha, want.alpha)
-    smooth = Picture(cv2.GaussianBlur(noise(64, 80), (0, 0), 3), gray=False)
-    assert write(smooth, tmp_path / "a.jpg", quality=98) == ()
+    smooth = ImageFile(cv2.GaussianBlur(noise(64, 80), (0, 0), 3), gray=False)
+    assert write_image_file(smooth, tmp_path / "a.jpg", quality=98) == ()
     assert np.abs(skimage_io.imread(tmp_path / "a.jpg").astype(int) - smooth.rgb).max() <= 4
-    gray = Picture(np.repeat(smooth.rgb[..., :1], 3, 2), gray=True)
-    write(gray, tmp_path / "g.jpg")
-    assert skimage_io.imread(tmp_path / "g.jpg").ndim == 2 and read(tmp_path / "g.jpg").gray
+    gray = ImageFile(np.repeat(smooth.rgb[..., :1], 3, 2), gray=True)
+    write_image_file(gray, tmp_path / "g.jpg")
+    assert skimage_io.imread(tmp_path / "g.jpg").ndim == 2 and read_image_file(tmp_path / "g.jpg").gray
 
 
 def test_what_a_format_cannot_hold_is_said(tmp_path):
-    deep = Picture(np.full((4, 4, 3), 40000, np.uint16), np.full((4, 4), 32768, np.uint16))
-    content, notes = encode(deep, "jpeg")
+    deep = ImageFile(np.full((4, 4, 3), 40000, np.uint16), np.full((4, 4), 32768, np.uint16))
+    content, notes = encode_image_file(deep, "jpeg")
     assert notes == ("JPEG has 8 bits per channel: 16 were rounded", "JPEG has no transparency: laid over white")
     want = round((40000 * 32768 + 65535 * 32767) / 65535 / 257)
-    assert np.abs(read(Path("a"), content).rgb.astype(int) - want).max() <= 1
-    assert encode(deep, "webp")[1] == ("WebP has 8 bits per channel: 16 were rounded",)
+    assert np.abs(read_image_file(Path("a"), content).rgb.astype(int) - want).max() <= 1
+    assert encode_image_file(deep, "webp")[1] == ("WebP has 8 bits per channel: 16 were rounded",)
 
 
 def test_the_same_picture_gives_the_same_bytes():
     for name in FORMATS:
-        assert encode(picture(alpha=True), name) == encode(picture(alpha=True), name)
+        assert encode_image_file(picture(alpha=True), name) == encode_image_file(picture(alpha=True), name)
 
 
 @pytest.mark.parametrize(("format", "width"), [("jpeg", 65_501), ("webp", 16_384)])
 def test_a_picture_that_a_format_cannot_hold_is_refused(format, width):
     with pytest.raises(SrlibError, match=r"a: .* too many for .* use --format png or tiff"):
-        encode(Picture(np.zeros((1, width, 3), np.uint8)), format, name="a")
+        encode_image_file(ImageFile(np.zeros((1, width, 3), np.uint8)), format, name="a")
     check_size(1, width - 1, format, "a")
 
 
@@ -143,9 +143,9 @@ def test_metadata_go_from_every_format_into_every_other(source, target):
     told = {"icc_profile": profile(), "exif": b"Exif\0\0" + camera_exif()}
     told |= {"xmp": XMP.replace(b'Orientation="6"', b'Orientation="1"')} if source != "png" else {}
     image = Image.fromarray(noise())
-    got = read(Path("a"), saved(image, source.upper(), dpi=(300, 300), **told))
-    enlarged = Picture(got.rgb.repeat(4, 0).repeat(4, 1), None, got.gray, got.format, got.metadata)
-    other = Image.open(io.BytesIO(encode(enlarged, target)[0]))
+    got = read_image_file(Path("a"), saved(image, source.upper(), dpi=(300, 300), **told))
+    enlarged = ImageFile(got.rgb.repeat(4, 0).repeat(4, 1), None, got.gray, got.format, got.metadata)
+    other = Image.open(io.BytesIO(encode_image_file(enlarged, target)[0]))
     assert other.size == (92, 76)
     assert other.info["icc_profile"] == told["icc_profile"]
     exif = other.getexif()
@@ -173,19 +173,19 @@ def test_orientation_is_applied_and_reset(source, orientation, tmp_path):
     turn |= {7: "TRANSVERSE", 8: "ROTATE_90"}
     image = Image.open(io.BytesIO(content)).convert("RGB") if source == "jpeg" else Image.fromarray(stored)
     upright = image.transpose(Image.Transpose[turn[orientation]]) if orientation > 1 else image
-    got = read(Path("a"), content)
+    got = read_image_file(Path("a"), content)
     np.testing.assert_array_equal(got.rgb, np.asarray(upright))
     for target in FORMATS:
-        exif = Image.open(io.BytesIO(encode(got, target)[0])).getexif()
+        exif = Image.open(io.BytesIO(encode_image_file(got, target)[0])).getexif()
         assert exif.get(ExifTags.Base.Orientation, 1) == 1, target
         assert exif[ExifTags.Base.Make] == "A camera"
 
 
 def test_orientation_that_only_xmp_tells():
     content = saved(Image.fromarray(noise()), "JPEG", xmp=XMP)
-    got = read(Path("a"), content)
+    got = read_image_file(Path("a"), content)
     assert got.rgb.shape == (23, 19, 3)
-    assert b'tiff:Orientation="1"' in Image.open(io.BytesIO(encode(got, "jpeg")[0])).info["xmp"]
+    assert b'tiff:Orientation="1"' in Image.open(io.BytesIO(encode_image_file(got, "jpeg")[0])).info["xmp"]
 
 
 def test_exif_of_both_byte_orders_keeps_its_bytes_and_loses_the_thumbnail():
@@ -207,8 +207,8 @@ def test_a_pngs_own_chunks_stay_and_come_before_the_pixels():
     info.add_text("Title", "A title")
     info.add(b"gAMA", struct.pack(">I", 45455))
     info.add_text("Raw profile type exif", "stale")
-    got = read(Path("a"), saved(Image.fromarray(noise()), "PNG", pnginfo=info))
-    other = Image.open(io.BytesIO(encode(got, "png")[0]))
+    got = read_image_file(Path("a"), saved(Image.fromarray(noise()), "PNG", pnginfo=info))
+    other = Image.open(io.BytesIO(encode_image_file(got, "png")[0]))
     assert other.info == {"Title": "A title", "gamma": 0.45455}
 
 
@@ -219,14 +219,14 @@ def test_palette_one_bit_and_transparent_colors():
     palette.putpalette(colors.tobytes())
     indices = noise(channels=1)[..., 0] % 7
     for format in ("PNG", "GIF", "TIFF", "BMP"):
-        got = read(Path("a"), saved(palette, format))
+        got = read_image_file(Path("a"), saved(palette, format))
         assert not got.gray and got.alpha is None
         np.testing.assert_array_equal(got.rgb, colors[indices])
-    got = read(Path("a"), saved(palette, "PNG", transparency=3))
+    got = read_image_file(Path("a"), saved(palette, "PNG", transparency=3))
     np.testing.assert_array_equal(got.alpha, np.where(indices == 3, 0, 255))
     bits = noise(channels=1)[..., 0] > 99
     for format in ("PNG", "TIFF"):
-        got = read(Path("a"), saved(Image.fromarray(bits), format))
+        got = read_image_file(Path("a"), saved(Image.fromarray(bits), format))
         assert got.gray
         np.testing.assert_array_equal(got.rgb[..., 1], bits * 255)
 
@@ -244,7 +244,7 @@ def test_a_transparent_color_key(color, depth):
 
     head = struct.pack(">IIBBBBB", 23, 19, depth, color, 0, 0, 0)
     parts = [(b"IHDR", head), (b"tRNS", key.astype(">u2").tobytes()), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    got = read(Path("a"), b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    got = read_image_file(Path("a"), b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
     assert got.gray == (color == 0) and got.rgb.dtype == dtype
     np.testing.assert_array_equal(got.alpha == 0, (pixels == key).all(2))
     np.testing.assert_array_equal(got.rgb, np.broadcast_to(pixels, (19, 23, 3)))
@@ -255,7 +255,7 @@ def test_cmyk_becomes_srgb_and_loses_its_profile():
     cmyk = Image.fromarray(colors).convert("CMYK")
     for format in ("JPEG", "TIFF"):
         options = {"quality": 100, "subsampling": 0} if format == "JPEG" else {}
-        got = read(Path("a"), saved(cmyk, format, icc_profile=b"not a profile", **options))
+        got = read_image_file(Path("a"), saved(cmyk, format, icc_profile=b"not a profile", **options))
         assert got.metadata.icc is None and not got.gray
         assert np.abs(got.rgb.astype(int) - colors).max() <= 8
 
@@ -267,14 +267,14 @@ def test_lab():
         ImageCms.createProfile("LAB"),
         outputMode="LAB",
     )
-    assert np.abs(read(Path("a"), saved(lab, "TIFF")).rgb.astype(int) - (200, 60, 40)).max() <= 3
+    assert np.abs(read_image_file(Path("a"), saved(lab, "TIFF")).rgb.astype(int) - (200, 60, 40)).max() <= 3
 
 
 def test_of_several_frames_the_first_and_a_note():
     frames = [Image.fromarray(np.full((8, 9), value, np.uint8)) for value in (10, 200, 90)]
     for format, kind in (("GIF", "frames"), ("WEBP", "frames"), ("PNG", "frames"), ("TIFF", "pages")):
         options = {"lossless": True} if format == "WEBP" else {}
-        got = read(Path("a"), saved(frames[0], format, save_all=True, append_images=frames[1:], **options))
+        got = read_image_file(Path("a"), saved(frames[0], format, save_all=True, append_images=frames[1:], **options))
         assert got.notes == (f"the first of 3 {kind} is used",)
         np.testing.assert_array_equal(got.rgb, np.full((8, 9, 3), 10))
 
@@ -282,9 +282,9 @@ def test_of_several_frames_the_first_and_a_note():
 def test_a_profile_for_gray_does_not_go_into_a_format_without_gray():
     icc = bytearray(profile())
     icc[16:20] = b"GRAY"
-    gray = Picture(np.zeros((4, 4, 3), np.uint8), gray=True, metadata=Metadata(icc=bytes(icc)))
-    assert "icc_profile" not in Image.open(io.BytesIO(encode(gray, "webp")[0])).info
-    assert Image.open(io.BytesIO(encode(gray, "jpeg")[0])).info["icc_profile"] == bytes(icc)
+    gray = ImageFile(np.zeros((4, 4, 3), np.uint8), gray=True, metadata=Metadata(icc=bytes(icc)))
+    assert "icc_profile" not in Image.open(io.BytesIO(encode_image_file(gray, "webp")[0])).info
+    assert Image.open(io.BytesIO(encode_image_file(gray, "jpeg")[0])).info["icc_profile"] == bytes(icc)
 
 
 def test_a_bomb_and_a_damaged_file_are_one_line():
@@ -293,10 +293,10 @@ def test_a_bomb_and_a_damaged_file_are_one_line():
     chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
     bomb = b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
     with pytest.raises(SrlibError, match=r"^a: refused, more than"):
-        read(Path("a"), bomb)
+        read_image_file(Path("a"), bomb)
     for content in (saved(Image.fromarray(noise(64, 64)), "JPEG")[:900], b"text", b""):
         with pytest.raises(SrlibError, match=r"^a: (truncated or damaged|not a picture)"):
-            read(Path("a"), content)
+            read_image_file(Path("a"), content)
 
 
 def test_scale_is_a_fraction():

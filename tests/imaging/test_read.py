@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from srlib.errors import SrlibError
-from srlib.imaging.images import MAX_PIXELS, image_size, list_images, read_image, write_png
+from srlib.imaging.folders import list_images
+from srlib.imaging.read import MAX_PIXELS, image_size, read_image
+from srlib.imaging.write import write_png
 
 
 def pixels(*shape, dtype=np.uint8, seed=0):

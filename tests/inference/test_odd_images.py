@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srlib.imaging.encoders import FORMATS
-from srlib.imaging.picture import Picture, encode, read
+from srlib.imaging.image_file import ImageFile, encode_image_file, read_image_file
 from srlib.imaging.resize import resize
 from srlib.inference.upscale import enlarge, enlarged_size
 
@@ -64,15 +64,15 @@ def drawn(mode: str, format: str, height: int, width: int, seed: int) -> bytes:
 )
 def test_any_picture_becomes_the_same_picture_enlarged(bicubic, kind, height, width, seed, target, factor):
     mode, format = kind
-    source = read(Path("a"), drawn(mode, format, height, width, seed))
+    source = read_image_file(Path("a"), drawn(mode, format, height, width, seed))
     assert source.rgb.shape == (height, width, 3)
     assert source.gray == (mode in GRAY) or format in ("WEBP", "GIF", "BMP")
     assert (source.rgb.dtype == np.uint16) == (mode in DEEP)
     # WebP leaves an opaque alpha out, and a palette may not use its transparent color.
     assert (source.alpha is not None) == (mode in ALPHA) or mode == "P transparent" or format == "WEBP"
     result = enlarge(source, bicubic, factor)
-    content, _ = encode(result, target, quality=100)
-    again = read(Path("a"), content)
+    content, _ = encode_image_file(result, target, quality=100)
+    again = read_image_file(Path("a"), content)
     size = enlarged_size(height, width, factor)
     assert again.rgb.shape[:2] == result.rgb.shape[:2] == size
     assert result.rgb.dtype == source.rgb.dtype
@@ -110,9 +110,9 @@ def network():
     seed=st.integers(0, 2**32 - 1),
 )
 def test_the_shipped_model_takes_any_picture(network, kind, height, width, seed):
-    source = read(Path("a"), drawn(*kind, height, width, seed))
+    source = read_image_file(Path("a"), drawn(*kind, height, width, seed))
     result = enlarge(source, network, Fraction(network.scale))
-    again = read(Path("a"), encode(result, "png")[0])
+    again = read_image_file(Path("a"), encode_image_file(result, "png")[0])
     assert again.rgb.shape[:2] == enlarged_size(height, width, Fraction(network.scale))
     assert again.rgb.dtype == source.rgb.dtype and again.gray == source.gray
     np.testing.assert_array_equal(again.rgb, result.rgb)
@@ -122,7 +122,7 @@ def test_the_shipped_model_takes_any_picture(network, kind, height, width, seed)
 def test_the_shipped_model_is_not_far_from_bicubic_on_a_ramp_and_makes_no_bands(network):
     """A slow ramp of 16 bits: what an 8-bit picture shows as 12 bands."""
     ramp = np.linspace(20000, 23000, 64).astype(np.uint16)
-    source = Picture(np.broadcast_to(ramp[None, :, None], (48, 64, 3)).copy())
+    source = ImageFile(np.broadcast_to(ramp[None, :, None], (48, 64, 3)).copy())
     got = enlarge(source, network, Fraction(4)).rgb[64:-64, 64:-64].astype(float)
     want = resize(source.rgb, 4)[64:-64, 64:-64].astype(float)
     assert np.abs(got - want).max() < 257, "less than one level of 8 bits"
