@@ -17,24 +17,6 @@ from .conftest import Repository
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
-<<<<<<< HEAD
-=======
-LEFT_OUT = {
-    "srlib/__init__.py": "holds the version alone",
-    "srlib/errors.py": "the wording of errors",
-    "srlib/files.py": "how files are written, not what is in them; the pipeline's own tests compare the bytes",
-    "srlib/params": "what reaches the bytes are the parameters, which DVC compares by value",
-    "srlib/imaging/arrays.py": "names of types",
-    "srlib/progress.py": "shows progress",
-    "srlib/parallel.py": "spreads work over threads; a test compares the bytes of any number of workers",
-    "srlib/signals.py": "ends a process properly",
-    "srlib/stage.py": "records runs and handles signals",
-    "srlib/pipeline/dvc.py": "reads what DVC knows",
-    "srlib/pipeline/resume.py": "finds the folder of the resume state",
-    "srlib/engine.py": "threads and determinism, recorded with each run",
-    "srlib/tracking": "records runs",
-}
->>>>>>> 219349f (imaging: one home for reading, folders and PNG writing; ImageFile, Image and Pixels as the only names)
 
 def listed_code(stage: str) -> list[str]:
     """The entries of a stage's dependencies in dvc.yaml that are code."""
