@@ -1,19 +1,26 @@
-# make repro · make test · make ui: each sets up .venv from requirements.lock by itself, once.
+# make repro · make test · make docs · make ui: each sets up .venv from requirements.lock by itself, once.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export DVC_NO_ANALYTICS = 1
 # The set-up compiles nothing: of 22,000 modules the stages import 5,000, and Python keeps those as it meets them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: repro test ui setup check clean
+.PHONY: repro test test-all docs ui setup check clean
 
 repro: setup ## rebuild everything that params.yaml asks for, and print the table
 	@$(BIN)/dvc repro
 	@echo && awk '/^$$/ && ++blank == 2 { exit } { print }' results/table.md
 	@echo && echo "Open results/report.html, look at results/strips/, or run: make ui"
 
-test: setup ## the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: setup ## the quick tests
+	@$(PYTEST) -m "not slow"
+
+test-all: setup ## every test: kills, JAX, browsers, real dvc repro
+	@$(PYTEST)
+
+docs: setup ## build the documentation into _site, with its links checked
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Open _site/index.html"
 
 ui: setup ## the MLflow UI on 127.0.0.1:5000
 	@$(BIN)/srlib ui
@@ -32,4 +39,4 @@ setup: .venv/installed
 	@touch $@
 
 clean: ## remove what can be rebuilt, not the downloads
-	rm -rf .venv .resume data/patches models results
+	rm -rf .venv .resume _site data/patches models results
