@@ -1,4 +1,4 @@
-"""What tests of several packages share, among it a headless Chromium driven over WebDriver (W3C)."""
+"""Fixtures of several packages, among them a headless Chromium driven over WebDriver (W3C)."""
 
 import base64
 import contextlib
@@ -18,11 +18,11 @@ import pytest
 
 from srlib.engine import pin_threads
 
-# Not in a fixture: threads cannot be pinned after the first computation, which may be a parameter of a test.
+# Not in a fixture: threads cannot be pinned after the first computation, which may be a test's parameter.
 pin_threads()
 
-# A runner in the background or under nohup ignores these, and so would every process that a test starts in order to
-# stop it. A handler of our own is not inherited.
+# A runner in the background or under nohup ignores these signals, and the processes that a test starts and stops would
+# inherit that. A handler is not inherited.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, lambda signum, frame: None)
@@ -48,10 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real pictures and weights beside the checkout; tests that need it are skipped where it is not."""
+    """Return the folder of real images and weights beside the checkout; tests that need it skip without it."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("the pictures and weights of ../shared/data are not on this machine")
+        pytest.skip("needs the images and weights of ../shared/data")
     return folder
 
 
@@ -60,7 +60,7 @@ KEYS = {"ArrowLeft": "\ue012", "ArrowRight": "\ue014", "Enter": "\ue007", "Tab":
 
 
 def call(url: str, method: str = "GET", content: Any = None) -> Any:
-    """One WebDriver command; its value."""
+    """Send one WebDriver command and return its value."""
     data = None if content is None else json.dumps(content).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
@@ -71,7 +71,7 @@ def call(url: str, method: str = "GET", content: Any = None) -> Any:
 
 
 class Browser:
-    """One browser with its own profile folder; the same folder again is the same person coming back."""
+    """One browser with its own profile folder; the same folder again is the same person returning."""
 
     def __init__(self, driver: str, profile: Path, *, language: str = "en", phone: bool = False) -> None:
         # Containers have no sandbox and little /dev/shm; pages under test are ours.
@@ -87,8 +87,8 @@ class Browser:
         if phone:
             metrics = {"width": 390, "height": 780, "pixelRatio": 3.0, "touch": True, "mobile": True}
             options["mobileEmulation"] = {"deviceMetrics": metrics}
-        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        session = call(f"{driver}/session", "POST", {"capabilities": {"alwaysMatch": wanted}})
+        capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        session = call(f"{driver}/session", "POST", {"capabilities": {"alwaysMatch": capabilities}})
         self.url = f"{driver}/session/{session['sessionId']}"
         self.downloads = profile / "downloads"
 
@@ -96,12 +96,12 @@ class Browser:
         call(f"{self.url}/url", "POST", {"url": url})
 
     def js(self, script: str, *arguments: Any) -> Any:
-        """The value of a JavaScript expression, with `a` for the arguments; a promise is awaited."""
+        """Return the value of a JavaScript expression, with `a` for the arguments; await a promise."""
         body = f"const a = arguments; return ({script});"
         return call(f"{self.url}/execute/sync", "POST", {"script": body, "args": list(arguments)})
 
     def wait(self, script: str, *arguments: Any, seconds: float = 20) -> Any:
-        """Waits until an expression is true, and gives its value."""
+        """Wait until an expression is true, and return its value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if value := self.js(script, *arguments):
@@ -113,11 +113,11 @@ class Browser:
         return call(f"{self.url}/element", "POST", {"using": "css selector", "value": selector})[ELEMENT]
 
     def click(self, selector: str) -> None:
-        """A real click or tap: it fails where something lies above the element."""
+        """Click or tap an element; fail where something covers it."""
         call(f"{self.url}/element/{self.find(selector)}/click", "POST", {})
 
     def press(self, *keys: str) -> None:
-        """Real key presses, into whatever has the focus."""
+        """Press keys in the element that has the focus."""
         actions = [{"type": kind, "value": KEYS.get(key, key)} for key in keys for kind in ("keyDown", "keyUp")]
         call(f"{self.url}/actions", "POST", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
 
@@ -125,7 +125,7 @@ class Browser:
         return call(f"{self.url}/element/{self.find(selector)}/text")
 
     def emulate(self, **features: str) -> None:
-        """Sets media features, such as prefers_color_scheme="dark"."""
+        """Set media features, such as prefers_color_scheme="dark"."""
         listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
         self.devtools("Emulation.setEmulatedMedia", features=listed)
 
@@ -136,7 +136,7 @@ class Browser:
         return base64.b64decode(call(f"{self.url}/screenshot"))
 
     def errors(self) -> list[str]:
-        """What the console holds of errors, breaches of the page's security policy among them."""
+        """Return the errors in the console, violations of the page's security policy among them."""
         log = call(f"{self.url}/se/log", "POST", {"type": "browser"})
         return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
 
@@ -146,14 +146,15 @@ class Browser:
 
 @pytest.fixture(scope="session")
 def webdriver() -> Iterator[str]:
-    """The address of a chromedriver; tests are skipped where there is none."""
+    """Yield the address of a chromedriver; tests skip where there is none."""
     program, browser = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
     if not program or not browser:
         pytest.skip("needs chromium and chromedriver on the path")
     process = subprocess.Popen([program, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout
     try:
-        port = next(found[1] for line in process.stdout if (found := re.search(r"successfully on port (\d+)", line)))
+        matches = (re.search(r"successfully on port (\d+)", line) for line in process.stdout)
+        port = next(match[1] for match in matches if match)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -163,7 +164,7 @@ def webdriver() -> Iterator[str]:
 
 @pytest.fixture
 def browse(webdriver: str, tmp_path: Path) -> Iterator[Callable[..., Browser]]:
-    """Opens browsers, `browse("profile", language="ar", phone=True)`, and closes those that are left at the end."""
+    """Open browsers, `browse("profile", language="ar", phone=True)`, and close those left open at the end."""
     opened: list[Browser] = []
 
     def start(profile: str = "profile", **options: Any) -> Browser:
