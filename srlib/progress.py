@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, a plain line every ten seconds anywhere else. Both on stderr."""
+"""Progress of long work on stderr: a bar on a terminal, a plain line every ten seconds anywhere else."""
 
 import contextlib
 import sys
@@ -11,33 +11,42 @@ if TYPE_CHECKING:
     from rich.progress import Task
     from rich.text import Text
 
-INTERVAL = 10.0  # seconds between two plain lines
-WINDOW = 120.0  # seconds over which the rate is measured
+INTERVAL = 10.0
+"""Seconds between two plain lines."""
+
+WINDOW = 120.0
+"""Seconds over which the rate is measured."""
+
 _clock = time.monotonic
 
 
 class Advance(Protocol):
-    """Says that `n` more units are done; `status` values (loss=0.031) are shown until they are replaced."""
+    """Callback that reports progress; `status` (loss=0.031) is displayed until the next call replaces it."""
 
     def __call__(self, n: int = 1, **status: object) -> None:
-        """Counts `n` units."""
+        """Add `n` finished units."""
 
 
 @contextlib.contextmanager
 def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Advance]:
-    """Shows the progress of long work with its rate and the remaining time.
+    """Display the progress of long work with its rate and the remaining time.
 
-    On a terminal a bar; elsewhere one plain line per 10 s and one at the end. The rate counts from the first call of
-    `advance`, over the last two minutes: neither a slow first step nor the part done before a resume distorts it.
+    On a terminal this is a bar; elsewhere one plain line per 10 s and one at the end. The rate is measured over the last
+    two minutes from the first call of `advance`, so neither a slow first step nor the part before a resume distorts it.
 
     Args:
-        total: Units to be done in all, those before `start` included.
-        label: What is done, as shown at the front of the line.
-        unit: What is counted, in the plural ("steps", "pictures"); "B" shows bytes as kB, MB, GB.
-        start: Units that were done before, by a run that is resumed.
+        total: Number of units, including those before `start`.
+        label: Name of the work, at the front of the line.
+        unit: Plural name of a unit ("steps", "images"); "B" displays bytes as kB, MB, GB.
+        start: Units finished by an earlier run that is resumed.
 
     Yields:
         The function `advance(n=1, **status)`; threads may share it.
+
+    Example:
+        >>> with progress(3, "prepare", "images") as advance:
+        ...     for _ in range(3):
+        ...         advance()
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
@@ -83,7 +92,7 @@ def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Adva
 
 
 def _describe(task: "Task", unit: str) -> str:
-    """`1,200/5,000 steps (24%), 5.3 steps/s, 11:55 left, loss 0.031`; at the end the time it took instead."""
+    """Return `1,200/5,000 steps (24%), 5.3 steps/s, 11:55 left, loss 0.031`, or the total time at the end."""
     parts = [_counts(task.completed, task.total or 0, unit)]
     if task.speed:
         parts.append(_rate(task.speed, unit))

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end become an exception, so that whatever is open is closed and nothing stays half."""
+"""Turn the signals that end a process into an exception, so that `with` and `finally` blocks run."""
 
 import contextlib
 import signal
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 class Stopped(BaseException):
-    """The system asked this process to end (SIGTERM, SIGHUP)."""
+    """SIGTERM or SIGHUP was received; `signum` is its number."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -17,16 +17,16 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Stopped` in the block, as Ctrl-C raises KeyboardInterrupt."""
+    """Raise `Stopped` in the block on SIGTERM and SIGHUP, as Ctrl-C raises KeyboardInterrupt."""
 
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
         raise Stopped(signum)
 
-    # Under nohup SIGHUP is ignored, and stays so.
-    caught = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
-    before = {s: signal.signal(s, stop) for s in caught}
+    # Under nohup SIGHUP is ignored and must stay so.
+    signals = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    handlers = {s: signal.signal(s, stop) for s in signals}
     try:
         yield
     finally:
-        for signum, handler in before.items():
+        for signum, handler in handlers.items():
             signal.signal(signum, handler)

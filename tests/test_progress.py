@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Clock:
-    """Time that moves only when told to."""
+    """A clock that a test sets."""
 
     now = 1000.0
 
@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_plain_line_every_ten_seconds_and_one_at_the_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_every_ten_seconds_and_at_the_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with progress(100, "pretrain", "steps") as advance:
         for step in range(50):
             clock.now += 0.5
@@ -45,9 +45,7 @@ def test_a_plain_line_every_ten_seconds_and_one_at_the_end(clock: Clock, capsys:
     ]
 
 
-def test_a_resumed_run_and_a_slow_first_step_do_not_distort_the_rate(
-    clock: Clock, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_and_a_slow_first_step_keep_the_rate(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with progress(10_000, "pretrain", "steps", start=9_000) as advance:
         clock.now += 60
         advance()
@@ -57,7 +55,7 @@ def test_a_resumed_run_and_a_slow_first_step_do_not_distort_the_rate(
     assert "9,021/10,000 steps (90%), 1 steps/s, stopped" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_bytes_are_shown_in_units_that_read_well(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bytes_have_readable_units(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with progress(3_530_603_713, "DIV2K_train_HR.zip", "B") as advance:
         advance(1000)
         clock.now += 10
@@ -66,33 +64,33 @@ def test_bytes_are_shown_in_units_that_read_well(clock: Clock, capsys: pytest.Ca
 
 
 def test_failed_work_is_not_reported_as_done(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="broken"), progress(5, "set [5]", "pictures") as advance:
-        advance(3, picture="a [bold].png")
+    with pytest.raises(ValueError, match="broken"), progress(5, "set [5]", "images") as advance:
+        advance(3, image="a [bold].png")
         raise ValueError("broken")
-    assert capsys.readouterr().err == "set [5]: 3/5 pictures (60%), stopped, picture a [bold].png\n"
+    assert capsys.readouterr().err == "set [5]: 3/5 images (60%), stopped, image a [bold].png\n"
 
 
-def test_nothing_to_do_is_done_at_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    with progress(0, "evaluate", "pictures"):
+def test_no_work_ends_at_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(0, "evaluate", "images"):
         pass
-    assert capsys.readouterr().err == "evaluate: 0/0 pictures, 0:00 in all\n"
+    assert capsys.readouterr().err == "evaluate: 0/0 images, 0:00 in all\n"
 
 
 def test_threads_share_one_count(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress(4000, "prepare", "pictures") as advance:
+    with progress(4000, "prepare", "images") as advance:
         threads = [threading.Thread(target=lambda: [advance() for _ in range(500)]) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert "4,000/4,000 pictures (100%)" in capsys.readouterr().err
+    assert "4,000/4,000 images (100%)" in capsys.readouterr().err
 
 
-def test_on_a_terminal_a_bar_is_drawn_and_may_be_nested() -> None:
+def test_bars_on_a_terminal_may_be_nested() -> None:
     script = (
         "from srlib.progress import progress\n"
         "with progress(2, 'outer', 'sets') as advance:\n"
-        "    with progress(3, 'inner', 'pictures') as inner:\n"
+        "    with progress(3, 'inner', 'images') as inner:\n"
         "        inner(3)\n"
         "    advance(2, psnr=28.43)\n"
     )
@@ -100,20 +98,20 @@ def test_on_a_terminal_a_bar_is_drawn_and_may_be_nested() -> None:
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     with subprocess.Popen([sys.executable, "-c", script], stderr=theirs, cwd=ROOT, env=environment) as process:
         os.close(theirs)
-        shown = b""
+        output = b""
         while True:
             try:
                 part = os.read(ours, 65536)
-            except OSError:  # Linux's way to say that the other end was closed
+            except OSError:  # Linux: the other end was closed
                 break
             if not part:
                 break
-            shown += part
+            output += part
     os.close(ours)
-    text = shown.decode()
+    text = output.decode()
     assert process.returncode == 0, text
     assert "━" in text
-    assert "3/3 pictures (100%)" in text
+    assert "3/3 images (100%)" in text
     assert "2/2 sets (100%)" in text
     assert "psnr 28.43" in text
 
