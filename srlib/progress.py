@@ -31,8 +31,8 @@ class Advance(Protocol):
 def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Advance]:
     """Display the progress of long work with its rate and the remaining time.
 
-    On a terminal this is a bar; elsewhere one plain line per 10 s and one at the end. The rate is measured over the last
-    two minutes from the first call of `advance`, so neither a slow first step nor the part before a resume distorts it.
+    On a terminal this is a bar; elsewhere one plain line per 10 s and one at the end. The rate is measured over the
+    last two minutes from the first call of `advance`, so neither a slow first step nor a resume distorts it.
 
     Args:
         total: Number of units, including those before `start`.
