@@ -20,7 +20,7 @@ test-all: setup ## every test: kills, JAX, browsers, real dvc repro
 	@$(PYTEST)
 
 docs: setup ## build the documentation into _site, with its links checked
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Open _site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Open _site/index.html, or with search: .venv/bin/mkdocs serve"
 
 ui: setup ## the MLflow UI on 127.0.0.1:5000
 	@$(BIN)/srlib ui
