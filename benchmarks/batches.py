@@ -3,8 +3,8 @@
     taskset -c 0,1 python benchmarks/batches.py [--pairs 4000] [--seconds 8] [--folder FOLDER]
 
 Makes patches of 64/256 from smooth noise twice: as the memory-mapped files of `prepare`, and as one PNG per patch. The
-naive loader reads each patch of a batch with cv2.imread, crops and turns it with numpy, in one thread, and again in two
-processes. Every loader fills batches of 16. Prints pairs per second; exits with 1 below 2,500 or 6 times the faster
+naive loader reads each patch of a batch with cv2.imread, crops and rotates it with NumPy, in one thread, and again in
+two processes. Every loader fills batches of 16. Prints pairs per second; exits with 1 below 2,500 or 6 times the faster
 naive one. The files are in the page cache: this measures the loader, not the disk.
 """
 
@@ -29,16 +29,16 @@ CROP, BATCH, SCALE, PATCH = 48, 16, 4, 64
 
 
 def make(folder: Path, pairs: int) -> int:
-    """Patches of photo-like noise (detail at every size), as files of `prepare` and as a PNG each."""
+    """Make patches of photo-like noise (detail at every size), as files of `prepare` and as a PNG each."""
     rng = np.random.default_rng(0)
     for number in range(-(-pairs // 35)):
         image = sum(
             cv2.resize(rng.normal(0, 40, (1356 // 2**k, 2040 // 2**k, 3)).astype(np.float32), (2040, 1356))
             for k in range(1, 8)
         )
-        write_png(folder / "pictures" / f"{number:04}.png", np.clip(image * 0.6 + 128, 0, 255).astype(np.uint8))
+        write_png(folder / "images" / f"{number:04}.png", np.clip(image * 0.6 + 128, 0, 255).astype(np.uint8))
     params = Prepare(images="", patch=PATCH, stride=PATCH, validation=0.001)
-    prepare_patches(folder / "pictures", folder / "patches", params, scale=SCALE, seed=0)
+    prepare_patches(folder / "images", folder / "patches", params, scale=SCALE, seed=0)
     with (folder / "patches" / "index.csv").open(newline="") as file:
         count = sum(row["split"] == "train" for row in csv.DictReader(file))
     for kind in ("lr", "hr"):
@@ -50,7 +50,7 @@ def make(folder: Path, pairs: int) -> int:
 
 
 def naive(folder: Path, count: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """What tutorials do: two PNG files per pair, then numpy."""
+    """Yield batches the naive way: two PNG files per pair, then NumPy."""
     rng = np.random.default_rng(seed)
     while True:
         lrs, hrs = [], []
@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=4000)
     parser.add_argument("--seconds", type=float, default=8)
-    parser.add_argument("--folder", type=Path, help="where the files are made; a temporary one by default")
+    parser.add_argument("--folder", type=Path, help="folder for the files (default: a temporary one)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         folder = Path(scratch)

@@ -2,10 +2,10 @@
 
     python benchmarks/download_faults.py [--faults 200] [--files 40] [--seed 0]
 
-A web server on this machine hands out files and misbehaves on purpose; a client process with srlib's own `fetch` gets
-them into a store and is started again whenever it was killed or gave up. What stands in the store under a final name is
+A web server on this machine serves files with deliberate faults; a client process fetches them into a store with
+srlib's own `fetch`, and is started again whenever it was killed or gave up. Files with a final name in the store are
 compared after every run. Exits with 1 where a file is wrong or missing, or anything is left over. The client's pauses
-and its patience with a silent server are shortened; nothing else of it is changed.
+and its timeout are shortened; nothing else is changed.
 """
 
 import argparse
@@ -31,16 +31,16 @@ from srlib.data import download, transfer
 from srlib.data.sources import Source
 from srlib.errors import SrlibError
 
-TIMEOUT = 0.5  # seconds without a byte, in place of 30
-PATIENCE = (0.01, 0.02, 0.02, 0.05, 0.05, 0.05)  # seconds, in place of 0.5 to 16
+TIMEOUT = 0.5  # seconds without a byte, instead of 30
+PATIENCE = (0.01, 0.02, 0.02, 0.05, 0.05, 0.05)  # seconds, instead of 0.5 to 16
 
 
 class Server(ThreadingHTTPServer):
-    """A web server with Range, If-Range and ETag; the next fault of a path is used up by its next request.
+    """A web server with Range, If-Range and ETag; the next request of a path consumes its next fault.
 
     Attributes:
-        files: Path → content. A path that is not there is a 404.
-        faults: Path → what goes wrong, request by request.
+        files: Path → content. Any other path is a 404.
+        faults: Path → faults in the order of the requests.
         requests: Path and first byte of every request, in order.
         client: The process that a `kill` fault kills.
         over: Ends stalls.
@@ -62,7 +62,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is part of the game; anything else is shown."""
+        """Ignore a client that disconnects; report anything else."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[start:])
 
     def head(self, content: bytes, start: int, **changes: str | None) -> None:
-        """Status and headers of an honest answer, but for `changes` (None leaves one out)."""
+        """Send status and headers of a correct answer, except for `changes` (None omits a header)."""
         headers = {"ETag": etag(content), "Content_Length": str(len(content) - start)}
         if start:
             headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
 
 Fault = Callable[[Handler, bytes, int], None]
@@ -113,7 +113,7 @@ def etag(content: bytes) -> str:
 
 
 def drop(share: float) -> Fault:
-    """The connection ends in good order after a share of the content."""
+    """Close the connection normally after a share of the content."""
 
     def fault(handler: Handler, content: bytes, start: int) -> None:
         handler.head(content, start)
@@ -123,7 +123,7 @@ def drop(share: float) -> Fault:
 
 
 def reset(share: float) -> Fault:
-    """The connection is reset after a share of the content."""
+    """Reset the connection after a share of the content."""
 
     def fault(handler: Handler, content: bytes, start: int) -> None:
         drop(share)(handler, content, start)
@@ -134,7 +134,7 @@ def reset(share: float) -> Fault:
 
 
 def stall(share: float) -> Fault:
-    """Nothing comes any more after a share of the content, and the connection stays open."""
+    """Stop sending after a share of the content, and leave the connection open."""
 
     def fault(handler: Handler, content: bytes, start: int) -> None:
         drop(share)(handler, content, start)
@@ -144,18 +144,18 @@ def stall(share: float) -> Fault:
 
 
 def truncate(share: float) -> Fault:
-    """Only a share of the content is sent, and said to be all of it."""
+    """Send a share of the content, with a matching Content-Length."""
 
     def fault(handler: Handler, content: bytes, start: int) -> None:
-        kept = content[start : start + int(share * (len(content) - start))]
-        handler.head(content, start, Content_Length=str(len(kept)))
-        handler.wfile.write(kept)
+        part = content[start : start + int(share * (len(content) - start))]
+        handler.head(content, start, Content_Length=str(len(part)))
+        handler.wfile.write(part)
 
     return fault
 
 
 def corrupt(share: float) -> Fault:
-    """A byte is changed on the way."""
+    """Change one byte."""
 
     def fault(handler: Handler, content: bytes, start: int) -> None:
         body = bytearray(content[start:])
@@ -167,12 +167,12 @@ def corrupt(share: float) -> Fault:
 
 
 def kill(share: float) -> Fault:
-    """The client is killed with SIGKILL after a share of the content."""
+    """Kill the client with SIGKILL after a share of the content."""
 
     def fault(handler: Handler, content: bytes, start: int) -> None:
         drop(share)(handler, content, start)
         handler.wfile.flush()
-        time.sleep(0.02)  # so that some of it has been written
+        time.sleep(0.02)  # so that part of it is written
         with contextlib.suppress(ProcessLookupError):
             os.kill(handler.server.client, signal.SIGKILL)
         handler.server.over.wait(1)
@@ -251,16 +251,16 @@ def main() -> None:
         while ends["finished"] == 0 and sum(ends.values()) < 10 * options.faults:
             process = start_client(sources, store)
             server.client = process.pid
-            told = process.communicate()[1].splitlines()
+            errors = process.communicate()[1].splitlines()
             match process.returncode:
                 case 0:
                     ends["finished"] += 1
                 case -9:
                     ends["killed"] += 1
-                case 1 if sum("SRLIB_MIRROR" in line for line in told) == 1 and "Traceback" not in "".join(told):
+                case 1 if sum("SRLIB_MIRROR" in line for line in errors) == 1 and "Traceback" not in "".join(errors):
                     ends["gave up in one line"] += 1
                 case _:
-                    sys.exit("\n".join(told))
+                    sys.exit("\n".join(errors))
             for path in store.iterdir():
                 if path.name in expected:
                     wrong += hashlib.sha256(path.read_bytes()).hexdigest() != expected[path.name]

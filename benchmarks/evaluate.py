@@ -1,11 +1,11 @@
-"""What scoring costs beyond the networks' own time, and how much memory it takes.
+"""Time of scoring outside the networks, and its memory.
 
-    python benchmarks/evaluate.py PICTURES PRETRAINED GAN [--scale 4] [--lpips BACKBONE LINEAR]
+    python benchmarks/evaluate.py IMAGES PRETRAINED GAN [--scale 4] [--lpips BACKBONE LINEAR]
 
-Scores nearest, bilinear, bicubic and the two models on every set in PICTURES, and writes what the stage writes, to a
+Scores nearest, bilinear, bicubic and the two models on every set in IMAGES, and writes the outputs of the stage into a
 temporary folder. Prints seconds per method with megapixels per second, the seconds of everything else (reading,
-degrading, the metrics, PNG files, strips, the report), and by how much the largest memory in use grew from the first
-picture of its size to the end.
+degrading, the metrics, PNG files, strips, the report), and by how much the peak memory grew from the first image of
+the largest size to the end.
 """
 
 import argparse
@@ -32,9 +32,9 @@ def megabytes() -> float:
 
 
 def main() -> None:
-    """Runs the evaluation once; exits with 1 where more than 180 s pass outside the methods."""
+    """Run the evaluation once; exit with 1 if more than 180 s pass outside the methods."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("pictures", "pretrained", "gan"):
+    for name in ("images", "pretrained", "gan"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--lpips", type=Path, nargs=2, metavar=("BACKBONE", "LINEAR"))
@@ -46,9 +46,9 @@ def main() -> None:
     rows = [interpolation(name) for name in ("nearest", "bilinear", "bicubic")]
     rows += [trained(folder, options.scale) for folder in (options.pretrained, options.gan)]
     measures = METRICS | ({KEY: lpips(*options.lpips)} if options.lpips else {})
-    sets = find_sets(options.pictures, options.scale)
+    sets = find_sets(options.images, options.scale)
     chosen = featured(sets, 8)
-    shown = [row.name for row in rows[2:]]
+    columns = [row.name for row in rows[2:]]
     scores, exhibits, timing, largest, base = [], [], Timing(), 0, 0.0
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -57,11 +57,11 @@ def main() -> None:
             scores += result.scores
             timing.add(result)
             for method, image in {**result.sr, "original": result.hr}.items():
-                write_png(out / "pictures" / result.picture.set / method / f"{result.picture.name}.png", image)
+                write_png(out / "images" / result.picture.set / method / f"{result.picture.name}.png", image)
             if (result.picture.set, result.picture.name) in chosen:
-                drawing = strip(result, shown, scale=options.scale, crop=96)
+                drawing = strip(result, columns, scale=options.scale, crop=96)
                 write_png(out / "strips" / f"{result.picture.set}_{result.picture.name}.png", drawing)
-                exhibits.append(report.exhibit(result, shown, crop=96))
+                exhibits.append(report.exhibit(result, columns, crop=96))
             if result.hr.size > largest:
                 largest, base = result.hr.size, megabytes()
         page = report.render(scores, rows, options.scale, exhibits=exhibits, measures=measures)
@@ -74,11 +74,9 @@ def main() -> None:
         seconds = figures[f"seconds/{row.name}"]
         own += seconds
         print(f"{row.name:9} {seconds:8.2f} s {figures[f'megapixels_per_second/{row.name}']:8.2f} megapixels/s")
-    pictures = sum(map(len, sets.values()))
-    print(
-        f"{pictures} pictures: {total:.1f} s, of it {total - own:.1f} s beyond the methods' own time (warm-up included)"
-    )
-    print(f"memory: {megabytes():.0f} MB at most, {megabytes() - base:.0f} MB more than after the largest picture")
+    images = sum(map(len, sets.values()))
+    print(f"{images} images: {total:.1f} s, {total - own:.1f} s of it outside the methods (warm-up included)")
+    print(f"memory: {megabytes():.0f} MB at most, {megabytes() - base:.0f} MB more than after the largest image")
     tables.print_table(tables.main_table(scores, rows, options.scale))
     sys.exit(total - own > LIMIT)
 

@@ -1,8 +1,8 @@
-"""Mutated picture files through `prepare`: no crash, no hang, each either used or named.
+"""Damaged image files through `prepare`: no crash, no hang, each either used or named.
 
     python benchmarks/fuzz_prepare.py [--files 500] [--seed 0] [--timeout 600]
 
-Pictures of every kind are damaged in every way listed below, put into one folder and prepared with
+Images of every kind are damaged in every way listed below, put into one folder and prepared with
 `prepare.unusable: skip` in a process of its own. Prints how many were used and named, by kind of damage, the seconds
 and the peak memory; exits with 1 where a file is neither, both, or anything is left over.
 """
@@ -29,7 +29,7 @@ from srlib.params import Prepare
 
 
 def originals(rng: np.random.Generator) -> dict[str, bytes]:
-    """A picture of each kind, suffix and content, each large enough for patches."""
+    """Return an image of each kind, as suffix → content, each large enough for patches."""
     rgb = cv2.GaussianBlur(rng.integers(0, 256, (96, 120, 3), np.uint8), (0, 0), 1.5)
     rgba = np.dstack([rgb, rng.integers(0, 256, (96, 120), np.uint8)])
     deep = rgb.astype(np.uint16) * 257
@@ -47,18 +47,18 @@ def originals(rng: np.random.Generator) -> dict[str, bytes]:
         "lossless.webp": (rgba, "WEBP", {"lossless": True}),
         "rgb.bmp": (rgb, "BMP", {}),
     }
-    made = {}
+    contents = {}
     for name, (pixels, kind, options) in pillow.items():
         Image.fromarray(pixels).save(buffer := io.BytesIO(), kind, **options)
-        made[name] = buffer.getvalue()
+        contents[name] = buffer.getvalue()
     for name, kind in (("palette.png", "PNG"), ("palette.gif", "GIF"), ("palette.bmp", "BMP")):
         Image.fromarray(rgb).quantize(64).save(buffer := io.BytesIO(), kind)
-        made[name] = buffer.getvalue()
+        contents[name] = buffer.getvalue()
     Image.fromarray(rgb).convert("CMYK").save(buffer := io.BytesIO(), "JPEG")
-    made["cmyk.jpg"] = buffer.getvalue()
-    made["deep.png"] = cv2.imencode(".png", deep)[1].tobytes()
-    made["deep.tif"] = cv2.imencode(".tif", deep)[1].tobytes()
-    return made
+    contents["cmyk.jpg"] = buffer.getvalue()
+    contents["deep.png"] = cv2.imencode(".png", deep)[1].tobytes()
+    contents["deep.tif"] = cv2.imencode(".tif", deep)[1].tobytes()
+    return contents
 
 
 def truncate(content: bytes, rng: np.random.Generator) -> bytes:
@@ -107,7 +107,7 @@ def double(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def renew_checksums(content: bytes, rng: np.random.Generator) -> bytes:
-    """Damage inside a PNG's chunks with the right checksums around it; flipped bits in every other kind."""
+    """Damage a PNG inside its chunks and renew their checksums; flip bits in every other kind."""
     changed = bytearray(flip_bits(content, rng))
     start = 8
     while content.startswith(b"\x89PNG") and start + 12 <= len(content):
@@ -129,14 +129,14 @@ MUTATIONS = (
 )
 
 
-def prepare(pictures: Path, out: Path, result: multiprocessing.Queue) -> None:
-    params = Prepare(images=str(pictures), patch=16, stride=8, validation=0.1, unusable="skip")
-    summary = prepare_patches(pictures, out, params, scale=4, seed=0)
+def prepare(images: Path, out: Path, result: multiprocessing.Queue) -> None:
+    params = Prepare(images=str(images), patch=16, stride=8, validation=0.1, unusable="skip")
+    summary = prepare_patches(images, out, params, scale=4, seed=0)
     result.put((summary.left_out, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
 def main() -> None:
-    """Makes the files, prepares them, and accounts for each."""
+    """Make the files, prepare them, and account for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
@@ -145,21 +145,21 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     kinds = originals(rng)
     with tempfile.TemporaryDirectory() as scratch:
-        pictures, out = Path(scratch, "pictures"), Path(scratch, "out", "patches")
-        pictures.mkdir()
+        images, out = Path(scratch, "images"), Path(scratch, "out", "patches")
+        images.mkdir()
         damage = {}
         for number in range(options.files):
             name, content = list(kinds.items())[number % len(kinds)]
             mutation = MUTATIONS[number // len(kinds) % len(MUTATIONS)]
             file = f"{number:04}_{mutation.__name__}_{name}"
-            (pictures / file).write_bytes(mutation(content, rng))
+            (images / file).write_bytes(mutation(content, rng))
             damage[file] = mutation.__name__
-        for name, content in kinds.items():  # whole ones too, so that a run that names everything is seen
-            (pictures / f"whole_{name}").write_bytes(content)
+        for name, content in kinds.items():  # intact ones too, to detect a run that names every file
+            (images / f"whole_{name}").write_bytes(content)
             damage[f"whole_{name}"] = "whole"
         context = multiprocessing.get_context("spawn")
         result = context.Queue()
-        process = context.Process(target=prepare, args=(pictures, out, result))
+        process = context.Process(target=prepare, args=(images, out, result))
         start = time.perf_counter()
         process.start()
         try:
@@ -171,7 +171,7 @@ def main() -> None:
         seconds = time.perf_counter() - start
         with (out / "index.csv").open(newline="") as file:
             used = {row["image"] for row in csv.DictReader(file)}
-        named = Counter(name for name in damage for line in left_out if str(pictures / name) in line)
+        named = Counter(name for name in damage for line in left_out if str(images / name) in line)
         wrong = [name for name in damage if (name in used) + named[name] != 1]
         leftovers = [path.name for path in out.parent.iterdir() if path != out]
     counts = Counter((damage[name], name in used) for name in damage)

@@ -1,19 +1,19 @@
-"""A rehearsal at DIV2K's size: photographs of 2040×1356 to patches of 64/256, beside one PNG per patch, in one run.
+"""`prepare` at the size of DIV2K: photographs of 2040×1356 to patches of 64/256, beside one PNG per patch, in one run.
 
-    python benchmarks/prepare.py SOURCES --work FOLDER [--pictures 800] [--same-settings]
+    python benchmarks/prepare.py SOURCES --work FOLDER [--images 800] [--same-settings]
 
 SOURCES holds photographs; each is mirrored until it fills 2040×1356, at an offset of its own. In FOLDER (30 GB for 800
-pictures; removed first and kept) both ways run as the only stage that `dvc repro prepare` finds to do, each in a
+images; removed first, left in place afterwards) both ways run as the only stage of `dvc repro prepare`, each in a
 repository of its own:
 
 - srlib: its real stage, from a clone of this project, with everything around it: the check of params.yaml and of all
-  pictures, the MLflow run (in a new database), MATLAB's antialiased bicubic, one process per core. The clone's
+  images, the MLflow run (in a new database), MATLAB's antialiased bicubic, one process per core. The clone's
   .dvc/config links files to the cache and hashes four at once.
-- naive: what articles on this task do. One process, one picture after the other: cv2.imread, cv2.resize(INTER_CUBIC),
+- naive: the way of most articles. One process, one image after the other: cv2.imread, cv2.resize(INTER_CUBIC),
   cv2.imwrite of each LR and HR patch as a PNG of its own with OpenCV's settings. No checks, no run, no antialiasing.
   DVC as `dvc init` leaves it; with --same-settings, as this project sets it.
 
-Measured for both: `dvc repro prepare` (hashing the pictures, making the patches, hashing them), its peak anonymous
+Measured for both: `dvc repro prepare` (hashing the images, making the patches, hashing them), its peak anonymous
 memory over all processes, the disk the patches take, random batches of 16 pairs read back by one thread (Batches;
 cv2.imread), `dvc status`, `dvc repro` with nothing to do, and `dvc push` to a folder. Exits with 1 where srlib is not 3
 times as fast or needs 1.5 GiB.
@@ -41,22 +41,22 @@ from srlib.parallel import for_each
 
 PROJECT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH, SCALE, PATCH = 1356, 2040, 4, 64
-PAIRS = (HEIGHT // SCALE // PATCH) * (WIDTH // SCALE // PATCH)  # of a picture
-BATCH, STEPS = 16, 125  # read back
+PAIRS = (HEIGHT // SCALE // PATCH) * (WIDTH // SCALE // PATCH)  # per image
+BATCH, STEPS = 16, 125  # for reading back
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A command: seconds, and the most anonymous memory that all its processes held at once, in MiB."""
+    """Seconds of a command, and the peak anonymous memory of all its processes together, in MiB."""
 
     seconds: float
     peak: float = 0.0
 
 
-def make_pictures(sources: Path, out: Path, count: int) -> None:
-    """Writes `count` different pictures of 2040×1356: photographs of at least 300 pixels, mirrored side by side.
+def make_images(sources: Path, out: Path, count: int) -> None:
+    """Write `count` different images of 2040×1356: photographs of at least 300 pixels, mirrored side by side.
 
-    Smaller ones would repeat within a picture as often as the patches do, so that many patches would be the same.
+    Smaller ones would repeat within an image as often as the patches do, so that many patches would be equal.
     """
     photographs = [path for path in list_images(sources) if min(image_size(path)) >= 300]
 
@@ -69,14 +69,14 @@ def make_pictures(sources: Path, out: Path, count: int) -> None:
         filled = np.pad(image, padding, mode="symmetric")[top:rows, left:columns]
         write_png(out / f"{number + 1:04}.png", np.ascontiguousarray(filled))
 
-    for_each(make, range(count), label="making pictures", unit="pictures")
+    for_each(make, range(count), label="making images", unit="images")
 
 
-def naive(pictures: Path, out: Path) -> None:
-    """What articles do: OpenCV's bicubic and one PNG per patch, one picture after the other."""
+def naive(images: Path, out: Path) -> None:
+    """Cut patches the naive way: OpenCV's bicubic and one PNG per patch, one image after the other."""
     for kind in ("hr", "lr"):
         (out / kind).mkdir(parents=True)
-    for path in sorted(pictures.iterdir()):
+    for path in sorted(images.iterdir()):
         hr = cv2.imread(str(path))
         lr = cv2.resize(hr, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_CUBIC)
         for y in range(0, lr.shape[0] - PATCH + 1, PATCH):
@@ -88,23 +88,23 @@ def naive(pictures: Path, out: Path) -> None:
 
 
 def read_srlib(patches: Path) -> None:
-    """Reads random pairs as a training does, whole patches as they are."""
+    """Read random pairs as a training does, whole patches without augmentation."""
     batches = Batches(patches, lr_patch=PATCH, batch=BATCH, seed=0, augment=False)
     for step in range(STEPS):
         batches(step)
 
 
 def read_naive(patches: Path) -> None:
-    """Reads as many random pairs file by file."""
+    """Read as many random pairs file by file."""
     names = np.random.default_rng(0).permutation(sorted(os.listdir(patches / "lr")))
     for step in range(STEPS):
         for kind in ("lr", "hr"):
-            chosen = names.take(range(step * BATCH, (step + 1) * BATCH), mode="wrap")
-            np.stack([cv2.imread(str(patches / kind / name), cv2.IMREAD_COLOR_RGB) for name in chosen])
+            batch = names.take(range(step * BATCH, (step + 1) * BATCH), mode="wrap")
+            np.stack([cv2.imread(str(patches / kind / name), cv2.IMREAD_COLOR_RGB) for name in batch])
 
 
 def run(*command: str, cwd: Path) -> Measured:
-    """Runs `dvc …` or `git …` and watches it."""
+    """Run `dvc …` or `git …` and measure it."""
     start, peak = time.perf_counter(), 0
     arguments = [sys.executable, "-m", *command] if command[0] == "dvc" else list(command)
     with subprocess.Popen(arguments, cwd=cwd, stdout=subprocess.DEVNULL) as process:
@@ -117,7 +117,7 @@ def run(*command: str, cwd: Path) -> Measured:
 
 
 def anonymous(pid: int) -> int:
-    """Anonymous memory of a process and its descendants, in KiB."""
+    """Return the anonymous memory of a process and its descendants, in KiB."""
     total = 0
     try:
         for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
@@ -125,45 +125,45 @@ def anonymous(pid: int) -> int:
                 if line.startswith("RssAnon:"):
                     total += int(line.split()[1])
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-        pass  # ended meanwhile
+        pass  # the process has ended
     return total
 
 
 def srlib_repository(folder: Path) -> None:
-    """A clone of this project whose recipe prepares ../pictures."""
+    """Clone this project with a recipe that prepares ../images."""
     run("git", "clone", "-q", str(PROJECT), str(folder), cwd=PROJECT)
     recipe = yaml.safe_load((PROJECT / "recipes" / "div2k-x4.yaml").read_text())
-    recipe["prepare"] |= {"pictures": "../pictures", "lr": "make", "patch": PATCH, "stride": PATCH}
+    recipe["prepare"] |= {"images": "../images", "lr": "make", "patch": PATCH, "stride": PATCH}
     recipe["scale"] = SCALE
     (folder / "params.yaml").write_text(yaml.safe_dump(recipe))
 
 
 def naive_repository(folder: Path, same_settings: bool) -> None:
-    """A repository with one stage, the naive one."""
+    """Make a repository with one stage, the naive one."""
     folder.mkdir()
     run("git", "init", "-q", cwd=folder)
     run("dvc", "init", "-q", cwd=folder)
     if same_settings:
         shutil.copy(PROJECT / ".dvc" / "config", folder / ".dvc" / "config")
-    command = f"{sys.executable} {Path(__file__).resolve()} --naive ../pictures data/patches"
-    stage = {"cmd": command, "deps": ["../pictures"], "outs": ["data/patches"]}
+    command = f"{sys.executable} {Path(__file__).resolve()} --naive ../images data/patches"
+    stage = {"cmd": command, "deps": ["../images"], "outs": ["data/patches"]}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"prepare": stage}}))
 
 
 def main() -> None:
-    """Makes the pictures, runs both ways, prints the table."""
+    """Make the images, run both ways, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sources", type=Path)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=800)
+    parser.add_argument("--images", type=int, default=800)
     parser.add_argument(
         "--same-settings", action="store_true", help="this project's DVC settings for the naive way too"
     )
     options = parser.parse_args()
     work = options.work.resolve()
-    for name in ("pictures", "srlib", "naive", "remote-srlib", "remote-naive"):
+    for name in ("images", "srlib", "naive", "remote-srlib", "remote-naive"):
         shutil.rmtree(work / name, ignore_errors=True)
-    make_pictures(options.sources, work / "pictures", options.pictures)
+    make_images(options.sources, work / "images", options.images)
     table: dict[str, dict[str, float]] = {}
     for name, make, read in (
         ("srlib", srlib_repository, read_srlib),
@@ -172,7 +172,7 @@ def main() -> None:
         folder = work / name
         make(folder)
         run("dvc", "remote", "add", "-q", "-f", "-d", "local", str(work / f"remote-{name}"), cwd=folder)
-        os.sync()  # neither pays for what was written before
+        os.sync()  # earlier writes must not count
         prepared = run("dvc", "repro", "-q", "prepare", cwd=folder)
         files = [path for path in (folder / "data" / "patches").rglob("*") if path.is_file()]
         start = time.perf_counter()
@@ -181,7 +181,7 @@ def main() -> None:
         os.sync()
         table[name] = {
             "prepare and hash, s": prepared.seconds,
-            "the same, pairs/s": options.pictures * PAIRS / prepared.seconds,
+            "the same, pairs/s": options.images * PAIRS / prepared.seconds,
             "peak anonymous memory, MiB": prepared.peak,
             "patches, GB": sum(path.stat().st_size for path in files) / 1e9,
             "patch files": len(files),
@@ -191,8 +191,8 @@ def main() -> None:
             "dvc push, s": run("dvc", "push", "-q", "prepare", cwd=folder).seconds,
             "dvc's cache, GB on disk": disk(folder / ".dvc" / "cache") / 1e9,
         }
-    pictures = disk(work / "pictures") / 1e9
-    print(f"{options.pictures} pictures of {WIDTH}×{HEIGHT}, {pictures:.2f} GB")
+    images = disk(work / "images") / 1e9
+    print(f"{options.images} images of {WIDTH}×{HEIGHT}, {images:.2f} GB")
     print(f"{'':32} {'srlib':>10} {'naive':>10} {'ratio':>7}")
     for row, ours in table["srlib"].items():
         theirs = table["naive"][row]
@@ -203,7 +203,7 @@ def main() -> None:
 
 
 def disk(folder: Path) -> int:
-    """Bytes on disk below a folder; a file with several names counts where it is met, once."""
+    """Return the bytes on disk below a folder; a file with several names counts once."""
     seen = {(stat.st_dev, stat.st_ino): stat.st_blocks * 512 for stat in (p.stat() for p in folder.rglob("*"))}
     return sum(seen.values())
 

@@ -1,8 +1,8 @@
 """MATLAB's bicubic beside Pillow's on a 2040×1356 photograph, one core.
 
-    taskset -c 0 python benchmarks/resize.py PICTURE [--rounds 15]
+    taskset -c 0 python benchmarks/resize.py IMAGE [--rounds 15]
 
-PICTURE is enlarged by mirroring until it fills 2040×1356. Prints milliseconds (median, minimum) and the ratio of the
+IMAGE is mirrored side by side until it fills 2040×1356. Prints milliseconds (median, minimum) and the ratio of the
 medians; exits with 1 where a ratio is above 3. Pillow converts from and to arrays too, since that is what replaces it.
 """
 
@@ -21,7 +21,7 @@ from srlib.imaging.resize import downscale, resize
 
 
 def mirrored(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fills [height, width] with an image and its mirror images."""
+    """Fill [height, width] with an image and its mirror images."""
     rows, columns = (-(-size // side) for size, side in zip((height, width), image.shape[:2], strict=True))
     padding = ((0, (rows - 1) * image.shape[0]), (0, (columns - 1) * image.shape[1]), (0, 0))
     return np.ascontiguousarray(np.pad(image, padding, mode="symmetric")[:height, :width])
@@ -37,12 +37,12 @@ def milliseconds(work: Callable[[], object], rounds: int) -> list[float]:
 
 
 def main() -> None:
-    """Times each pair in turns, so that a busy moment hits both."""
+    """Time each pair in turns, so that a busy moment affects both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    hr = mirrored(read_image(options.picture), 1356, 2040)
+    hr = mirrored(read_image(options.image), 1356, 2040)
 
     def pillow(image: np.ndarray, width: int, height: int) -> np.ndarray:
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
@@ -66,7 +66,7 @@ def main() -> None:
             f" {medians[0] / medians[1]:9.2f}"
         )
     if worst > 3:
-        sys.exit(f"a ratio of {worst:.2f}; at most 3 is wanted")
+        sys.exit(f"a ratio of {worst:.2f}; expected at most 3")
 
 
 if __name__ == "__main__":

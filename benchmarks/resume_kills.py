@@ -46,13 +46,13 @@ def main() -> int:
         shutil.copytree(whole, prepared, symlinks=True)
         begun = time.monotonic()
         dvc(whole, "repro", "finetune")
-        wanted = hashes(whole)
+        expected = hashes(whole)
         print(f"undisturbed: {time.monotonic() - begun:.0f} s", flush=True)
-        return disturbed(Path(folder), prepared, wanted, options.kills, random.Random(options.seed))
+        return disturbed(Path(folder), prepared, expected, options.kills, random.Random(options.seed))
 
 
-def disturbed(folder: Path, prepared: Path, wanted: dict[str, str], kills: int, moments: random.Random) -> int:
-    """Kills until `kills` are made and the last copy has come to its end; compares every end."""
+def disturbed(folder: Path, prepared: Path, expected: dict[str, str], kills: int, moments: random.Random) -> int:
+    """Kill runs `kills` times, let the last copy finish, and compare every result."""
     made, ends, wrong = 0, 0, 0
     where: Counter[str] = Counter()
     print("kill  seconds  after  in         last row of the loss curve", flush=True)
@@ -70,8 +70,8 @@ def disturbed(folder: Path, prepared: Path, wanted: dict[str, str], kills: int, 
                 where[stage] += 1
                 print(f"{made:4}  {after:7.1f}  {'start' if early else 'row':5}  {stage:9}  {row}", flush=True)
         ends += 1
-        found = hashes(copy)
-        different = sorted(path for path in wanted if found.get(path) != wanted[path])
+        actual = hashes(copy)
+        different = sorted(path for path in expected if actual.get(path) != expected[path])
         running = runs_left_running(copy)
         wrong += bool(different) or running > 0
         print(f"end {ends}: {'differs in ' + ', '.join(different) if different else 'the same bytes'}", flush=True)
@@ -81,7 +81,7 @@ def disturbed(folder: Path, prepared: Path, wanted: dict[str, str], kills: int, 
 
 
 def new_repository(path: Path, pretrain_steps: int, finetune_steps: int) -> Path:
-    """A git and DVC repository of the working tree with a miniature recipe."""
+    """Make a git and DVC repository of the working tree with a miniature recipe."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -108,13 +108,13 @@ def new_repository(path: Path, pretrain_steps: int, finetune_steps: int) -> Path
 
 
 def environment() -> dict[str, str]:
-    """The environment without what would reach another store or another srlib."""
+    """Return the environment without variables that point to another store or another srlib."""
     dropped = ("VIRTUAL_ENV", "MLFLOW", "DVC", "SRLIB", "PYTHONPATH")
     return {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | {"DVC_NO_ANALYTICS": "1"}
 
 
 def dvc(path: Path, *command: str) -> None:
-    """Runs dvc to its end."""
+    """Run dvc to its end."""
     done = subprocess.run(
         [BIN / "dvc", *command], cwd=path, env=environment(), text=True, capture_output=True, check=False
     )
@@ -123,7 +123,7 @@ def dvc(path: Path, *command: str) -> None:
 
 
 def run_until(path: Path, after: float | None, *, wait: bool) -> bool:
-    """Starts `dvc repro finetune` and kills it `after` seconds later; True if it came to its end before.
+    """Start `dvc repro finetune` and kill it `after` seconds later; return True if it finished before.
 
     With `wait` the seconds count from the first sign of a training. Without `after` nothing is killed.
     """
@@ -146,13 +146,13 @@ def run_until(path: Path, after: float | None, *, wait: bool) -> bool:
 
 
 def signs(path: Path) -> set[tuple[str, int]]:
-    """The files that a training writes while it runs, with their times."""
+    """Return the files that a training writes while it runs, with their times."""
     files = [*path.glob(".resume/*/*/state.npz"), *path.glob("results/*/loss.csv")]
-    found = set()
+    times = set()
     for file in files:
         with contextlib.suppress(FileNotFoundError):  # replaced at this moment
-            found.add((str(file), file.stat().st_mtime_ns))
-    return found
+            times.add((str(file), file.stat().st_mtime_ns))
+    return times
 
 
 def position(path: Path) -> tuple[str, str]:

@@ -42,15 +42,15 @@ def main() -> int:
         return done.stdout.split()
 
     with ThreadPoolExecutor(options.side_by_side) as pool:
-        found = list(pool.map(run, range(options.runs)))
-    counts = [Counter(digest) for digest in zip(*found, strict=True)]
+        results = list(pool.map(run, range(options.runs)))
+    counts = [Counter(digest) for digest in zip(*results, strict=True)]
     for stage, count in zip(STAGES, counts, strict=True):
         print(f"{stage}: " + ", ".join(f"{digest[:12]} in {n} of {options.runs}" for digest, n in count.most_common()))
     return int(any(len(count) > 1 for count in counts))
 
 
 def digests(repository: Path, steps: int) -> list[str]:
-    """The digest of the resume state after each stage's training."""
+    """Return the digest of the resume state after each stage's training."""
     from srlib.engine import pin_threads
     from srlib.files import tree_hash
     from srlib.params import load_params
@@ -64,7 +64,7 @@ def digests(repository: Path, steps: int) -> list[str]:
     short = {"steps": steps, "log_every": 1, "validate_every": steps}
     params = params.model_copy(update={name: getattr(params, name).model_copy(update=short) for name in STAGES})
     data = Path("data")
-    found = []
+    results = []
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         for stage in STAGES:
@@ -73,9 +73,9 @@ def digests(repository: Path, steps: int) -> list[str]:
             if stage == "pretrain":
                 pretrain(params, data / "patches", here / "start", **where)
             else:
-                finetune(params, data / "patches", data / "features", here / "start", here / "model", **where)
-            found.append(tree_hash(here / stage))
-    return found
+                finetune(params, data / "patches", data / "raw/features", here / "start", here / "model", **where)
+            results.append(tree_hash(here / stage))
+    return results
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How fast each engine enlarges a picture by ×4, and the most memory it takes: the ground of the default.
+"""Speed and peak memory of each engine that upscales an image: the reason for the default engine.
 
     python benchmarks/upscale.py MODEL_DIR [--torch-python PYTHON] [--sizes 480x270 1920x1080] [--repeats 3]
 
 MODEL_DIR is a trained model of the pipeline (config.json, model.weights.h5); it is exported to ONNX and OpenVINO first.
-Each engine runs in a fresh process, on the same random picture, with all cores that this process may use: Keras
-(TensorFlow), ONNX Runtime, OpenVINO and PyTorch on the whole picture, then `srlib` itself (OpenVINO in tiles, uint8 in
+Each engine runs in a fresh process, on the same random image, with all cores that this process may use: Keras
+(TensorFlow), ONNX Runtime, OpenVINO and PyTorch on the whole image, then `srlib` itself (OpenVINO in tiles, uint8 in
 and out). PyTorch, which srlib does not need, runs the ONNX file's operators in an environment of its own and is timed
 where it knows all of them. Printed are megapixels of output per second, median and best, and the
-largest resident memory. A picture that does not fit into memory shows as what killed the process.
+largest resident memory. An image that does not fit into memory is reported by the signal that ended the process.
 """
 
 import argparse
@@ -22,9 +22,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 ENGINES = (
-    "keras float32", "onnxruntime float32", "openvino float32", "openvino bfloat16", "torch float32", "torch bfloat16",
-    "srlib float32", "srlib bfloat16",
-)  # fmt: skip
+    "keras float32",
+    "onnxruntime float32",
+    "openvino float32",
+    "openvino bfloat16",
+    "torch float32",
+    "torch bfloat16",
+    "srlib float32",
+    "srlib bfloat16",
+)
 
 
 def keras_engine(folder: Path, precision: str) -> Callable:
@@ -63,7 +69,7 @@ def srlib_engine(folder: Path, precision: str) -> Callable:
 
 
 def torch_engine(folder: Path, precision: str) -> Callable:
-    """Runs the graph that `torch_graph` wrote, node by node, channels last."""
+    """Run the graph that `torch_graph` wrote, node by node, channels last."""
     import numpy as np
     import torch
     from torch.nn import functional as f
@@ -133,14 +139,14 @@ def torch_engine(folder: Path, precision: str) -> Callable:
 
 
 def _depth_to_space(x: "torch.Tensor", block: int) -> "torch.Tensor":  # noqa: F821
-    """ONNX's mode DCR: the channel is the last of (row, column, channel)."""
+    """Compute ONNX's mode DCR: the channel is the last of (row, column, channel)."""
     n, c, h, w = x.shape
     x = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
     return x.reshape(n, c // block**2, h * block, w * block)
 
 
 def torch_graph(folder: Path) -> None:
-    """The ONNX file as what an environment with PyTorch and NumPy alone can read."""
+    """Convert the ONNX file for an environment with PyTorch and NumPy only."""
     import numpy as np
     import onnx
     from onnx import numpy_helper
@@ -164,11 +170,11 @@ def torch_graph(folder: Path) -> None:
 
 
 def measure(engine: str, folder: Path, height: int, width: int, repeats: int) -> None:
-    """In the fresh process: prints seconds of each repeat and the peak memory as JSON."""
+    """Print the seconds of each repeat and the peak memory as JSON, in a fresh process."""
     import numpy as np
 
     if (mine := Path("/proc/self/oom_score_adj")).exists():
-        mine.write_text("1000")  # where memory runs out, this process is the one to go
+        mine.write_text("1000")  # if memory runs out, this process is killed first
     name, precision = engine.split()
     run = globals()[f"{name}_engine"](folder, precision)
     lr = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
@@ -177,16 +183,16 @@ def measure(engine: str, folder: Path, height: int, width: int, repeats: int) ->
         start = time.perf_counter()
         run(lr)
         seconds.append(time.perf_counter() - start)
-    # Not getrusage's ru_maxrss, in which the parent's from before exec lives on.
+    # Not getrusage's ru_maxrss, which includes the parent's peak from before exec.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(json.dumps({"seconds": seconds[1:] or seconds, "peak": int(status["VmHWM"].split()[0]) / 1024}))
 
 
 def main() -> None:
-    """Exports the model, runs each engine by itself and prints the table."""
+    """Export the model, run each engine by itself and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("--torch-python", default=None, help="a Python with torch; left out where not given")
+    parser.add_argument("--torch-python", default=None, help="Python with PyTorch (default: PyTorch is not timed)")
     parser.add_argument("--sizes", nargs="+", default=["480x270", "1920x1080"], metavar="WIDTHxHEIGHT")
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
     parser.add_argument("--repeats", type=int, default=3)
@@ -206,7 +212,7 @@ def main() -> None:
         config = json.loads((folder / "openvino" / "config.json").read_text())
         torch_graph(folder)
         print(f"{config['title']} ×{config['scale']}\n")
-        print("| engine | picture | MP/s | best | peak memory, MB |\n|---|---|---:|---:|---:|")
+        print("| engine | image | MP/s | best | peak memory, MB |\n|---|---|---:|---:|---:|")
         for size in options.sizes:
             width, height = size.split("x")
             for engine in options.engines:
