@@ -44,8 +44,8 @@ def test_the_first_error_cancels_the_rest():
 
 
 def test_progress_counts_to_the_end(capsys):
-    for_each(str, range(3), label="checking", unit="pictures")
-    assert "checking: 3/3 pictures (100%)" in capsys.readouterr().err
+    for_each(str, range(3), label="checking", unit="images")
+    assert "checking: 3/3 images (100%)" in capsys.readouterr().err
 
 
 def test_processes_give_the_same():

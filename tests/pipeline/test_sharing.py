@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
+pytestmark = [pytest.mark.slow, pytest.mark.dvc]
 
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",

@@ -13,6 +13,7 @@ import yaml
 from srlib.pipeline.resume import fingerprint
 
 ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.dvc]
 DVC_YAML = """
 stages:
   prepare:

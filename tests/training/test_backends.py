@@ -18,9 +18,11 @@ from .conftest import recipe
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="JAX is not installed; it is one of the `dev` extra's packages"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.jax,
+    pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX, a package of the extra `dev`"),
+]
 
 PROGRAM = """
 import json, sys
