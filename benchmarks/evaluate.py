@@ -17,7 +17,8 @@ from pathlib import Path
 
 from srlib.engine import pin_threads
 from srlib.evaluation import tables
-from srlib.evaluation.benchmark import METRICS, Timing, evaluate, featured, find_sets, interpolation
+from srlib.evaluation.benchmark import METRICS, Timing, evaluate, interpolation
+from srlib.evaluation.sets import featured, find_sets
 from srlib.files import write_text
 from srlib.imaging.write import write_png
 from srlib.report import html as report
@@ -41,11 +42,11 @@ def main() -> None:
     options = parser.parse_args()
     pin_threads()
     from srlib.evaluation.lpips import KEY, lpips
-    from srlib.evaluation.methods import trained
+    from srlib.evaluation.methods import from_model
 
     rows = [interpolation(name) for name in ("nearest", "bilinear", "bicubic")]
-    rows += [trained(folder, options.scale) for folder in (options.pretrained, options.gan)]
-    measures = METRICS | ({KEY: lpips(*options.lpips)} if options.lpips else {})
+    rows += [from_model(folder, options.scale) for folder in (options.pretrained, options.gan)]
+    metrics = METRICS | ({KEY: lpips(*options.lpips)} if options.lpips else {})
     sets = find_sets(options.images, options.scale)
     chosen = featured(sets, 8)
     columns = [row.name for row in rows[2:]]
@@ -53,18 +54,18 @@ def main() -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        for result in evaluate(sets, rows, options.scale, measures=measures):
+        for result in evaluate(sets, rows, options.scale, metrics=metrics):
             scores += result.scores
             timing.add(result)
             for method, image in {**result.sr, "original": result.hr}.items():
-                write_png(out / "images" / result.picture.set / method / f"{result.picture.name}.png", image)
-            if (result.picture.set, result.picture.name) in chosen:
+                write_png(out / "images" / result.image.set / method / f"{result.image.name}.png", image)
+            if (result.image.set, result.image.name) in chosen:
                 drawing = strip(result, columns, scale=options.scale, crop=96)
-                write_png(out / "strips" / f"{result.picture.set}_{result.picture.name}.png", drawing)
+                write_png(out / "strips" / f"{result.image.set}_{result.image.name}.png", drawing)
                 exhibits.append(report.exhibit(result, columns, crop=96))
             if result.hr.size > largest:
                 largest, base = result.hr.size, megabytes()
-        page = report.render(scores, rows, options.scale, exhibits=exhibits, measures=measures)
+        page = report.render(scores, rows, options.scale, exhibits=exhibits, metrics=metrics)
         write_text(out / "report.html", page)
     total = time.perf_counter() - start
 

@@ -59,9 +59,10 @@ def train(options: argparse.Namespace) -> None:
 
 def score(options: argparse.Namespace) -> None:
     """A row for the PSNR weights, and for each way between them and the end of training."""
-    from srlib.evaluation.benchmark import METRICS, evaluate, find_sets
+    from srlib.evaluation.benchmark import METRICS, evaluate
     from srlib.evaluation.lpips import lpips
-    from srlib.evaluation.methods import trained
+    from srlib.evaluation.methods import from_model
+    from srlib.evaluation.sets import find_sets
     from srlib.models import load_model
     from srlib.training.gan.trainer import interpolate
     from srlib.training.validation import copy_weights, write_model
@@ -74,17 +75,17 @@ def score(options: argparse.Namespace) -> None:
         if alpha not in folders:
             folders[alpha] = options.work / str(alpha)
             write_model([interpolate(*pair, alpha) for pair in pairs], gan, folders[alpha])
-    measures = {"lpips": lpips(options.backbone, options.linear)}
-    measures |= {name: METRICS[name] for name in ("psnr_y", "ssim_y", "color_error")}
+    metrics = {"lpips": lpips(options.backbone, options.linear)}
+    metrics |= {name: METRICS[name] for name in ("psnr_y", "ssim_y", "color_error")}
     sets = find_sets(options.test, config.scale)
     rows: list[dict[str, Any]] = []
     for alpha, folder in sorted(folders.items()):
-        results = list(evaluate(sets, [trained(folder, config.scale, "x")], config.scale, measures=measures))
+        results = list(evaluate(sets, [from_model(folder, config.scale, "x")], config.scale, metrics=metrics))
         row: dict[str, Any] = {"alpha": alpha}
         for name in sets:
-            for measure in measures:
-                found = [s.values[measure] for result in results for s in result.scores if s.set == name]
-                row[f"{name} {measure}"] = round(statistics.mean(found), 4)
+            for metric in metrics:
+                found = [s.values[metric] for result in results for s in result.scores if s.set == name]
+                row[f"{name} {metric}"] = round(statistics.mean(found), 4)
         rows.append(row)
         print("  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
     with (options.work / "table.csv").open("w", newline="") as file:

@@ -81,15 +81,16 @@ def pace(params: Any, patches: Path) -> float:
 
 def run(params: Any, options: argparse.Namespace) -> None:
     """Trains, and scores the test sets on the way."""
-    from srlib.evaluation.benchmark import METRICS, Method, evaluate, find_sets
-    from srlib.evaluation.methods import upscaler
+    from srlib.evaluation.benchmark import METRICS, Method, evaluate
+    from srlib.evaluation.methods import upscale_function
+    from srlib.evaluation.sets import find_sets
     from srlib.models import build, save_model
     from srlib.training.loop import Curves, train, training_batches
     from srlib.training.pretrain import model_config, pixel_trainer
 
     section, config = params.pretrain, model_config(params)
     sets = find_sets(options.test, params.scale)
-    measures = {name: METRICS[name] for name in ("psnr_y", "ssim_y")}
+    metrics = {name: METRICS[name] for name in ("psnr_y", "ssim_y")}
     trainer, network = pixel_trainer(params), build(config)
     every = max(1, section.steps // options.rows)
     clock, table = options.work / "clock.csv", options.work / "curve.csv"
@@ -115,13 +116,13 @@ def run(params: Any, options: argparse.Namespace) -> None:
             for ours, theirs in zip(network.variables, trainer.network.variables, strict=True):
                 ours.assign(theirs)
         save_model(network, config, options.work / "rows" / str(step))
-        upscale = upscaler(network)
-        results = list(evaluate(sets, [Method("x", lambda lr, scale: upscale(lr))], params.scale, measures=measures))
+        upscale = upscale_function(network)
+        results = list(evaluate(sets, [Method("x", lambda lr, scale: upscale(lr))], params.scale, metrics=metrics))
         values: dict[str, float] = {"step": step, "minutes": round(seconds[step] / 60, 2)}
         for name in sets:
-            for measure in measures:
-                found = [s.values[measure] for result in results for s in result.scores if s.set == name]
-                values[f"{name} {measure}"] = round(statistics.mean(found), 4)
+            for metric in metrics:
+                found = [s.values[metric] for result in results for s in result.scores if s.set == name]
+                values[f"{name} {metric}"] = round(statistics.mean(found), 4)
         header = not table.exists()
         with table.open("a", newline="") as file:
             writer = csv.DictWriter(file, values)

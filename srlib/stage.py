@@ -90,7 +90,7 @@ class StageRun:
         for one in candidates:
             rule = self.params.evaluate.champion[one.name]
             if one.value is not None:
-                pictures = tree_hash(one.pictures)
+                pictures = tree_hash(one.images)
                 verdict = Verdict(rule.set, rule.metric, one.value, one.better, rule.margin, pictures)
                 self.tracked.elect(names[one.name], one.folder, verdict)
 

@@ -13,7 +13,8 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
     inputs = {"pictures": pictures, "pretrained": pretrained, "gan": gan}
     with stage_run("evaluate", inputs=inputs, keras=True) as run:
         from srlib.evaluation import champions, methods, tables
-        from srlib.evaluation.benchmark import Timing, evaluate, featured, find_sets
+        from srlib.evaluation.benchmark import Timing, evaluate
+        from srlib.evaluation.sets import featured, find_sets
         from srlib.imaging.write import write_png
         from srlib.report import html as report
         from srlib.report.strips import strip
@@ -21,7 +22,8 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
         section, scale = run.params.evaluate, run.params.scale
         sets = find_sets(pictures, scale)
         champions.check(section.champion, sets)
-        rows, measures = methods.rows(section, scale, pretrained, gan), methods.measures(section)
+        rows = methods.recipe_methods(section, scale, pretrained, gan)
+        metrics = methods.recipe_metrics(section)
         shown = [row.name for row in rows if row.name not in ("nearest", "bilinear")]
         chosen = featured(sets, section.strips)
         for folder in (strips := results / "strips", versions := results / "images"):
@@ -29,8 +31,8 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
             folder.mkdir(parents=True)
         scores, shots, timing = [], [], Timing()
         with progress(sum(map(len, sets.values())), "evaluate", "pictures") as advance:
-            for result in evaluate(sets, rows, scale, measures=measures):
-                test_set, name = result.picture.set, result.picture.name
+            for result in evaluate(sets, rows, scale, metrics=metrics):
+                test_set, name = result.image.set, result.image.name
                 scores += result.scores
                 timing.add(result)
                 for method, image in {**result.sr, "original": result.hr}.items():
@@ -42,17 +44,17 @@ def main(pictures: Path, pretrained: Path, gan: Path, results: Path, *curves: Pa
                     shots.append(report.exhibit(result, shown, crop=section.strip_size))
                 advance()
         charts = [(folder.name, folder / f"{kind}.csv") for folder in curves for kind in ("loss", "validation")]
-        page = report.render(scores, rows, scale, exhibits=shots, curves=charts, recipe=run.params, measures=measures)
+        page = report.render(scores, rows, scale, exhibits=shots, curves=charts, recipe=run.params, metrics=metrics)
         write_text(results / "report.html", page)
-        write_text(results / "table.md", tables.document(scores, rows, scale, measures))
-        write_text(results / "scores.csv", tables.scores_csv(scores, measures))
-        write_json(results / "scores.json", tables.scores_json(scores, measures))
-        run.log_metrics({**timing.metrics(), **tables.flat(scores, measures)})
+        write_text(results / "table.md", tables.document(scores, rows, scale, metrics))
+        write_text(results / "scores.csv", tables.scores_csv(scores, metrics))
+        write_json(results / "scores.json", tables.scores_json(scores, metrics))
+        run.log_metrics({**timing.metrics(), **tables.flat(scores, metrics)})
         files = [results / name for name in ("report.html", "table.md", "scores.csv", "scores.json")]
         for file in files[:2]:
             run.log_artifact(file)
         run.done([*files, strips, versions])
-        run.elect(champions.candidates(section.champion, scores, measures, pictures, inputs))
+        run.elect(champions.candidates(section.champion, scores, metrics, pictures, inputs))
         tables.print_table(tables.main_table(scores, rows, scale))
 
 

@@ -97,7 +97,7 @@ def score(
     from srlib.files import write_text
 
     scores = [score for result in score_folder(sr_folder, hr_folder, scale) for score in result.scores]
-    tables.print_table(tables.picture_table(scores))
+    tables.print_table(tables.image_table(scores))
     tables.print_table(tables.detail_table(hr_folder.name, scores))
     if csv:
         write_text(csv, tables.scores_csv(scores))

@@ -1,1 +1,1 @@
-"""Scores of pictures by the published protocol, and the tables, figures and report made of them."""
+"""The benchmark: test sets, methods, scores, their statistics and tables, and the rows published in papers."""

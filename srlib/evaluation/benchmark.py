@@ -1,69 +1,58 @@
-"""Test sets, methods, and the loop that scores each method on each picture, with one picture in memory at a time."""
+"""The benchmark: metrics, methods, and the loop that scores each method on one image after another."""
 
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
 from srlib.errors import SrlibError
-from srlib.imaging import metrics
+from srlib.evaluation.sets import BenchmarkImage, check_folders, cropped_size, find_versions, name_problem
 from srlib.imaging.arrays import Image
-from srlib.imaging.folders import list_images
-from srlib.imaging.read import image_size, read_image
+from srlib.imaging.metrics import RGB_SHAVE, color_error, psnr_rgb, psnr_y, ssim_y
+from srlib.imaging.read import read_image
 from srlib.imaging.resize import Kernel, crop_to_multiple, downscale, resize
 
-SETS = ("Set5", "Set14", "BSD100", "Urban100", "DIV2K")
-"""The published order; other sets follow by name."""
-
-SHOWN = ("comic", "zebra", "0826", "0808")
-"""Pictures that readers know from the figures of papers and of the source article."""
-
 ORIGINAL = "original"
-"""The name under which the HR picture itself is kept beside the methods' pictures."""
+"""The name under which the HR image itself is kept beside the methods' images."""
+
+Sets = Mapping[str, Sequence[BenchmarkImage]]
+"""Set name to its images, as `srlib.evaluation.sets.find_sets` returns it."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of merit: its name in tables, its unit, how many decimals mean something, and what is better."""
+    """A column of the tables.
+
+    Attributes:
+        title: Name in tables.
+        unit: Unit in tables; may be empty.
+        digits: Decimals that mean something.
+        better: Which direction is better.
+        compute: (HR, SR, scale) to the value; both images are uint8 RGB [H, W, 3].
+        min_side: Pixels that must be left on each axis after `scale` pixels are cropped on each side.
+    """
 
     title: str
     unit: str
     digits: int
     better: Literal["higher", "lower"]
-    of: Callable[[Image, Image, int], float]
-    """(hr, sr, scale) → the figure."""
-    smallest: int = 1
-    """Pixels that must be left on each side after a crop of `scale`."""
+    compute: Callable[[Image, Image, int], float]
+    min_side: int = 1
 
 
 METRICS: dict[str, Metric] = {
-    "psnr_y": Metric("PSNR-Y", "dB", 2, "higher", lambda hr, sr, scale: metrics.psnr_y(hr, sr, scale=scale)),
-    "ssim_y": Metric("SSIM-Y", "", 4, "higher", lambda hr, sr, scale: metrics.ssim_y(hr, sr, scale=scale)),
-    "psnr_rgb": Metric(
-        "PSNR-RGB", "dB", 2, "higher", lambda hr, sr, scale: metrics.psnr_rgb(hr, sr, shave=scale + metrics.RGB_SHAVE)
-    ),
-    "color_error": Metric(
-        "Color error", "of 255", 2, "lower", lambda hr, sr, scale: metrics.color_error(hr, sr, shave=scale)
-    ),
+    "psnr_y": Metric("PSNR-Y", "dB", 2, "higher", lambda hr, sr, scale: psnr_y(hr, sr, scale=scale)),
+    "ssim_y": Metric("SSIM-Y", "", 4, "higher", lambda hr, sr, scale: ssim_y(hr, sr, scale=scale)),
+    "psnr_rgb": Metric("PSNR-RGB", "dB", 2, "higher", lambda hr, sr, scale: psnr_rgb(hr, sr, shave=scale + RGB_SHAVE)),
+    "color_error": Metric("Color error", "of 255", 2, "lower", lambda hr, sr, scale: color_error(hr, sr, shave=scale)),
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One test picture. Without `lr`, its LR version is made of `hr` by MATLAB's bicubic with clamped edges."""
-
-    set: str
-    name: str
-    hr: Path
-    lr: Path | None = None
+"""Metrics that need no weights. The keys are those of scores.json and scores.csv."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network is made of and what it does: parameters, and multiply-adds for an LR picture (height, width)."""
+    """What a network costs: its parameters, and the multiply-adds for an LR image of (height, width)."""
 
     parameters: int
     multiply_adds: Callable[[int, int], int]
@@ -71,7 +60,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: a function (uint8 LR, scale) → uint8 SR, or a folder of finished pictures per set."""
+    """One row of the table: a function, or a folder of finished images.
+
+    Attributes:
+        name: Name in tables and of the folder of its images.
+        upscale: (uint8 LR [h, w, 3], scale) to uint8 SR [scale·h, scale·w, 3].
+        folder: Finished images, `<folder>/<Set>/<name>.png`, where there is no `upscale`.
+        cost: What the network costs, where it is known.
+    """
 
     name: str
     upscale: Callable[[Image, int], Image] | None = None
@@ -81,10 +77,10 @@ class Method:
 
 @dataclass(frozen=True)
 class Score:
-    """A method's figures on one picture. `multiply_adds` is 0 where it has none or they are not known."""
+    """The metrics of one method on one image. `multiply_adds` is 0 where the cost is not known."""
 
     set: str
-    picture: str
+    image: str
     method: str
     values: dict[str, float]
     multiply_adds: int = 0
@@ -92,9 +88,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything about one picture: the pictures, the scores, and how many seconds each method took."""
+    """Everything about one image.
 
-    picture: Picture
+    Attributes:
+        image: Which image.
+        hr: uint8 [H, W, 3], cropped to a multiple of the scale.
+        lr: uint8 [H / scale, W / scale, 3].
+        sr: Method name to its image, of the size of `hr`.
+        scores: One per method.
+        seconds: Method name to the seconds of its call; none for folders.
+    """
+
+    image: BenchmarkImage
     hr: Image
     lr: Image
     sr: dict[str, Image]
@@ -103,144 +108,99 @@ class Result:
 
 
 class Timing:
-    """Sums up what each method took. Such figures never go into an output of the pipeline: they differ every time."""
+    """Sums of the methods' seconds. They differ at every run, so they never go into an output of the pipeline."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
         self._pixels: dict[str, int] = {}
 
     def add(self, result: Result) -> None:
-        """Counts one picture."""
-        for method, taken in result.seconds.items():
-            self._seconds[method] = self._seconds.get(method, 0.0) + taken
+        """Count one image."""
+        for method, seconds in result.seconds.items():
+            self._seconds[method] = self._seconds.get(method, 0.0) + seconds
             self._pixels[method] = self._pixels.get(method, 0) + result.hr.shape[0] * result.hr.shape[1]
 
     def metrics(self) -> dict[str, float]:
-        """`seconds/<method>` in all, and `megapixels_per_second/<method>` of SR pixels."""
-        rates = {f"megapixels_per_second/{m}": self._pixels[m] / 1e6 / max(s, 1e-9) for m, s in self._seconds.items()}
-        return {f"seconds/{method}": taken for method, taken in self._seconds.items()} | rates
+        """Return `seconds/<method>` in total and `megapixels_per_second/<method>` of SR pixels."""
+        totals = {f"seconds/{method}": seconds for method, seconds in self._seconds.items()}
+        rates = {
+            f"megapixels_per_second/{method}": self._pixels[method] / 1e6 / max(seconds, 1e-9)
+            for method, seconds in self._seconds.items()
+        }
+        return totals | rates
 
 
 _KERNELS: dict[str, Kernel] = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}
 
 
 def interpolation(name: Literal["nearest", "bilinear", "bicubic"]) -> Method:
-    """An enlargement without a network, as MATLAB does it."""
+    """Return a method without a network: MATLAB's interpolation of that name.
+
+    Example:
+        >>> import numpy as np
+        >>> interpolation("nearest").upscale(np.zeros((2, 3, 3), np.uint8), 4).shape
+        (8, 12, 3)
+    """
     return Method(name, lambda lr, scale: resize(lr, scale, kernel=_KERNELS[name]))
 
 
-def find_sets(folder: Path, scale: int) -> dict[str, list[Picture]]:
-    """The test sets below `folder`, each a folder `<Set>/HR/` or `<Set>/` of pictures, with `<Set>/LR/` where given.
-
-    Nothing is decoded, but the sizes are checked, so that no mistake is left to show after an hour of scoring.
-
-    Raises:
-        SrlibError: One line per mistake: no set or picture, a picture too small, an LR picture that is missing or does
-            not fit its HR.
-    """
-    if not folder.is_dir():
-        raise SrlibError(f"{folder}: no such folder; expected one folder of pictures per test set")
-    names = sorted((p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=_order)
-    sets = {name: _pictures(folder / name, name, scale) for name in names}
-    if not sets:
-        raise SrlibError(f"{folder}: expected one folder per test set (such as Set5/HR/baby.png), found none")
-    problems = [problem for pictures in sets.values() for picture in pictures for problem in _check(picture, scale)]
-    if problems:
-        raise SrlibError("\n".join(problems))
-    return sets
-
-
-def featured(sets: dict[str, list[Picture]], count: int) -> set[tuple[str, str]]:
-    """The (set, name) of `count` pictures to show: those that figures in the field show, then the sets in turn."""
-    everyone = [picture for turn in zip_longest(*sets.values()) for picture in turn if picture]
-    everyone.sort(key=lambda picture: picture.name not in SHOWN)
-    return {(picture.set, picture.name) for picture in everyone[:count]}
-
-
-def picture_key(path: Path, scale: int) -> str:
-    """The part of a file's name that HR, LR and SR versions share: of `0801x4.png` and `img_001_SRF_4_HR.png` too."""
-    return re.sub(rf"(_SRF_{scale})?(_(HR|LR|SR))?$|_?x{scale}$", "", path.stem, count=1) or path.stem
-
-
-def index_pictures(folder: Path, scale: int) -> dict[str, Path]:
-    """The pictures directly in `folder` by their key, sorted.
-
-    Raises:
-        SrlibError: No picture there, or two with one key.
-    """
-    files = list_images(folder, recursive=False)
-    if not files:
-        raise SrlibError(f"{folder}: expected pictures, found none")
-    found: dict[str, Path] = {}
-    for file in files:
-        key = picture_key(file, scale)
-        if key in found:
-            raise SrlibError(f"{folder}: {found[key].name} and {file.name} are both named {key}: rename one")
-        found[key] = file
-    return found
+def check_method_names(names: Sequence[str]) -> None:
+    """Raise an SrlibError if a method's name is a duplicate, or cannot be the name of the folder of its images."""
+    for name in names:
+        if names.count(name) > 1 or name == ORIGINAL:
+            raise SrlibError(f"evaluate: the method name {name!r} is already in use; give each method its own name")
+        problem = name_problem(name)
+        if not problem and (name.startswith(".") or set(name) & set("/\\")):
+            problem = "expected a name without /, \\ and a leading dot"
+        if problem:
+            raise SrlibError(f"evaluate: the method {name!r} cannot name the folder of its images: {problem}")
 
 
 def score_folder(sr: Path, hr: Path, scale: int) -> Iterator[Result]:
-    """Scores the finished pictures in `sr` against the originals of the same names in `hr`, one at a time.
+    """Score the finished images in `sr` against the originals of the same names in `hr`, one at a time.
+
+    Args:
+        sr: Upscaled images.
+        hr: Original images.
+        scale: Upscaling factor, which decides how many pixels are cropped.
 
     Raises:
-        SrlibError: One line per mistake: pictures that are missing on one side, too small, or of another size.
+        SrlibError: One line per mistake: images that are missing on one side, too small, or of another size.
     """
-    for folder in (sr, hr):
-        if not folder.is_dir():
-            raise SrlibError(f"{folder}: no such folder of pictures")
-    originals, given = index_pictures(hr, scale), index_pictures(sr, scale)
-    problems = [f"{sr}: no picture for {hr / path.name}" for key, path in originals.items() if key not in given]
-    problems += [f"{hr}: no original for {path}" for key, path in given.items() if key not in originals]
-    for key in originals.keys() & given.keys():
-        want = tuple(size - size % scale for size in image_size(originals[key]))
-        got = image_size(given[key])
-        if got not in (want, image_size(originals[key])):
-            problems.append(f"{given[key]}: {got[1]}×{got[0]} pixels, expected {want[1]}×{want[0]}")
-    pictures = [Picture(hr.name, key, path) for key, path in originals.items()]
-    problems += [problem for picture in pictures for problem in _check(picture, scale)]
-    if problems:
-        raise SrlibError("\n".join(sorted(problems)))
-    name = "SR" if sr.name in ("", ORIGINAL) else sr.name
-    yield from evaluate({hr.name: pictures}, [Method(name, folder=sr)], scale)
+    images = check_folders(sr, hr, scale)
+    name = "SR" if name_problem(sr.name) or sr.name == ORIGINAL else sr.name
+    yield from evaluate({hr.name: images}, [Method(name, folder=sr)], scale)
 
 
 def evaluate(
-    sets: dict[str, list[Picture]],
-    methods: Sequence[Method],
-    scale: int,
-    *,
-    measures: dict[str, Metric] | None = None,
+    sets: Sets, methods: Sequence[Method], scale: int, *, metrics: Mapping[str, Metric] = METRICS
 ) -> Iterator[Result]:
-    """Scores every method on every picture, set by set, and yields one picture at a time.
+    """Score every method on every image, set by set, and yield one image at a time.
 
-    The seconds leave out reading, writing and scoring, and a warm-up on the first picture. HR is cropped to a multiple
-    of the scale.
+    HR is cropped to a multiple of the scale. The seconds leave out reading, writing, scoring, and a warm-up on the
+    first image.
 
     Args:
-        sets: What `find_sets` gave.
-        methods: With different names.
-        scale: The factor of enlargement.
-        measures: The figures to compute; all of `METRICS` unless given.
+        sets: Test sets, from `find_sets`.
+        methods: Methods with different names.
+        scale: Upscaling factor.
+        metrics: Metrics to compute.
 
     Raises:
-        SrlibError: Two methods of one name, a picture too small for a measure, or one of a wrong size from a method.
+        SrlibError: Two methods of one name, an image that is too small for a metric, or a method whose output has a
+            wrong size.
     """
-    names = [method.name for method in methods]
-    for name in names:
-        if names.count(name) > 1 or name == ORIGINAL:
-            raise SrlibError(f"evaluate: the method name {name!r} is taken; give each row of the table its own")
-    measures = METRICS if measures is None else measures
-    _check_measures(sets, measures, scale)
-    given = {method.name: _finished(method, sets, scale) for method in methods if method.folder}
+    check_method_names([method.name for method in methods])
+    _check_metrics(sets, metrics, scale)
+    versions = {method.name: find_versions(method.folder, sets, scale) for method in methods if method.folder}
     warm: set[str] = set()
-    for picture in (picture for pictures in sets.values() for picture in pictures):
-        hr = crop_to_multiple(read_image(picture.hr), scale)
-        lr = downscale(hr, scale) if picture.lr is None else read_image(picture.lr)
-        result = Result(picture, hr, lr, {}, [])
+    for image in (image for images in sets.values() for image in images):
+        hr = crop_to_multiple(read_image(image.hr), scale)
+        lr = downscale(hr, scale) if image.lr is None else read_image(image.lr)
+        result = Result(image, hr, lr, {}, [])
         for method in methods:
             if method.upscale is None:
-                sr = crop_to_multiple(read_image(given[method.name][picture.set, picture.name]), scale)
+                sr = crop_to_multiple(read_image(versions[method.name][image.set, image.name]), scale)
             else:
                 if method.name not in warm:
                     method.upscale(lr, scale)
@@ -248,72 +208,33 @@ def evaluate(
                 start = time.perf_counter()
                 sr = method.upscale(lr, scale)
                 result.seconds[method.name] = time.perf_counter() - start
-            if sr.shape != hr.shape:
-                raise SrlibError(
-                    f"{picture.set}/{picture.name}: {method.name} gave {_size(sr)}, expected {_size(hr)} "
-                    f"({scale} times the LR picture's {_size(lr)})"
-                )
-            values = {key: measure.of(hr, sr, scale) for key, measure in measures.items()}
-            work = method.cost.multiply_adds(*lr.shape[:2]) if method.cost else 0
-            result.sr[method.name] = sr
-            result.scores.append(Score(picture.set, picture.name, method.name, values, work))
+            _add(result, method, sr, scale, metrics)
         yield result
 
 
-def _order(name: str) -> tuple[int, str]:
-    return (SETS.index(name) if name in SETS else len(SETS), name)
+def _add(result: Result, method: Method, sr: Image, scale: int, metrics: Mapping[str, Metric]) -> None:
+    """Score one method's image and add it to the result."""
+    image = result.image
+    if sr.shape != result.hr.shape:
+        raise SrlibError(
+            f"{image.set}/{image.name}: {method.name} returned {_size(sr)} pixels, expected {_size(result.hr)} "
+            f"({scale} times the LR image's {_size(result.lr)})"
+        )
+    values = {key: metric.compute(result.hr, sr, scale) for key, metric in metrics.items()}
+    height, width = result.lr.shape[:2]
+    work = method.cost.multiply_adds(height, width) if method.cost else 0
+    result.sr[method.name] = sr
+    result.scores.append(Score(image.set, image.name, method.name, values, work))
 
 
-def _pictures(folder: Path, name: str, scale: int) -> list[Picture]:
-    hr = index_pictures(folder / "HR" if (folder / "HR").is_dir() else folder, scale)
-    if not (folder / "LR").is_dir():
-        return [Picture(name, key, path) for key, path in hr.items()]
-    lr = index_pictures(folder / "LR", scale)
-    if missing := [path.name for key, path in hr.items() if key not in lr]:
-        raise SrlibError(f"{folder / 'LR'}: no LR picture for {', '.join(missing)}; add them, or remove the folder")
-    return [Picture(name, key, path, lr[key]) for key, path in hr.items()]
-
-
-def _check(picture: Picture, scale: int) -> Iterator[str]:
-    height, width = (size - size % scale for size in image_size(picture.hr))
-    try:
-        metrics.check_size(height, width, scale=scale)
-    except SrlibError as error:
-        yield f"{picture.hr}: {error}"
-    if picture.lr and (lr := image_size(picture.lr)) != (height // scale, width // scale):
-        yield f"{picture.lr}: expected {width // scale}×{height // scale} (its HR / {scale}), got {lr[1]}×{lr[0]}"
-
-
-def _check_measures(sets: dict[str, list[Picture]], measures: dict[str, Metric], scale: int) -> None:
-    """Raises an SrlibError where a picture is too small for one of the measures that ask for more than the others."""
-    for measure in (measure for measure in measures.values() if measure.smallest > 1):
-        least = measure.smallest + 2 * scale
-        for picture in (picture for pictures in sets.values() for picture in pictures):
-            height, width = (size - size % scale for size in image_size(picture.hr))
+def _check_metrics(sets: Sets, metrics: Mapping[str, Metric], scale: int) -> None:
+    """Raise an SrlibError if an image is too small for a metric that needs more pixels than the others."""
+    for metric in (metric for metric in metrics.values() if metric.min_side > 1):
+        least = metric.min_side + 2 * scale
+        for image in (image for images in sets.values() for image in images):
+            height, width = cropped_size(image.hr, scale)
             if min(height, width) < least:
-                raise SrlibError(f"{picture.hr}: {measure.title} needs {least}×{least} pixels, got {width}×{height}")
-
-
-def _finished(method: Method, sets: dict[str, list[Picture]], scale: int) -> dict[tuple[str, str], Path]:
-    """Where a folder method's picture of each test picture is: in `<folder>/<Set>/`, or in the folder for one set."""
-    assert method.folder is not None
-    found, problems = {}, []
-    for name, pictures in sets.items():
-        below = method.folder / name
-        files = index_pictures(below if below.is_dir() or len(sets) > 1 else method.folder, scale)
-        for picture in pictures:
-            whole = image_size(picture.hr)
-            height, width = (size - size % scale for size in whole)
-            file = files.get(picture.name)
-            if file is None:
-                problems.append(f"{method.folder}: no picture for {name}/{picture.name}; expected {picture.name}.png")
-            elif (size := image_size(file)) not in ((height, width), whole):
-                problems.append(f"{file}: expected {width}×{height} as its HR picture, got {size[1]}×{size[0]}")
-            else:
-                found[name, picture.name] = file
-    if problems:
-        raise SrlibError("\n".join(problems))
-    return found
+                raise SrlibError(f"{image.hr}: {metric.title} needs {least}×{least} pixels, got {width}×{height}")
 
 
 def _size(image: Image) -> str:

@@ -1,6 +1,6 @@
-"""What an evaluation says of the models that may become champions in MLflow's registry."""
+"""The scores that decide which models become champions in MLflow's registry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,31 +8,32 @@ from typing import Literal
 from srlib.errors import SrlibError
 from srlib.evaluation import tables
 from srlib.evaluation.benchmark import Metric, Score
+from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.models import read_config
 from srlib.params import Champion, Trained
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model and its figure.
+    """A trained model and the score that its rule asks for.
 
     Attributes:
-        name: Which of the models.
-        folder: Where it is.
-        value: The mean of the rule's metric over the rule's set; None where it is not finite.
-        better: Which way it is better.
-        pictures: The set's folder.
+        name: `pretrained` or `gan`.
+        folder: Folder of the model.
+        value: Mean of the rule's metric over the rule's set; None if it is not finite.
+        better: Which direction is better.
+        images: Folder of the set.
     """
 
     name: Trained
     folder: Path
     value: float | None
     better: Literal["higher", "lower"]
-    pictures: Path
+    images: Path
 
 
-def check(rules: Mapping[Trained, Champion], sets: Mapping[str, object]) -> None:
-    """Raises an SrlibError where a rule asks for a test set that is not there; before anything is scored."""
+def check(rules: Mapping[Trained, Champion], sets: Collection[str]) -> None:
+    """Raise an SrlibError if a rule names a test set that does not exist; call it before anything is scored."""
     for name, rule in rules.items():
         if rule.set not in sets:
             raise SrlibError(
@@ -43,27 +44,24 @@ def check(rules: Mapping[Trained, Champion], sets: Mapping[str, object]) -> None
 def candidates(
     rules: Mapping[Trained, Champion],
     scores: Sequence[Score],
-    measures: dict[str, Metric],
-    pictures: Path,
+    metrics: Mapping[str, Metric],
+    images: Path,
     models: Mapping[str, Path],
 ) -> list[Candidate]:
-    """The figures that the rules ask for.
+    """Return one candidate per rule.
 
     Args:
         rules: `evaluate.champion` of the recipe.
-        scores: Of all pictures.
-        measures: Metric → what it is.
-        pictures: The folder that holds one folder per set.
-        models: `pretrained` and `gan` → their folders.
+        scores: Scores of all images.
+        metrics: The metrics that were computed.
+        images: Folder with one folder per set.
+        models: `pretrained` and `gan` to their folders.
     """
-    means = tables.scores_json(scores, measures)
-    return [
-        Candidate(
-            name,
-            models[name],
-            means[rule.set][read_config(models[name]).title][rule.metric],
-            measures[rule.metric].better,
-            pictures / rule.set,
-        )
-        for name, rule in rules.items()
-    ]
+    means = tables.scores_json(scores, metrics)
+    result = []
+    for name, rule in rules.items():
+        folder = models[name]
+        column = LPIPS if rule.metric == "lpips" else rule.metric
+        value = means[rule.set][read_config(folder).title][column]
+        result.append(Candidate(name, folder, value, metrics[column].better, images / rule.set))
+    return result

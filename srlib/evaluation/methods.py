@@ -1,18 +1,19 @@
-"""Rows of the table that come from networks: those that the recipe trained, and any file given."""
+"""Methods from networks: those that the recipe trained, and networks or finished images from files."""
 
 import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import keras
 import numpy as np
 
 from srlib.errors import SrlibError
-from srlib.evaluation.benchmark import METRICS, Cost, Method, Metric, interpolation
-from srlib.evaluation.graphs import Graph, load_graph
+from srlib.evaluation.benchmark import METRICS, Cost, Method, Metric, check_method_names, interpolation
+from srlib.evaluation.foreign import Graph
+from srlib.evaluation.graphs import load_graph
 from srlib.evaluation.lpips import KEY as LPIPS
-from srlib.evaluation.lpips import checked, lpips
+from srlib.evaluation.lpips import lpips, verified
 from srlib.files import tree_hash
 from srlib.imaging.arrays import Image
 from srlib.imaging.color import Channels, network_input, rgb_from_output
@@ -22,109 +23,125 @@ from srlib.models import CONFIG, enlarge, load_model, multiply_adds
 from srlib.params import Evaluate
 
 
-def rows(section: Evaluate, scale: int, pretrained: Path, gan: Path) -> list[Method]:
-    """The methods of a recipe in the order of the table: interpolations, given ones, the trained networks.
+def recipe_methods(section: Evaluate, scale: int, pretrained: Path, gan: Path) -> list[Method]:
+    """Return the methods of a recipe in the order of the table: interpolations, `methods`, the trained networks.
+
+    Args:
+        section: `evaluate` of the recipe.
+        scale: Upscaling factor.
+        pretrained: Folder of the pre-trained network.
+        gan: Folder of the SRGAN's generator.
 
     Raises:
-        SrlibError: A given file that is not what the recipe says, a model for another scale, or two rows of one name.
+        SrlibError: A name that cannot be used, a file that differs from its SHA-256, or a model for another scale.
     """
+    check_method_names([item.name for item in section.methods])
     methods = [interpolation(name) for name in section.interpolations]
-    for item in section.methods:
-        path, white = Path(item.file), item.value_range
-        methods.append(given(item.name, path, scale, sha256=item.sha256, channels=item.channels, value_range=white))
-    network = trained(pretrained, scale)
-    methods += [network, *([ensemble(network)] if section.self_ensemble else []), trained(gan, scale)]
+    methods += [
+        from_file(
+            item.name,
+            Path(item.file),
+            scale,
+            sha256=item.sha256,
+            channels=item.channels,
+            value_range=item.value_range,
+        )
+        for item in section.methods
+    ]
+    network = from_model(pretrained, scale)
+    methods += [network, *([self_ensemble(network)] if section.self_ensemble else []), from_model(gan, scale)]
     names = [method.name for method in methods]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SrlibError(f"evaluate.methods: {', '.join(twice)}: the recipe's own networks have a row of that name")
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise SrlibError(
+            f"evaluate.methods: {', '.join(duplicates)}: the recipe's own network already has this name; choose another"
+        )
     return methods
 
 
-def measures(section: Evaluate) -> dict[str, Metric]:
-    """The columns of a recipe: all of `METRICS`, and LPIPS where it names the weights."""
+def recipe_metrics(section: Evaluate) -> dict[str, Metric]:
+    """Return the metrics of a recipe: all of `METRICS`, and LPIPS if the recipe names its weights."""
     if section.lpips is None:
         return METRICS
     backbone, linear = (
-        checked(Path(file.file), file.sha256, f"evaluate.lpips.{key}")
+        verified(Path(file.file), file.sha256, f"evaluate.lpips.{key}")
         for key, file in (("backbone", section.lpips.backbone), ("linear", section.lpips.linear))
     )
     return {**METRICS, LPIPS: lpips(backbone, linear)}
 
 
-def trained(folder: Path, scale: int, name: str | None = None) -> Method:
-    """The model in `folder` as a method, named by its architecture and training (EDSR, SRGAN) unless `name` is given.
+def from_model(folder: Path, scale: int, name: str | None = None) -> Method:
+    """Return the model in `folder` as a method, by default named by its architecture and training (EDSR, SRGAN).
 
     Raises:
-        SrlibError: No usable model there, or one for another scale.
+        SrlibError: No usable model, or a model for another scale.
     """
     model, config = load_model(folder, scale=scale)
     cost = Cost(model.count_params(), lambda height, width: multiply_adds(model, height, width))
-    upscale = upscaler(model)
+    upscale = upscale_function(model)
     return Method(name or config.title, lambda lr, scale: upscale(lr), cost=cost)
 
 
-def upscaler(model: Any) -> Callable[[Image], Image]:
-    """A function that enlarges whole pictures with a Keras model of `srlib.models`, in float32: the reference.
+def upscale_function(model: keras.Model) -> Callable[[Image], Image]:
+    """Return a function that upscales whole images with a Keras model of `srlib.models`, in float32: the reference.
 
     Returns:
-        uint8 RGB [h, w, 3] → uint8 RGB [scale·h, scale·w, 3], clamped and rounded as the protocol says.
+        uint8 RGB [h, w, 3] to uint8 RGB [scale·h, scale·w, 3], clamped and rounded as the protocol requires.
     """
-
-    def upscale(lr: Image) -> Image:
-        return to_uint8(enlarge(model, lr[np.newaxis])[0])
-
-    return upscale
+    return lambda lr: to_uint8(enlarge(model, lr[np.newaxis])[0])
 
 
-def given(
+def from_file(
     name: str, path: Path, scale: int, *, sha256: str, channels: Channels = "rgb", value_range: float = 1.0
 ) -> Method:
-    """A row from a file: a model folder of ours, `.pb`, `.onnx`, `.xml` with its `.bin`, or a folder of pictures.
+    """Return a method from a model folder, a `.pb`, `.onnx` or `.xml` file, or a folder of finished images.
 
     Args:
-        name: Of the row.
+        name: Name of the method.
         path: The file or folder.
-        scale: The factor of enlargement.
-        sha256: Of the file; of a folder, and of `.xml` and `.bin` together, as `srlib.files.tree_hash` makes it.
-        channels: What a foreign network takes and gives. The chroma of a luma network is enlarged by bicubic.
-        value_range: The network's white: 1 or 255.
+        scale: Upscaling factor.
+        sha256: Expected `content_hash` of `path`.
+        channels: Input and output of a network from a file. The chroma of a luma network is upscaled by bicubic.
+        value_range: White level of such a network: 1 or 255.
 
     Raises:
-        SrlibError: Nothing there, other content than `sha256` says, or something that cannot be used.
+        SrlibError: No such file, other content than `sha256` says, or a network that cannot be used.
     """
+    where = f"evaluate.methods, {name}: {path}"
     if not path.exists():
-        raise SrlibError(f"evaluate.methods, {name}: {path}: no such file or folder")
-    if (found := content_hash(path)) != sha256:
+        raise SrlibError(f"{where}: no such file or folder")
+    if not (path.is_file() or path.is_dir()):
+        raise SrlibError(f"{where}: expected a regular file or a folder, found a pipe or device")
+    if (actual := content_hash(path)) != sha256:
         raise SrlibError(
-            f"evaluate.methods, {name}: {path}: expected the SHA-256 {sha256}, found {found}; "
+            f"{where}: expected the SHA-256 {sha256}, found {actual}; "
             "write that into the recipe if this is the file you mean"
         )
     if (path / CONFIG).is_file():
-        return trained(path, scale, name)
+        return from_model(path, scale, name)
     if path.is_dir():
         if not list_images(path):
-            raise SrlibError(f"evaluate.methods, {name}: {path}: expected a model or pictures, found neither")
+            raise SrlibError(f"{where}: expected a model or images, found neither")
         return Method(name, folder=path)
     graph = load_graph(path, 3 if channels == "rgb" else 1, scale)
     return Method(name, lambda lr, scale: _run(graph, lr, channels, value_range), cost=graph.cost)
 
 
 def content_hash(path: Path) -> str:
-    """The SHA-256 of a file or folder as a recipe names it; an OpenVINO model is its `.xml` and `.bin` together."""
+    """Return the SHA-256 of a file or folder for `evaluate.methods`; for OpenVINO, of `.xml` and `.bin` together."""
     weights = path.with_suffix(".bin")
     if path.suffix == ".xml" and weights.is_file():
         return hashlib.sha256(f"{tree_hash(path)}{tree_hash(weights)}".encode()).hexdigest()
     return tree_hash(path)
 
 
-def ensemble(method: Method) -> Method:
-    """The geometric self-ensemble (Lim et al. 2017, section 3.4), marked + as there: the mean over eight views.
+def self_ensemble(method: Method) -> Method:
+    """Return the geometric self-ensemble (Lim et al. 2017, section 3.4), marked + as there: the mean over eight views.
 
-    Each view is the LR picture flipped and turned; what the method makes of it is turned back. The mean is of rounded
-    pictures, so that any method can be turned; against a mean of unrounded ones it moved nine pictures by 0.013 dB at
-    most, either way, and their mean by 0.001 dB.
+    Each view is the LR image flipped or rotated (D4); the output is transformed back. The mean is over rounded images,
+    so that any method can be used. Compared with a mean of unrounded ones, nine images changed by 0.013 dB at most, in
+    either direction, and their mean by 0.001 dB.
     """
-    assert method.upscale is not None, "a folder of pictures has nothing to turn"
+    assert method.upscale is not None, "a folder of finished images has no views"
     single, cost = method.upscale, method.cost
 
     def upscale(lr: Image, scale: int) -> Image:
@@ -141,6 +158,6 @@ def ensemble(method: Method) -> Method:
 
 
 def _run(graph: Graph, lr: Image, channels: Channels, value_range: float) -> Image:
-    """Enlarges a picture by a foreign network, whose white is `value_range`."""
+    """Upscale an image by a network from a file whose white level is `value_range`."""
     batch = network_input(lr, channels)[np.newaxis] * np.float32(value_range)
     return to_uint8(rgb_from_output(np.asarray(graph.run(batch)[0], np.float64) / value_range, lr, channels))

@@ -1,7 +1,7 @@
-"""Scores as printed in the papers, ×4, to stand beside ours and to be told apart from them.
+"""Scores as printed in the papers, ×4, to compare with ours.
 
-They were computed by each paper's own code. Bicubic there enlarges Y alone from an LR picture that was never rounded,
-and leaves Set14's grayscale `bridge` as it is, which moves every method by 0.09 dB on that set.
+They were computed by each paper's own code. Its bicubic upscales Y alone from an LR image that was never rounded, and
+leaves Set14's grayscale `bridge` unconverted, which changes every method by 0.09 dB on that set.
 """
 
 import math
@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """One row: (PSNR-Y in dB, SSIM-Y or None) per set. `ssim` tells whether its SSIM is this protocol's."""
+    """One row of a paper's table.
+
+    Attributes:
+        title: Name of the method.
+        source: Authors and year.
+        parameters: Number of parameters; None for an interpolation.
+        scores: Set to (PSNR-Y in dB, SSIM-Y or None).
+        comparable_ssim: Whether its SSIM was computed by the rules of this protocol.
+    """
 
     title: str
     source: str
@@ -90,11 +98,11 @@ PUBLISHED: dict[int, tuple[Published, ...]] = {
         ),
     )
 }
-"""By scale. The SRGAN paper's SSIM comes from another program (daala) and cannot be compared with this one."""
+"""Rows by scale. The SRGAN paper's SSIM was computed by another program (daala) and cannot be compared with ours."""
 
 
 def counterpart(name: str, parameters: int | None, rows: Sequence[Published]) -> Published | None:
-    """The row of `rows` that a method of ours stands for: of the same name, for an EDSR the one of the nearest size."""
+    """Return the published row of the same method: the same name, and for an EDSR the nearest number of parameters."""
     if name == "EDSR" and parameters:
         sizes = {"EDSR baseline": 1_520_000, "EDSR": 43_000_000}
         name = min(sizes, key=lambda title: abs(math.log(sizes[title] / parameters)))

@@ -19,14 +19,14 @@ from srlib.evaluation.benchmark import METRICS, Method, Metric, Result, Score
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import TITLE as LPIPS_TITLE
 from srlib.evaluation.published import PUBLISHED
+from srlib.evaluation.regions import busiest_region
 from srlib.evaluation.statistics import mean
-from srlib.evaluation.tables import by_set, show
+from srlib.evaluation.tables import by_set, value_text
 from srlib.imaging.arrays import Image
 from srlib.imaging.resize import resize
 from srlib.params import Params
 from srlib.report.page import fill
 from srlib.report.plots import Point, curve, scatter
-from srlib.report.strips import busiest_region
 from srlib.report.tables import cards, differences, every
 from srlib.report.tables import scores as score_table
 
@@ -63,11 +63,11 @@ def exhibit(result: Result, methods: Sequence[str], *, crop: int) -> Exhibit:
         for start, size in zip((region.top, region.left), result.hr.shape[:2], strict=True)
     )
     return Exhibit(
-        result.picture.set,
-        result.picture.name,
+        result.image.set,
+        result.image.name,
         max(result.hr.shape[:2]) > LARGEST,
         {name: _encode(image[rows, columns]) for name, image in versions.items()},
-        {name: _encode(region.of(image)) for name, image in versions.items()},
+        {name: _encode(region.cut(image)) for name, image in versions.items()},
         {score.method: score.values for score in result.scores},
     )
 
@@ -80,7 +80,7 @@ def render(
     exhibits: Sequence[Exhibit] = (),
     curves: Iterable[tuple[str, Path]] = (),
     recipe: Params | None = None,
-    measures: dict[str, Metric] = METRICS,
+    metrics: dict[str, Metric] = METRICS,
 ) -> str:
     """The report as HTML.
 
@@ -91,7 +91,7 @@ def render(
         exhibits: Pictures to show.
         curves: (stage, CSV file) of the training; each column but `step` and the learning rate becomes a chart.
         recipe: The parameters that all of it came from.
-        measures: What was measured.
+        metrics: What was measured.
     """
     grouped = by_set(scores)
     counts = {name: len(rows[methods[0].name]["psnr_y"]) for name, rows in grouped.items()}
@@ -101,7 +101,7 @@ def render(
         ("tradeoff", "Trade-off", _tradeoff(scores, methods, scale)),
         ("pictures", "Pictures", "".join(_picture(exhibit, number) for number, exhibit in enumerate(exhibits))),
         ("every", "Every picture", every(scores, methods)),
-        ("differences", "Beyond chance?", differences(scores, measures)),
+        ("differences", "Beyond chance?", differences(scores, metrics)),
         ("training", "Training", _training(curves)),
         ("recipe", "Recipe", _recipe(recipe) if recipe else ""),
     ]
@@ -197,7 +197,7 @@ def _picture(item: Exhibit, number: int) -> str:
 def _label(values: dict[str, float] | None, best: bool) -> str:
     if values is None:
         return ""
-    text = f"{show(values['psnr_y'], 'psnr_y')} dB / {show(values['ssim_y'], 'ssim_y')}"
+    text = f"{value_text(values['psnr_y'], 'psnr_y')} dB / {value_text(values['ssim_y'], 'ssim_y')}"
     return f'<span class="best">{text}</span>' if best else text
 
 

@@ -9,7 +9,6 @@ import functools
 import importlib.resources
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -18,45 +17,15 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from srlib.evaluation.benchmark import Result
-from srlib.evaluation.tables import show
+from srlib.evaluation.regions import Region, busiest_region
+from srlib.evaluation.tables import value_text
 from srlib.imaging.arrays import Image
-from srlib.imaging.metrics import luma
 from srlib.imaging.resize import resize
 
 COLUMN = 288  # about the width of a column in pixels: a whole multiple of the crop
 GAP, MARGIN = 18, 32
 TALLEST = 4 / 3  # of a whole picture, in columns
 PAPER, INK, GRAY, MARK, LINE = "#fbfaf7", "#1c1f24", "#6c727c", "#e2552c", "#dcd9d2"
-
-
-@dataclass(frozen=True)
-class Region:
-    """A square of an HR picture: its top-left corner and side, in pixels."""
-
-    top: int
-    left: int
-    side: int
-
-    def of(self, image: Image) -> Image:
-        """The pixels of this square in an HR-sized picture."""
-        return image[self.top : self.top + self.side, self.left : self.left + self.side]
-
-
-def busiest_region(hr: Image, lr: Image, side: int) -> Region:
-    """Where bicubic enlargement loses most: the square with the largest sum of |Y(hr) − Y(bicubic)|, the first if tied.
-
-    Args:
-        hr: uint8 RGB [H, W, 3].
-        lr: uint8 RGB [H / scale, W / scale, 3].
-        side: Of the square in HR pixels; cut to what the picture holds.
-    """
-    side = min(side, *hr.shape[:2])
-    lost = np.abs(luma(hr) - luma(resize(lr, hr.shape[:2])))
-    # Whole numbers: their sums are exact, so that no processor prefers another square.
-    total = np.pad(np.rint(16 * lost).astype(np.int64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
-    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    return Region(int(top), int(left), side)
 
 
 def strip(result: Result, methods: Sequence[str], *, scale: int, crop: int) -> Image:
@@ -89,7 +58,7 @@ def strip(result: Result, methods: Sequence[str], *, scale: int, crop: int) -> I
     width = 2 * MARGIN + len(columns) * (column + GAP) - GAP
     sheet = Pillow.new("RGB", (width, below + column + 66 + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
-    title = f"{result.picture.set}  ·  {result.picture.name}"
+    title = f"{result.image.set}  ·  {result.image.name}"
     draw.text((MARGIN, MARGIN + 18), _fitting(title, width // 2, 22), INK, _font(22, "Bold"), anchor="ls")
     legend = f"×{scale}    PSNR-Y / SSIM-Y    frame: {region.side}×{region.side} pixels"
     draw.text((width - MARGIN, MARGIN + 18), legend, GRAY, _font(14), anchor="rs")
@@ -98,7 +67,7 @@ def strip(result: Result, methods: Sequence[str], *, scale: int, crop: int) -> I
         corner = (left + (column - size[0]) // 2, top)
         sheet.paste(Pillow.fromarray(_fit(image, size)), corner)
         _mark(draw, corner, region, shrink)
-        square = Pillow.fromarray(region.of(image)).resize((column, column), Pillow.Resampling.NEAREST)
+        square = Pillow.fromarray(region.cut(image)).resize((column, column), Pillow.Resampling.NEAREST)
         sheet.paste(square, (left, below))
         draw.rectangle((left, below, left + column - 1, below + column - 1), outline=MARK, width=2)
         draw.text((left, below + column + 32), _fitting(name, column, 19), INK, _font(19, "Bold"), anchor="ls")
@@ -107,7 +76,7 @@ def strip(result: Result, methods: Sequence[str], *, scale: int, crop: int) -> I
 
 
 def _label(values: dict[str, float]) -> str:
-    return f"{show(values['psnr_y'], 'psnr_y')} dB  /  {show(values['ssim_y'], 'ssim_y')}"
+    return f"{value_text(values['psnr_y'], 'psnr_y')} dB  /  {value_text(values['ssim_y'], 'ssim_y')}"
 
 
 def _fit(image: Image, size: tuple[int, int]) -> Image:

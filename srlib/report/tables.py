@@ -16,8 +16,8 @@ from srlib.evaluation.tables import (
     interval,
     mean_work,
     parameters,
-    show,
     thousands,
+    value_text,
 )
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -35,7 +35,7 @@ def cards(scores: Sequence[Score], methods: Sequence[Method]) -> str:
         if "bicubic" in rows:
             more = difference(rows[method.name]["psnr_y"], rows["bicubic"]["psnr_y"])
             gain = f"<span>{interval(more, METRICS['psnr_y'], sign=True)} dB<br>against bicubic</span>"
-        score = show(mean(rows[method.name]["psnr_y"]), "psnr_y")
+        score = value_text(mean(rows[method.name]["psnr_y"]), "psnr_y")
         cards.append(f'<div class="card"><em>{escape(method.name)}</em> {escape(name)}<b>{score} dB</b>{gain}</div>')
     return "".join(cards)
 
@@ -53,7 +53,7 @@ def scores(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> st
         for name, rows in grouped.items():
             row = rows[method.name]
             style = ' class="best"' if best[name] == method.name else ""
-            psnr, ssim = show(mean(row["psnr_y"]), "psnr_y"), show(mean(row["ssim_y"]), "ssim_y")
+            psnr, ssim = value_text(mean(row["psnr_y"]), "psnr_y"), value_text(mean(row["ssim_y"]), "ssim_y")
             cells.append(f"<td{style}>{psnr} <small>{ssim}</small></td>")
         if networks:
             cells += [f"<td>{parameters(method)}</td><td>{gigas(mean_work(scores, method.name))}</td>"]
@@ -86,12 +86,12 @@ def _published(
             cells.append("<td></td>")
             continue
         psnr, ssim = row.scores[name]
-        second = f"{show(ssim, 'ssim_y')}{'' if row.comparable_ssim else '†'}" if ssim is not None else ""
+        second = f"{value_text(ssim, 'ssim_y')}{'' if row.comparable_ssim else '†'}" if ssim is not None else ""
         more = ""
         if ours:
-            gap = show(mean(grouped[name][ours]["psnr_y"]) - psnr, "psnr_y", sign=True)
+            gap = value_text(mean(grouped[name][ours]["psnr_y"]) - psnr, "psnr_y", sign=True)
             more = f'<i title="ours minus published">{gap}</i>'
-        cells.append(f"<td>{show(psnr, 'psnr_y')} <small>{second}</small> {more}</td>")
+        cells.append(f"<td>{value_text(psnr, 'psnr_y')} <small>{second}</small> {more}</td>")
     if networks:
         cells.append(f"<td>{thousands(row.parameters) if row.parameters else ''}</td><td></td>")
     return f"<tr{style}>{''.join(cells)}</tr>"
@@ -104,13 +104,13 @@ def every(scores: Sequence[Score], methods: Sequence[Method]) -> str:
         rows: dict[str, dict[str, Score]] = {}
         for score in scores:
             if score.set == name:
-                rows.setdefault(score.picture, {})[score.method] = score
+                rows.setdefault(score.image, {})[score.method] = score
         body = []
         for picture, row in rows.items():
             best = max(row, key=lambda method: row[method].values["psnr_y"])
             cells = [
-                f"<td{' class=best' if method.name == best else ''}>{show(values['psnr_y'], 'psnr_y')}"
-                f" <small>{show(values['ssim_y'], 'ssim_y')}</small></td>"
+                f"<td{' class=best' if method.name == best else ''}>{value_text(values['psnr_y'], 'psnr_y')}"
+                f" <small>{value_text(values['ssim_y'], 'ssim_y')}</small></td>"
                 for method in methods
                 for values in [row[method.name].values]
             ]
@@ -120,13 +120,13 @@ def every(scores: Sequence[Score], methods: Sequence[Method]) -> str:
     return "".join(parts)
 
 
-def differences(scores: Sequence[Score], measures: dict[str, Metric]) -> str:
+def differences(scores: Sequence[Score], metrics: dict[str, Metric]) -> str:
     """Paired differences between rows, and every metric with its interval."""
     text = (
         "Each method against the one above it, picture by picture, with 95 % bootstrap intervals over pictures. Where "
         "the interval holds zero, other pictures could turn the order around. Fewer than five pictures get none."
     )
-    details = "".join(_plain(detail_table(name, scores, measures)) for name in by_set(scores))
+    details = "".join(_plain(detail_table(name, scores, metrics)) for name in by_set(scores))
     return (
         f"<p>{text}</p>{_plain(difference_table(scores), titled=False)}"
         f"<details><summary>Every metric with its interval</summary>{details}</details>"

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from srlib.errors import SrlibError
-from srlib.evaluation.benchmark import SETS, index_pictures
+from srlib.evaluation.regions import busiest_region
+from srlib.evaluation.sets import SETS, index_images
 from srlib.files import atomic_path, write_text
 from srlib.imaging.arrays import Image
 from srlib.imaging.folders import list_images
@@ -33,7 +34,6 @@ from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
 from srlib.imaging.write import encode_png
 from srlib.progress import progress
-from srlib.report.strips import busiest_region
 from srlib.survey.answers import KEY_FORMAT, Order, Survey, page_data, read_key
 
 METHODS = ("bicubic", "EDSR", "SRGAN", "original")
@@ -174,7 +174,7 @@ def _find(pictures: Path, methods: Sequence[str], sets: Sequence[str], scale: in
                 f"{pictures / name}: expected a folder {', '.join(absent)} with the pictures of that method"
             )
             continue
-        versions = {method: index_pictures(pictures / name / method, scale) for method in wanted}
+        versions = {method: index_images(pictures / name / method, scale) for method in wanted}
         for picture in sorted(set().union(*versions.values())):
             if missing := [method for method in wanted if picture not in versions[method]]:
                 problems.append(f"{pictures / name}: {picture} is missing in {', '.join(missing)}")
@@ -227,7 +227,7 @@ def _versions(paths: dict[str, Path], methods: Sequence[str], crop: int, scale: 
         return versions
     whole = crop_to_multiple(original, scale)
     region = busiest_region(whole, downscale(whole, scale), crop)
-    return {method: np.ascontiguousarray(region.of(image)) for method, image in versions.items()}
+    return {method: np.ascontiguousarray(region.cut(image)) for method, image in versions.items()}
 
 
 def _items(
@@ -249,7 +249,7 @@ def _example(path: Path, crop: int, scale: int, sealer: bytes) -> dict[str, Any]
     low = downscale(original, scale)
     if max(original.shape[:2]) > crop:
         region = busiest_region(original, low, crop - crop % scale)
-        original = crop_to_multiple(np.ascontiguousarray(region.of(original)), scale)
+        original = crop_to_multiple(np.ascontiguousarray(region.cut(original)), scale)
         low = downscale(original, scale)
     encoded = _encode(sealer, {"bad": resize(low, original.shape[:2], kernel="nearest"), "good": original})
     return {**_size(original), **encoded}

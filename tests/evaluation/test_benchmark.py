@@ -14,12 +14,10 @@ from srlib.evaluation.benchmark import (
     Method,
     Timing,
     evaluate,
-    featured,
-    find_sets,
     interpolation,
-    picture_key,
     score_folder,
 )
+from srlib.evaluation.sets import BenchmarkImage, featured, find_sets, image_key
 from srlib.imaging.metrics import psnr_y
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
@@ -51,7 +49,7 @@ def test_sets_in_the_published_order(sets: Path) -> None:
 def test_scores_of_every_method_on_every_picture(sets: Path) -> None:
     methods = [interpolation("nearest"), interpolation("bicubic")]
     results = list(evaluate(find_sets(sets, 4), methods, 4))
-    assert [(s.set, s.picture, s.method) for r in results for s in r.scores] == [
+    assert [(s.set, s.image, s.method) for r in results for s in r.scores] == [
         (test_set, name, method)
         for test_set, name in (("Set5", "0801"), ("Own", "a"), ("Own", "b"))
         for method in ("nearest", "bicubic")
@@ -100,7 +98,7 @@ def test_the_seconds_are_those_of_the_method_after_a_warm_up(sets: Path) -> None
 
 def test_a_method_of_a_wrong_scale_is_named(sets: Path) -> None:
     with pytest.raises(
-        SrlibError, match=r"Set5/0801: wrong gave 32×40, expected 64×80 \(4 times the LR picture's 16×20\)"
+        SrlibError, match=r"Set5/0801: wrong returned 32×40 pixels, expected 64×80 \(4 times the LR image's 16×20\)"
     ):
         next(evaluate(find_sets(sets, 4), [Method("wrong", lambda lr, scale: resize(lr, 2))], 4))
 
@@ -108,7 +106,7 @@ def test_a_method_of_a_wrong_scale_is_named(sets: Path) -> None:
 @pytest.mark.parametrize("names", [("bicubic", "bicubic"), ("original",)])
 def test_a_taken_name_is_named(sets: Path, names: tuple[str, ...]) -> None:
     methods = [Method(name, lambda lr, scale: resize(lr, scale)) for name in names]
-    with pytest.raises(SrlibError, match="is taken"):
+    with pytest.raises(SrlibError, match="already in use"):
         next(evaluate(find_sets(sets, 4), methods, 4))
 
 
@@ -128,8 +126,8 @@ def test_finished_pictures_that_do_not_fit_are_all_named_first(sets: Path, tmp_p
     first = Method("first", lambda lr, scale: called.append(1) or resize(lr, scale))
     with pytest.raises(SrlibError) as error:
         next(evaluate(find_sets(sets, 4), [first, Method("theirs", folder=tmp_path / "theirs")], 4))
-    assert "expected 64×80 as its HR picture, got 20×20" in str(error.value)
-    assert "no picture for Own/a; expected a.png" in str(error.value)
+    assert "0801.png: 20×20 pixels, expected 64×80 as its HR image" in str(error.value)
+    assert "no image for Own/a; expected a.png" in str(error.value)
     assert not called
 
 
@@ -137,10 +135,13 @@ def test_finished_pictures_that_do_not_fit_are_all_named_first(sets: Path, tmp_p
     ("spoil", "told"),
     [
         (lambda s: write_png(s / "Own/tiny.png", np.zeros((20, 90, 3), np.uint8)), r"tiny.png: expected at least"),
-        (lambda s: (s / "Set5/LR/0801x4.png").rename(s / "Set5/LR/0802x4.png"), "no LR picture for 0801.png"),
+        (lambda s: (s / "Set5/LR/0801x4.png").rename(s / "Set5/LR/0802x4.png"), "no LR image for 0801.png"),
         (lambda s: write_png(s / "Set5/LR/0801x4.png", np.zeros((20, 17, 3), np.uint8)), "expected 16×20 .*got 17×20"),
-        (lambda s: write_png(s / "Own/ax4.png", np.zeros((80, 80, 3), np.uint8)), "a.png and ax4.png are both named a"),
-        (lambda s: (s / "Empty").mkdir(), "Empty: expected pictures, found none"),
+        (
+            lambda s: write_png(s / "Own/ax4.png", np.zeros((80, 80, 3), np.uint8)),
+            "a.png and ax4.png are versions of a",
+        ),
+        (lambda s: (s / "Empty").mkdir(), "Empty: expected images, found none"),
     ],
 )
 def test_a_set_that_does_not_fit_is_named(sets: Path, spoil: object, told: str) -> None:
@@ -170,13 +171,13 @@ def test_no_sets_at_all(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_belong_together(name: str, key: str) -> None:
-    assert picture_key(Path(name), 4) == key
+    assert image_key(Path(name), 4) == key
 
 
 def test_pictures_to_show() -> None:
     sets = {
-        name: [benchmark.Picture(name, picture, Path(picture)) for picture in pictures]
-        for name, pictures in {"Set5": "abc", "Set14": ["d", "e", "zebra"], "Own": "f"}.items()
+        name: [BenchmarkImage(name, image, Path(image)) for image in images]
+        for name, images in {"Set5": "abc", "Set14": ["d", "e", "zebra"], "Own": "f"}.items()
     }
     assert featured(sets, 4) == {("Set14", "zebra"), ("Set5", "a"), ("Set14", "d"), ("Own", "f")}
     assert featured(sets, 0) == set()
@@ -204,7 +205,7 @@ class TestScoringFolders:
         lines = str(error.value).splitlines()
         assert len(lines) == 3
         assert any("a.png: 72×90 pixels, expected 72×96" in line for line in lines)
-        assert any("no picture for" in line and "b.png" in line for line in lines)
+        assert any("no image for" in line and "b.png" in line for line in lines)
         assert any("no original for" in line and "c.png" in line for line in lines)
 
     def test_too_small_pictures_are_named(self, tmp_path: Path) -> None:

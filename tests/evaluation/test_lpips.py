@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from srlib.errors import SrlibError
-from srlib.evaluation.benchmark import METRICS, evaluate, find_sets, interpolation
-from srlib.evaluation.lpips import KEY, TAPS, checked, lpips
-from srlib.evaluation.methods import measures
+from srlib.evaluation.benchmark import METRICS, evaluate, interpolation
+from srlib.evaluation.lpips import KEY, TAPS, lpips, verified
+from srlib.evaluation.methods import recipe_metrics
+from srlib.evaluation.sets import find_sets
 from srlib.imaging.write import write_png
 from srlib.params import Evaluate, FeatureFile, Lpips
 
@@ -38,15 +39,15 @@ def test_the_formula_of_the_paper(shared: Path, picture: np.ndarray) -> None:
             a, b = (f / np.linalg.norm(f, axis=-1, keepdims=True).clip(1e-10) for f in (a, b))
             weight = file[f"lin{index}.model.1.weight"].ravel()
             expected += float((((a - b) ** 2) @ weight).mean())
-    assert lpips(shared / BACKBONE, shared / LINEAR).of(picture, other, 4) == pytest.approx(expected, rel=1e-4)
+    assert lpips(shared / BACKBONE, shared / LINEAR).compute(picture, other, 4) == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_looks_worse_scores_worse(shared: Path, picture: np.ndarray) -> None:
-    measure = lpips(shared / BACKBONE, shared / LINEAR)
-    blurred = [measure.of(picture, cv2.GaussianBlur(picture, (0, 0), sigma), 4) for sigma in (0.5, 1, 2, 4)]
-    assert measure.of(picture, picture, 4) == 0
+    metric = lpips(shared / BACKBONE, shared / LINEAR)
+    blurred = [metric.compute(picture, cv2.GaussianBlur(picture, (0, 0), sigma), 4) for sigma in (0.5, 1, 2, 4)]
+    assert metric.compute(picture, picture, 4) == 0
     assert 0 < blurred[0] < blurred[1] < blurred[2] < blurred[3]
-    assert measure.better == "lower" and "SqueezeNet" in measure.title
+    assert metric.better == "lower" and "SqueezeNet" in metric.title
 
 
 def test_a_column_only_where_the_recipe_names_weights(shared: Path) -> None:
@@ -54,20 +55,20 @@ def test_a_column_only_where_the_recipe_names_weights(shared: Path) -> None:
     for key, name in (("backbone", BACKBONE), ("linear", LINEAR)):
         digest = hashlib.sha256((shared / name).read_bytes()).hexdigest()
         files[key] = FeatureFile(file=str(shared / name), sha256=digest)
-    assert measures(Evaluate(images="x")) is METRICS
-    assert [*measures(Evaluate(images="x", lpips=Lpips(**files)))] == [*METRICS, KEY]
+    assert recipe_metrics(Evaluate(images="x")) is METRICS
+    assert [*recipe_metrics(Evaluate(images="x", lpips=Lpips(**files)))] == [*METRICS, KEY]
 
 
 def test_what_does_not_fit_is_named(shared: Path, tmp_path: Path, picture: np.ndarray) -> None:
-    with pytest.raises(SrlibError, match="expected LPIPS' weights of SqueezeNet"):
+    with pytest.raises(SrlibError, match="expected the linear weights of LPIPS"):
         lpips(shared / BACKBONE, shared / LINEAR.replace("squeeze", "vgg"))
     with pytest.raises(SrlibError, match="no such file"):
-        checked(tmp_path / "none", "0" * 64, "evaluate.lpips.linear")
+        verified(tmp_path / "none", "0" * 64, "evaluate.lpips.linear")
     with pytest.raises(SrlibError, match=r"evaluate.lpips.linear: .*expected the SHA-256 0000"):
-        checked(shared / LINEAR, "0" * 64, "evaluate.lpips.linear")
-    measure = lpips(shared / BACKBONE, shared / LINEAR)
+        verified(shared / LINEAR, "0" * 64, "evaluate.lpips.linear")
+    metric = lpips(shared / BACKBONE, shared / LINEAR)
     write_png(tmp_path / "Own/a.png", picture)
     write_png(tmp_path / "Own/b.png", picture[:40])
     with pytest.raises(SrlibError, match=r"b.png: LPIPS \(SqueezeNet\) needs 43×43 pixels, got 128×40"):
-        next(evaluate(find_sets(tmp_path, 4), [interpolation("bicubic")], 4, measures={KEY: measure}))
-    assert 0 < measure.of(picture[:44, :44], picture[4:48, :44], 4) < 1
+        next(evaluate(find_sets(tmp_path, 4), [interpolation("bicubic")], 4, metrics={KEY: metric}))
+    assert 0 < metric.compute(picture[:44, :44], picture[4:48, :44], 4) < 1

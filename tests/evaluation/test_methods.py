@@ -12,7 +12,7 @@ from openvino import opset13 as opset
 
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Cost, Method, interpolation
-from srlib.evaluation.methods import content_hash, ensemble, given, rows, trained
+from srlib.evaluation.methods import content_hash, from_file, from_model, recipe_methods, self_ensemble
 from srlib.imaging.metrics import psnr_y, to_uint8
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale, resize
@@ -71,14 +71,14 @@ def rgb_chroma(picture: np.ndarray) -> np.ndarray:
 
 class TestTrained:
     def test_named_by_architecture_and_training(self, models: Path, picture: np.ndarray) -> None:
-        edsr, srgan = trained(models / "pixel", 4), trained(models / "gan", 4)
+        edsr, srgan = from_model(models / "pixel", 4), from_model(models / "gan", 4)
         assert (edsr.name, srgan.name) == ("EDSR", "SRGAN")
         assert edsr.upscale is not None and edsr.cost is not None
         assert edsr.upscale(picture, 4).shape == (320, 384, 3)
-        assert trained(models / "pixel", 4, "mine").name == "mine"
+        assert from_model(models / "pixel", 4, "mine").name == "mine"
 
     def test_what_it_costs_by_hand(self, models: Path) -> None:
-        cost = trained(models / "pixel", 4).cost
+        cost = from_model(models / "pixel", 4).cost
         assert cost is not None
         weights = [9 * 3 * 8, 9 * 8 * 8, 9 * 8 * 8, 9 * 8 * 8, 9 * 8 * 32, 9 * 8 * 32, 9 * 8 * 3]
         biases = [8, 8, 8, 8, 32, 32, 3]
@@ -88,14 +88,14 @@ class TestTrained:
 
     def test_another_scale_is_named(self, models: Path) -> None:
         with pytest.raises(SrlibError, match="×4, expected ×2"):
-            trained(models / "pixel", 2)
+            from_model(models / "pixel", 2)
 
 
 class TestFrozenGraphs:
     @pytest.mark.parametrize("nchw", [False, True])
     def test_rgb_of_both_layouts(self, tmp_path: Path, picture: np.ndarray, nchw: bool) -> None:
         path = frozen_graph(tmp_path / "net.pb", 3, nchw=nchw)
-        method = given("theirs", path, 4, sha256=content_hash(path))
+        method = from_file("theirs", path, 4, sha256=content_hash(path))
         assert method.name == "theirs" and method.upscale is not None and method.cost is not None
         np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
         assert method.cost.parameters == 3 * 48
@@ -103,7 +103,7 @@ class TestFrozenGraphs:
 
     def test_the_largest_output_of_a_pyramid(self, tmp_path: Path, picture: np.ndarray) -> None:
         path = frozen_graph(tmp_path / "net.pb", 3, pyramid=True)
-        method = given("theirs", path, 4, sha256=content_hash(path))
+        method = from_file("theirs", path, 4, sha256=content_hash(path))
         assert method.upscale is not None
         np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
 
@@ -114,7 +114,7 @@ class TestFrozenGraphs:
         from skimage.color import rgb2ycbcr
 
         path = frozen_graph(tmp_path / "net.pb", 1)
-        method = given("theirs", path, 4, sha256=content_hash(path), channels=channels)
+        method = from_file("theirs", path, 4, sha256=content_hash(path), channels=channels)
         assert method.upscale is not None
         gray = np.repeat(picture[..., :1], 3, axis=2)
         np.testing.assert_array_equal(method.upscale(gray, 4), resize(gray, 4, kernel="nearest"))
@@ -125,13 +125,13 @@ class TestFrozenGraphs:
 
     def test_a_network_that_wants_levels(self, tmp_path: Path, picture: np.ndarray) -> None:
         path = frozen_graph(tmp_path / "net.pb", 3)
-        method = given("theirs", path, 4, sha256=content_hash(path), value_range=255)
+        method = from_file("theirs", path, 4, sha256=content_hash(path), value_range=255)
         assert method.upscale is not None
         np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
 
     def test_another_scale_is_named(self, tmp_path: Path, picture: np.ndarray) -> None:
         path = frozen_graph(tmp_path / "net.pb", 3, scale=2)
-        method = given("theirs", path, 4, sha256=content_hash(path))
+        method = from_file("theirs", path, 4, sha256=content_hash(path))
         assert method.upscale is not None
         with pytest.raises(SrlibError, match=r"output of shape \(1, 160, 192, 3\), expected \(1, 320, 384, 3\)"):
             method.upscale(picture, 4)
@@ -139,7 +139,7 @@ class TestFrozenGraphs:
     @pytest.mark.parametrize(("name", "least"), [("ESPCN", 1.0), ("FSRCNN", 1.0), ("LapSRN", 0.7)])
     def test_published_luma_networks_beat_bicubic(self, shared: Path, name: str, least: float) -> None:
         path = shared / f"peers/{name}_x2.pb"
-        method = given(name, path, 2, sha256=content_hash(path), channels="luma")
+        method = from_file(name, path, 2, sha256=content_hash(path), channels="luma")
         assert method.upscale is not None
         gains = []
         for file in sorted((shared / "mirror/SelfExSR/data/Set5/image_SRF_2").glob("*_HR.png")):
@@ -160,7 +160,7 @@ class TestOpenVINO:
         x = x if nchw else opset.transpose(x, [0, 2, 3, 1])
         path = tmp_path / "net.xml"
         ov.save_model(ov.Model([x], [lr]), path, compress_to_fp16=False)
-        method = given("theirs", path, 4, sha256=content_hash(path))
+        method = from_file("theirs", path, 4, sha256=content_hash(path))
         assert method.upscale is not None and method.cost is not None
         np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
         assert method.cost.multiply_adds(10, 7) == 70 * 3 * 48
@@ -180,7 +180,7 @@ class TestOpenVINO:
         graph = make.make_graph(nodes, "net", [lr], [sr], [onnx.numpy_helper.from_array(kernel, "kernel")])
         path = tmp_path / "net.onnx"
         path.write_bytes(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)]).SerializeToString())
-        method = given("theirs", path, 4, sha256=content_hash(path))
+        method = from_file("theirs", path, 4, sha256=content_hash(path))
         assert method.upscale is not None and method.cost is not None
         np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
         assert (method.cost.parameters, method.cost.multiply_adds(10, 7)) == (144, 70 * 144)
@@ -191,13 +191,13 @@ class TestOpenVINO:
         before = content_hash(tmp_path / "net.xml")
         (tmp_path / "net.bin").write_bytes(b"2")
         with pytest.raises(SrlibError, match=f"expected the SHA-256 {before}, found"):
-            given("theirs", tmp_path / "net.xml", 4, sha256=before)
+            from_file("theirs", tmp_path / "net.xml", 4, sha256=before)
 
 
 class TestGiven:
     def test_our_own_folder(self, models: Path, picture: np.ndarray) -> None:
-        method = given("older", models / "pixel", 4, sha256=content_hash(models / "pixel"))
-        own = trained(models / "pixel", 4)
+        method = from_file("older", models / "pixel", 4, sha256=content_hash(models / "pixel"))
+        own = from_model(models / "pixel", 4)
         assert method.name == "older" and method.upscale is not None and own.upscale is not None
         np.testing.assert_array_equal(method.upscale(picture, 4), own.upscale(picture, 4))
 
@@ -207,7 +207,7 @@ class TestGiven:
         lr = downscale(picture, 4)
         bicubic = psnr_y(picture, resize(lr, picture.shape[:2]), scale=4)
         for item in Evaluate(images="", **section["evaluate"]).methods:
-            method = given(item.name, ROOT / item.file, 4, sha256=item.sha256)
+            method = from_file(item.name, ROOT / item.file, 4, sha256=item.sha256)
             assert method.upscale is not None
             gain = psnr_y(picture, method.upscale(lr, 4), scale=4) - bicubic
             assert gain > (1 if item.name == "psnr-x4" else 0)
@@ -225,7 +225,7 @@ class TestGiven:
             save_model(build(config), config, folder)
             methods.append(GivenMethod(name=folder.name, file=str(folder), sha256=content_hash(folder)))
         section = Evaluate(images="x", interpolations=["bicubic"], methods=methods)
-        found = rows(section, 2, tmp_path / "edsr-pixel", tmp_path / "srresnet-gan")
+        found = recipe_methods(section, 2, tmp_path / "edsr-pixel", tmp_path / "srresnet-gan")
         names = [method.name for method in methods]
         assert [method.name for method in found] == ["bicubic", *names, "EDSR", "SRGAN"]
         luma_alone = {"srcnn-pixel", "espcn-pixel", "fsrcnn-pixel"}
@@ -241,7 +241,7 @@ class TestGiven:
     def test_a_folder_of_pictures(self, tmp_path: Path, picture: np.ndarray) -> None:
         write_png(tmp_path / "theirs/a.png", picture)
         folder = tmp_path / "theirs"
-        assert given("theirs", folder, 4, sha256=content_hash(folder)).folder == folder
+        assert from_file("theirs", folder, 4, sha256=content_hash(folder)).folder == folder
 
     @pytest.mark.parametrize(
         ("name", "content", "told"),
@@ -254,17 +254,17 @@ class TestGiven:
     def test_a_file_of_no_use_is_named(self, tmp_path: Path, name: str, content: bytes, told: str) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(SrlibError, match=told):
-            given("theirs", tmp_path / name, 4, sha256=content_hash(tmp_path / name))
+            from_file("theirs", tmp_path / name, 4, sha256=content_hash(tmp_path / name))
 
     def test_nothing_there_or_something_else(self, tmp_path: Path) -> None:
         with pytest.raises(SrlibError, match=r"evaluate.methods, theirs: .*none.pb: no such file"):
-            given("theirs", tmp_path / "none.pb", 4, sha256="0" * 64)
+            from_file("theirs", tmp_path / "none.pb", 4, sha256="0" * 64)
         (tmp_path / "net.pb").write_bytes(b"1")
         with pytest.raises(SrlibError, match="expected the SHA-256 0000"):
-            given("theirs", tmp_path / "net.pb", 4, sha256="0" * 64)
+            from_file("theirs", tmp_path / "net.pb", 4, sha256="0" * 64)
         (tmp_path / "empty").mkdir()
-        with pytest.raises(SrlibError, match="expected a model or pictures, found neither"):
-            given("theirs", tmp_path / "empty", 4, sha256=content_hash(tmp_path / "empty"))
+        with pytest.raises(SrlibError, match="expected a model or images, found neither"):
+            from_file("theirs", tmp_path / "empty", 4, sha256=content_hash(tmp_path / "empty"))
 
 
 class TestEnsemble:
@@ -279,14 +279,14 @@ class TestEnsemble:
             mean += back(lopsided(view, 4)).astype(float)
             turned = lopsided(np.ascontiguousarray(view.transpose(1, 0, 2)), 4)
             mean += back(turned.transpose(1, 0, 2)).astype(float)
-        method = ensemble(Method("net", lopsided, cost=Cost(5, lambda h, w: h * w)))
+        method = self_ensemble(Method("net", lopsided, cost=Cost(5, lambda h, w: h * w)))
         assert method.name == "net+" and method.upscale is not None and method.cost is not None
         np.testing.assert_array_equal(method.upscale(picture, 4), to_uint8(mean / (8 * 255)))
         assert method.cost.parameters == 5 and method.cost.multiply_adds(3, 4) == 96
 
     def test_a_symmetric_method_is_left_as_it_is(self, picture: np.ndarray) -> None:
         single = interpolation("bicubic")
-        eight = ensemble(single)
+        eight = self_ensemble(single)
         assert single.upscale is not None and eight.upscale is not None
         assert np.abs(eight.upscale(picture, 4).astype(int) - single.upscale(picture, 4)).max() <= 1
 
@@ -295,11 +295,11 @@ def test_the_rows_of_a_recipe(models: Path, tmp_path: Path) -> None:
     path = frozen_graph(tmp_path / "net.pb", 3)
     theirs = GivenMethod(name="theirs", file=str(path), sha256=content_hash(path))
     section = Evaluate(images="x", interpolations=["bicubic"], self_ensemble=True, methods=[theirs])
-    found = [method.name for method in rows(section, 4, models / "pixel", models / "gan")]
+    found = [method.name for method in recipe_methods(section, 4, models / "pixel", models / "gan")]
     assert found == ["bicubic", "theirs", "EDSR", "EDSR+", "SRGAN"]
 
 
 def test_a_given_row_may_not_be_named_like_one_of_the_recipe(models: Path) -> None:
     mine = GivenMethod(name="EDSR", file=str(models / "pixel"), sha256=content_hash(models / "pixel"))
-    with pytest.raises(SrlibError, match=r"evaluate.methods: EDSR: the recipe's own networks have a row of that name"):
-        rows(Evaluate(images="x", methods=[mine]), 4, models / "pixel", models / "gan")
+    with pytest.raises(SrlibError, match=r"evaluate.methods: EDSR: the recipe's own network already has this name"):
+        recipe_methods(Evaluate(images="x", methods=[mine]), 4, models / "pixel", models / "gan")

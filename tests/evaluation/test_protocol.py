@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from srlib.errors import SrlibError
-from srlib.evaluation.benchmark import evaluate, find_sets, interpolation, score_folder
+from srlib.evaluation.benchmark import evaluate, interpolation, score_folder
+from srlib.evaluation.sets import find_sets
 from srlib.evaluation.statistics import mean
 from srlib.imaging.metrics import luma, psnr_rgb, psnr_y, ssim_y, to_uint8
 from srlib.imaging.read import read_image

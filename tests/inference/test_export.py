@@ -99,13 +99,13 @@ def picture() -> np.ndarray:
 def test_pictures_are_those_of_keras(
     exported: dict[str, tuple[Path, room.Check]], picture: np.ndarray, name: str
 ) -> None:
-    from srlib.evaluation.methods import upscaler
+    from srlib.evaluation.methods import upscale_function
     from srlib.models import load_model
 
     if name not in exported:
         pytest.skip(f"{name} is not among the networks")
     folder, check = exported[name]
-    wanted = upscaler(load_model(folder.with_suffix(""))[0])(picture)
+    wanted = upscale_function(load_model(folder.with_suffix(""))[0])(picture)
     got = open_model(str(folder), precision="float32")(picture)
     assert check.difference < 0.01
     assert np.mean(got != wanted) < 1e-3
@@ -169,14 +169,14 @@ class TestBlending:
     def test_it_is_blending_in_keras(
         self, exported: dict[str, tuple[Path, room.Check]], picture: np.ndarray, fidelity: float
     ) -> None:
-        from srlib.evaluation.methods import upscaler
+        from srlib.evaluation.methods import upscale_function
         from srlib.models import load_model
 
         psnr, gan = exported["edsr"][0], exported["gan"][0]
         blended, other = (load_model(folder.with_suffix(""))[0] for folder in (psnr, gan))
         for variable, start in zip(blended.weights, other.weights, strict=True):
             variable.assign(start + fidelity * (variable - start))
-        wanted = upscaler(blended)(picture)
+        wanted = upscale_function(blended)(picture)
         got = open_model(str(psnr), fidelity=fidelity, gan=str(gan), precision="float32")(picture)
         assert np.mean(got != wanted) < 1e-3
         assert np.abs(got.astype(int) - wanted).max() <= 1

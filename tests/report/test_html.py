@@ -13,7 +13,8 @@ import pytest
 import skimage.data
 from PIL import Image as Pillow
 
-from srlib.evaluation.benchmark import Cost, Method, evaluate, find_sets, interpolation
+from srlib.evaluation.benchmark import Cost, Method, evaluate, interpolation
+from srlib.evaluation.sets import find_sets
 from srlib.imaging.resize import resize
 from srlib.imaging.write import write_png
 from srlib.params import load_params

@@ -8,10 +8,12 @@ import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srlib.evaluation.benchmark import Method, Result, evaluate, find_sets, interpolation
+from srlib.evaluation.benchmark import Method, Result, evaluate, interpolation
+from srlib.evaluation.regions import busiest_region
+from srlib.evaluation.sets import find_sets
 from srlib.imaging.resize import downscale, resize
 from srlib.imaging.write import write_png
-from srlib.report.strips import busiest_region, strip
+from srlib.report.strips import strip
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_the_zoomed_squares_are_the_pictures_own_pixels(result: Result) -> None:
     nearest = resize(result.lr, result.hr.shape[:2], kernel="nearest")
     for image in (nearest, result.sr["bicubic"], result.sr["EDSR"], result.hr):
         # Six times enlarged, without its framed border.
-        inside = region.of(image)[1:-1, 1:-1].repeat(6, axis=0).repeat(6, axis=1)
+        inside = region.cut(image)[1:-1, 1:-1].repeat(6, axis=0).repeat(6, axis=1)
         rows = np.flatnonzero((drawing[..., 0] == inside[0, 0, 0]).any(axis=1))
         columns = range(32 + 6, drawing.shape[1] - inside.shape[1])
         assert any(

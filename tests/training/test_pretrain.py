@@ -10,7 +10,7 @@ import yaml
 from keras import ops
 
 from srlib.errors import SrlibError
-from srlib.evaluation.methods import upscaler
+from srlib.evaluation.methods import upscale_function
 from srlib.files import file_hash
 from srlib.imaging import color as color
 from srlib.imaging.metrics import psnr_y, to_uint8
@@ -81,7 +81,7 @@ class TestLuma:
         model, config = load_model(tmp_path / "model")
         assert config.channels == "luma-studio"
         lr, hr = (np.load(patches / f"validation_{kind}.npy") for kind in ("lr", "hr"))
-        sr = [upscaler(model)(picture) for picture in lr]
+        sr = [upscale_function(model)(picture) for picture in lr]
         scores = [psnr_y(h, s, scale=4) for h, s in zip(hr, sr, strict=True)]
         assert result.metrics["psnr_y"] == pytest.approx(np.mean(scores), rel=1e-5)
         shown, expected = samples[-1][: hr.shape[1]].astype(int), np.concatenate(sr[:4], axis=1)

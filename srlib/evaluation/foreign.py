@@ -1,0 +1,27 @@
+"""What a network from another tool's file becomes, whatever the tool."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from srlib.evaluation.benchmark import Cost
+
+Floats = npt.NDArray[np.float32]
+
+MAX_BYTES = 2**31 - 1
+"""Largest file of a network: protobuf's own limit."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network from a file.
+
+    Attributes:
+        run: float32 [1, h, w, C] to float32 [1, scale·h, scale·w, C].
+        cost: What it costs.
+    """
+
+    run: Callable[[Floats], Floats]
+    cost: Cost
