@@ -60,9 +60,9 @@ def main() -> None:
             for method, image in {**result.sr, "original": result.hr}.items():
                 write_png(out / "images" / result.image.set / method / f"{result.image.name}.png", image)
             if (result.image.set, result.image.name) in chosen:
-                drawing = strip(result, columns, scale=options.scale, crop=96)
+                drawing = strip(result, columns, scale=options.scale, side=96)
                 write_png(out / "strips" / f"{result.image.set}_{result.image.name}.png", drawing)
-                exhibits.append(report.exhibit(result, columns, crop=96))
+                exhibits.append(report.exhibit(result, columns, side=96))
             if result.hr.size > largest:
                 largest, base = result.hr.size, megabytes()
         page = report.render(scores, rows, options.scale, exhibits=exhibits, metrics=metrics)

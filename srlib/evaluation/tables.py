@@ -9,15 +9,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from srlib.evaluation.benchmark import METRICS, Method, Metric, Score
 from srlib.evaluation.published import PUBLISHED, Published
 from srlib.evaluation.statistics import Estimate, difference, estimate, mean
+from srlib.files import write_json, write_text
 
 Values = dict[str, dict[str, dict[str, list[float]]]]
 """Set, method and metric to one value per image, in the order of the scores."""
 
 Metrics = Mapping[str, Metric]
+
+FILES = ("table.md", "scores.csv", "scores.json")
+"""What `write` writes."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,15 @@ class Table:
     header: list[str]
     rows: list[list[str]]
     bold: frozenset[tuple[int, int]] = frozenset()
+
+
+def write(
+    folder: Path, scores: Sequence[Score], methods: Sequence[Method], scale: int, metrics: Metrics = METRICS
+) -> None:
+    """Write `FILES` into a folder: tables for people, scores of each image, and means for `dvc metrics`."""
+    write_text(folder / FILES[0], document(scores, methods, scale, metrics))
+    write_text(folder / FILES[1], scores_csv(scores, metrics))
+    write_json(folder / FILES[2], scores_json(scores, metrics))
 
 
 def by_set(scores: Sequence[Score]) -> Values:

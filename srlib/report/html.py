@@ -47,15 +47,15 @@ class Exhibit:
     scores: dict[str, dict[str, float]]
 
 
-def exhibit(result: Result, methods: Sequence[str], *, crop: int) -> Exhibit:
+def exhibit(result: Result, methods: Sequence[str], *, side: int) -> Exhibit:
     """Encodes what the report shows of a picture: LR, `methods` and HR, without loss.
 
     Args:
         result: The picture with its versions and scores.
         methods: Which versions to show, in this order.
-        crop: Side of the zoomed square in HR pixels.
+        side: Side of the zoomed square in HR pixels.
     """
-    region = busiest_region(result.hr, result.lr, crop)
+    region = busiest_region(result.hr, result.lr, side)
     versions = {"LR": resize(result.lr, result.hr.shape[:2], kernel="nearest")}
     versions |= {name: result.sr[name] for name in methods} | {"HR": result.hr}
     rows, columns = (

@@ -28,19 +28,19 @@ TALLEST = 4 / 3  # of a whole picture, in columns
 PAPER, INK, GRAY, MARK, LINE = "#fbfaf7", "#1c1f24", "#6c727c", "#e2552c", "#dcd9d2"
 
 
-def strip(result: Result, methods: Sequence[str], *, scale: int, crop: int) -> Image:
+def strip(result: Result, methods: Sequence[str], *, scale: int, side: int) -> Image:
     """Draws LR, `methods` and HR side by side, whole above and the most detailed square enlarged below.
 
     Args:
         result: One picture with its versions and scores.
         methods: Which of the result's methods to show, in this order.
         scale: The factor of enlargement.
-        crop: Side of the zoomed square in HR pixels.
+        side: Side of the zoomed square in HR pixels.
 
     Returns:
         uint8 RGB [height, width, 3] of the drawing.
     """
-    region = busiest_region(result.hr, result.lr, crop)
+    region = busiest_region(result.hr, result.lr, side)
     zoom = max(1, round(COLUMN / region.side))
     column = region.side * zoom
     scores = {score.method: score.values for score in result.scores}

@@ -48,7 +48,7 @@ def make(folder: Path) -> str:
         [score for result in results for score in result.scores],
         methods,
         4,
-        exhibits=[exhibit(result, ["bicubic", "EDSR", "SRGAN"], crop=48) for result in results],
+        exhibits=[exhibit(result, ["bicubic", "EDSR", "SRGAN"], side=48) for result in results],
         curves=[("pretrain", folder / "loss.csv"), ("finetune", folder / "validation.csv")],
         recipe=load_params(ROOT / "recipes/quickstart.yaml"),
     )
@@ -194,7 +194,7 @@ def test_the_pictures_are_the_scored_ones(browse: Callable[..., Any], page: Path
 def test_large_pictures_are_shown_in_part(tmp_path: Path) -> None:
     write_png(tmp_path / "Own/big.png", np.tile(skimage.data.chelsea()[:200, :400], (2, 2, 1)))
     result = next(evaluate(find_sets(tmp_path, 4), [interpolation("bicubic")], 4))
-    shown = exhibit(result, ["bicubic"], crop=48)
+    shown = exhibit(result, ["bicubic"], side=48)
     assert shown.part
     picture = Pillow.open(io.BytesIO(base64.b64decode(shown.versions["HR"].split(",")[1])))
     assert picture.size == (640, 400)

@@ -47,7 +47,7 @@ def test_the_square_is_the_best_of_all(height: int, width: int, side: int, seed:
 
 
 def test_the_zoomed_squares_are_the_pictures_own_pixels(result: Result) -> None:
-    drawing = strip(result, ["bicubic", "EDSR"], scale=4, crop=48)
+    drawing = strip(result, ["bicubic", "EDSR"], scale=4, side=48)
     region = busiest_region(result.hr, result.lr, 48)
     nearest = resize(result.lr, result.hr.shape[:2], kernel="nearest")
     for image in (nearest, result.sr["bicubic"], result.sr["EDSR"], result.hr):
@@ -65,21 +65,21 @@ def test_the_zoomed_squares_are_the_pictures_own_pixels(result: Result) -> None:
 
 def test_the_same_bytes_every_time(result: Result, tmp_path: Path) -> None:
     for name in "ab":
-        write_png(tmp_path / f"{name}.png", strip(result, ["bicubic", "EDSR"], scale=4, crop=48))
+        write_png(tmp_path / f"{name}.png", strip(result, ["bicubic", "EDSR"], scale=4, side=48))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize("crop", [16, 48, 96, 512])
 def test_any_crop_and_number_of_columns(result: Result, crop: int) -> None:
-    narrow = strip(result, ["bicubic"], scale=4, crop=crop)
-    wide = strip(result, ["bicubic", "EDSR"], scale=4, crop=crop)
+    narrow = strip(result, ["bicubic"], scale=4, side=crop)
+    wide = strip(result, ["bicubic", "EDSR"], scale=4, side=crop)
     assert narrow.shape[0] == wide.shape[0] and narrow.shape[1] < wide.shape[1]
     assert wide.dtype == np.uint8 and wide.max() > 200
 
 
 def test_only_the_best_score_is_marked(result: Result) -> None:
     mark = np.array([0xE2, 0x55, 0x2C])
-    drawing = strip(result, ["bicubic", "EDSR"], scale=4, crop=48)
+    drawing = strip(result, ["bicubic", "EDSR"], scale=4, side=48)
     labels = (drawing[-66:] == mark).all(axis=2)
     best = max(result.scores, key=lambda score: score.values["psnr_y"]).method
     column = 32 + (288 + 18) * (1 + ["bicubic", "EDSR"].index(best))
