@@ -14,7 +14,7 @@ OTHER_SUFFIXES = frozenset(
 """Formats that srlib does not read. They are listed nevertheless, so that an error can name them."""
 
 
-def list_images(folder: Path, recursive: bool = True) -> list[Path]:
+def list_images(folder: Path, recursive: bool = True, *, problems: list[str] | None = None) -> list[Path]:
     """List the files of a folder whose names end as those of images do, sorted by path.
 
     Hidden files and folders are left out. Formats that srlib cannot read, such as HEIC, are included, so that
@@ -24,6 +24,7 @@ def list_images(folder: Path, recursive: bool = True) -> list[Path]:
     Args:
         folder: Folder to search.
         recursive: Include subfolders.
+        problems: Receives one line per folder that cannot be read, instead of an exception.
 
     Raises:
         SrlibError: The folder does not exist, or it or one of its subfolders cannot be read.
@@ -37,14 +38,16 @@ def list_images(folder: Path, recursive: bool = True) -> list[Path]:
     while waiting:
         links: list[Path] = []
         for top in waiting:
-            for entry in _walk(top, recursive, seen, links):
+            for entry in _walk(top, recursive, seen, links, problems):
                 if os.path.splitext(entry.name)[1].lower() in READ_SUFFIXES | OTHER_SUFFIXES:
                     files.append(Path(entry.path))
         waiting = links
     return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def _walk(top: Path, recursive: bool, seen: set[str], links: list[Path]) -> Iterator[os.DirEntry[str]]:
+def _walk(
+    top: Path, recursive: bool, seen: set[str], links: list[Path], problems: list[str] | None
+) -> Iterator[os.DirEntry[str]]:
     """Yield the visible files below a folder; append linked folders to `links` instead of entering them."""
     real = os.path.realpath(top)
     if real in seen:
@@ -54,11 +57,15 @@ def _walk(top: Path, recursive: bool, seen: set[str], links: list[Path]) -> Iter
         with os.scandir(top) as entries:
             visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
     except OSError as error:
-        raise SrlibError(f"{top}: this folder cannot be read ({one_line(error.strerror or error)})") from error
+        line = f"{top}: this folder cannot be read ({one_line(error.strerror or error)})"
+        if problems is None:
+            raise SrlibError(line) from error
+        problems.append(line)
+        return
     for entry in visible:
         if not entry.is_dir():
             yield entry
         elif recursive and entry.is_symlink():
             links.append(Path(entry.path))
         elif recursive:
-            yield from _walk(Path(entry.path), recursive, seen, links)
+            yield from _walk(Path(entry.path), recursive, seen, links, problems)

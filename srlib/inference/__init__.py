@@ -1,1 +1,1 @@
-"""Using trained models on pictures."""
+"""Using trained models: upscaling arrays and files, and exporting networks."""

@@ -1,85 +1,140 @@
-"""From a picture to the same picture enlarged: color, gray and alpha by the network, by any factor.
+"""Upscale whole images, with gray and alpha, by any factor.
 
-A network gives one factor s. Another one is reached from its result by an exact MATLAB bicubic step.
+A network has one factor. Another factor is reached from its result by an exact MATLAB bicubic step.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
 from srlib.errors import SrlibError
+from srlib.imaging.arrays import Pixels
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
+from srlib.inference.transparency import fill_transparent, neighborhood
+from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
 
-LARGEST = 16
-"""The largest factor that is accepted."""
+LARGEST_FACTOR = 16
+
+OnPixels = Callable[[int], object]
+"""Callback that receives the number of LR pixels done since its last call."""
 
 
-class Upscaler(Protocol):
-    """What enlarges RGB: `srlib.inference.upscaler.Upscaler`."""
+class RgbModel(Protocol):
+    """A model that upscales RGB by a fixed factor, such as `srlib.Upscaler`."""
 
     scale: int
 
-    def __call__(self, rgb: np.ndarray, *, advance: Callable[[int], object] | None = None) -> np.ndarray:
-        """uint8 or uint16 [h, w, 3] → the same type [scale·h, scale·w, 3]; `advance` hears of h·w pixels in all."""
+    def __call__(self, rgb: Pixels, *, on_pixels: OnPixels | None = None) -> Pixels:
+        """Upscale uint8 or uint16 [h, w, 3] to the same dtype, [scale·h, scale·w, 3]."""
 
 
-def parse_scale(text: str) -> Fraction:
-    """The factor that `4`, `1.5` or `8/3` means.
+def upscale(image: Pixels, *, model: str | Upscaler = DEFAULT_MODEL, scale: float | Fraction | None = None) -> Pixels:
+    """Upscale one image array.
+
+    Args:
+        image: uint8 or uint16, gray [h, w], RGB [h, w, 3] or RGBA [h, w, 4]; alpha is not premultiplied.
+        model: A model that `open_model` accepts by name or folder, or an opened one. Open it once for many images.
+        scale: Factor from 1 to 16 (default: the model's own). The network runs once; the rest is MATLAB bicubic.
+
+    Returns:
+        The same dtype and number of channels, [ceil(scale·h), ceil(scale·w), …].
 
     Raises:
-        SrlibError: Something else, or not from 1 to 16.
+        SrlibError: `image` has another dtype or shape, `scale` is outside its range, or there is no such model.
+
+    Example:
+        >>> import numpy as np, srlib
+        >>> gray = np.full((8, 8), 128, np.uint8)
+        >>> srlib.upscale(gray, scale=2.5).shape
+        (20, 20)
     """
+    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] < 3):
+        got = f"shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise SrlibError(f"expected an image, gray [h, w], RGB [h, w, 3] or RGBA [h, w, 4], got {got}")
+    upscaler = model if isinstance(model, Upscaler) else open_model(model)
+    factor = Fraction(upscaler.scale) if scale is None else to_factor(scale)
+    is_gray = image.ndim == 2
+    rgb = _repeated(image[..., None], 3) if is_gray else image[..., :3]
+    alpha = image[..., 3] if not is_gray and image.shape[2] == 4 else None
+    if not is_gray and image.shape[2] > 4:
+        raise SrlibError(f"expected an image of 3 or 4 channels, got {image.shape[2]}")
+    result = upscale_image(ImageFile(rgb, alpha, is_gray), upscaler, factor)
+    if is_gray:
+        return np.ascontiguousarray(result.rgb[..., 0])
+    if result.alpha is None:
+        return result.rgb
+    return cast(Pixels, np.concatenate([result.rgb, result.alpha[..., None]], axis=2))
+
+
+def to_factor(scale: str | float | Fraction) -> Fraction:
+    """Return the exact factor that a number or a text such as `4`, `1.5` or `8/3` stands for.
+
+    Raises:
+        SrlibError: Not a number from 1 to 16 with a denominator up to 100.
+    """
+    text = str(scale).strip().lower().removeprefix("x").removeprefix("×").removesuffix("x")
     try:
-        factor = Fraction(text.strip().lower().removeprefix("x").removeprefix("×").removesuffix("x"))
+        factor = Fraction(text)
     except (ValueError, ZeroDivisionError):
         factor = Fraction(0)
-    if not 1 <= factor <= LARGEST or factor.denominator > 100:
-        raise SrlibError(f"--scale: expected a factor from 1 to {LARGEST} such as 4, 1.5 or 8/3, got {text!r}")
+    if isinstance(scale, float):
+        factor = factor.limit_denominator(100)
+    if not 1 <= factor <= LARGEST_FACTOR or factor.denominator > 100:
+        raise SrlibError(f"scale: expected a factor from 1 to {LARGEST_FACTOR} such as 4, 1.5 or 8/3, got {scale!r}")
     return factor
 
 
-def enlarged_size(height: int, width: int, factor: Fraction) -> tuple[int, int]:
-    """The (height, width) of the enlarged picture: MATLAB's ceil(factor · size)."""
+def upscaled_size(height: int, width: int, factor: Fraction) -> tuple[int, int]:
+    """Return the (height, width) of the upscaled image: MATLAB's ceil(factor · size)."""
     return math.ceil(height * factor), math.ceil(width * factor)
 
 
-def work(picture: ImageFile) -> int:
-    """How many pixels `enlarge` tells `advance` of: those of an alpha channel too, unless it is even."""
-    alpha = picture.alpha
-    twice = alpha is not None and bool(alpha.min() != alpha.max())
-    height, width = map(int, picture.rgb.shape[:2])
-    return height * width * (2 if twice else 1)
+def pixels_to_process(image: ImageFile) -> int:
+    """Return the number of LR pixels that `upscale_image` reports: those of a varying alpha channel count too."""
+    height, width = map(int, image.rgb.shape[:2])
+    alpha = image.alpha
+    has_varying_alpha = alpha is not None and bool(alpha.min() != alpha.max())
+    return height * width * (2 if has_varying_alpha else 1)
 
 
-def enlarge(
-    picture: ImageFile, network: Upscaler, factor: Fraction, *, advance: Callable[[int], object] | None = None
+def upscale_image(
+    image: ImageFile, model: RgbModel, factor: Fraction, *, on_pixels: OnPixels | None = None
 ) -> ImageFile:
-    """The picture, `factor` times as high and as wide.
+    """Upscale an image with its alpha channel by any factor.
 
-    The network runs once, also for a factor beyond its own: a second pass measured no better than bicubic
-    (docs/upscaling.md). Gray goes through it as three equal channels and is their mean again. Alpha does too, which
-    measured 5 dB better than bicubic on hard edges; where it is wholly transparent or opaque it stays exactly so. The
-    colors stored under transparent pixels are arbitrary, often black or white, and would be drawn into the visible
-    ones as a fringe: they are first filled from the visible neighbors.
+    The network runs once, also for a factor beyond its own: a second pass measured no better than bicubic. Gray goes
+    through the network as three equal channels and becomes their mean. Alpha goes through it too, which measured 5 dB
+    better than bicubic on hard edges; where alpha is flat it stays exactly so. The colors stored under transparent
+    pixels are arbitrary and would appear as a fringe: they are first filled from visible neighbors.
+
+    Args:
+        image: The LR image.
+        model: Upscales RGB by `model.scale`.
+        factor: Factor from the LR image to the result.
+        on_pixels: Called with the number of LR pixels done since the last call; see `pixels_to_process`.
+
+    Returns:
+        The upscaled image with the metadata of `image`.
     """
-    alpha = picture.alpha
-    rgb = network(picture.rgb if alpha is None else fill_transparent(picture.rgb, alpha), advance=advance)
-    if picture.gray:
-        rgb = _mean(rgb)
-    rgb = resize(rgb, factor / network.scale)
-    rgb = np.repeat(rgb, 3, axis=2) if picture.gray else rgb
+    alpha = image.alpha
+    rgb = model(image.rgb if alpha is None else fill_transparent(image.rgb, alpha), on_pixels=on_pixels)
+    if image.gray:
+        rgb = _channel_mean(rgb)
+    rgb = resize(rgb, factor / model.scale)
+    if image.gray:
+        rgb = _repeated(rgb, 3)
     if alpha is not None:
-        alpha = resize(_enlarged_alpha(alpha, network, advance)[..., None], factor / network.scale)[..., 0]
-    return dataclasses.replace(picture, rgb=rgb, alpha=alpha)
+        alpha = resize(_upscale_alpha(alpha, model, on_pixels)[..., None], factor / model.scale)[..., 0]
+    return dataclasses.replace(image, rgb=rgb, alpha=alpha)
 
 
-def _mean(rgb: np.ndarray) -> np.ndarray:
-    """Gray [h, w, 1] of the same type."""
+def _channel_mean(rgb: Pixels) -> Pixels:
+    """Return the mean of three channels as [h, w, 1] of the same dtype."""
     total = rgb[..., 0].astype(np.uint32)
     for channel in (1, 2):
         total += rgb[..., channel]
@@ -88,65 +143,18 @@ def _mean(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(total.astype(rgb.dtype)[..., None])
 
 
-def _enlarged_alpha(alpha: np.ndarray, network: Upscaler, advance: Callable[[int], object] | None) -> np.ndarray:
-    """[h, w] → [scale·h, scale·w]; 0 or opaque wherever the 5×5 pixels around are."""
-    top, scale = np.iinfo(alpha.dtype).max, network.scale
+def _upscale_alpha(alpha: Pixels, model: RgbModel, on_pixels: OnPixels | None) -> Pixels:
+    """Upscale [h, w] to [scale·h, scale·w]; transparent or opaque wherever the 5×5 pixels around are."""
+    opaque, scale = np.iinfo(alpha.dtype).max, model.scale
     if alpha.min() == alpha.max():
         return np.full((alpha.shape[0] * scale, alpha.shape[1] * scale), alpha.flat[0], alpha.dtype)
-    lowest, highest = _around(alpha, np.minimum), _around(alpha, np.maximum)
-    out = _mean(network(np.repeat(alpha[..., None], 3, axis=2), advance=advance))[..., 0]
-    for value, flat in ((0, highest == 0), (top, lowest == top)):
-        out[np.repeat(np.repeat(flat, scale, axis=0), scale, axis=1)] = value
-    return np.asarray(out)
+    lowest, highest = neighborhood(alpha, np.minimum), neighborhood(alpha, np.maximum)
+    out = _channel_mean(model(_repeated(alpha[..., None], 3), on_pixels=on_pixels))[..., 0]
+    for value, is_flat in ((0, highest == 0), (opaque, lowest == opaque)):
+        out[np.repeat(np.repeat(is_flat, scale, axis=0), scale, axis=1)] = value
+    return out
 
 
-def _around(alpha: np.ndarray, extreme: np.ufunc) -> np.ndarray:
-    """The least or greatest value of the 5×5 pixels around each."""
-    for axis in (0, 1):
-        padded = np.pad(alpha, [(2, 2) if axis == along else (0, 0) for along in (0, 1)], mode="edge")
-        alpha = extreme.reduce([padded.take(range(k, k + alpha.shape[axis]), axis) for k in range(5)])
-    return alpha
-
-
-def fill_transparent(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colors for wholly transparent pixels, from the visible ones around them; the others stay as they are.
-
-    Push-pull (Gortler et al. 1996, section 3.4.2): means over blocks of 2, 4, 8 … pixels weighted by alpha, until every
-    block has seen a visible pixel; then back, each empty pixel from the coarser level, linearly.
-
-    Args:
-        rgb: uint8 or uint16 [h, w, 3].
-        alpha: The same type, [h, w].
-    """
-    hidden = alpha == 0
-    if not hidden.any() or hidden.all():
-        return rgb
-    weight = alpha[..., None].astype(np.float32) / np.iinfo(alpha.dtype).max
-    filled = _push_pull(rgb.astype(np.float32) * weight, weight)
-    return np.asarray(np.where(hidden[..., None], np.rint(filled).astype(rgb.dtype), rgb))
-
-
-def _push_pull(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted means `total / weight`, float32 [h, w, 3], also where the weight [h, w, 1] is 0."""
-    known = weight > 0
-    if known.all():
-        return np.asarray(total / weight)
-    height, width = weight.shape[:2]
-    coarse = _push_pull(*(_halved(part) for part in (total, weight)))
-    near = _doubled(_doubled(coarse, 0, height), 1, width)
-    return np.asarray(np.where(known, total / np.where(known, weight, 1), near))
-
-
-def _halved(values: np.ndarray) -> np.ndarray:
-    """Sums over blocks of 2×2; at an odd border of fewer."""
-    padded = np.pad(values, ((0, values.shape[0] % 2), (0, values.shape[1] % 2), (0, 0)))
-    rows = padded[::2] + padded[1::2]
-    return np.asarray(rows[:, ::2] + rows[:, 1::2])
-
-
-def _doubled(values: np.ndarray, axis: int, size: int) -> np.ndarray:
-    """Twice as many along an axis, linearly between the blocks' centers; the first `size` of them."""
-    values = values.swapaxes(0, axis)
-    before, after = np.concatenate([values[:1], values[:-1]]), np.concatenate([values[1:], values[-1:]])
-    out = np.stack([0.75 * values + 0.25 * before, 0.75 * values + 0.25 * after], axis=1)
-    return out.reshape(-1, *values.shape[1:])[:size].swapaxes(0, axis)
+def _repeated(channel: Pixels, count: int) -> Pixels:
+    """Repeat a channel [h, w, 1] to [h, w, count]."""
+    return cast(Pixels, np.repeat(channel, count, axis=2))

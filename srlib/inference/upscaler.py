@@ -1,4 +1,4 @@
-"""Enlarging pictures with an exported network: any size, in bounded memory, without Keras or TensorFlow."""
+"""Upscale RGB arrays of any size with an exported network, in bounded memory and without Keras or TensorFlow."""
 
 import functools
 import math
@@ -14,25 +14,39 @@ from srlib.engine import available_cores
 from srlib.errors import SrlibError
 from srlib.imaging.arrays import Pixels
 from srlib.imaging.color import network_input, rgb_from_output
-from srlib.inference import runtime
-from srlib.inference.tiles import Grid, free_memory, grid
+from srlib.inference.exported import CONFIG, ExportedModel, blend, is_exported, read_exported
+from srlib.inference.memory import free_memory
+from srlib.inference.runtime import CompiledNetwork, Precision, choose_precision
+from srlib.inference.tiles import Grid, Span, grid
 
+DEFAULT_MODEL = "psnr-x4"
 SHIPPED = Path(__file__).parents[1] / "weights"
-DEFAULT = "psnr-x4"
 
-MEMORY = 1280 * 2**20
-"""Bytes for the network's activations and the result, counted twice since it is encoded too. Larger tiles compute less
-twice; with this much a picture of 3840×2160 stays below 2 GiB in all.
+MEMORY_BUDGET = 1280 * 2**20
+"""Bytes for the network's activations plus twice the result, which is encoded later. Larger tiles compute less twice;
+with this budget an image of 3840×2160 stays below 2 GiB in all.
 """
 
+_BICUBIC_REACH = 2
+"""LR pixels to each side that bicubic interpolation, which upscales the chroma of a luma network, depends on."""
 
-def shipped() -> list[str]:
-    """The names of the models that come with srlib."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{runtime.CONFIG}"))
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with srlib.
+
+    Returns:
+        Names that `open_model` accepts, sorted.
+
+    Example:
+        >>> import srlib
+        >>> srlib.shipped_models()
+        ['gan-x4', 'psnr-x4']
+    """
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))
 
 
 def open_model(
-    name_or_path: str = DEFAULT,
+    model: str = DEFAULT_MODEL,
     *,
     fidelity: float | None = None,
     gan: str | None = None,
@@ -41,176 +55,224 @@ def open_model(
     ensemble: bool = False,
     threads: int | None = None,
 ) -> "Upscaler":
-    """Makes a model ready.
+    """Load a model and compile it for this machine.
 
     Args:
-        name_or_path: The name of a shipped model (`psnr-x4`), a folder that `srlib export` wrote, or a model folder of
-            the pipeline (that needs the extra `pipeline`; it is exported once and kept in the user's cache). The same
-            from MLflow: `models:/NAME@champion`, `models:/NAME/VERSION` or `runs:/RUN/NAME`.
-        fidelity: From 0 (GAN weights) to 1 (PSNR weights): blends `name_or_path` with its GAN counterpart. None takes
-            the model as it is.
-        gan: The counterpart, as `name_or_path`. Of a shipped model it is known.
-        precision: `auto`, `float32` or `bfloat16`; see `runtime.choose_precision`.
-        tile: Most pixels of the small picture that one tile contributes along either side; None chooses by the memory
-            that is free.
-        ensemble: Whether to average over the eight flips and turns: slower by eight, a little better.
-        threads: Of the processor; None takes all that this process may use.
+        model: Name of a shipped model such as `psnr-x4`; a folder written by `srlib export`; a model folder of the
+            pipeline such as `models/pretrained` (needs the extra `pipeline`; exported at its first use and cached); or
+            from MLflow `models:/NAME@champion`, `models:/NAME/VERSION` or `runs:/RUN/NAME`.
+        fidelity: Blend of PSNR-oriented and GAN weights from 0 (GAN, sharp) to 1 (PSNR, faithful). None uses `model`
+            as it is.
+        gan: GAN counterpart of `model` for `fidelity`, given like `model`. Known for shipped models.
+        precision: `auto`, `float32` or `bfloat16`. `auto` is bfloat16 where the CPU has it and it is known to change
+            PSNR-Y by less than 0.01 dB.
+        tile: Most LR pixels per side that one tile contributes (default: chosen from the free memory).
+        ensemble: Average over the eight flips and rotations (self-ensemble): eight times slower, slightly better.
+        threads: CPU threads (default: all that this process may use).
+
+    Returns:
+        A callable that upscales RGB arrays by `Upscaler.scale`.
 
     Raises:
-        SrlibError: No such model, damaged files, or an option out of its range.
+        SrlibError: No such model, damaged files, or an option outside its range.
+
+    Example:
+        >>> import numpy as np, srlib
+        >>> upscaler = srlib.open_model("psnr-x4", threads=1)
+        >>> upscaler.scale
+        4
+        >>> upscaler(np.zeros((8, 10, 3), np.uint8)).shape
+        (32, 40, 3)
     """
     if fidelity is None:
-        model, name = _find(name_or_path), Path(name_or_path).name
-    else:
-        first, second = (name_or_path, gan) if gan else _pair(name_or_path)
-        model = runtime.blend(_find(first), _find(second), fidelity)
-        name = f"{Path(first).name} fidelity {fidelity:g}"
-    return Upscaler(model, name=name, precision=precision, tile=tile, ensemble=ensemble, threads=threads)
+        if gan is not None:
+            raise SrlibError(f"gan: expected `fidelity` too, which says how much of {gan} to blend in; try 0.5")
+        return Upscaler(
+            _load(model), name=Path(model).name, precision=precision, tile=tile, ensemble=ensemble, threads=threads
+        )
+    psnr_model, gan_model = (model, gan) if gan else _shipped_pair(model)
+    blended = blend(_load(psnr_model), _load(gan_model), fidelity)
+    name = f"{Path(psnr_model).name} fidelity {fidelity:g}"
+    return Upscaler(blended, name=name, precision=precision, tile=tile, ensemble=ensemble, threads=threads)
 
 
-def _find(name_or_path: str) -> runtime.Model:
-    if name_or_path in shipped():
-        return runtime.read(SHIPPED / name_or_path)
-    if name_or_path.startswith(("models:/", "runs:/")):
+def _load(model: str) -> ExportedModel:
+    """Find a model by name, folder or MLflow address, and read it."""
+    if model in shipped_models():
+        return read_exported(SHIPPED / model)
+    if model.startswith(("models:/", "runs:/")):
         if find_spec("mlflow") is None:
-            raise SrlibError(f"{name_or_path}: needs MLflow: pip install 'srlib[pipeline]'")
+            raise SrlibError(f"{model}: needs MLflow: pip install 'srlib[pipeline]'")
         from srlib.tracking.registry import fetched
 
-        with fetched(name_or_path) as folder:
-            return _find(str(folder))
-    folder = Path(name_or_path)
+        with fetched(model) as folder:
+            return _load(str(folder))
+    folder = Path(model)
     if not folder.is_dir():
         raise SrlibError(
-            f"{name_or_path}: expected a model's folder or one of the models that come with srlib: "
-            f"{', '.join(shipped()) or 'none in this installation'}"
+            f"{model}: expected a model's folder or one of the models that come with srlib: "
+            f"{', '.join(shipped_models()) or 'none in this installation'}"
         )
-    if runtime.is_exported(folder):
-        return runtime.read(folder)
-    from srlib.inference.export import exported
+    if is_exported(folder):
+        return read_exported(folder)
+    from srlib.inference.cache import read_through_cache
 
-    return runtime.read(exported(folder))
+    return read_through_cache(folder)
 
 
-def _pair(name: str) -> tuple[str, str]:
-    kind, _, scale = name.partition("-")
+def _shipped_pair(model: str) -> tuple[str, str]:
+    """Return the names of the shipped PSNR and GAN models of the same scale."""
+    kind, _, scale = model.partition("-")
     pair = f"psnr-{scale}", f"gan-{scale}"
-    if kind not in ("psnr", "gan") or not set(pair) <= set(shipped()):
+    if kind not in ("psnr", "gan") or not set(pair) <= set(shipped_models()):
         raise SrlibError(
-            f"{name}: fidelity needs two models: name the one with GAN weights too, or take a shipped pair"
+            f"{model}: fidelity needs two models: name the one with GAN weights too (--gan), or use a shipped pair"
         )
     return pair
 
 
 class Upscaler:
-    """Enlarges pictures with one model; memory stays bounded whatever their size.
+    """A compiled model that upscales RGB arrays. Memory stays bounded whatever their size. Not thread-safe.
+
+    Made by `open_model`.
 
     Attributes:
-        name: Of the model, as it was asked for.
-        scale: The factor of enlargement.
-        receptive_field: Pixels of the small picture to each side that an output pixel depends on.
-        precision: What 8-bit pictures are computed in, `float32` or `bfloat16`. 16-bit pictures, whose lower byte
-            bfloat16 could not tell apart, are computed in float32 unless bfloat16 was asked for.
+        name: Name of the model, as it was requested.
+        scale: Upscaling factor.
+        receptive_field: LR pixels to each side that an output pixel depends on.
+        precision: Precision for 8-bit images, `float32` or `bfloat16`. 16-bit images, whose lower byte bfloat16 would
+            lose, are computed in float32 unless bfloat16 was requested.
+
+    Args:
+        model: An exported network.
+        name: Name of the model.
+        precision: See `open_model`.
+        tile: See `open_model`.
+        ensemble: See `open_model`.
+        threads: See `open_model`.
+
+    Raises:
+        SrlibError: An option is outside its range, or OpenVINO cannot load the network.
+
+    Example:
+        >>> import numpy as np, srlib
+        >>> upscaler = srlib.open_model("psnr-x4", precision="float32", threads=1)
+        >>> lr = np.full((6, 7, 3), 40000, np.uint16)
+        >>> sr = upscaler(lr)
+        >>> sr.dtype, sr.shape
+        (dtype('uint16'), (24, 28, 3))
     """
 
     def __init__(
-        self, model: runtime.Model, *, name: str, precision: str, tile: int | None, ensemble: bool, threads: int | None
+        self, model: ExportedModel, *, name: str, precision: str, tile: int | None, ensemble: bool, threads: int | None
     ) -> None:
-        config = model.config
-        self.name, self.scale, self.receptive_field = name, config.scale, config.receptive_field
-        self.precision = runtime.choose_precision(precision, config)
-        self._fine: runtime.Precision = self.precision if precision == "bfloat16" else "float32"
-        self._config, self._tile, self._ensemble = config, tile, ensemble
         if tile is not None and tile < 1:
             raise SrlibError(f"tile: expected a side from 1 pixel, got {tile}")
-        self._network = functools.cache(
-            lambda kind, levels: runtime.Network(model, precision=kind, threads=threads, levels=levels)
+        self.name = name
+        self.scale = model.config.scale
+        self.receptive_field = model.config.receptive_field
+        self.precision = choose_precision(precision, model.config)
+        self._precision_16_bit: Precision = self.precision if precision == "bfloat16" else "float32"
+        self._config = model.config
+        self._tile = tile
+        self._ensemble = ensemble
+        self._compiled = functools.cache(
+            lambda kind, as_levels: CompiledNetwork(model, precision=kind, threads=threads, as_levels=as_levels)
         )
-        self._network(self.precision, self._in_levels(np.dtype(np.uint8)))
-        self._threads = ThreadPoolExecutor(threads or available_cores(), "rounding")
+        self._compiled(self.precision, self._network_rounds(np.dtype(np.uint8)))
+        self._rounding_threads = ThreadPoolExecutor(threads or available_cores(), "rounding")
 
-    def _in_levels(self, kind: np.dtype) -> bool:
-        """Whether the network itself rounds: to 8 bits, and where nothing is to be done to its values before."""
-        return kind == np.uint8 and self._config.channels == "rgb" and not self._ensemble
+    def _network_rounds(self, dtype: np.dtype) -> bool:
+        """Return whether the graph itself rounds: to 8 bits, where its output needs no further computation."""
+        return dtype == np.uint8 and self._config.channels == "rgb" and not self._ensemble
 
     def tiles(self, height: int, width: int) -> int:
-        """How many tiles a picture of this size takes."""
+        """Return the number of tiles that an 8-bit LR image of this size takes."""
         return len(self._grid(height, width))
 
-    def _grid(self, height: int, width: int, depth: int = 1) -> Grid:
-        # A luma network leaves chroma to bicubic, which sees two pixels.
-        overlap = max(self.receptive_field, 0 if self._config.channels == "rgb" else 2)
-        result = 3 * depth * height * width * self.scale**2
-        room = max(MEMORY - 2 * result, MEMORY // 4)
+    def _grid(self, height: int, width: int, bytes_per_value: int = 1) -> Grid:
+        overlap = max(self.receptive_field, 0 if self._config.channels == "rgb" else _BICUBIC_REACH)
+        result = 3 * bytes_per_value * height * width * self.scale**2
+        budget = max(MEMORY_BUDGET - 2 * result, MEMORY_BUDGET // 4)
         if (free := free_memory()) is not None:
-            room = min(room, max(0, free - result) // 2)
-        precision = self.precision if depth == 1 else self._fine
-        alive = self._config.bytes_per_pixel // (2 if precision == "bfloat16" else 1)
-        return grid(height, width, overlap=overlap, largest=room // alive, side=self._tile)
+            budget = min(budget, max(0, free - result) // 2)
+        precision = self.precision if bytes_per_value == 1 else self._precision_16_bit
+        activations = self._config.bytes_per_pixel // (2 if precision == "bfloat16" else 1)
+        return grid(height, width, overlap=overlap, largest=budget // max(activations, 1), side=self._tile)
 
-    def __call__(self, rgb: Pixels, *, advance: Callable[[int], object] | None = None) -> Pixels:
-        """uint8 or uint16 [h, w, 3] → the same kind [scale·h, scale·w, 3]; any size from 1×1.
+    def __call__(self, rgb: Pixels, *, on_pixels: Callable[[int], object] | None = None) -> Pixels:
+        """Upscale an RGB array of any size from 1×1.
 
         Args:
-            rgb: The picture.
-            advance: Is told the number of pixels of `rgb` that were done since the last time; together h·w.
+            rgb: uint8 or uint16 of shape [h, w, 3].
+            on_pixels: Called after each tile with the number of LR pixels done since the last call; h·w in total.
+
+        Returns:
+            The same dtype, [scale·h, scale·w, 3].
 
         Raises:
-            SrlibError: Another kind of array.
+            SrlibError: `rgb` is another kind of array, or the network's output is not finite.
         """
-        if not isinstance(rgb, np.ndarray) or rgb.dtype not in (np.uint8, np.uint16) or rgb.ndim != 3 or 0 in rgb.shape:
-            got = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
-            raise SrlibError(f"expected a picture, uint8 or uint16 [height, width, 3], got {got}")
-        if rgb.shape[2] != 3:
-            raise SrlibError(f"expected a picture of three channels, RGB, got {rgb.shape[2]}")
-        levels = self._in_levels(rgb.dtype)
-        network = self._network(self.precision if rgb.dtype == np.uint8 else self._fine, levels)
-        scale, (height, width) = self.scale, rgb.shape[:2]
+        _check_rgb(rgb)
+        as_levels = self._network_rounds(rgb.dtype)
+        network = self._compiled(self.precision if rgb.dtype == np.uint8 else self._precision_16_bit, as_levels)
+        height, width = rgb.shape[:2]
         cut = self._grid(height, width, rgb.itemsize)
-        out = np.empty((height * scale, width * scale, 3), rgb.dtype)
+        out = np.empty((height * self.scale, width * self.scale, 3), rgb.dtype)
         for row in cut.rows:
             for column in cut.columns:
                 lr = rgb[row.start : row.stop, column.start : column.stop]
-                sr = network(network_input(lr, "rgb")) if levels else self._enlarge(network, lr)
-                kept = sr[
-                    (row.keep_start - row.start) * scale : (row.keep_stop - row.start) * scale,
-                    (column.keep_start - column.start) * scale : (column.keep_stop - column.start) * scale,
-                ]
-                target = out[
-                    row.keep_start * scale : row.keep_stop * scale,
-                    column.keep_start * scale : column.keep_stop * scale,
-                ]
-                if levels:
-                    target[:] = kept
+                kept = self._kept(row), self._kept(column)
+                target = out[self._target(row), self._target(column)]
+                if as_levels:
+                    target[:] = network(network_input(lr, "rgb"))[kept]
                 else:
-                    _round_into(target, kept, self._threads)
-                if advance:
-                    advance((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
+                    _round_into(target, self._float_tile(network, lr)[kept], self._rounding_threads)
+                if on_pixels:
+                    on_pixels((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
         return out
 
-    def _enlarge(self, network: runtime.Network, lr: Pixels) -> npt.NDArray[np.floating]:
-        """One tile in [0, 1], not clamped; with `ensemble` the network's mean over eight views of it."""
+    def _kept(self, span: Span) -> slice:
+        """Return the part of an upscaled tile that is kept, along one axis."""
+        return slice((span.keep_start - span.start) * self.scale, (span.keep_stop - span.start) * self.scale)
+
+    def _target(self, span: Span) -> slice:
+        """Return the place of that part in the upscaled image."""
+        return slice(span.keep_start * self.scale, span.keep_stop * self.scale)
+
+    def _float_tile(self, network: CompiledNetwork, lr: Pixels) -> npt.NDArray[np.floating]:
+        """Upscale one tile to floats in about [0, 1], not clamped; with `ensemble` the mean over eight views."""
         values = network_input(lr, self._config.channels)
         if not self._ensemble:
             return rgb_from_output(network(values), lr, self._config.channels)
         total = np.zeros((lr.shape[0] * self.scale, lr.shape[1] * self.scale, values.shape[2]), np.float64)
-        for turns in range(4):
-            for flipped in (False, True):
-                sr = np.rot90(network(np.rot90(values[:, ::-1] if flipped else values, turns)), -turns)
-                total += sr[:, ::-1] if flipped else sr
+        for rotations in range(4):
+            for is_flipped in (False, True):
+                view = np.rot90(values[:, ::-1] if is_flipped else values, rotations)
+                sr = np.rot90(network(view), -rotations)
+                total += sr[:, ::-1] if is_flipped else sr
         return rgb_from_output(total / 8, lr, self._config.channels)
 
 
+def _check_rgb(rgb: object) -> None:
+    if not isinstance(rgb, np.ndarray) or rgb.dtype not in (np.uint8, np.uint16) or rgb.ndim != 3 or 0 in rgb.shape:
+        got = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
+        raise SrlibError(f"expected an image, uint8 or uint16 [height, width, 3], got {got}")
+    if rgb.shape[2] != 3:
+        raise SrlibError(f"expected an image of three channels, RGB, got {rgb.shape[2]}")
+
+
 def _round_into(target: Pixels, values: npt.NDArray[np.floating], threads: ThreadPoolExecutor) -> None:
-    """[0, 1] → whole levels, clamped and rounded half up as the protocol does, a few rows at a time."""
+    """Write [0, 1] as whole levels, clamped and rounded half up as in the protocol, a few rows at a time."""
     peak = np.iinfo(target.dtype).max
     step = max(1, 2**16 // math.prod(values.shape[1:]))
 
-    def rounded(start: int) -> None:
+    def round_rows(start: int) -> None:
         rows = values[start : start + step].astype(np.float64)
         np.clip(rows, 0, 1, out=rows)
         rows *= peak
         rows += 0.5
         target[start : start + step] = np.floor(rows, out=rows)
 
-    for _ in threads.map(rounded, range(0, len(values), step)):
+    for _ in threads.map(round_rows, range(0, len(values), step)):
         pass

@@ -1,7 +1,6 @@
 import io
 import struct
 import zlib
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -297,12 +296,3 @@ def test_a_bomb_and_a_damaged_file_are_one_line():
     for content in (saved(Image.fromarray(noise(64, 64)), "JPEG")[:900], b"text", b""):
         with pytest.raises(SrlibError, match=r"^a: (truncated or damaged|not a picture)"):
             read_image_file(Path("a"), content)
-
-
-def test_scale_is_a_fraction():
-    from srlib.inference.upscale import parse_scale
-
-    assert [parse_scale(text) for text in ("4", "x2", "1.5", "8/3")] == [4, 2, Fraction(3, 2), Fraction(8, 3)]
-    for text in ("0", "-2", "17", "nan", "inf", "1/0", "abc", "", "1.0001"):
-        with pytest.raises(SrlibError, match="--scale: expected a factor from 1 to 16"):
-            parse_scale(text)

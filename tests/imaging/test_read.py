@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -208,6 +209,27 @@ def test_list_images(tmp_path):
     assert [path.name for path in list_images(tmp_path, recursive=False)] == ["b.png", "c.heic"]
     with pytest.raises(SrlibError, match="nowhere: no such folder"):
         list_images(tmp_path / "nowhere")
+
+
+def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "a.png").touch()
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    line = f"{tmp_path}/closed: this folder cannot be read (Permission denied)"
+    with pytest.raises(SrlibError) as error:
+        list_images(tmp_path)
+    assert str(error.value) == line
+    problems = []
+    assert list_images(tmp_path, problems=problems) == [tmp_path / "open" / "a.png"]
+    assert problems == [line]
 
 
 def whole(kind):

@@ -1,4 +1,4 @@
-"""A stand-in for a network, and pictures of every kind."""
+"""A stand-in for a model, and image files."""
 
 import io
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from srlib.imaging.resize import resize
 
 
 class Bicubic:
-    """Enlarges by MATLAB's bicubic: what a network does, without one."""
+    """A model that upscales by MATLAB bicubic."""
 
     scale = 4
     name = "bicubic"
     precision = "float32"
     receptive_field = 2
 
-    def __call__(self, rgb: np.ndarray, *, advance: Callable[[int], object] | None = None) -> np.ndarray:
-        if advance:
-            advance(rgb.shape[0] * rgb.shape[1])
+    def __call__(self, rgb: np.ndarray, *, on_pixels: Callable[[int], object] | None = None) -> np.ndarray:
+        if on_pixels:
+            on_pixels(rgb.shape[0] * rgb.shape[1])
         return resize(rgb, self.scale)
 
 
@@ -31,7 +31,7 @@ def bicubic() -> Bicubic:
 
 
 def photo(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
-    """A smooth uint8 RGB picture with an edge."""
+    """Return a smooth uint8 RGB image with an edge."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     image = 128 + 60 * np.sin(x / 9 + rng.random(3)[:, None, None] * 6) + 50 * np.cos(y / 7)
@@ -41,7 +41,7 @@ def photo(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
+    """Change to an empty working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

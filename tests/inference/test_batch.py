@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from srlib.errors import SrlibError
-from srlib.inference import batch as files
-from srlib.inference.batch import Summary, upscale_files
-from srlib.inference.plan import plan
+from srlib.inference import batch
+from srlib.inference.batch import RgbModel, Summary, run_jobs
+from srlib.inference.jobs import plan_jobs
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,18 +28,27 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from conftest import Bicubic
-from srlib.inference.batch import upscale_files
+from srlib.cli import main
+from srlib.inference import upscaler
 
 class Slow(Bicubic):
-    def __call__(self, rgb, *, advance=None):
-        out = super().__call__(rgb, advance=advance)
+    def __call__(self, rgb, *, on_pixels=None):
+        out = super().__call__(rgb, on_pixels=on_pixels)
         if Path("out/b.png").exists():
             print("at work", flush=True)
             time.sleep(60)
         return out
 
-upscale_files(["in"], "out", Slow)
+upscaler.open_model = lambda *arguments, **options: Slow()
+sys.argv = ["srlib", "upscale", "in", "-o", "out"]
+main()
 """
+
+
+def upscale(inputs: list[str], out: str, open_model: Callable[[], RgbModel], **options: Any) -> Summary:
+    """Plan and run, as the command does."""
+    chosen = {key: options.pop(key) for key in ("format", "force") if key in options}
+    return run_jobs(plan_jobs(inputs, out, **chosen), open_model, **options)
 
 
 def draw(path: Path, value: int = 99, size: tuple[int, int] = (9, 7)) -> Path:
@@ -52,13 +63,13 @@ def below(folder: str) -> list[str]:
 
 def test_one_file(folder, bicubic, capfd):
     draw(Path("a b.jpg"))
-    assert upscale_files(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic) == Summary(1, 0)
+    assert upscale(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic) == Summary(1, 0)
     with Image.open("صورة كبيرة.png") as image:
         assert (image.size, image.format) == ((28, 36), "PNG")
     assert capfd.readouterr().err.startswith("upscaling: 63/63 pixels (100%)")
     with pytest.raises(SrlibError, match=r"^صورة كبيرة.png: exists; give --force"):
-        upscale_files(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic)
-    assert upscale_files(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic, factor=Fraction(2), force=True).done == 1
+        upscale(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic)
+    assert upscale(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic, factor=Fraction(2), force=True).done == 1
     with Image.open("صورة كبيرة.png") as image:
         assert image.size == (14, 18)
 
@@ -68,7 +79,7 @@ def test_a_folder_keeps_its_structure_and_each_picture_its_format(folder, bicubi
         draw(Path("in", name))
     Path("in/notes.txt").write_text("not a picture")
     draw(Path("in/.hidden/g.png"))
-    assert upscale_files(["in"], "out", lambda: bicubic) == Summary(6, 0)
+    assert upscale(["in"], "out", lambda: bicubic) == Summary(6, 0)
     assert below("out") == ["a.png", "d.webp", "deep/c.png", "deep/er/b.JPG", "e.tif", "f.png"]
     kinds = {}
     for name in below("out"):
@@ -76,31 +87,31 @@ def test_a_folder_keeps_its_structure_and_each_picture_its_format(folder, bicubi
             kinds[name] = image.format
             assert image.size == (28, 36)
     assert list(kinds.values()) == ["PNG", "WEBP", "PNG", "JPEG", "TIFF", "PNG"]
-    assert upscale_files(["in"], "jpg", lambda: bicubic, format="jpeg").done == 6
+    assert upscale(["in"], "jpg", lambda: bicubic, format="jpeg").done == 6
     assert below("jpg") == ["a.jpg", "d.jpg", "deep/c.jpg", "deep/er/b.JPG", "e.jpg", "f.jpg"]
 
 
 def test_patterns_that_the_shell_did_not_expand(folder, bicubic):
     for name in ("in/a.png", "in/b.png", "in/deep/c.png", "in/x[1].png", "in/readme.txt"):
         draw(Path(name)) if name.endswith("png") else Path(name).write_text("")
-    assert upscale_files(["in/?.png", "in/x[1].png"], "out", lambda: bicubic).done == 3, "a file of that very name"
-    assert upscale_files(["in/**/*"], "all", lambda: bicubic).done == 4
+    assert upscale(["in/?.png", "in/x[1].png"], "out", lambda: bicubic).done == 3, "a file of that very name"
+    assert upscale(["in/**/*"], "all", lambda: bicubic).done == 4
     assert below("all") == ["a.png", "b.png", "c.png", "x[1].png"]
-    with pytest.raises(SrlibError, match=r"^in/\*\.jpg: matches no picture$"):
-        plan(["in/*.jpg"], "out")
+    with pytest.raises(SrlibError, match=r"^in/\*\.jpg: matches no image$"):
+        plan_jobs(["in/*.jpg"], "out")
 
 
 @pytest.mark.parametrize(
     ("inputs", "out", "options", "message"),
     [
         (["none.png"], "out", {}, "none.png: no such file or folder"),
-        (["none", "nor/*"], "out", {}, "none: no such file or folder\nnor/*: matches no picture"),
-        (["empty"], "out", {}, "empty: no pictures in it"),
-        (["in"], "out.png", {}, "out.png: one file for 2 pictures of in; name a folder"),
-        (["in"], "-", {}, "-o -: expected one picture for standard output, got 2; name a folder"),
+        (["none", "nor/*"], "out", {}, "none: no such file or folder\nnor/*: matches no image"),
+        (["empty"], "out", {}, "empty: no images in it"),
+        (["in"], "out.png", {}, "out.png: one file for 2 images of in; name a folder"),
+        (["in"], "-", {}, "-o -: expected one image for standard output, got 2; name a folder"),
         (["in/a.png"], "out.gif", {}, "out.gif: expected a name that ends in .png, .jpg, .tif, .webp; the ending says"),
         (["in/a.png"], "text.txt", {}, "text.txt: expected a name that ends in"),
-        (["in/a.png"], "in/a.png", {"force": True}, "in/a.png: would overwrite the picture that it is made from"),
+        (["in/a.png"], "in/a.png", {"force": True}, "in/a.png: would overwrite the image that it is made from"),
         (["in"], "in", {}, "in: expected another output folder than the input folder itself"),
         (
             ["in/a.png", "in/deep/a.png"],
@@ -110,9 +121,9 @@ def test_patterns_that_the_shell_did_not_expand(folder, bicubic):
         ),
         (["in/a.png", "b.jpg"], "out", {"format": "heic"}, "--format: expected png, jpeg, tiff, webp, got heic"),
         (["in/a.png"], "o.png", {"format": "jpeg"}, "o.png: its ending says png, --format says jpeg; leave one out"),
-        (["in/a.png"], "in", {}, "in/a.png: would overwrite a picture that is to be enlarged"),
-        (["-", "in/a.png"], "out.png", {}, "-: standard input is one picture; give it alone"),
-        (["-"], "out/", {}, "out/: a picture from standard input has no name; name a file such as out.png"),
+        (["in/a.png"], "in", {}, "in/a.png: would overwrite an image that is to be upscaled"),
+        (["-", "in/a.png"], "out.png", {}, "-: a stream is one image; give it alone"),
+        (["-"], "out/", {}, "out/: an image from a stream has no name; name a file such as out.png"),
         (["in"], "text.txt", {}, "text.txt: expected a name that ends in"),
     ],
 )
@@ -128,7 +139,7 @@ def test_mistakes_are_told_before_any_work(folder, inputs, out, options, message
         raise AssertionError("the model was opened")
 
     with pytest.raises(SrlibError) as told:
-        upscale_files(inputs, out, never, **options)
+        upscale(inputs, out, never, **options)
     assert str(told.value).startswith(message)
     assert below(".") == before
 
@@ -138,14 +149,14 @@ def test_what_is_there_stays_and_the_output_is_not_read_again(folder, bicubic):
         draw(Path("in", f"{name}.png"))
     Path("in/big").mkdir()
     Path("in/big/b.png").write_bytes(b"mine")
-    assert upscale_files(["in"], "in/big", lambda: bicubic) == Summary(2, 1)
+    assert upscale(["in"], "in/big", lambda: bicubic) == Summary(2, 1)
     assert Path("in/big/b.png").read_bytes() == b"mine"
-    assert upscale_files(["in"], "in/big", lambda: 1 / 0) == Summary(0, 3), "nothing is opened for nothing"
-    assert upscale_files(["in"], "in/big", lambda: bicubic, force=True) == Summary(3, 0)
+    assert upscale(["in"], "in/big", lambda: 1 / 0) == Summary(0, 3), "nothing is opened for nothing"
+    assert upscale(["in"], "in/big", lambda: bicubic, force=True) == Summary(3, 0)
     assert below("in") == ["a.png", "b.png", "big/a.png", "big/b.png", "big/c.png", "c.png"]
-    assert upscale_files(["**/*.png"], "in/big", lambda: bicubic, force=True) == Summary(3, 0)
-    assert upscale_files(["in/big"], ".", lambda: bicubic) == Summary(3, 0), "into a folder above is no such case"
-    assert upscale_files(["in/big/*"], "in", lambda: bicubic) == Summary(0, 3)
+    assert upscale(["**/*.png"], "in/big", lambda: bicubic, force=True) == Summary(3, 0)
+    assert upscale(["in/big"], ".", lambda: bicubic) == Summary(3, 0), "into a folder above is no such case"
+    assert upscale(["in/big/*"], "in", lambda: bicubic) == Summary(0, 3)
 
 
 def test_a_bad_picture_is_named_at_the_end_and_does_not_stop_the_rest(folder, bicubic):
@@ -155,44 +166,44 @@ def test_a_bad_picture_is_named_at_the_end_and_does_not_stop_the_rest(folder, bi
     Path("in/e.heic").write_bytes(b"")
     draw(Path("in/wide.png"), size=(1, 16400))
     with pytest.raises(SrlibError) as told:
-        upscale_files(["in"], "out", lambda: bicubic, format="jpeg")
+        upscale(["in"], "out", lambda: bicubic, format="jpeg")
     lines = str(told.value).splitlines()
     assert lines[0].startswith("in/b.png: truncated or damaged")
     assert lines[1].startswith("in/e.heic: this kind of picture cannot be read")
     assert lines[2].startswith("in/wide.png: 65600×4 pixels are too many for JPEG (at most 65,500 per side); use")
-    assert lines[3] == "3 of 6 pictures were left out"
+    assert lines[3] == "3 of 6 inputs were left out"
     assert below("out") == ["a.jpg", "c.jpg", "d.jpg"]
 
 
 def test_a_full_disk_stops_the_run_and_leaves_nothing_half(folder, bicubic, monkeypatch):
     for name in "abc":
         draw(Path("in", f"{name}.png"))
-    write = files.write_bytes
+    write = batch.write_bytes
 
     def full(path, content):
         if path.name == "b.png":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         write(path, content)
 
-    monkeypatch.setattr(files, "write_bytes", full)
-    with pytest.raises(SrlibError, match=r"^out/b.png: No space left on device; 1 pictures are done, run it again"):
-        upscale_files(["in"], "out", lambda: bicubic)
+    monkeypatch.setattr(batch, "write_bytes", full)
+    with pytest.raises(SrlibError, match=r"^out/b.png: No space left on device; 1 images are done, run it again"):
+        upscale(["in"], "out", lambda: bicubic)
     assert below("out") == ["a.png"]
 
 
 def test_a_picture_that_memory_cannot_hold_is_refused_before_work(folder, bicubic, monkeypatch):
     draw(Path("a.png"), size=(100, 100))
-    monkeypatch.setattr(files, "free_memory", lambda: 900_000)
+    monkeypatch.setattr(batch, "free_memory", lambda: 900_000)
     with pytest.raises(SrlibError, match=r"^a.png: ×4 gives 400×400 pixels, which need about 0.0 GB of memory"):
-        upscale_files(["a.png"], "b.png", lambda: bicubic)
-    assert upscale_files(["a.png"], "b.png", lambda: bicubic, factor=Fraction(2)).done == 1
+        upscale(["a.png"], "b.png", lambda: bicubic)
+    assert upscale(["a.png"], "b.png", lambda: bicubic, factor=Fraction(2)).done == 1
 
 
 def test_what_a_format_cannot_hold_is_told_once(folder, bicubic, capfd):
     for name in "abc":
         Path("in").mkdir(exist_ok=True)
         Image.fromarray(np.full((5, 5, 4), 128, np.uint8)).save(f"in/{name}.png")
-    upscale_files(["in"], "out", lambda: bicubic, format="jpeg")
+    upscale(["in"], "out", lambda: bicubic, format="jpeg")
     assert capfd.readouterr().err.splitlines()[1:] == ["in/a.png and 2 more: JPEG has no transparency: laid over white"]
 
 
@@ -212,9 +223,9 @@ def test_a_run_that_is_stopped_leaves_nothing_half_and_goes_on(folder, bicubic, 
         Path("out/.c.png.999999.tmp").write_bytes(b"half")  # what a kill while writing leaves
     else:
         assert process.returncode == 128 + number
-        assert told.splitlines()[-1] == "stopped: 2 pictures are done, 2 are not; run it again to go on"
+        assert told.splitlines()[-1] == "stopped: 2 images are done, 2 are not; run it again to continue"
     before = {name: Path("out", name).stat().st_mtime_ns for name in below("out")}
-    assert upscale_files(["in"], "out", lambda: bicubic) == Summary(2, 2)
+    assert upscale(["in"], "out", lambda: bicubic) == Summary(2, 2)
     assert below("out") == ["a.png", "b.png", "c.png", "d.png"]
     assert all(Path("out", n).stat().st_mtime_ns == t for n, t in before.items() if not n.startswith("."))
 
@@ -232,20 +243,20 @@ def test_standard_input_and_output(folder, bicubic, monkeypatch):
     out = Stream()
     monkeypatch.setattr(sys, "stdin", Stream(content))
     monkeypatch.setattr(sys, "stdout", out)
-    assert upscale_files(["-"], "-", lambda: bicubic).done == 1
+    assert upscale(["-"], "-", lambda: bicubic).done == 1
     with Image.open(io.BytesIO(out.getvalue())) as image:
         assert (image.format, image.size) == ("JPEG", (28, 36)), "the format of what came in"
     monkeypatch.setattr(sys, "stdin", Stream(content))
-    assert upscale_files(["-"], "b.png", lambda: bicubic).done == 1
+    assert upscale(["-"], "b.png", lambda: bicubic).done == 1
     monkeypatch.setattr(sys, "stdin", Stream(b"text"))
     with pytest.raises(SrlibError, match=r"^standard input: not a picture"):
-        upscale_files(["-"], "c.png", lambda: bicubic)
+        upscale(["-"], "c.png", lambda: bicubic)
     monkeypatch.setattr(sys, "stdin", Stream(content))
     monkeypatch.setattr(Stream, "isatty", lambda self: True)
-    with pytest.raises(SrlibError, match="found a terminal"):
-        upscale_files(["-"], "c.png", lambda: bicubic)
-    with pytest.raises(SrlibError, match="a picture is not for a terminal"):
-        upscale_files(["a.jpg"], "-", lambda: bicubic)
+    with pytest.raises(SrlibError, match="got a terminal"):
+        upscale(["-"], "c.png", lambda: bicubic)
+    with pytest.raises(SrlibError, match="an image cannot be shown by a terminal"):
+        upscale(["a.jpg"], "-", lambda: bicubic)
     assert below(".") == ["a.jpg", "b.png"]
 
 
@@ -272,7 +283,7 @@ def test_the_command_tells_mistakes_in_one_line(folder):
     draw(Path("a.png"))
     for arguments, told in [
         (["a.png", "-o", "b.png", "--model", "none"], "error: none: expected a model's folder or one of the models"),
-        (["a.png", "-o", "b.png", "--scale", "40"], "error: --scale: expected a factor from 1 to 16"),
+        (["a.png", "-o", "b.png", "--scale", "40"], "error: scale: expected a factor from 1 to 16"),
         (["a.png", "-o", "b.png", "--tile", "big"], "error: --tile: expected auto or a number of pixels, got big"),
     ]:
         result = command(*arguments, text=True)

@@ -12,8 +12,9 @@ import pytest
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
 from srlib.imaging.write import write_png
-from srlib.inference import export as room
-from srlib.inference import runtime
+from srlib.inference import convert, runtime
+from srlib.inference import export as exporter
+from srlib.inference import exported as model_files
 from srlib.inference.upscaler import open_model
 
 # name -> options and scale of a small network of that kind
@@ -48,10 +49,10 @@ def made(name: str, folder: Path, seed: int = 1) -> Path:
 
 CONVERT = """
 import pathlib, sys
-from srlib.inference.export import _convert
+from srlib.inference.convert import convert
 folder = pathlib.Path(sys.argv[1])
 for name in sys.argv[2:]:
-    _convert(folder / name, folder / f"{name}.onnx")
+    convert(folder / name, folder / f"{name}.onnx")
 """
 
 
@@ -72,19 +73,19 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def at_once(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Export takes what is converted already."""
-    monkeypatch.setattr(room, "_to_onnx", lambda folder, path: shutil.copy(sources / f"{folder.name}.onnx", path))
+    monkeypatch.setattr(convert, "to_onnx", lambda folder, path: shutil.copy(sources / f"{folder.name}.onnx", path))
 
 
 @pytest.fixture(scope="module")
-def exported(sources: Path) -> dict[str, tuple[Path, room.Check]]:
+def exported(sources: Path) -> dict[str, tuple[Path, exporter.ExportReport]]:
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_to_onnx", lambda folder, path: shutil.copy(sources / f"{folder.name}.onnx", path))
+        patch.setattr(convert, "to_onnx", lambda folder, path: shutil.copy(sources / f"{folder.name}.onnx", path))
         for path in sorted(sources.glob("*.onnx")):
             out = sources / f"{path.stem}.light"
-            found[path.stem] = out, room.export(sources / path.stem, out, "openvino")
+            found[path.stem] = out, exporter.export(sources / path.stem, out, "openvino")
         out = sources / "onnx.light"
-        found["onnx"] = out, room.export(sources / "edsr", out, "onnx")
+        found["onnx"] = out, exporter.export(sources / "edsr", out, "onnx")
     return found
 
 
@@ -97,7 +98,7 @@ def picture() -> np.ndarray:
 
 @pytest.mark.parametrize("name", list(SMALL))
 def test_pictures_are_those_of_keras(
-    exported: dict[str, tuple[Path, room.Check]], picture: np.ndarray, name: str
+    exported: dict[str, tuple[Path, exporter.ExportReport]], picture: np.ndarray, name: str
 ) -> None:
     from srlib.evaluation.methods import upscale_function
     from srlib.models import load_model
@@ -121,14 +122,14 @@ def test_pictures_are_those_of_keras(
     ],
 )
 def test_receptive_fields_are_what_the_kernels_add_up_to(
-    exported: dict[str, tuple[Path, room.Check]], name: str, expected: int
+    exported: dict[str, tuple[Path, exporter.ExportReport]], name: str, expected: int
 ) -> None:
     assert exported[name][1].config.receptive_field == expected
 
 
-def test_nothing_beyond_the_receptive_field_is_seen(exported: dict[str, tuple[Path, room.Check]]) -> None:
+def test_nothing_beyond_the_receptive_field_is_seen(exported: dict[str, tuple[Path, exporter.ExportReport]]) -> None:
     folder, check = exported["edsr"]
-    network = runtime.Network(runtime.read(folder), precision="float32")
+    network = runtime.CompiledNetwork(model_files.read_exported(folder), precision="float32")
     reach, side = check.config.receptive_field, 2 * check.config.receptive_field + 9
     lr = np.full((side, side, 3), 0.5, np.float32)
     other = lr.copy()
@@ -140,26 +141,26 @@ def test_nothing_beyond_the_receptive_field_is_seen(exported: dict[str, tuple[Pa
 
 
 def test_the_same_weights_give_the_same_bytes(
-    exported: dict[str, tuple[Path, room.Check]], sources: Path, tmp_path: Path
+    exported: dict[str, tuple[Path, exporter.ExportReport]], sources: Path, tmp_path: Path
 ) -> None:
-    room.export(sources / "edsr", tmp_path / "again", "openvino")
+    exporter.export(sources / "edsr", tmp_path / "again", "openvino")
     assert tree_hash(exported["edsr"][0]) == tree_hash(tmp_path / "again")
-    text = (exported["edsr"][0] / runtime.XML).read_text()
+    text = (exported["edsr"][0] / model_files.XML).read_text()
     assert "rt_info" not in text
     assert 'version="20' not in text
 
 
-def test_the_onnx_file_names_its_ends_and_no_version(exported: dict[str, tuple[Path, room.Check]]) -> None:
+def test_the_onnx_file_names_its_ends_and_no_version(exported: dict[str, tuple[Path, exporter.ExportReport]]) -> None:
     import onnx
 
-    content = onnx.load(exported["onnx"][0] / runtime.ONNX)
+    content = onnx.load(exported["onnx"][0] / model_files.ONNX)
     assert [value.name for value in (*content.graph.input, *content.graph.output)] == ["lr", "sr"]
     assert content.producer_version == content.doc_string == ""
     sides = content.graph.input[0].type.tensor_type.shape.dim[1:3]
     assert all(not side.HasField("dim_value") for side in sides)
 
 
-def test_onnx_files_enlarge_too(exported: dict[str, tuple[Path, room.Check]], picture: np.ndarray) -> None:
+def test_onnx_files_enlarge_too(exported: dict[str, tuple[Path, exporter.ExportReport]], picture: np.ndarray) -> None:
     through = [open_model(str(exported[name][0]), precision="float32")(picture) for name in ("onnx", "edsr")]
     assert np.abs(through[0].astype(int) - through[1]).max() <= 1
 
@@ -167,7 +168,7 @@ def test_onnx_files_enlarge_too(exported: dict[str, tuple[Path, room.Check]], pi
 class TestBlending:
     @pytest.mark.parametrize("fidelity", [0.0, 0.3, 1.0])
     def test_it_is_blending_in_keras(
-        self, exported: dict[str, tuple[Path, room.Check]], picture: np.ndarray, fidelity: float
+        self, exported: dict[str, tuple[Path, exporter.ExportReport]], picture: np.ndarray, fidelity: float
     ) -> None:
         from srlib.evaluation.methods import upscale_function
         from srlib.models import load_model
@@ -184,77 +185,84 @@ class TestBlending:
         assert (got == ends[0]).all() == (fidelity == 0)
         assert (got == ends[1]).all() == (fidelity == 1)
 
-    def test_a_network_blended_with_itself_stays_itself(self, exported: dict[str, tuple[Path, room.Check]]) -> None:
-        model = runtime.read(exported["edsr"][0])
+    def test_a_network_blended_with_itself_stays_itself(
+        self, exported: dict[str, tuple[Path, exporter.ExportReport]]
+    ) -> None:
+        model = model_files.read_exported(exported["edsr"][0])
         random = np.random.default_rng(0).random((9, 11, 3), np.float32)
         alone, twice = (
-            runtime.Network(m, precision="float32")(random) for m in (model, runtime.blend(model, model, 0.7))
+            runtime.CompiledNetwork(m, precision="float32")(random)
+            for m in (model, model_files.blend(model, model, 0.7))
         )
         np.testing.assert_array_equal(alone, twice)
 
     @pytest.mark.parametrize("other", ["compact", "onnx"])
-    def test_two_kinds_of_networks_are_refused(self, exported: dict[str, tuple[Path, room.Check]], other: str) -> None:
-        models = [runtime.read(exported[name][0]) for name in ("edsr", other)]
+    def test_two_kinds_of_networks_are_refused(
+        self, exported: dict[str, tuple[Path, exporter.ExportReport]], other: str
+    ) -> None:
+        models = [model_files.read_exported(exported[name][0]) for name in ("edsr", other)]
         with pytest.raises(SrlibError, match="fidelity: expected two models"):
-            runtime.blend(*models, 0.5)
+            model_files.blend(*models, 0.5)
 
     @pytest.mark.parametrize("fidelity", [-0.1, 1.1, float("nan")])
     def test_a_share_outside_of_0_to_1_is_refused(
-        self, exported: dict[str, tuple[Path, room.Check]], fidelity: float
+        self, exported: dict[str, tuple[Path, exporter.ExportReport]], fidelity: float
     ) -> None:
-        model = runtime.read(exported["edsr"][0])
+        model = model_files.read_exported(exported["edsr"][0])
         with pytest.raises(SrlibError, match=r"fidelity: expected a number from 0 \(GAN weights\) to 1"):
-            runtime.blend(model, model, fidelity)
+            model_files.blend(model, model, fidelity)
 
-    def test_the_worse_of_two_losses_decides_on_bfloat16(self, exported: dict[str, tuple[Path, room.Check]]) -> None:
-        model = runtime.read(exported["edsr"][0])
+    def test_the_worse_of_two_losses_decides_on_bfloat16(
+        self, exported: dict[str, tuple[Path, exporter.ExportReport]]
+    ) -> None:
+        model = model_files.read_exported(exported["edsr"][0])
         known = [
             dataclasses.replace(model, config=dataclasses.replace(model.config, bfloat16=loss))
             for loss in (0.001, -0.02)
         ]
-        assert runtime.blend(*known, 0.5).config.bfloat16 == -0.02
-        assert runtime.blend(known[0], model, 0.5).config.bfloat16 is None
+        assert model_files.blend(*known, 0.5).config.bfloat16 == -0.02
+        assert model_files.blend(known[0], model, 0.5).config.bfloat16 is None
 
 
 class TestRefusals:
-    def test_changed_weights(self, exported: dict[str, tuple[Path, room.Check]], tmp_path: Path) -> None:
+    def test_changed_weights(self, exported: dict[str, tuple[Path, exporter.ExportReport]], tmp_path: Path) -> None:
         folder = tmp_path / "model"
         folder.mkdir()
         for file in exported["edsr"][0].iterdir():
             (folder / file.name).write_bytes(file.read_bytes())
-        weights = bytearray((folder / runtime.BIN).read_bytes())
+        weights = bytearray((folder / model_files.BIN).read_bytes())
         weights[100] ^= 1
-        (folder / runtime.BIN).write_bytes(weights)
+        (folder / model_files.BIN).write_bytes(weights)
         with pytest.raises(SrlibError, match=r"model.bin: not the file that was exported"):
             open_model(str(folder))
-        (folder / runtime.BIN).unlink()
+        (folder / model_files.BIN).unlink()
         with pytest.raises(SrlibError, match=r"model\.bin is missing"):
             open_model(str(folder))
 
     def test_another_format(self, tmp_path: Path) -> None:
-        with pytest.raises(SrlibError, match="format: expected onnx or openvino, got pb"):
-            room.export(tmp_path, tmp_path / "out", "pb")
+        with pytest.raises(SrlibError, match="format: expected openvino or onnx, got pb"):
+            exporter.export(tmp_path, tmp_path / "out", "pb")
 
     def test_what_is_there_is_not_overwritten(self, tmp_path: Path) -> None:
         with pytest.raises(SrlibError, match="exists; give --force"):
-            room.export(tmp_path / "model", tmp_path, "onnx")
+            exporter.export(tmp_path / "model", tmp_path, "onnx")
 
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
         with pytest.raises(SrlibError, match="expected a model"):
-            room.export(tmp_path, tmp_path / "out", "openvino")
+            exporter.export(tmp_path, tmp_path / "out", "openvino")
         assert not (tmp_path / "out").exists()
 
     def test_a_missing_package_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tf2onnx" else object())
         with pytest.raises(SrlibError, match=r"needs tf2onnx to be exported: pip install 'srlib\[pipeline\]'"):
-            room.export(tmp_path, tmp_path / "out", "openvino")
+            exporter.export(tmp_path, tmp_path / "out", "openvino")
 
     def test_a_network_that_differs_from_keras(
         self, at_once: None, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(room, "TOLERANCE", 0.0)
+        monkeypatch.setattr(exporter, "TOLERANCE", 0.0)
         with pytest.raises(SrlibError, match="differs from Keras"):
-            room.export(sources / "srresnet", tmp_path / "out", "onnx")
+            exporter.export(sources / "srresnet", tmp_path / "out", "onnx")
         assert not (tmp_path / "out").exists()
 
 
@@ -262,10 +270,10 @@ def test_pictures_given_tell_what_bfloat16_costs(
     at_once: None, sources: Path, picture: np.ndarray, tmp_path: Path
 ) -> None:
     write_png(tmp_path / "pictures" / "a.png", np.kron(picture, np.ones((2, 2, 1), np.uint8)))
-    check = room.export(sources / "compact", tmp_path / "out", "openvino", pictures=tmp_path / "pictures")
-    assert check.pictures == 1
+    check = exporter.export(sources / "compact", tmp_path / "out", "openvino", images=tmp_path / "pictures")
+    assert check.images == 1
     if runtime.has_bfloat16():
         assert check.config.bfloat16 == round(check.psnr_y["bfloat16"] - check.psnr_y["float32"], 4)
     else:
         assert check.config.bfloat16 is None
-    assert f"{check.psnr_y['float32']:.3f} dB" in room.summary(tmp_path / "out", check)
+    assert f"{check.psnr_y['float32']:.3f} dB" in exporter.summary(tmp_path / "out", check)

@@ -14,7 +14,7 @@ from PIL import Image
 from srlib.imaging.encoders import FORMATS
 from srlib.imaging.image_file import ImageFile, encode_image_file, read_image_file
 from srlib.imaging.resize import resize
-from srlib.inference.upscale import enlarge, enlarged_size
+from srlib.inference.upscale import upscale_image, upscaled_size
 
 MODES = {
     "1": ("PNG", "TIFF", "BMP"),
@@ -70,10 +70,10 @@ def test_any_picture_becomes_the_same_picture_enlarged(bicubic, kind, height, wi
     assert (source.rgb.dtype == np.uint16) == (mode in DEEP)
     # WebP leaves an opaque alpha out, and a palette may not use its transparent color.
     assert (source.alpha is not None) == (mode in ALPHA) or mode == "P transparent" or format == "WEBP"
-    result = enlarge(source, bicubic, factor)
+    result = upscale_image(source, bicubic, factor)
     content, _ = encode_image_file(result, target, quality=100)
     again = read_image_file(Path("a"), content)
-    size = enlarged_size(height, width, factor)
+    size = upscaled_size(height, width, factor)
     assert again.rgb.shape[:2] == result.rgb.shape[:2] == size
     assert result.rgb.dtype == source.rgb.dtype
     if target in ("png", "tiff"):
@@ -95,11 +95,11 @@ def test_any_picture_becomes_the_same_picture_enlarged(bicubic, kind, height, wi
 @pytest.fixture(scope="module")
 def network():
     """The model that comes with srlib."""
-    from srlib.inference.upscaler import DEFAULT, open_model, shipped
+    from srlib.inference.upscaler import DEFAULT_MODEL, open_model, shipped_models
 
-    if DEFAULT not in shipped():
-        pytest.skip(f"no {DEFAULT} in this installation")
-    return open_model(DEFAULT)
+    if DEFAULT_MODEL not in shipped_models():
+        pytest.skip(f"no {DEFAULT_MODEL} in this installation")
+    return open_model(DEFAULT_MODEL)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -111,9 +111,9 @@ def network():
 )
 def test_the_shipped_model_takes_any_picture(network, kind, height, width, seed):
     source = read_image_file(Path("a"), drawn(*kind, height, width, seed))
-    result = enlarge(source, network, Fraction(network.scale))
+    result = upscale_image(source, network, Fraction(network.scale))
     again = read_image_file(Path("a"), encode_image_file(result, "png")[0])
-    assert again.rgb.shape[:2] == enlarged_size(height, width, Fraction(network.scale))
+    assert again.rgb.shape[:2] == upscaled_size(height, width, Fraction(network.scale))
     assert again.rgb.dtype == source.rgb.dtype and again.gray == source.gray
     np.testing.assert_array_equal(again.rgb, result.rgb)
     np.testing.assert_array_equal(again.alpha, result.alpha)
@@ -123,7 +123,7 @@ def test_the_shipped_model_is_not_far_from_bicubic_on_a_ramp_and_makes_no_bands(
     """A slow ramp of 16 bits: what an 8-bit picture shows as 12 bands."""
     ramp = np.linspace(20000, 23000, 64).astype(np.uint16)
     source = ImageFile(np.broadcast_to(ramp[None, :, None], (48, 64, 3)).copy())
-    got = enlarge(source, network, Fraction(4)).rgb[64:-64, 64:-64].astype(float)
+    got = upscale_image(source, network, Fraction(4)).rgb[64:-64, 64:-64].astype(float)
     want = resize(source.rgb, 4)[64:-64, 64:-64].astype(float)
     assert np.abs(got - want).max() < 257, "less than one level of 8 bits"
     assert len(np.unique(got)) > 60

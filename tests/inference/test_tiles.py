@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srlib.errors import SrlibError
-from srlib.inference.tiles import Grid, free_memory, grid
+from srlib.inference.memory import free_memory
+from srlib.inference.tiles import Grid, grid
 
 sides = st.integers(1, 400)
 

@@ -3,9 +3,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from srlib.errors import SrlibError
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
-from srlib.inference.upscale import enlarge, enlarged_size, fill_transparent, work
+from srlib.inference.transparency import fill_transparent
+from srlib.inference.upscale import pixels_to_process, to_factor, upscale_image, upscaled_size
 
 
 def disc(size, dtype=np.uint8, oversampling=8):
@@ -32,7 +34,7 @@ def test_a_disc_on_transparent_ground_has_no_fringe(bicubic, dtype, hidden, back
     color = np.array([0.8, 0.4, 0.1])
     alpha = resize(disc(256, dtype)[..., None], Fraction(1, 4))[..., 0]
     rgb = np.where(alpha[..., None] > 0, np.rint(color * top), hidden * top).astype(dtype)
-    got = enlarge(ImageFile(rgb, alpha), bicubic, Fraction(4))
+    got = upscale_image(ImageFile(rgb, alpha), bicubic, Fraction(4))
     alone = np.rint(color * top) / top
     ideal = alone * got.alpha[..., None] / top + background * (1 - got.alpha[..., None] / top)
     assert np.abs(over(got, background) - ideal).max() < 1.5 / top, "the edge has the disc's own color"
@@ -66,16 +68,16 @@ def test_any_factor_gives_matlabs_size_and_is_bicubic_from_the_networks_picture(
     rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     done = []
     picture = ImageFile(rgb, rgb[..., 0])
-    got = enlarge(picture, bicubic, factor, advance=done.append)
-    assert got.rgb.shape[:2] == got.alpha.shape == enlarged_size(*size, factor)
+    got = upscale_image(picture, bicubic, factor, on_pixels=done.append)
+    assert got.rgb.shape[:2] == got.alpha.shape == upscaled_size(*size, factor)
     np.testing.assert_array_equal(got.rgb, resize(bicubic(fill_transparent(rgb, rgb[..., 0])), factor / 4))
-    assert sum(done) == work(picture)
+    assert sum(done) == pixels_to_process(picture)
 
 
 def test_gray_stays_gray_and_sixteen_bits_stay_fine(bicubic):
     ramp = np.linspace(0, 65535, 64).astype(np.uint16)
     rgb = np.broadcast_to(ramp[None, :, None], (8, 64, 3)).copy()
-    got = enlarge(ImageFile(rgb, gray=True), bicubic, Fraction(4)).rgb
+    got = upscale_image(ImageFile(rgb, gray=True), bicubic, Fraction(4)).rgb
     assert got.dtype == np.uint16 and (got == got[..., :1]).all()
     assert len(np.unique(got)) > 250, "more steps than 8 bits have"
     assert (np.diff(got[0, 8:-8, 0].astype(int)) >= 0).all()
@@ -84,7 +86,18 @@ def test_gray_stays_gray_and_sixteen_bits_stay_fine(bicubic):
 @pytest.mark.parametrize("value", [0, 255])
 def test_an_even_alpha_stays_even(bicubic, value):
     alpha = np.full((9, 9), value, np.uint8)
-    got = enlarge(
+    got = upscale_image(
         ImageFile(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), alpha), bicubic, Fraction(4)
     )
     assert (got.alpha == value).all()
+
+
+class TestFactor:
+    @pytest.mark.parametrize("text", ["4", "x2", "1.5", "8/3", 4, 1.5, 8 / 3, Fraction(8, 3)])
+    def test_numbers_and_fractions(self, text):
+        assert to_factor(text) in (4, 2, Fraction(3, 2), Fraction(8, 3))
+
+    @pytest.mark.parametrize("text", ["0", "-2", "17", "nan", "inf", "1/0", "abc", "", "1.0001", float("nan"), 0, 17])
+    def test_out_of_range(self, text):
+        with pytest.raises(SrlibError, match="scale: expected a factor from 1 to 16"):
+            to_factor(text)

@@ -17,12 +17,12 @@ from openvino import opset13 as opset
 from srlib.errors import SrlibError
 from srlib.files import file_hash, write_json
 from srlib.imaging.resize import resize
-from srlib.inference import runtime, tiles
-from srlib.inference import upscaler as upscale
+from srlib.inference import exported, runtime, tiles
+from srlib.inference import upscaler as upscaling
 from srlib.inference.upscaler import Upscaler, open_model
 
 
-def write_network(folder: Path, kernels: list[np.ndarray], scale: int, channels: str = "rgb", **config: Any) -> Path:
+def write_network(folder: Path, kernels: list[np.ndarray], scale: int, channels: str = "rgb", **more: Any) -> Path:
     """A chain of convolutions [out, in, k, k] with zero padding and ReLU between them, then a sub-pixel step."""
     folder.mkdir(parents=True, exist_ok=True)
     lr = opset.parameter([1, -1, -1, kernels[0].shape[1]], np.float32)
@@ -32,13 +32,13 @@ def write_network(folder: Path, kernels: list[np.ndarray], scale: int, channels:
         x = opset.relu(x) if index else x
         x = opset.convolution(x, opset.constant(kernel.astype(np.float32)), [1, 1], pad, pad, [1, 1])
     x = opset.transpose(opset.depth_to_space(x, "blocks_first", scale), [0, 2, 3, 1])
-    ov.save_model(ov.Model([x], [lr]), folder / runtime.XML, compress_to_fp16=False)
-    files = {name: file_hash(folder / name) for name in (runtime.BIN, runtime.XML)}
+    ov.save_model(ov.Model([x], [lr]), folder / exported.XML, compress_to_fp16=False)
+    files = {name: file_hash(folder / name) for name in (exported.BIN, exported.XML)}
     reach = sum(kernel.shape[2] // 2 for kernel in kernels)
-    exported = runtime.Exported(
-        "test", "Test", scale, channels, (0.0, 1.0), "pixel", reach, 4 * sum(len(k) for k in kernels), files, **config
+    config = exported.ExportConfig(
+        "test", "Test", scale, channels, (0.0, 1.0), "pixel", reach, 4 * sum(len(k) for k in kernels), files, **more
     )  # fmt: skip
-    write_json(folder / runtime.CONFIG, exported.as_dict())
+    write_json(folder / exported.CONFIG, config.as_dict())
     return folder
 
 
@@ -96,7 +96,7 @@ def test_one_pixel_less_overlap_would_be_seen(chain: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_progress_counts_every_pixel_once(chain: str, dtype: Any) -> None:
     upscaler, done = open_model(chain, tile=16), []
-    upscaler(noise(50, 70, dtype), advance=done.append)
+    upscaler(noise(50, 70, dtype), on_pixels=done.append)
     assert len(done) == upscaler.tiles(50, 70) > 4
     assert sum(done) == 50 * 70
 
@@ -112,7 +112,7 @@ def test_the_ensemble_turns_with_the_picture(chain: str) -> None:
 
 def test_the_ensemble_is_averaged_before_it_is_rounded(chain: str) -> None:
     picture = noise(20, 20)
-    network = runtime.Network(runtime.read(Path(chain)), precision="float32")
+    network = runtime.CompiledNetwork(exported.read_exported(Path(chain)), precision="float32")
     views = []
     for turns in range(4):
         for flipped in (False, True):
@@ -147,7 +147,7 @@ class TestPrecision:
     def test_what_counts_as_harmless(self, chain: str, loss: float, expected: bool, monkeypatch: Any) -> None:
         import dataclasses
 
-        config = dataclasses.replace(runtime.read(Path(chain)).config, bfloat16=loss)
+        config = dataclasses.replace(exported.read_exported(Path(chain)).config, bfloat16=loss)
         monkeypatch.setattr(runtime, "has_bfloat16", lambda: True)
         assert (runtime.choose_precision("auto", config) == "bfloat16") == expected
         monkeypatch.setattr(runtime, "has_bfloat16", lambda: False)
@@ -191,8 +191,8 @@ def test_no_such_model(tmp_path: Path) -> None:
 
 
 def test_a_config_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / runtime.CONFIG).write_text(json.dumps({"scale": 4}))
-    (tmp_path / runtime.XML).write_text("")
+    (tmp_path / exported.CONFIG).write_text(json.dumps({"scale": 4}))
+    (tmp_path / exported.XML).write_text("")
     with pytest.raises(SrlibError, match="not an exported model's config"):
         open_model(str(tmp_path))
 
@@ -202,28 +202,28 @@ def test_a_config_that_is_none(tmp_path: Path) -> None:
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
 )
 def test_what_is_no_picture_is_refused(nearest: str, picture: np.ndarray) -> None:
-    with pytest.raises(SrlibError, match="expected a picture"):
+    with pytest.raises(SrlibError, match="expected an image"):
         open_model(nearest)(picture)
 
 
 def test_a_network_that_has_diverged_is_named(tmp_path: Path) -> None:
     folder = write_network(tmp_path / "bad", [np.full((12, 3, 1, 1), np.nan)], 2)
-    with pytest.raises(SrlibError, match="not numbers"):
+    with pytest.raises(SrlibError, match="not finite"):
         open_model(str(folder), precision="float32")(noise(4, 4))
 
 
 def test_little_memory_makes_small_tiles(chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
     upscaler = open_model(chain)
     few = upscaler.tiles(3000, 4000)
-    monkeypatch.setattr(upscale, "free_memory", lambda: 3 * 6000 * 8000 + 2**24)
+    monkeypatch.setattr(upscaling, "free_memory", lambda: 3 * 6000 * 8000 + 2**24)
     assert upscaler.tiles(3000, 4000) > 4 * few
-    monkeypatch.setattr(upscale, "free_memory", lambda: 0)
+    monkeypatch.setattr(upscaling, "free_memory", lambda: 0)
     assert upscaler.tiles(30, 40) >= 1
 
 
 def test_shipped_models_are_whole() -> None:
-    for name in upscale.shipped():
-        model = runtime.read(upscale.SHIPPED / name)
+    for name in upscaling.shipped_models():
+        model = exported.read_exported(upscaling.SHIPPED / name)
         assert name.endswith(f"x{model.config.scale}")
         assert tiles.grid(100, 100, overlap=model.config.receptive_field, largest=2**20)
 

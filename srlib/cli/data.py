@@ -1,0 +1,37 @@
+"""`srlib downscale` and `srlib patches`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from srlib.cli.options import Force, Scale
+
+
+def downscale(
+    hr_folder: Annotated[Path, typer.Argument(help="Folder of images to downscale.", metavar="HR_DIR")],
+    lr_folder: Annotated[Path, typer.Argument(help="Folder for the results, as PNG.", metavar="LR_DIR")],
+    scale: Scale = 4,
+    edges: Annotated[
+        str, typer.Option(help="clamp (as the benchmarks' LR files) or mirror (newer MATLAB, DIV2K).")
+    ] = "clamp",
+    force: Force = False,
+) -> None:
+    """Downscale images as MATLAB's imresize(…, 'bicubic') does, byte for byte."""
+    from srlib.data.downscale import downscale_folder
+
+    downscale_folder(hr_folder, lr_folder, scale, edges, force=force)
+
+
+def patches(
+    folder: Annotated[Path, typer.Argument(help="Folder that the prepare stage wrote.")] = Path("data/patches"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Image file to write.", dir_okay=False)] = Path(
+        "patches.png"
+    ),
+    count: Annotated[int, typer.Option(help="Number of pairs.", min=1, max=1000)] = 16,
+) -> None:
+    """Draw a contact sheet of training patches, LR beside HR, to check by eye that they are aligned."""
+    from srlib.data.contact_sheet import contact_sheet
+
+    sheet = contact_sheet(folder, out, count=count)
+    typer.echo(f"{out}: {sheet.pairs} pairs, {sheet.displaced} look displaced")

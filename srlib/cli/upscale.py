@@ -1,0 +1,98 @@
+"""`srlib upscale`."""
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from srlib.cli.options import Force
+from srlib.errors import SrlibError
+
+if TYPE_CHECKING:
+    from srlib.inference.upscaler import Upscaler
+
+
+def upscale(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Image files, folders or patterns; or - for standard input.", metavar="IN")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="A file for a single image, else a folder; - is standard output.")
+    ],
+    scale: Annotated[
+        str | None, typer.Option(help="Factor from 1 to 16 such as 4, 1.5 or 8/3 (default: the model's own).")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="psnr-x4 or gan-x4, which come with srlib; a model folder; or from MLflow models:/NAME@champion, "
+            "models:/NAME/2 or runs:/ID/NAME."
+        ),
+    ] = "psnr-x4",
+    fidelity: Annotated[
+        float | None,
+        typer.Option(help="Blend of GAN and PSNR weights, from 0 (GAN, sharp) to 1 (PSNR, faithful).", min=0, max=1),
+    ] = None,
+    gan: Annotated[
+        str | None,
+        typer.Option(help="GAN counterpart of --model for --fidelity, such as models/gan.", metavar="FOLDER"),
+    ] = None,
+    ensemble: Annotated[
+        bool,
+        typer.Option("--ensemble", help="Average over eight flips and rotations: 8 times slower, slightly better."),
+    ] = False,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    tile: Annotated[str, typer.Option(help="auto, or the side of a tile in pixels of the input image.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all).", min=1)] = None,
+    file_format: Annotated[
+        str | None,
+        typer.Option("--format", help="png, jpeg, tiff or webp (default: by the ending of OUT, else as the input)."),
+    ] = None,
+    quality: Annotated[int, typer.Option(help="JPEG and WebP quality; 100 is lossless in WebP.", min=1, max=100)] = 95,
+    allow_large: Annotated[
+        bool, typer.Option("--allow-large", help="Also upscale images of more than 67 megapixels.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Upscale PNG, JPEG, TIFF or WebP images of any size; bit depth, transparency, color profile and EXIF are kept.
+
+    In a folder, results that exist are left as they are, so that an interrupted run continues.
+    """
+    from srlib.inference.batch import run_jobs
+    from srlib.inference.jobs import plan_jobs
+    from srlib.inference.upscale import to_factor
+    from srlib.signals import Stopped, stoppable
+
+    tile_side = _tile_side(tile)
+    factor = None if scale is None else to_factor(scale)
+
+    def open_upscaler() -> "Upscaler":
+        from srlib.inference.upscaler import open_model
+
+        return open_model(
+            model,
+            fidelity=fidelity,
+            gan=gan,
+            precision=precision,
+            tile=tile_side,
+            ensemble=ensemble,
+            threads=threads,
+        )
+
+    plan = plan_jobs(inputs, out, format=file_format, force=force)
+    try:
+        with stoppable():
+            summary = run_jobs(plan, open_upscaler, factor=factor, quality=quality, allow_large=allow_large)
+    except (KeyboardInterrupt, Stopped) as error:
+        sys.exit(128 + (error.signum if isinstance(error, Stopped) else signal.SIGINT))
+    if summary.existing:
+        typer.echo(f"{out}: {summary.existing} existed already; --force makes them again", err=True)
+
+
+def _tile_side(tile: str) -> int | None:
+    if tile == "auto":
+        return None
+    if not (tile.isascii() and tile.isdigit() and 0 < int(tile) < 2**31):
+        raise SrlibError(f"--tile: expected auto or a number of pixels, got {tile}")
+    return int(tile)

@@ -1,0 +1,144 @@
+"""Convert Keras networks to ONNX and OpenVINO files: the same weights give the same bytes.
+
+Keras writes ONNX (through tf2onnx), OpenVINO's files are made from that: OpenVINO's own reader of TensorFlow graphs
+leaves transpositions around some activations, which cost half of the speed. Names, versions and metadata are removed.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import warnings
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from srlib.errors import SrlibError, one_line
+from srlib.inference.exported import ONNX, XML
+from srlib.inference.runtime import import_openvino
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+
+
+def to_onnx(folder: Path, path: Path) -> None:
+    """Write a Keras model as ONNX, in a process of its own: tf2onnx's result depends on its earlier conversions.
+
+    Args:
+        folder: A model folder of the pipeline.
+        path: The file to write.
+
+    Raises:
+        SrlibError: The model cannot be converted.
+    """
+    command = [sys.executable, "-m", "srlib.inference.convert", str(folder), str(path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True)
+    if done.returncode or not path.is_file():
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise SrlibError(f"{folder}: cannot be converted to ONNX: {one_line(last)}")
+
+
+def convert(folder: Path, path: Path) -> None:
+    """Write a Keras model as ONNX in this process; see `to_onnx`."""
+    from srlib.engine import pin_threads
+
+    pin_threads()
+    import onnx
+
+    from srlib.models import load_model
+
+    model, _ = load_model(folder)
+    # Keras exports only models that have been called once.
+    model(np.zeros((1, 8, 8, model.input.shape[-1]), np.float32), training=False)
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it reports an optimization that it gives up
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.export(path, format="onnx", verbose=False)
+    content = onnx.load(path)
+    _normalize(content)
+    onnx.checker.check_model(content, full_check=True)
+    path.write_bytes(content.SerializeToString(deterministic=True))
+
+
+def _normalize(content: "onnx.ModelProto") -> None:
+    """Name input and output, number everything else, and remove the producer and its version."""
+    graph = content.graph
+    _remove_fifth_axis(graph)
+    names = {graph.input[0].name: "lr", graph.output[0].name: "sr", "": ""}
+
+    def rename(name: str) -> str:
+        return names.setdefault(name, f"t{len(names)}")
+
+    for node in graph.node:
+        node.input[:] = [rename(name) for name in node.input]
+        node.output[:] = [rename(name) for name in node.output]
+        node.doc_string = ""
+    for index, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{index}"
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = rename(value.name)
+        value.doc_string = ""
+    order = sorted(graph.initializer, key=lambda value: int(value.name[1:]))
+    del graph.initializer[:]
+    del graph.value_info[:]
+    del content.metadata_props[:]
+    graph.initializer.extend(order)
+    for text in ("domain", "doc_string", "producer_version"):
+        setattr(content, text, "")
+    graph.doc_string = ""
+    graph.name = "network"
+    content.producer_name = "srlib"
+    for side, prefix in ((graph.input[0], ""), (graph.output[0], "sr_")):
+        axes = side.type.tensor_type.shape.dim
+        axes[0].dim_param = "batch"
+        axes[1].dim_param = f"{prefix}height"
+        axes[2].dim_param = f"{prefix}width"
+
+
+def _remove_fifth_axis(graph: "onnx.GraphProto") -> None:
+    """Remove the leading axis of length 1 that tf2onnx sometimes leaves on a network of one channel."""
+    from onnx import helper, numpy_helper
+
+    axes = graph.output[0].type.tensor_type.shape.dim
+    if len(axes) != 5:
+        return
+    del axes[0]
+    output = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = [f"{name}_5d" if name == output else name for name in node.output]
+    graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "first_axis"))
+    graph.node.append(helper.make_node("Squeeze", [f"{output}_5d", "first_axis"], [output]))
+
+
+def to_openvino(folder: Path) -> "openvino.Model":
+    """Write OpenVINO's files beside `model.onnx` and return the network as it was written.
+
+    Args:
+        folder: Holds `model.onnx`; `model.xml` and `model.bin` are added.
+
+    Returns:
+        The network.
+    """
+    openvino = import_openvino()
+    graph = openvino.convert_model(folder / ONNX)
+    openvino.save_model(graph, folder / XML, compress_to_fp16=False)
+    tree = ElementTree.parse(folder / XML)  # noqa: S314 written in the line before
+    net = tree.getroot()
+    net.set("name", "network")
+    for parent in list(net.iter()):
+        for child in list(parent):
+            if child.tag in ("rt_info", "meta_data"):
+                parent.remove(child)
+    for layer in net.iter("layer"):
+        layer.set("name", f"{layer.get('type')}_{layer.get('id')}")
+    for port in net.iter("port"):
+        port.attrib.pop("names", None)
+    tree.write(folder / XML, encoding="utf-8")
+    return openvino.Core().read_model(folder / XML)
+
+
+if __name__ == "__main__":
+    convert(Path(sys.argv[1]), Path(sys.argv[2]))

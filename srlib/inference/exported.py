@@ -1,0 +1,287 @@
+"""Exported networks as files: read and check them, and blend two of them.
+
+An exported model is a folder with `config.json` and either `model.xml` and `model.bin` (OpenVINO) or `model.onnx`.
+Nothing here needs OpenVINO, Keras or TensorFlow.
+"""
+
+import hashlib
+import json
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import cast, get_args
+
+import numpy as np
+
+from srlib.errors import SrlibError, one_line
+from srlib.files import read_regular
+from srlib.imaging.color import Channels
+
+CONFIG = "config.json"
+XML, BIN, ONNX = "model.xml", "model.bin", "model.onnx"
+
+MAX_SCALE = 16
+_LARGEST_CONFIG = 2**20
+_LARGEST_FILE = {XML: 2**26, BIN: 2**31, ONNX: 2**31}
+"""Most bytes that are read of each file."""
+
+_FLOATS: dict[str, np.dtype[np.floating]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
+_EXTERNAL_DATA = b"\x0a\x08location"
+"""The key of an ONNX tensor whose values lie in another file, as protobuf encodes it."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The content of an exported model's `config.json`, checked.
+
+    Attributes:
+        name: Name of the network, a key of `srlib.models.MODELS`.
+        title: Name of the network in tables.
+        scale: Upscaling factor, 1 to 16.
+        channels: Channels of input and output: `rgb`, or a kind of luma.
+        value_range: Range of input and output values, always (0, 1).
+        training: `pixel` or `gan`.
+        receptive_field: LR pixels to each side that an output pixel depends on.
+        bytes_per_pixel: Peak size of the float32 activations in bytes per LR pixel.
+        files: SHA-256 of each file of the model.
+        bfloat16: Change of PSNR-Y in dB by computing in bfloat16, or None where it was not measured.
+
+    Raises:
+        SrlibError: A value has the wrong type or is out of its range.
+    """
+
+    name: str
+    title: str
+    scale: int
+    channels: Channels
+    value_range: tuple[float, float]
+    training: str
+    receptive_field: int
+    bytes_per_pixel: int
+    files: dict[str, str]
+    bfloat16: float | None = None
+
+    def __post_init__(self) -> None:
+        for key, (is_valid, expected) in _CHECKS.items():
+            value: object = getattr(self, key)
+            if not is_valid(value):
+                raise SrlibError(f"{key}: expected {expected}, got {one_line(repr(value), 60)}")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the content of `config.json`."""
+        return asdict(self)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 100 and value.isprintable()
+
+
+def _is_integer(lowest: int, highest: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
+
+
+def _is_loss(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
+
+
+def _are_files(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and sorted(value) in ([BIN, XML], [ONNX])
+        and all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in value.values())
+    )
+
+
+_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "name": (_is_text, "a network's name"),
+    "title": (_is_text, "a network's title"),
+    "scale": (_is_integer(1, MAX_SCALE), f"an integer from 1 to {MAX_SCALE}"),
+    "channels": (lambda value: value in get_args(Channels), f"one of {', '.join(get_args(Channels))}"),
+    "value_range": (lambda value: value == (0.0, 1.0), "[0.0, 1.0]"),
+    "training": (lambda value: value in ("pixel", "gan"), "pixel or gan"),
+    "receptive_field": (_is_integer(0, 2**16), "a number of pixels"),
+    "bytes_per_pixel": (_is_integer(1, 2**30), "a number of bytes"),
+    "files": (_are_files, f"the SHA-256 of {XML} and {BIN}, or of {ONNX}"),
+    "bfloat16": (_is_loss, "a number of dB or null"),
+}
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """An exported network in memory.
+
+    Attributes:
+        config: Its configuration.
+        graph: Content of `model.xml` or `model.onnx`.
+        weights: Content of `model.bin`; empty for ONNX.
+    """
+
+    config: ExportConfig
+    graph: bytes
+    weights: bytes
+
+
+def is_exported(folder: Path) -> bool:
+    """Return whether a folder holds an exported network (and not a Keras model of the pipeline)."""
+    return (folder / CONFIG).is_file() and any((folder / name).exists() for name in (XML, ONNX))
+
+
+def read_exported(folder: Path) -> ExportedModel:
+    """Read an exported network and compare its files with their SHA-256.
+
+    Args:
+        folder: A folder that `srlib export` wrote.
+
+    Returns:
+        The network in memory.
+
+    Raises:
+        SrlibError: Not an exported model, or its files are not those that were exported.
+    """
+    config = _read_config(folder)
+    content = {}
+    for name in sorted(config.files):
+        try:
+            content[name] = read_regular(folder / name, limit=_LARGEST_FILE[name])
+        except FileNotFoundError:
+            raise SrlibError(f"{folder}: {name} is missing") from None
+        if hashlib.sha256(content[name]).hexdigest() != config.files[name]:
+            raise SrlibError(f"{folder / name}: not the file that was exported (its SHA-256 differs); export it again")
+    if ONNX in content and _EXTERNAL_DATA in content[ONNX]:
+        raise SrlibError(f"{folder / ONNX}: expected weights inside the file, got a reference to another file")
+    return ExportedModel(config, content.get(XML) or content[ONNX], content.get(BIN, b""))
+
+
+def _read_config(folder: Path) -> ExportConfig:
+    path = folder / CONFIG
+    try:
+        content = json.loads(read_regular(path, limit=_LARGEST_CONFIG).decode())
+    except (FileNotFoundError, NotADirectoryError):
+        raise SrlibError(f"{folder}: expected an exported model (a folder with {CONFIG} and {XML} or {ONNX})") from None
+    except (ValueError, RecursionError) as error:
+        raise SrlibError(f"{path}: not an exported model's config: not valid JSON ({one_line(error)})") from None
+    if not isinstance(content, dict):
+        raise SrlibError(f"{path}: not an exported model's config: expected keys and values")
+    known = {field.name for field in fields(ExportConfig)}
+    missing, unknown = sorted(known - {"bfloat16"} - set(content)), sorted(set(content) - known)
+    if missing or unknown:
+        reason = f"{missing[0]} is missing" if missing else f"{one_line(repr(unknown[0]), 60)} is unknown"
+        raise SrlibError(f"{path}: not an exported model's config: {reason}")
+    if isinstance(content["value_range"], list):
+        content["value_range"] = tuple(content["value_range"])
+    try:
+        return ExportConfig(**content)
+    except SrlibError as error:
+        raise SrlibError(f"{path}: {error}") from None
+
+
+def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedModel:
+    """Interpolate between two networks of one architecture: gan + fidelity · (psnr − gan), weight by weight.
+
+    Network interpolation moves smoothly between a PSNR-oriented network and its GAN fine-tuned successor (Wang et al.
+    2018, ESRGAN, section 3.4).
+
+    Args:
+        psnr: The PSNR-oriented network, returned whole at fidelity 1.
+        gan: The same network after adversarial training, returned whole at fidelity 0.
+        fidelity: 0 to 1.
+
+    Returns:
+        The blended network.
+
+    Raises:
+        SrlibError: `fidelity` is outside of [0, 1], or the networks do not have one architecture.
+    """
+    if not 0 <= fidelity <= 1:
+        raise SrlibError(f"fidelity: expected a number from 0 (GAN weights) to 1 (PSNR weights), got {fidelity}")
+    if fidelity in (0, 1):
+        return psnr if fidelity else gan
+    if not (psnr.weights and gan.weights):
+        raise SrlibError("fidelity: expected two models in OpenVINO's format; ONNX files cannot be blended")
+    graph, other = _parsed(psnr), _parsed(gan)
+    pairs = _paired_layers(graph, other)
+    if pairs is None or psnr.config.scale != gan.config.scale:
+        raise _differs(psnr, gan)
+    # Equal constants are stored once, so that each file has its own offsets: the blend is written anew.
+    weights = bytearray()
+    for layer, twin in pairs:
+        constants = _constants(psnr, layer), _constants(gan, twin)
+        if None in constants:
+            continue
+        blended = _blended(layer, *cast(tuple[bytes, bytes], constants), fidelity)
+        if blended is None:
+            raise _differs(psnr, gan)
+        weights += bytes(-len(weights) % 8)
+        cast(ElementTree.Element, layer.find("data")).set("offset", str(len(weights)))
+        weights += blended
+    return ExportedModel(
+        replace(psnr.config, bfloat16=_worse_loss(psnr, gan)), ElementTree.tostring(graph), bytes(weights)
+    )
+
+
+def _worse_loss(*models: ExportedModel) -> float | None:
+    losses = [model.config.bfloat16 for model in models]
+    return None if None in losses else max(losses, key=lambda loss: abs(loss or 0.0))
+
+
+def _differs(psnr: ExportedModel, gan: ExportedModel) -> SrlibError:
+    return SrlibError(
+        f"fidelity: expected two models of one architecture, got {psnr.config.title} ×{psnr.config.scale} "
+        f"and {gan.config.title} ×{gan.config.scale} with other layers"
+    )
+
+
+def _parsed(model: ExportedModel) -> ElementTree.Element:
+    """Parse the graph; a document type, which could define entities, is refused."""
+    if b"<!DOCTYPE" in model.graph:
+        raise SrlibError(f"{model.config.title}: {XML} is not a network's graph")
+    try:
+        return ElementTree.fromstring(model.graph)  # noqa: S314 no document type, hence no entities
+    except (ElementTree.ParseError, RecursionError) as error:
+        raise SrlibError(f"{model.config.title}: {XML} is not valid XML ({error})") from None
+
+
+def _paired_layers(
+    graph: ElementTree.Element, other: ElementTree.Element
+) -> list[tuple[ElementTree.Element, ElementTree.Element]] | None:
+    """Pair the layers of two graphs, or return None where the graphs differ in more than the constants' places."""
+    if [edge.attrib for edge in graph.findall("edges/edge")] != [edge.attrib for edge in other.findall("edges/edge")]:
+        return None
+    layers, twins = graph.findall("layers/layer"), other.findall("layers/layer")
+    if len(layers) != len(twins):
+        return None
+    pairs = list(zip(layers, twins, strict=True))
+    return pairs if all(_without_names(layer) == _without_names(twin) for layer, twin in pairs) else None
+
+
+def _constants(model: ExportedModel, layer: ElementTree.Element) -> bytes | None:
+    """Return the bytes of a constant layer, None for any other layer."""
+    data = layer.find("data")
+    if layer.get("type") != "Const" or data is None:
+        return None
+    offset, size = data.get("offset", ""), data.get("size", "")
+    if not (offset.isdecimal() and size.isdecimal() and int(offset) + int(size) <= len(model.weights)):
+        raise SrlibError(f"{model.config.title}: {XML} names constants outside of {BIN}; export the model again")
+    return model.weights[int(offset) : int(offset) + int(size)]
+
+
+def _blended(layer: ElementTree.Element, psnr: bytes, gan: bytes, fidelity: float) -> bytes | None:
+    """Blend two constants; None where they are not floats and differ, or do not have one size."""
+    data = layer.find("data")
+    kind = _FLOATS.get("" if data is None else data.get("element_type", ""))
+    if kind is None or len(psnr) % kind.itemsize:
+        return psnr if psnr == gan else None
+    start, end = (np.frombuffer(raw, kind) for raw in (gan, psnr))
+    return bytes((start + kind.type(fidelity) * (end - start)).tobytes())
+
+
+def _without_names(layer: ElementTree.Element) -> list[tuple[str, list[tuple[str, str]], str]]:
+    """Return what must agree between two layers: everything but names and the places of constants."""
+    ignored = {"name", "names"} | ({"offset"} if layer.get("type") == "Const" else set())
+    return [
+        (part.tag, sorted((key, value) for key, value in part.attrib.items() if key not in ignored), part.text or "")
+        for part in layer.iter()
+    ]

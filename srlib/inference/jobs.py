@@ -1,0 +1,274 @@
+"""Which image files to upscale and where each result goes: decided for all of them before any work."""
+
+import difflib
+import glob
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from srlib.errors import SrlibError
+from srlib.imaging.encoders import FORMATS
+from srlib.imaging.folders import OTHER_SUFFIXES, READ_SUFFIXES, list_images
+from srlib.imaging.image_file import format_of
+
+STREAM = "-"
+"""Standard input or output."""
+
+_LONGEST_NAME = 255
+"""Bytes of a file name that usual file systems allow."""
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One image to upscale.
+
+    Attributes:
+        source: The file to read; None is standard input.
+        target: The file to write; None is standard output.
+        format: A key of `FORMATS`; None is the input's own format, which only reading shows.
+    """
+
+    source: Path | None
+    target: Path | None
+    format: str | None
+
+    @property
+    def name(self) -> str:
+        """Name of the input in messages."""
+        return "standard input" if self.source is None else str(self.source)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the input can be read only once: standard input or process substitution."""
+        return self.source is None or _is_open_pipe(self.source)
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """The images to upscale.
+
+    Attributes:
+        jobs: What is to be done.
+        existing: Number of results that exist already and are left as they are.
+        problems: What was found and cannot be read, one line each; it does not prevent the other jobs.
+    """
+
+    jobs: tuple[ImageJob, ...]
+    existing: int = 0
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An input file and the relative path of its result without the right ending."""
+
+    source: Path
+    name: Path
+
+
+def plan_jobs(inputs: Sequence[str], out: str, *, format: str | None = None, force: bool = False) -> JobPlan:
+    """Find the images and name their results.
+
+    A folder stands for all images below it and keeps its structure; a pattern (`*`, `?`, `[…]`, `**`) for the images
+    that match. A single input becomes the file `out` if that ends like an image; everything else goes into the folder
+    `out` under its own name with the format's ending. Results that exist in a folder are left out unless `force`, so
+    that an interrupted run continues.
+
+    Args:
+        inputs: Files, folders and patterns, or `-` alone.
+        out: A file, a folder, or `-`.
+        format: A key of `FORMATS`. None uses the ending of `out`, else the input's own format, else PNG.
+        force: Whether to overwrite.
+
+    Returns:
+        The jobs, and what cannot be read.
+
+    Raises:
+        SrlibError: One line per mistake: a missing input, two results of one name, a result that exists (as a single
+            file) or that is itself an input.
+    """
+    if format is not None and format not in FORMATS:
+        raise SrlibError(f"--format: expected {', '.join(FORMATS)}, got {format}")
+    if STREAM in inputs or any(_is_open_pipe(Path(text)) for text in inputs):
+        return JobPlan((_stream_job(inputs, out, format, force),))
+    files, problems = _find(inputs, out)
+    is_single = len(inputs) == len(files) == 1 and not Path(inputs[0]).is_dir()
+    if out == STREAM:
+        if not is_single:
+            raise SrlibError(f"-o -: expected one image for standard output, got {len(files)}; name a folder")
+        source = files[0].source
+        return JobPlan((ImageJob(source, None, format or _own_format(source)),))
+    if (file := _as_file(out)) is not None:
+        if not is_single:
+            raise SrlibError(f"{out}: one file for {len(files)} images of {', '.join(inputs)}; name a folder")
+        return JobPlan((_single_job(files[0].source, file, format, force),))
+    jobs, existing = _folder_jobs(files, Path(out), format, force)
+    return JobPlan(jobs, existing, tuple(problems))
+
+
+def _find(inputs: Sequence[str], out: str) -> tuple[list[_Found], list[str]]:
+    """Find the images of all inputs, and the entries of folders that cannot be read.
+
+    Raises:
+        SrlibError: One line per input that gives no image.
+    """
+    files: list[_Found] = []
+    mistakes: list[str] = []
+    problems: list[str] = []
+    for text in inputs:
+        try:
+            files += _find_one(text, out, problems)
+        except SrlibError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise SrlibError("\n".join([*problems, *mistakes]))
+    return list(dict.fromkeys(files)), problems
+
+
+def _find_one(text: str, out: str, problems: list[str]) -> list[_Found]:
+    """Find the images of one input; append unreadable entries to `problems`."""
+    path = Path(text)
+    if path.is_dir():
+        if out != STREAM and _real(out) == _real(path):
+            raise SrlibError(f"{text}: expected another output folder than the input folder itself")
+        images = _outside(list_images(path, problems=problems), path, out)
+        if not images:
+            raise SrlibError(f"{text}: no images in it")
+        return [_Found(image, image.relative_to(path)) for image in _regular(images, problems)]
+    if path.exists():
+        if not path.is_file():
+            raise SrlibError(_irregular(path))
+        return [_Found(path, Path(path.name))]
+    if not glob.has_magic(text):
+        raise SrlibError(f"{text}: no such file or folder")
+    matches = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
+    images = [p for p in matches if not p.is_dir() and p.suffix.lower() in READ_SUFFIXES | OTHER_SUFFIXES]
+    base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    images = _outside(images, base, out)
+    if not images:
+        raise SrlibError(f"{text}: matches no image")
+    return [_Found(image, Path(image.name)) for image in _regular(images, problems)]
+
+
+def _regular(images: list[Path], problems: list[str]) -> list[Path]:
+    """Drop pipes and devices, naming them in `problems`."""
+    irregular = [image for image in images if image.exists() and not image.is_file()]
+    problems += [_irregular(image) for image in irregular]
+    return [image for image in images if image not in irregular]
+
+
+def _irregular(path: Path) -> str:
+    return f"{path}: expected an image file, got a pipe or device; to read a pipe: srlib upscale - -o OUT < {path}"
+
+
+def _is_open_pipe(path: Path) -> bool:
+    """Return whether a path is an open file descriptor of this process, as process substitution gives, on a pipe."""
+    is_descriptor = path.parent.name == "fd" and path.parts[:2] in (("/", "dev"), ("/", "proc"))
+    return (is_descriptor or str(path) == "/dev/stdin") and path.is_fifo()
+
+
+def _real(path: str | Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _outside(images: list[Path], base: Path, out: str) -> list[Path]:
+    """Drop results of an earlier run, where the output folder lies inside the input folder `base`."""
+    folder = _real(out)
+    if out == STREAM or _real(base) not in folder.parents:
+        return images
+    return [image for image in images if folder not in _real(image).parents]
+
+
+def _as_file(out: str) -> Path | None:
+    """Return `out` as a file, or None where it is a folder that exists or is to be made."""
+    path = Path(out)
+    if path.is_dir() or out.endswith(("/", "\\")):
+        return None
+    writable = [suffix for kind in FORMATS.values() for suffix in kind.suffixes]
+    suffix = path.suffix.lower()
+    if suffix in writable:
+        return path
+    if path.exists() or suffix in READ_SUFFIXES | OTHER_SUFFIXES:
+        format_of(path)  # raises: such a file cannot be written
+    if similar := difflib.get_close_matches(suffix, writable, 1, cutoff=0.7):
+        raise SrlibError(
+            f"{out}: unknown ending; did you mean {path.with_suffix(similar[0])}? For a folder, write {out}/"
+        )
+    return None
+
+
+def _single_job(source: Path | None, target: Path, format: str | None, force: bool) -> ImageJob:
+    from_ending = format_of(target)
+    if format not in (None, from_ending):
+        raise SrlibError(f"{target}: its ending says {from_ending}, --format says {format}; leave one out")
+    if source is not None and _real(target) == _real(source):
+        raise SrlibError(f"{target}: would overwrite the image that it is made from; name another file")
+    if target.exists() and not target.is_file():
+        raise SrlibError(f"{target}: expected a file to write, got a pipe or device; for a pipe: -o - > {target}")
+    if target.exists() and not force:
+        raise SrlibError(f"{target}: exists; give --force to overwrite")
+    _check_name(target)
+    return ImageJob(source, target, from_ending)
+
+
+def _stream_job(inputs: Sequence[str], out: str, format: str | None, force: bool) -> ImageJob:
+    source = None if inputs[0] == STREAM else Path(inputs[0])
+    if len(inputs) > 1:
+        raise SrlibError(f"{STREAM if STREAM in inputs else inputs[0]}: a stream is one image; give it alone")
+    if out == STREAM:
+        return ImageJob(source, None, format)
+    if (file := _as_file(out)) is None:
+        raise SrlibError(f"{out}: an image from a stream has no name; name a file such as {out.rstrip('/')}.png")
+    return _single_job(source, file, format, force)
+
+
+def _folder_jobs(files: list[_Found], out: Path, format: str | None, force: bool) -> tuple[tuple[ImageJob, ...], int]:
+    """Return the jobs to do and the number of results that exist."""
+    if out.exists() and not out.is_dir():
+        raise SrlibError(f"{out}: expected a folder, got a file")
+    jobs: dict[Path, ImageJob] = {}
+    mistakes = []
+    sources = {_real(file.source) for file in files}
+    for file in files:
+        kind = format or _own_format(file.source)
+        target = out / _named(file.name, kind)
+        if target in jobs:
+            mistakes.append(f"{file.source} and {jobs[target].source} would both become {target}; rename one")
+        elif _real(target) in sources:
+            mistakes.append(f"{target}: would overwrite an image that is to be upscaled; name another folder")
+        elif target.is_dir():
+            mistakes.append(f"{target}: is a folder; {file.source} cannot be written there")
+        else:
+            try:
+                _check_name(target)
+            except SrlibError as error:
+                mistakes.append(str(error))
+        jobs[target] = ImageJob(file.source, target, kind)
+    if mistakes:
+        raise SrlibError("\n".join(mistakes))
+    pending = tuple(job for target, job in jobs.items() if force or not target.exists())
+    return pending, len(jobs) - len(pending)
+
+
+def _named(name: Path, format: str) -> Path:
+    """Give a name the ending of a format. A dot in a name without an image's ending is part of the name."""
+    suffix = name.suffix.lower()
+    if suffix in FORMATS[format].suffixes:
+        return name
+    ending = FORMATS[format].suffixes[0]
+    is_image = suffix in READ_SUFFIXES | OTHER_SUFFIXES
+    return name.with_suffix(ending) if is_image else name.with_name(name.name + ending)
+
+
+def _check_name(target: Path) -> None:
+    size = len(os.fsencode(target.name))
+    if size > _LONGEST_NAME:
+        raise SrlibError(f"{target}: the name has {size} bytes, file systems allow {_LONGEST_NAME}; rename the input")
+
+
+def _own_format(source: Path) -> str:
+    """Return the format that a file's name says, PNG for formats that are only read."""
+    suffix = source.suffix.lower()
+    return next((name for name, kind in FORMATS.items() if suffix in kind.suffixes), "png")
