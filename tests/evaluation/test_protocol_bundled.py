@@ -19,7 +19,8 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from srlib.data.download import download
-from srlib.evaluation.benchmark import evaluate, find_sets, interpolation
+from srlib.evaluation.benchmark import evaluate, interpolation
+from srlib.evaluation.sets import find_sets
 from srlib.imaging.metrics import luma, psnr_y, ssim_y
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
