@@ -1,18 +1,17 @@
 """results/report.html: everything about one evaluation in one self-contained file that works offline.
 
-The same scores, pictures, curves and recipe give the same bytes.
+The same scores, images, training logs and recipe give the same bytes.
 """
 
 import base64
-import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import yaml
+from markupsafe import Markup
 from PIL import Image as Pillow
 
 from srlib.evaluation.benchmark import METRICS, Method, Metric, Result, Score
@@ -21,38 +20,71 @@ from srlib.evaluation.lpips import TITLE as LPIPS_TITLE
 from srlib.evaluation.published import PUBLISHED
 from srlib.evaluation.regions import busiest_region
 from srlib.evaluation.statistics import mean
-from srlib.evaluation.tables import by_set, value_text
+from srlib.evaluation.tables import by_set, mean_work, value_text
 from srlib.imaging.arrays import Image
 from srlib.imaging.resize import resize
 from srlib.params import Params
-from srlib.report.page import fill
-from srlib.report.plots import Point, curve, scatter
-from srlib.report.tables import cards, differences, every
-from srlib.report.tables import scores as score_table
+from srlib.report import tables
+from srlib.report.plots import Point, scatter
+from srlib.report.training import training_charts
+from srlib.webpage import render_page
 
-_STAGES = {"pretrain": "Pre-training", "finetune": "SRGAN"}
 LARGEST = 640
-"""Sides in pixels above which only the part around the most detailed square is shown."""
+"""Longest side in pixels that is shown whole; of a larger image the part around its most detailed square is shown."""
+
+_SECTIONS = (
+    ("scores", "Scores", ""),
+    ("tradeoff", "Trade-off", "tradeoffs"),
+    ("images", "Images", "exhibits"),
+    ("every", "Every image", ""),
+    ("differences", "More than chance?", ""),
+    ("training", "Training", "training"),
+    ("recipe", "Recipe", "recipe"),
+    ("protocol", "How it is measured", ""),
+)
+# (id, title, the value without which the template leaves the section out)
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One picture in the report: its versions and their zoomed squares as data addresses, and their scores."""
+    """One image in the report.
+
+    Attributes:
+        set: Name of the set.
+        name: Name of the image.
+        part: Whether only a part of the image is shown.
+        versions: Version name to the image as a data URL.
+        squares: Version name to its most detailed square as a data URL.
+        labels: Version name to the text of its scores.
+        best: Version with the highest PSNR-Y; empty if there is none.
+    """
 
     set: str
     name: str
     part: bool
     versions: dict[str, str]
-    crops: dict[str, str]
-    scores: dict[str, dict[str, float]]
+    squares: dict[str, str]
+    labels: dict[str, str]
+    best: str
+
+    @property
+    def left(self) -> str:
+        """The version that is first shown on the left."""
+        return "bicubic" if "bicubic" in self.versions else next(iter(self.versions))
+
+    @property
+    def right(self) -> str:
+        """The version that is first shown on the right: the last method, or HR where there is none."""
+        names = list(self.versions)
+        return names[-2] if len(names) > 3 else names[-1]
 
 
 def exhibit(result: Result, methods: Sequence[str], *, side: int) -> Exhibit:
-    """Encodes what the report shows of a picture: LR, `methods` and HR, without loss.
+    """Encode what the report shows of an image: LR, `methods` and HR, losslessly.
 
     Args:
-        result: The picture with its versions and scores.
-        methods: Which versions to show, in this order.
+        result: The image with its versions and scores.
+        methods: Versions to show, in this order.
         side: Side of the zoomed square in HR pixels.
     """
     region = busiest_region(result.hr, result.lr, side)
@@ -62,13 +94,15 @@ def exhibit(result: Result, methods: Sequence[str], *, side: int) -> Exhibit:
         _window(start + region.side // 2, size)
         for start, size in zip((region.top, region.left), result.hr.shape[:2], strict=True)
     )
+    values = {score.method: score.values for score in result.scores if score.method in versions}
     return Exhibit(
         result.image.set,
         result.image.name,
         max(result.hr.shape[:2]) > LARGEST,
         {name: _encode(image[rows, columns]) for name, image in versions.items()},
         {name: _encode(region.cut(image)) for name, image in versions.items()},
-        {score.method: score.values for score in result.scores},
+        {name: _label(scores) for name, scores in values.items()},
+        max((name for name in versions if name in values), key=lambda name: values[name]["psnr_y"], default=""),
     )
 
 
@@ -80,48 +114,47 @@ def render(
     exhibits: Sequence[Exhibit] = (),
     curves: Iterable[tuple[str, Path]] = (),
     recipe: Params | None = None,
-    metrics: dict[str, Metric] = METRICS,
+    metrics: Mapping[str, Metric] = METRICS,
 ) -> str:
-    """The report as HTML.
+    """Return the report as HTML.
 
     Args:
-        scores: Of every method on every picture.
-        methods: The rows of the table, in order.
-        scale: The factor of enlargement.
-        exhibits: Pictures to show.
-        curves: (stage, CSV file) of the training; each column but `step` and the learning rate becomes a chart.
-        recipe: The parameters that all of it came from.
-        metrics: What was measured.
+        scores: Scores of every method on every image.
+        methods: Methods in the order of the table.
+        scale: Upscaling factor.
+        exhibits: Images to show.
+        curves: (stage, CSV file) of the training logs.
+        recipe: The parameters behind the results.
+        metrics: Metrics that were computed.
     """
     grouped = by_set(scores)
     counts = {name: len(rows[methods[0].name]["psnr_y"]) for name, rows in grouped.items()}
-    sets = ", ".join(f"{name} ({count})" for name, count in counts.items())
-    sections = [
-        ("scores", "Scores", score_table(scores, methods, scale)),
-        ("tradeoff", "Trade-off", _tradeoff(scores, methods, scale)),
-        ("pictures", "Pictures", "".join(_picture(exhibit, number) for number, exhibit in enumerate(exhibits))),
-        ("every", "Every picture", every(scores, methods)),
-        ("differences", "Beyond chance?", differences(scores, metrics)),
-        ("training", "Training", _training(curves)),
-        ("recipe", "Recipe", _recipe(recipe) if recipe else ""),
-    ]
-    sections = [(key, title, content) for key, title, content in sections if content]
-    return fill(
-        "report",
-        {
-            "title": f"Super-resolution ×{scale}: results",
-            "summary": f"{len(methods)} methods on {escape(sets)}.",
-            "cards": cards(scores, methods),
-            "links": "".join(f'<a href="#{key}">{escape(title)}</a>' for key, title, _ in sections),
-            "main": "".join(
-                f'<section id="{key}"><h2>{escape(title)}</h2>{content}</section>' for key, title, content in sections
-            ),
-        },
-    )
+    published = tables.published_rows(scores, scale)
+    tradeoffs, has_gray_points = _tradeoffs(scores, methods, scale)
+    values: dict[str, object] = {
+        "scale": scale,
+        "method_count": len(methods),
+        "sets": ", ".join(f"{name} ({count})" for name, count in counts.items()),
+        "cards": tables.cards(scores, methods),
+        "scores": tables.score_table(scores, methods, scale),
+        "has_published": bool(published),
+        "has_other_ssim": any(not row.comparable_ssim for row in published),
+        "tradeoffs": tradeoffs,
+        "has_gray_points": has_gray_points,
+        "exhibits": exhibits,
+        "every": tables.image_tables(scores, methods),
+        "differences": tables.paired_differences(scores),
+        "details": tables.details(scores, metrics),
+        "training": training_charts(curves),
+        "recipe": _recipe(recipe) if recipe else "",
+        "has_ensemble": any(method.name.endswith("+") for method in methods),
+    }
+    values["links"] = [(section, title) for section, title, key in _SECTIONS if not key or values[key]]
+    return render_page("srlib.report", "report.html.j2", style="report.css", scripts=["report.js"], values=values)
 
 
 def _window(center: int, size: int) -> slice:
-    """The part of an axis around `center`, at most LARGEST long."""
+    """Return the part of an axis around `center`, at most LARGEST long."""
     start = min(max(0, center - LARGEST // 2), max(0, size - LARGEST))
     return slice(start, start + LARGEST)
 
@@ -132,89 +165,36 @@ def _encode(image: Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _tradeoff(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> str:
-    grouped = by_set(scores)
-    published = [row for row in PUBLISHED.get(scale, ()) if row.parameters]
-    charts = []
-    for name, rows in grouped.items():
+def _label(values: Mapping[str, float]) -> str:
+    return f"{value_text(values['psnr_y'], 'psnr_y')} dB / {value_text(values['ssim_y'], 'ssim_y')}"
+
+
+def _tradeoffs(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> tuple[list[Markup], bool]:
+    """Return the charts of quality against cost, and whether they hold published points."""
+    charts, has_gray_points = [], False
+    for name, rows in by_set(scores).items():
         psnr = {method.name: mean(rows[method.name]["psnr_y"]) for method in methods}
-        networks = [method for method in methods if method.cost]
-        sizes = [Point(m.name, m.cost.parameters, psnr[m.name]) for m in networks if m.cost]
-        grays = [
-            Point(r.title, float(r.parameters or 0), r.scores[name][0], True) for r in published if name in r.scores
-        ]
+        sizes = [Point(m.name, m.cost.parameters, psnr[m.name]) for m in methods if m.cost]
         if sizes:
-            charts.append(scatter(f"{name}: quality and size", sizes + grays, "parameters", "PSNR-Y (dB)", log_x=True))
-        works = {
-            m.name: mean([s.multiply_adds for s in scores if (s.set, s.method) == (name, m.name)]) for m in methods
-        }
+            printed = [row for row in PUBLISHED.get(scale, ()) if row.parameters and name in row.scores]
+            grays = [Point(row.title, float(row.parameters or 0), row.scores[name][0], True) for row in printed]
+            has_gray_points |= bool(grays)
+            title = f"{name}: quality and size"
+            charts.append(scatter(title, sizes + grays, "parameters", "PSNR-Y (dB)", log_x=True))
+        own = [score for score in scores if score.set == name]
+        works = {method.name: mean_work(own, method.name) for method in methods}
         work = [Point(m.name, works[m.name], psnr[m.name]) for m in methods if works[m.name]]
         if work:
-            label = "multiply-adds per picture"
-            charts.append(scatter(f"{name}: quality and work", work, label, "PSNR-Y (dB)", log_x=True))
+            title = f"{name}: quality and computation"
+            charts.append(scatter(title, work, "multiply-adds per image", "PSNR-Y (dB)", log_x=True))
         if all(LPIPS in row for row in rows.values()):
-            # Nearest and bilinear lie so far off that the others would sit on one spot.
+            # Nearest and bilinear are so far away that the other methods would fall on one spot.
             near = [method for method in rows if method not in ("nearest", "bilinear")]
             points = [Point(method, mean(rows[method][LPIPS]), psnr[method]) for method in near]
-            charts.append(
-                scatter(f"{name}: fidelity and looks", points, f"{LPIPS_TITLE}, lower is better", "PSNR-Y (dB)")
-            )
-    note = '<p class="quiet">Hollow gray points: as printed in the papers.</p>' if charts and published else ""
-    return f'<div class="charts">{"".join(charts)}</div>{note}' if charts else ""
-
-
-def _picture(item: Exhibit, number: int) -> str:
-    names = list(item.versions)
-    left = "bicubic" if "bicubic" in names else names[0]
-    right = names[-2] if len(names) > 3 else names[-1]
-    images = "".join(
-        f'<img data-version="{escape(name)}" alt="{escape(f"{item.set} {item.name}, {name}")}" src="{source}"'
-        f"{' class=left' if name == left else ''}{'' if name in (left, right) else ' hidden'}>"
-        for name, source in item.versions.items()
-    )
-    lists = "".join(
-        f'<select aria-label="{side} version">'
-        + "".join(f"<option{' selected' if name == chosen else ''}>{escape(name)}</option>" for name in names)
-        + "</select>"
-        for side, chosen in (("Left", left), ("Right", right))
-    )
-    shown = [name for name in names if name in item.scores]
-    best = max(shown, key=lambda name: item.scores[name]["psnr_y"], default=None)
-    crops = "".join(
-        f'<figure><img alt="{escape(f"Square of {item.name}, {name}")}" src="{source}"><figcaption>'
-        f"<b>{escape(name)}</b>{_label(item.scores.get(name), name == best)}</figcaption></figure>"
-        for name, source in item.crops.items()
-    )
-    part = " <small class=quiet>(part)</small>" if item.part else ""
-    return (
-        f'<article class="exhibit"><h3>{escape(item.set)} · {escape(item.name)}{part}</h3><div class="both">'
-        f'<figure class="compare"><div class="stage">{images}<input type="range" id="divide{number}" min="0" max="100" '
-        f'value="50" aria-label="Divide between two versions of {escape(item.name)}"></div>'
-        f'<div class="sides">{lists}</div></figure><div class="crops">{crops}</div></div></article>'
-    )
-
-
-def _label(values: dict[str, float] | None, best: bool) -> str:
-    if values is None:
-        return ""
-    text = f"{value_text(values['psnr_y'], 'psnr_y')} dB / {value_text(values['ssim_y'], 'ssim_y')}"
-    return f'<span class="best">{text}</span>' if best else text
+            label = f"{LPIPS_TITLE}, lower is better"
+            charts.append(scatter(f"{name}: fidelity and appearance", points, label, "PSNR-Y (dB)"))
+    return charts, has_gray_points
 
 
 def _recipe(recipe: Params) -> str:
-    text = yaml.safe_dump(recipe.model_dump(mode="json", exclude={"registry"}), sort_keys=False, allow_unicode=True)
-    return f'<pre tabindex="0">{escape(text)}</pre>'
-
-
-def _training(curves: Iterable[tuple[str, Path]]) -> str:
-    charts = []
-    for stage, path in curves:
-        title = _STAGES.get(stage, stage)
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        for column in rows[0] if rows else ():
-            points = [(float(row["step"]), float(row[column])) for row in rows if row[column]]
-            points = [point for point in points if np.isfinite(point).all()]
-            if column not in ("step", "learning_rate") and len(points) > 1:
-                charts.append(curve(f"{title}: {column.replace('_', ' ')}", points))
-    return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
+    return yaml.safe_dump(recipe.model_dump(mode="json", exclude={"registry"}), sort_keys=False, allow_unicode=True)

@@ -1,8 +1,8 @@
-"""One picture strip per test picture: each version whole and a zoomed crop of it, with its scores as labels.
+"""One strip per test image: each version whole and its most detailed square, with its scores as labels.
 
 Drawn with the font that ships with matplotlib (Pillow's own has neither × nor letters beyond ASCII) and without text
-shaping, which Pillow has on some machines only: the same pictures give the same bytes wherever the packages are those
-of the lock.
+shaping, which Pillow supports on some machines only: the same images give the same bytes wherever the packages are
+those of the lock.
 """
 
 import functools
@@ -22,23 +22,23 @@ from srlib.evaluation.tables import value_text
 from srlib.imaging.arrays import Image
 from srlib.imaging.resize import resize
 
-COLUMN = 288  # about the width of a column in pixels: a whole multiple of the crop
+COLUMN = 288  # approximate width of a column in pixels; it becomes a whole multiple of the square
 GAP, MARGIN = 18, 32
-TALLEST = 4 / 3  # of a whole picture, in columns
+TALLEST = 4 / 3  # largest height of a whole image, in column widths
 PAPER, INK, GRAY, MARK, LINE = "#fbfaf7", "#1c1f24", "#6c727c", "#e2552c", "#dcd9d2"
 
 
 def strip(result: Result, methods: Sequence[str], *, scale: int, side: int) -> Image:
-    """Draws LR, `methods` and HR side by side, whole above and the most detailed square enlarged below.
+    """Draw LR, `methods` and HR side by side: whole images above, their most detailed square zoomed below.
 
     Args:
-        result: One picture with its versions and scores.
-        methods: Which of the result's methods to show, in this order.
-        scale: The factor of enlargement.
+        result: The image with its versions and scores.
+        methods: Methods of the result to show, in this order.
+        scale: Upscaling factor.
         side: Side of the zoomed square in HR pixels.
 
     Returns:
-        uint8 RGB [height, width, 3] of the drawing.
+        uint8 RGB [height, width, 3].
     """
     region = busiest_region(result.hr, result.lr, side)
     zoom = max(1, round(COLUMN / region.side))
@@ -81,12 +81,12 @@ def _label(values: dict[str, float]) -> str:
 
 def _fit(image: Image, size: tuple[int, int]) -> Image:
     smaller = size[0] < image.shape[1]
-    shown = cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_NEAREST)
-    return np.asarray(shown, np.uint8)
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_NEAREST)
+    return np.asarray(resized, np.uint8)
 
 
 def _mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], region: Region, shrink: float) -> None:
-    """Frames the region in the whole picture, with a light line around it that shows on dark ground."""
+    """Frame the region in the whole image, with a light line around it that is visible on dark images."""
     left, top = corner[0] + region.left * shrink, corner[1] + region.top * shrink
     side = region.side * shrink
     for grow, color, width in ((2, "#ffffff", 1), (1, MARK, 2)):
@@ -102,7 +102,7 @@ def _font(size: int, face: Literal["", "Bold"] = "") -> ImageFont.FreeTypeFont:
 
 
 def _fitting(text: str, width: int, size: int) -> str:
-    """`text`, cut with an ellipsis where it is wider than `width` pixels in bold."""
+    """Return `text`, shortened with an ellipsis where it is wider than `width` pixels in bold."""
     font = _font(size, "Bold")
     if font.getlength(text) <= width:
         return text

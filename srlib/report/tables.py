@@ -1,7 +1,7 @@
-"""The tables of the report as HTML: ours beside the published rows, every picture, differences and what they mean."""
+"""The tables of the report: ours beside the published rows, every image, paired differences."""
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from srlib.evaluation.benchmark import METRICS, Method, Metric, Score
 from srlib.evaluation.published import PUBLISHED, Published, counterpart
@@ -23,129 +23,139 @@ from srlib.evaluation.tables import (
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
-def cards(scores: Sequence[Score], methods: Sequence[Method]) -> str:
-    """The headline: each network's score on the first set, and its gain over bicubic."""
-    grouped = by_set(scores)
-    name, rows = next(iter(grouped.items()))
-    cards = []
+@dataclass(frozen=True)
+class Card:
+    """The headline of one network: its PSNR-Y on the first set, and its gain over bicubic."""
+
+    method: str
+    set: str
+    score: str
+    gain: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: a value, a second value beside it, our value minus the published one, and whether it is the best."""
+
+    text: str
+    second: str = ""
+    gap: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table: its head, the source of a published row, its cells, and its CSS classes."""
+
+    head: str
+    cells: Sequence[Cell]
+    source: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """A table as the template draws it; the first column is the rows' heads."""
+
+    header: Sequence[str]
+    rows: Sequence[Line]
+
+
+def cards(scores: Sequence[Score], methods: Sequence[Method]) -> list[Card]:
+    """Return one card per network for the first set."""
+    name, rows = next(iter(by_set(scores).items()))
+    result = []
     for method in methods:
         if method.name in _INTERPOLATIONS:
             continue
+        psnr = rows[method.name]["psnr_y"]
         gain = ""
         if "bicubic" in rows:
-            more = difference(rows[method.name]["psnr_y"], rows["bicubic"]["psnr_y"])
-            gain = f"<span>{interval(more, METRICS['psnr_y'], sign=True)} dB<br>against bicubic</span>"
-        score = value_text(mean(rows[method.name]["psnr_y"]), "psnr_y")
-        cards.append(f'<div class="card"><em>{escape(method.name)}</em> {escape(name)}<b>{score} dB</b>{gain}</div>')
-    return "".join(cards)
+            gain = interval(difference(psnr, rows["bicubic"]["psnr_y"]), METRICS["psnr_y"], sign=True)
+        result.append(Card(method.name, name, value_text(mean(psnr), "psnr_y"), gain))
+    return result
 
 
-def scores(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> str:
-    """Our rows, each with its published counterpart in gray and the difference; then the other published rows."""
+def published_rows(scores: Sequence[Score], scale: int) -> list[Published]:
+    """Return the published rows that have a score on one of the sets."""
+    sets = by_set(scores).keys()
+    return [row for row in PUBLISHED.get(scale, ()) if row.scores.keys() & sets]
+
+
+def score_table(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> DataTable:
+    """Return our methods, each followed by its published counterpart, and then the other published rows."""
     grouped = by_set(scores)
-    published = [row for row in PUBLISHED.get(scale, ()) if row.scores.keys() & grouped.keys()]
-    networks = any(method.cost for method in methods)
+    published = published_rows(scores, scale)
+    has_networks = any(method.cost for method in methods)
     best = {name: max(rows, key=lambda method: mean(rows[method]["psnr_y"])) for name, rows in grouped.items()}
-    head = ["Method", *grouped, *(["Parameters", "Multiply-adds"] if networks else [])]
-    body = []
+    lines = []
     for method in methods:
-        cells = [f'<th scope="row">{escape(method.name)}</th>']
-        for name, rows in grouped.items():
-            row = rows[method.name]
-            style = ' class="best"' if best[name] == method.name else ""
-            psnr, ssim = value_text(mean(row["psnr_y"]), "psnr_y"), value_text(mean(row["ssim_y"]), "ssim_y")
-            cells.append(f"<td{style}>{psnr} <small>{ssim}</small></td>")
-        if networks:
-            cells += [f"<td>{parameters(method)}</td><td>{gigas(mean_work(scores, method.name))}</td>"]
-        body.append(f"<tr>{''.join(cells)}</tr>")
+        cells = [_cell(rows[method.name], best[name] == method.name) for name, rows in grouped.items()]
+        if has_networks:
+            cells += [Cell(parameters(method)), Cell(gigas(mean_work(scores, method.name)))]
+        lines.append(Line(method.name, cells))
         match = counterpart(method.name, method.cost.parameters if method.cost else None, published)
         if match:
             published.remove(match)
-            body.append(_published(match, grouped, networks, ours=method.name))
+            lines.append(_published_line(match, grouped, has_networks, ours=method.name))
     for index, other in enumerate(published):
-        style = ' class="published"' if index else ' class="published apart"'
-        body.append(_published(other, grouped, networks, style=style))
-    note = (
-        "PSNR-Y in dB, SSIM-Y small beside it; means over pictures, the best of each set in color. Gray: as printed "
-        "in the papers, with our figure minus theirs where both are of one kind. † SSIM of another program."
-    )
-    return _table(head, body) + f'<p class="quiet">{note}</p>'
+        lines.append(_published_line(other, grouped, has_networks, style="published" if index else "published apart"))
+    header = ["Method", *grouped, *(["Parameters", "Multiply-adds"] if has_networks else [])]
+    return DataTable(header, lines)
 
 
-def _published(
-    row: Published,
-    grouped: Values,
-    networks: bool,
-    *,
-    ours: str | None = None,
-    style: str = ' class="published"',
-) -> str:
-    cells = [f'<th scope="row">{escape(row.title)} <small>{escape(row.source)}</small></th>']
-    for name in grouped:
-        if name not in row.scores:
-            cells.append("<td></td>")
-            continue
-        psnr, ssim = row.scores[name]
-        second = f"{value_text(ssim, 'ssim_y')}{'' if row.comparable_ssim else '†'}" if ssim is not None else ""
-        more = ""
-        if ours:
-            gap = value_text(mean(grouped[name][ours]["psnr_y"]) - psnr, "psnr_y", sign=True)
-            more = f'<i title="ours minus published">{gap}</i>'
-        cells.append(f"<td>{value_text(psnr, 'psnr_y')} <small>{second}</small> {more}</td>")
-    if networks:
-        cells.append(f"<td>{thousands(row.parameters) if row.parameters else ''}</td><td></td>")
-    return f"<tr{style}>{''.join(cells)}</tr>"
-
-
-def every(scores: Sequence[Score], methods: Sequence[Method]) -> str:
-    """One folding table per set with a row per picture."""
-    parts = []
+def image_tables(scores: Sequence[Score], methods: Sequence[Method]) -> list[tuple[str, DataTable]]:
+    """Return (set, table) with one row per image."""
+    tables = []
     for name in by_set(scores):
         rows: dict[str, dict[str, Score]] = {}
         for score in scores:
             if score.set == name:
                 rows.setdefault(score.image, {})[score.method] = score
-        body = []
-        for picture, row in rows.items():
+        lines = []
+        for image, row in rows.items():
             best = max(row, key=lambda method: row[method].values["psnr_y"])
-            cells = [
-                f"<td{' class=best' if method.name == best else ''}>{value_text(values['psnr_y'], 'psnr_y')}"
-                f" <small>{value_text(values['ssim_y'], 'ssim_y')}</small></td>"
-                for method in methods
-                for values in [row[method.name].values]
-            ]
-            body.append(f'<tr><th scope="row">{escape(picture)}</th>{"".join(cells)}</tr>')
-        table = _table(["Picture", *(method.name for method in methods)], body)
-        parts.append(f"<details><summary>{escape(name)}: {len(rows)} pictures</summary>{table}</details>")
-    return "".join(parts)
+            cells = [Cell(*_psnr_ssim(row[method.name].values), best=method.name == best) for method in methods]
+            lines.append(Line(image, cells))
+        tables.append((name, DataTable(["Image", *(method.name for method in methods)], lines)))
+    return tables
 
 
-def differences(scores: Sequence[Score], metrics: dict[str, Metric]) -> str:
-    """Paired differences between rows, and every metric with its interval."""
-    text = (
-        "Each method against the one above it, picture by picture, with 95 % bootstrap intervals over pictures. Where "
-        "the interval holds zero, other pictures could turn the order around. Fewer than five pictures get none."
-    )
-    details = "".join(_plain(detail_table(name, scores, metrics)) for name in by_set(scores))
-    return (
-        f"<p>{text}</p>{_plain(difference_table(scores), titled=False)}"
-        f"<details><summary>Every metric with its interval</summary>{details}</details>"
-    )
+def paired_differences(scores: Sequence[Score]) -> DataTable:
+    """Return each method compared with the one above it."""
+    return _plain(difference_table(scores))
 
 
-def _plain(table: Table, titled: bool = True) -> str:
-    body = [
-        "<tr>"
-        + f'<th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in table.rows
-    ]
-    return (f"<h3>{escape(table.title)}</h3>" if titled else "") + _table(table.header, body)
+def details(scores: Sequence[Score], metrics: Mapping[str, Metric]) -> list[tuple[str, DataTable]]:
+    """Return (title, table) of every metric with its interval, for each set."""
+    tables = [detail_table(name, scores, metrics) for name in by_set(scores)]
+    return [(table.title, _plain(table)) for table in tables]
 
 
-def _table(head: Sequence[str], body: Sequence[str]) -> str:
-    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    # Focusable, so that the keyboard can scroll it where it is wider than the page.
-    table = f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return f'<div class="scroll" tabindex="0">{table}</div>'
+def _published_line(
+    row: Published, grouped: Values, has_networks: bool, *, ours: str | None = None, style: str = "published"
+) -> Line:
+    cells = []
+    for name in grouped:
+        if name not in row.scores:
+            cells.append(Cell(""))
+            continue
+        psnr, ssim = row.scores[name]
+        second = f"{value_text(ssim, 'ssim_y')}{'' if row.comparable_ssim else '†'}" if ssim is not None else ""
+        gap = value_text(mean(grouped[name][ours]["psnr_y"]) - psnr, "psnr_y", sign=True) if ours else ""
+        cells.append(Cell(value_text(psnr, "psnr_y"), second, gap))
+    if has_networks:
+        cells += [Cell(thousands(row.parameters) if row.parameters else ""), Cell("")]
+    return Line(row.title, cells, row.source, style)
+
+
+def _cell(row: Mapping[str, Sequence[float]], best: bool) -> Cell:
+    return Cell(*_psnr_ssim({key: mean(row[key]) for key in ("psnr_y", "ssim_y")}), best=best)
+
+
+def _psnr_ssim(values: Mapping[str, float]) -> tuple[str, str]:
+    return value_text(values["psnr_y"], "psnr_y"), value_text(values["ssim_y"], "ssim_y")
+
+
+def _plain(table: Table) -> DataTable:
+    return DataTable(table.header, [Line(row[0], [Cell(text) for text in row[1:]]) for row in table.rows])

@@ -19,11 +19,10 @@ from srlib.imaging.resize import resize
 from srlib.imaging.write import write_png
 from srlib.params import load_params
 from srlib.report.html import exhibit, render
-from srlib.report.page import fill
 from srlib.report.plots import Axis, Point, curve, scatter
 
 ROOT = Path(__file__).parents[2]
-SECTIONS = ("scores", "tradeoff", "pictures", "every", "differences", "training", "recipe", "protocol")
+SECTIONS = ("scores", "tradeoff", "images", "every", "differences", "training", "recipe", "protocol")
 
 
 def make(folder: Path) -> str:
@@ -175,7 +174,7 @@ def test_the_slider_and_the_versions_with_the_keyboard(browse: Callable[..., Any
     browser.press("Tab")
     browser.press("E")
     browser.wait("document.querySelector('.stage .left').dataset.version === 'EDSR'")
-    visible = "[...document.querySelectorAll('#pictures article:first-of-type .stage img:not([hidden])')]"
+    visible = "[...document.querySelectorAll('#images article:first-of-type .stage img:not([hidden])')]"
     assert browser.js(f"{visible}.map(i => i.dataset.version)") == ["EDSR", "SRGAN"]
 
 
@@ -207,7 +206,7 @@ def test_nothing_but_numbers(tmp_path: Path) -> None:
     scores = [score for result in evaluate(find_sets(tmp_path, 3), methods, 3) for score in result.scores]
     text = render(scores, methods, 3)
     assert 'id="scores"' in text
-    assert all(f'id="{key}"' not in text for key in ("tradeoff", "pictures", "training", "recipe"))
+    assert all(f'id="{key}"' not in text for key in ("tradeoff", "images", "training", "recipe"))
 
 
 class TestPlots:
@@ -240,8 +239,3 @@ class TestPlots:
         assert 2 <= len(ticks) <= 6
         assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
         assert len({f"{tick:.3g}" for tick in ticks}) == len(ticks)
-
-
-def test_parts_are_inserted_as_they_are() -> None:
-    text = fill("report", dict.fromkeys(("title", "summary", "cards", "links", "main"), "{{title}} {{style}}"))
-    assert text.count("{{title}} {{style}}") == 6

@@ -1,5 +1,5 @@
 "use strict";
-// Each picture: a range input lies over two versions and moves the divide; two lists choose the versions.
+// Each image: a range input above two versions moves the divider; two lists choose the versions.
 for (const figure of document.querySelectorAll(".compare")) {
   const range = figure.querySelector("input");
   const stage = figure.querySelector(".stage");
