@@ -12,6 +12,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from srlib.errors import SrlibError
+from srlib.imaging.array_image import from_array, to_array
 from srlib.imaging.arrays import Pixels
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
@@ -53,22 +54,10 @@ def upscale(image: Pixels, *, model: str | Upscaler = DEFAULT_MODEL, scale: floa
         >>> srlib.upscale(gray, scale=2.5).shape
         (20, 20)
     """
-    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] < 3):
-        got = f"shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise SrlibError(f"expected an image, gray [h, w], RGB [h, w, 3] or RGBA [h, w, 4], got {got}")
+    lr = from_array(image)
     upscaler = model if isinstance(model, Upscaler) else open_model(model)
     factor = Fraction(upscaler.scale) if scale is None else to_factor(scale)
-    is_gray = image.ndim == 2
-    rgb = _repeated(image[..., None], 3) if is_gray else image[..., :3]
-    alpha = image[..., 3] if not is_gray and image.shape[2] == 4 else None
-    if not is_gray and image.shape[2] > 4:
-        raise SrlibError(f"expected an image of 3 or 4 channels, got {image.shape[2]}")
-    result = upscale_image(ImageFile(rgb, alpha, is_gray), upscaler, factor)
-    if is_gray:
-        return np.ascontiguousarray(result.rgb[..., 0])
-    if result.alpha is None:
-        return result.rgb
-    return cast(Pixels, np.concatenate([result.rgb, result.alpha[..., None]], axis=2))
+    return to_array(upscale_image(lr, upscaler, factor))
 
 
 def to_factor(scale: str | float | Fraction) -> Fraction:
