@@ -6,5 +6,5 @@ import numpy.typing as npt
 Image = npt.NDArray[np.uint8]
 """8-bit RGB [height, width, 3], levels 0 to 255: what training, scoring and reports work on."""
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-"""Samples of 8 or 16 bits, in the whole range of the type: what files hold."""
+Pixels = npt.NDArray[np.uint8 | np.uint16]
+"""Samples of 8 or 16 bits in the whole range of their type: what files hold."""

@@ -1,6 +1,6 @@
-"""Pictures of 8 and 16 bits as PNG, JPEG, TIFF and WebP files, with their metadata. The same picture, the same bytes.
+"""Encode images of 8 and 16 bits as PNG, JPEG, TIFF and WebP with their metadata; the same image gives the same bytes.
 
-Pillow compresses JPEG and WebP. PNG and TIFF are put together here: Pillow writes no 16-bit color.
+Pillow compresses JPEG and WebP. PNG and TIFF are put together here, since Pillow writes no 16-bit color.
 
 Pixels are uint8 or uint16 [height, width, channels] with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) channels.
 """
@@ -16,63 +16,53 @@ import numpy as np
 from PIL import Image
 
 from srlib.imaging import exif as exif_data
+from srlib.imaging import xmp as xmp_data
+from srlib.imaging.arrays import Pixels
 from srlib.imaging.exif import Entry
+from srlib.imaging.metadata import Metadata
 
-Chunks = tuple[tuple[bytes, bytes], ...]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STRIP = 2**20
 _PNG_COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
-_EXIF_LIMIT = 65527  # a JPEG segment holds 65,533 bytes, `Exif\0\0` among them
+_EXIF_HEAD = b"Exif\0\0"
+_SEGMENT = 65_533  # bytes that a segment of a JPEG holds
+_PROFILE_PARTS = 255 * (_SEGMENT - len(b"ICC_PROFILE\0") - 2)
 _OPTIMIZED = 2**27  # bytes of pixels of the largest JPEG with optimal tables
 
 
 @dataclass(frozen=True)
-class Metadata:
-    """What a file tells besides its pixels.
+class Format:
+    """A file format that is written.
 
     Attributes:
-        icc: The color profile.
-        exif: From `II` or `MM` on.
-        xmp: An XMP packet.
-        dpi: Dots per inch, horizontally and vertically.
-        chunks: Chunks of a PNG that only a PNG can hold: (type, content).
+        name: Name for people.
+        suffixes: Endings of file names, the usual one first.
+        longest: Pixels of the longest side it can hold.
+        encode: (pixels, metadata, quality) → the file's bytes.
+        deep: Whether it holds 16 bits per channel.
+        alpha: Whether it holds transparency.
+        gray: Whether it holds gray.
+        largest_exif: Most bytes of EXIF data.
+        largest_profile: Most bytes of a color profile.
     """
-
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
-    chunks: Chunks = ()
-
-
-@dataclass(frozen=True)
-class Format:
-    """A kind of file: its suffixes, the longest side it can hold, and what encodes it: (pixels, metadata, quality)."""
 
     name: str
     suffixes: tuple[str, ...]
     longest: int
-    encode: Callable[[np.ndarray, Metadata, int], bytes]
+    encode: Callable[[Pixels, Metadata, int], bytes]
     deep: bool
     alpha: bool
-
-
-def png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
-    """The (type, content) of the chunks of a PNG that is whole."""
-    start, found = len(_SIGNATURE), []
-    while start + 12 <= len(content):
-        size, kind = struct.unpack(">I4s", content[start : start + 8])
-        found.append((kind, content[start + 8 : start + 8 + size]))
-        start += 12 + size
-    return found
+    gray: bool = True
+    largest_exif: int = 2**31 - 1
+    largest_profile: int = 2**31 - 1
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
-    """PNG, lossless; `quality` says nothing here."""
+def png(pixels: Pixels, metadata: Metadata, quality: int) -> bytes:
+    """Encode PNG, lossless; `quality` has no effect."""
     height, width, channels = pixels.shape
     head = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, _PNG_COLORS[channels], 0, 0, 0)
     chunks = list(metadata.chunks)
@@ -88,8 +78,8 @@ def png(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     return _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in parts)
 
 
-def _png_data(pixels: np.ndarray) -> Iterator[bytes]:
-    """The compressed rows, each as its difference to the row above (PNG, 3rd edition, 9.2), a megabyte at a time."""
+def _png_data(pixels: Pixels) -> Iterator[bytes]:
+    """Yield the compressed rows, a megabyte at a time, each as its difference to the row above (PNG, 3rd ed., 9.2)."""
     height = len(pixels)
     above = np.zeros((1, pixels[0].nbytes), np.uint8)
     compressor = zlib.compressobj(3)
@@ -105,45 +95,35 @@ def _png_data(pixels: np.ndarray) -> Iterator[bytes]:
     yield compressor.flush()
 
 
-def jpeg(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
-    """JPEG of 8 bits without alpha; from quality 90 on color is as fine as brightness (4:4:4)."""
-    options: dict[str, Any] = (
-        {} if metadata.exif is None or len(metadata.exif) > _EXIF_LIMIT else {"exif": b"Exif\0\0" + metadata.exif}
-    )
-    if metadata.xmp and len(metadata.xmp) <= 65000:
+def jpeg(pixels: Pixels, metadata: Metadata, quality: int) -> bytes:
+    """Encode JPEG of 8 bits without alpha; from quality 90 on, color is as fine as brightness (4:4:4)."""
+    options: dict[str, Any] = {"exif": _EXIF_HEAD + metadata.exif} if metadata.exif else {}
+    if metadata.xmp and len(metadata.xmp) <= xmp_data.LONGEST:
         options["xmp"] = metadata.xmp
+    elif metadata.xmp:
+        options["xmp"], options["extra"] = xmp_data.split(metadata.xmp)
     # Optimal Huffman tables need all coefficients at once, twice the memory of the pixels.
     options["optimize"] = pixels.nbytes <= _OPTIMIZED
     return _with_pillow(pixels, metadata, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2, **options)
 
 
-def webp(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
-    """WebP of 8 bits; quality 100 is lossless. Gray becomes RGB: WebP has no gray."""
-    if pixels.shape[2] < 3:
-        pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=2)
+def webp(pixels: Pixels, metadata: Metadata, quality: int) -> bytes:
+    """Encode WebP of 8 bits, RGB with or without alpha; quality 100 is lossless."""
     options: dict[str, Any] = {"exif": metadata.exif} if metadata.exif else {}
     options |= {"xmp": metadata.xmp} if metadata.xmp else {}
     return _with_pillow(pixels, metadata, "WEBP", quality=quality, lossless=quality == 100, exact=True, **options)
 
 
-def _with_pillow(pixels: np.ndarray, metadata: Metadata, name: str, **options: Any) -> bytes:
-    icc = metadata.icc
-    if icc and icc[16:20].strip() != (b"GRAY" if pixels.shape[2] < 3 else b"RGB"):
-        icc = None  # of a gray picture that is RGB here: a profile for other channels would be wrong
-    options |= {"icc_profile": icc} if icc else {}
+def _with_pillow(pixels: Pixels, metadata: Metadata, name: str, **options: Any) -> bytes:
+    options |= {"icc_profile": metadata.icc} if metadata.icc else {}
     options |= {"dpi": metadata.dpi} if metadata.dpi and name == "JPEG" else {}
     out = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(out, name, **options)
     return out.getvalue()
 
 
-def tiff(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
-    """TIFF, lossless: deflated differences (compression 8, predictor 2) in strips of about a megabyte.
-
-    16-bit gray with alpha becomes RGB with alpha: most readers, Pillow among them, do not know the former.
-    """
-    if pixels.shape[2] == 2 and pixels.dtype == np.uint16:
-        pixels = pixels[..., [0, 0, 0, 1]]
+def tiff(pixels: Pixels, metadata: Metadata, quality: int) -> bytes:
+    """Encode TIFF, lossless: deflated differences (compression 8, predictor 2) in strips of about a megabyte."""
     height, width, channels = pixels.shape
     rows = max(1, _STRIP // (width * channels * pixels.itemsize))
     strips = []
@@ -175,7 +155,7 @@ def tiff(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     if metadata.xmp:
         tags.append(Entry(700, 1, len(metadata.xmp), metadata.xmp))
     if metadata.icc:
-        tags.append(Entry(34675, exif_data.UNDEFINED, len(metadata.icc), metadata.icc))
+        tags.append(Entry(34675, exif_data.Type.UNDEFINED, len(metadata.icc), metadata.icc))
     if metadata.exif:
         tags += exif_data.for_tiff(metadata.exif, "<")
     head = struct.pack("<2sHI", b"II", 42, 8)
@@ -189,13 +169,22 @@ def tiff(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
 
 
 def _numbers(tag: int, kind: str, *values: int) -> Entry:
-    number = exif_data.SHORT if kind == "H" else exif_data.LONG
+    number = exif_data.Type.SHORT if kind == "H" else exif_data.Type.LONG
     return Entry(tag, number, len(values), struct.pack(f"<{len(values)}{kind}", *values))
 
 
 FORMATS = {
     "png": Format("PNG", (".png",), 2**31 - 1, png, deep=True, alpha=True),
-    "jpeg": Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_500, jpeg, deep=False, alpha=False),
+    "jpeg": Format(
+        "JPEG",
+        (".jpg", ".jpeg", ".jpe", ".jfif"),
+        65_500,
+        jpeg,
+        deep=False,
+        alpha=False,
+        largest_exif=_SEGMENT - len(_EXIF_HEAD),
+        largest_profile=_PROFILE_PARTS,
+    ),
     "tiff": Format("TIFF", (".tif", ".tiff"), 2**31 - 1, tiff, deep=True, alpha=True),
-    "webp": Format("WebP", (".webp",), 16_383, webp, deep=False, alpha=True),
+    "webp": Format("WebP", (".webp",), 16_383, webp, deep=False, alpha=True, gray=False),
 }

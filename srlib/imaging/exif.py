@@ -1,25 +1,118 @@
-r"""EXIF data as bytes: made to fit an enlarged picture, and carried between TIFF files and the other formats.
+r"""EXIF data as bytes: adapt it to an upscaled image, and carry it between TIFF files and the other formats.
 
 EXIF is a TIFF without pixels: a header of 8 bytes (`II*\0` or `MM\0*`, offset of the first directory), directories of
 12-byte entries (tag, type, count, value or its offset), each followed by the offset of the next (TIFF 6.0, section 2).
-Nothing is written anew where a value can be changed in place: camera makers' notes hold offsets that would break.
+Values are changed in place where possible: camera makers' notes hold offsets that would break.
 """
 
+import math
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 
-ORIENTATION, WIDTH, HEIGHT, EXIF, GPS, INTEROPERABILITY = 0x0112, 0x0100, 0x0101, 0x8769, 0x8825, 0xA005
-EXIF_WIDTH, EXIF_HEIGHT = 0xA002, 0xA003
-SHORT, LONG, UNDEFINED = 3, 4, 7
-# TIFF type -> bytes of a value, bytes that are swapped together
-_TYPES = {1: (1, 1), 2: (1, 1), 3: (2, 2), 4: (4, 4), 5: (8, 4), 6: (1, 1), 7: (1, 1), 8: (2, 2), 9: (4, 4)}
-_TYPES |= {10: (8, 4), 11: (4, 4), 12: (8, 8), 13: (4, 4)}
-# What a TIFF's first directory tells of the picture rather than of how its pixels lie: description, make, model,
-# software, date, artist, host, rating, copyright, and the names that Windows gives.
-_DESCRIPTIVE = {0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298}
-_DESCRIPTIVE |= set(range(0x9C9B, 0x9CA0))
+Order = Literal["<", ">"]
+
+
+class Tag(IntEnum):
+    """Tags that are read or changed here (EXIF 2.3, section 4.6; TIFF 6.0, section 8)."""
+
+    IMAGE_WIDTH = 0x0100
+    IMAGE_LENGTH = 0x0101
+    IMAGE_DESCRIPTION = 0x010E
+    MAKE = 0x010F
+    MODEL = 0x0110
+    ORIENTATION = 0x0112
+    X_RESOLUTION = 0x011A
+    RESOLUTION_UNIT = 0x0128
+    SOFTWARE = 0x0131
+    DATE_TIME = 0x0132
+    ARTIST = 0x013B
+    HOST_COMPUTER = 0x013C
+    RATING = 0x4746
+    RATING_PERCENT = 0x4749
+    COPYRIGHT = 0x8298
+    EXIF = 0x8769
+    GPS = 0x8825
+    WINDOWS_TITLE = 0x9C9B
+    WINDOWS_COMMENT = 0x9C9C
+    WINDOWS_AUTHOR = 0x9C9D
+    WINDOWS_KEYWORDS = 0x9C9E
+    WINDOWS_SUBJECT = 0x9C9F
+    PIXEL_X_DIMENSION = 0xA002
+    PIXEL_Y_DIMENSION = 0xA003
+    INTEROPERABILITY = 0xA005
+
+
+class Type(IntEnum):
+    """Types of a value (TIFF 6.0, section 2)."""
+
+    BYTE = 1
+    ASCII = 2
+    SHORT = 3
+    LONG = 4
+    RATIONAL = 5
+    SBYTE = 6
+    UNDEFINED = 7
+    SSHORT = 8
+    SLONG = 9
+    SRATIONAL = 10
+    FLOAT = 11
+    DOUBLE = 12
+    IFD = 13
+
+
+# type → bytes of a value, bytes that are swapped together
+_SIZES: dict[int, tuple[int, int]] = {
+    Type.BYTE: (1, 1),
+    Type.ASCII: (1, 1),
+    Type.SHORT: (2, 2),
+    Type.LONG: (4, 4),
+    Type.RATIONAL: (8, 4),
+    Type.SBYTE: (1, 1),
+    Type.UNDEFINED: (1, 1),
+    Type.SSHORT: (2, 2),
+    Type.SLONG: (4, 4),
+    Type.SRATIONAL: (8, 4),
+    Type.FLOAT: (4, 4),
+    Type.DOUBLE: (8, 8),
+    Type.IFD: (4, 4),
+}
+_NUMBERS: dict[int, str] = {
+    Type.BYTE: "B",
+    Type.SHORT: "H",
+    Type.LONG: "I",
+    Type.RATIONAL: "II",
+    Type.SBYTE: "b",
+    Type.UNDEFINED: "B",
+    Type.SSHORT: "h",
+    Type.SLONG: "i",
+    Type.SRATIONAL: "ii",
+    Type.FLOAT: "f",
+    Type.DOUBLE: "d",
+}
+# Entries of a TIFF's first directory that describe the image, not how its pixels are stored.
+_DESCRIPTIVE = frozenset(
+    {
+        Tag.IMAGE_DESCRIPTION,
+        Tag.MAKE,
+        Tag.MODEL,
+        Tag.SOFTWARE,
+        Tag.DATE_TIME,
+        Tag.ARTIST,
+        Tag.HOST_COMPUTER,
+        Tag.RATING,
+        Tag.RATING_PERCENT,
+        Tag.COPYRIGHT,
+        Tag.WINDOWS_TITLE,
+        Tag.WINDOWS_COMMENT,
+        Tag.WINDOWS_AUTHOR,
+        Tag.WINDOWS_KEYWORDS,
+        Tag.WINDOWS_SUBJECT,
+    }
+)
 _MAX_ENTRIES = 4096
 
 
@@ -34,13 +127,38 @@ class Entry:
     below: "tuple[Entry, ...] | None" = None
 
 
+def orientation(exif: bytes) -> int | None:
+    """Return the orientation, 1 to 8, in whatever type of number it is stored; None where there is no valid one."""
+    value = number(exif, Tag.ORIENTATION)
+    return int(value) if value is not None and value in range(1, 9) else None
+
+
+def number(exif: bytes, tag: int) -> float | None:
+    """Return the first number of an entry of the first directory; None where there is none, or none that is finite."""
+    try:
+        order = _order(exif)
+        places = _directory(exif, order, _unpack(exif, order, "I", 4))
+        if tag not in places:
+            return None
+        at = places[tag]
+        kind, count = struct.unpack_from(f"{order}HI", exif, at + 2)
+        if kind not in _NUMBERS or count < 1:
+            return None
+        place = at + 8 if _SIZES[kind][0] * count <= 4 else _unpack(exif, order, "I", at + 8)
+        values = struct.unpack_from(f"{order}{_NUMBERS[kind]}", exif, place)
+        value = values[0] / values[1] if len(values) == 2 else float(values[0])
+    except (struct.error, ValueError, ZeroDivisionError):
+        return None
+    return value if math.isfinite(value) else None
+
+
 def adapted(exif: bytes, width: int, height: int) -> bytes | None:
-    """EXIF data for pixels that were turned upright and enlarged: upright, of the new size, without the thumbnail.
+    """Adapt EXIF data to pixels that were turned upright and resized: upright, of the new size, without a thumbnail.
 
     Args:
-        exif: From `II` or `MM` on.
-        width: Of the enlarged picture, in pixels.
-        height: Of the enlarged picture, in pixels.
+        exif: EXIF data from `II` or `MM` on. A missing pointer to the next directory is added.
+        width: New width in pixels.
+        height: New height in pixels.
 
     Returns:
         The same bytes with these values changed in place; None for data that cannot be read.
@@ -48,60 +166,71 @@ def adapted(exif: bytes, width: int, height: int) -> bytes | None:
     content = bytearray(exif)
     try:
         order = _order(content)
-        first = _directory(content, order, _unpack(content, order, "I", 4))
-        below = [_unpack(content, order, "I", at + 8) for tag, at in first.items() if tag == EXIF]
-        second = _directory(content, order, below[0]) if below else {}
-        _set(content, order, first, ORIENTATION, 1)
-        for directory, tag, size in (
-            (first, WIDTH, width), (first, HEIGHT, height), (second, EXIF_WIDTH, width), (second, EXIF_HEIGHT, height),
-        ):  # fmt: skip
-            _set(content, order, directory, tag, size)
         start = _unpack(content, order, "I", 4)
-        struct.pack_into(f"{order}I", content, start + 2 + 12 * _unpack(content, order, "H", start), 0)
+        first = _directory(content, order, start)
+        end = start + 2 + 12 * _unpack(content, order, "H", start)
+        content += bytes(max(end + 4 - len(content), 0))
+        _set(content, order, first, Tag.ORIENTATION, 1)
+        _set(content, order, first, Tag.IMAGE_WIDTH, width)
+        _set(content, order, first, Tag.IMAGE_LENGTH, height)
+        struct.pack_into(f"{order}I", content, end, 0)  # no second directory, which holds the thumbnail
     except (struct.error, ValueError):
         return None
+    if Tag.EXIF in first:
+        try:
+            second = _directory(content, order, _unpack(content, order, "I", first[Tag.EXIF] + 8))
+            _set(content, order, second, Tag.PIXEL_X_DIMENSION, width)
+            _set(content, order, second, Tag.PIXEL_Y_DIMENSION, height)
+        except (struct.error, ValueError):
+            pass  # a broken directory of details stays as it is; the rest is of use
     return bytes(content)
 
 
 def from_tiff(content: bytes) -> bytes | None:
-    """The EXIF data in a TIFF file: what its first directory tells of the picture, camera and place.
+    """Return the EXIF data in a TIFF file: what its first directory tells of the image, the camera and the place.
 
     Returns:
-        EXIF from `II` or `MM` on; None where there is none, or the file is a BigTIFF.
+        EXIF data from `II` or `MM` on; None where there is none, where it is damaged, or in a BigTIFF.
     """
     try:
         order = _order(content)
-        kept = tuple(e for e in entries(content) if e.tag in _DESCRIPTIVE or e.tag in (EXIF, GPS))
+        described = _described(content)
     except (struct.error, ValueError):
         return None
-    if not kept:
+    if not described:
         return None
     head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
-    return head + written(kept, order, 8)
+    return head + written(described, order, 8)
 
 
-def for_tiff(exif: bytes, order: str) -> tuple[Entry, ...]:
-    """The entries of EXIF data that belong into a TIFF's first directory, in byte order `order` (`<` or `>`)."""
+def for_tiff(exif: bytes, order: Order) -> tuple[Entry, ...]:
+    """Return the entries of EXIF data that belong into a TIFF's first directory, in byte order `order`."""
     try:
         own = _order(exif)
-        kept = tuple(e for e in entries(exif) if e.tag in _DESCRIPTIVE or e.tag in (EXIF, GPS))
+        described = _described(exif)
     except (struct.error, ValueError):
         return ()
-    return kept if own == order else tuple(map(_swapped, kept))
+    return described if own == order else tuple(map(_swapped, described))
+
+
+def _described(content: bytes) -> tuple[Entry, ...]:
+    return tuple(entry for entry in entries(content) if entry.tag in {*_DESCRIPTIVE, Tag.EXIF, Tag.GPS})
 
 
 def entries(content: bytes) -> tuple[Entry, ...]:
-    """The first directory of a TIFF or of EXIF data, and the directories below it.
+    """Return the first directory of a TIFF or of EXIF data, with the directories below it.
+
+    A value that lies outside the data is left out, as is a directory below that cannot be read.
 
     Raises:
-        ValueError, struct.error: It is damaged.
+        ValueError, struct.error: The first directory is damaged.
     """
     order = _order(content)
-    return _read(content, order, _unpack(content, order, "I", 4), (EXIF, GPS))
+    return _read(content, order, _unpack(content, order, "I", 4), (Tag.EXIF, Tag.GPS))
 
 
-def written(directory: tuple[Entry, ...], order: str, offset: int) -> bytes:
-    """A directory as bytes that stand at `offset` of the file, its values and the directories below it behind it."""
+def written(directory: tuple[Entry, ...], order: Order, offset: int) -> bytes:
+    """Encode a directory that will lie at `offset`, followed by its values and the directories below it."""
     directory = tuple(sorted(directory, key=lambda entry: entry.tag))
     end = offset + 2 + 12 * len(directory) + 4
     head, tail = struct.pack(f"{order}H", len(directory)), b""
@@ -109,7 +238,7 @@ def written(directory: tuple[Entry, ...], order: str, offset: int) -> bytes:
         value, kind, count = entry.value, entry.type, entry.count
         if entry.below is not None:
             tail += b"\0" * (len(tail) % 2)
-            value, kind, count = struct.pack(f"{order}I", end + len(tail)), LONG, 1
+            value, kind, count = struct.pack(f"{order}I", end + len(tail)), Type.LONG, 1
             tail += written(entry.below, order, end + len(tail))
         elif len(value) > 4:
             tail += b"\0" * (len(tail) % 2)
@@ -119,57 +248,62 @@ def written(directory: tuple[Entry, ...], order: str, offset: int) -> bytes:
     return head + struct.pack(f"{order}I", 0) + tail
 
 
-def _order(content: bytes | bytearray) -> str:
-    for mark, order in ((b"II*\0", "<"), (b"MM\0*", ">")):
-        if content[:4] == mark:
-            return order
+def _order(content: bytes | bytearray) -> Order:
+    if content[:4] == b"II*\0":
+        return "<"
+    if content[:4] == b"MM\0*":
+        return ">"
     raise ValueError("neither II nor MM")
 
 
-def _unpack(content: bytes | bytearray, order: str, kind: str, at: int) -> int:
+def _unpack(content: bytes | bytearray, order: Order, kind: str, at: int) -> int:
     return int(struct.unpack_from(f"{order}{kind}", content, at)[0])
 
 
-def _directory(content: bytes | bytearray, order: str, start: int) -> dict[int, int]:
-    """Tag → where its entry stands."""
+def _directory(content: bytes | bytearray, order: Order, start: int) -> dict[int, int]:
+    """Map each tag of a directory to the place of its entry."""
     count = _unpack(content, order, "H", start)
-    if count > _MAX_ENTRIES or start + 2 + 12 * count + 4 > len(content):
+    if count > _MAX_ENTRIES or start + 2 + 12 * count > len(content):
         raise ValueError("a directory that does not fit")
     places = [start + 2 + 12 * index for index in range(count)]
     return {_unpack(content, order, "H", at): at for at in places}
 
 
-def _read(content: bytes, order: str, start: int, pointers: tuple[int, ...]) -> tuple[Entry, ...]:
-    found = []
+def _read(content: bytes, order: Order, start: int, pointers: tuple[int, ...]) -> tuple[Entry, ...]:
+    directory = []
     for tag, at in _directory(content, order, start).items():
         kind, count = struct.unpack_from(f"{order}HI", content, at + 2)
         if tag in pointers:
-            below = _read(content, order, _unpack(content, order, "I", at + 8), (INTEROPERABILITY,) * (tag == EXIF))
-            found.append(Entry(tag, LONG, 1, b"", below))
+            inner = (Tag.INTEROPERABILITY,) if tag == Tag.EXIF else ()
+            try:
+                below = _read(content, order, _unpack(content, order, "I", at + 8), inner)
+            except (struct.error, ValueError):
+                continue
+            directory.append(Entry(tag, Type.LONG, 1, b"", below))
             continue
-        if kind not in _TYPES:
+        if kind not in _SIZES:
             continue
-        size = _TYPES[kind][0] * count
+        size = _SIZES[kind][0] * count
         place = at + 8 if size <= 4 else _unpack(content, order, "I", at + 8)
-        if place + size > len(content):
-            raise ValueError("a value that does not fit")
-        found.append(Entry(tag, kind, count, bytes(content[place : place + size])))
-    return tuple(found)
+        if place + size <= len(content):
+            directory.append(Entry(tag, kind, count, bytes(content[place : place + size])))
+    return tuple(directory)
 
 
-def _set(content: bytearray, order: str, directory: dict[int, int], tag: int, value: int) -> None:
-    """Writes a number where the tag is there already."""
+def _set(content: bytearray, order: Order, directory: dict[int, int], tag: int, value: int) -> None:
+    """Change a number where the directory has the tag."""
     if tag not in directory:
         return
     at = directory[tag]
-    short = value < 2**16 and _unpack(content, order, "H", at + 2) == SHORT
-    struct.pack_into(f"{order}HI", content, at + 2, SHORT if short else LONG, 1)
-    struct.pack_into(f"{order}HH" if short else f"{order}I", content, at + 8, *([value, 0] if short else [value]))
+    if value < 2**16 and _unpack(content, order, "H", at + 2) == Type.SHORT:
+        struct.pack_into(f"{order}HIHH", content, at + 2, Type.SHORT, 1, value, 0)
+    else:
+        struct.pack_into(f"{order}HII", content, at + 2, Type.LONG, 1, value)
 
 
 def _swapped(entry: Entry) -> Entry:
     if entry.below is not None:
         return Entry(entry.tag, entry.type, entry.count, b"", tuple(map(_swapped, entry.below)))
-    width = _TYPES[entry.type][1]
+    width = _SIZES[entry.type][1]
     value = np.frombuffer(entry.value, f"u{width}").byteswap().tobytes() if width > 1 else entry.value
     return Entry(entry.tag, entry.type, entry.count, value)

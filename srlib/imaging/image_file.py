@@ -1,46 +1,43 @@
-"""ImageFile files of every usual kind, read for enlarging and written again with all that they tell.
+"""Image files of every usual format: read them for upscaling, and write the result with the metadata they came with.
 
-In memory color is RGB [height, width, 3] and alpha [height, width], both uint8 or both uint16, upright. What the file
-told besides (color profile, EXIF, XMP, dots per inch, a PNG's color and text chunks) goes along and is made to fit.
+In memory, color is RGB [height, width, 3] and alpha [height, width], both uint8 or both uint16, upright. Metadata goes
+along, is made to fit the result, and is named in a note where the format cannot hold it.
 """
 
-import io
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms
 
 from srlib.errors import SrlibError, one_line
 from srlib.files import write_bytes
 from srlib.imaging import exif as exif_data
-from srlib.imaging.encoders import FORMATS, Chunks, Format, Metadata, png_chunks
-from srlib.imaging.read import decode, opened, orientation_of, upright
+from srlib.imaging import xmp as xmp_data
+from srlib.imaging.arrays import Pixels
+from srlib.imaging.decode import opened
+from srlib.imaging.encoders import FORMATS, Format
+from srlib.imaging.metadata import Metadata
+from srlib.imaging.read import over_white, to_8_bits, upright
 
 QUALITY = 95
-"""Of JPEG and WebP unless told otherwise."""
-
-_KEPT_CHUNKS = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt", b"zTXt", b"iTXt"})
-_ONE_PICTURE = frozenset({"JPEG", "MPO"})  # a phone's second picture, such as a depth map, belongs to the first
+"""Default quality of JPEG and WebP."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture with what its file told.
+    """A decoded image file.
 
     Attributes:
-        rgb: uint8 or uint16 [height, width, 3]; of a gray picture three equal channels.
+        rgb: uint8 or uint16 [height, width, 3]; for a gray image three equal channels.
         alpha: None, or [height, width] of the same type; 0 is transparent. Color is not multiplied by it.
         gray: Whether the file holds gray.
         format: A key of `FORMATS`, or `bmp` or `gif`, which are read only.
-        metadata: As read.
-        notes: What a user should know, a line each.
+        metadata: Metadata as read, without references to what is not kept.
+        notes: What a user should know, one line each.
     """
 
-    rgb: np.ndarray
-    alpha: np.ndarray | None = None
+    rgb: Pixels
+    alpha: Pixels | None = None
     gray: bool = False
     format: str = "png"
     metadata: Metadata = field(default_factory=Metadata)
@@ -48,78 +45,87 @@ class ImageFile:
 
 
 def read_image_file(path: Path, content: bytes | None = None) -> ImageFile:
-    """Reads PNG, JPEG, TIFF, WebP, BMP or GIF of 1 to 16 bits: gray, palette, RGB, CMYK or Lab, with or without alpha.
+    """Read a PNG, JPEG, TIFF, WebP, BMP or GIF of 1 to 16 bits: gray, palette, RGB, CMYK or Lab, with or without alpha.
 
-    EXIF orientation is applied. CMYK and Lab become sRGB, through the color profile where there is one. Of an
-    animation or of several pages the first is taken, which `notes` tells.
+    The orientation is applied. CMYK and Lab become sRGB, through the color profile if there is one. Of several frames
+    or pages, the first is read.
 
     Args:
         path: The file, or the name of what `content` holds.
-        content: The file's bytes, where they are at hand.
+        content: The file's bytes, if they are at hand.
 
     Raises:
-        SrlibError: It is missing, no picture, damaged, or has more than `srlib.imaging.read.MAX_PIXELS` pixels.
+        SrlibError: The file is missing, not an image, of an unsupported kind, damaged, or too large.
     """
-    with opened(path, content) as file:
-        orientation = orientation_of(file)
-        name = "jpeg" if file.format in _ONE_PICTURE else str(file.format).lower()
-        notes = _notes(file)
-        metadata = _metadata(file, path.read_bytes() if content is None else content)
-        gray = _is_gray(file)
-        if file.mode in ("CMYK", "LAB"):
-            pixels, metadata = _as_srgb(file, metadata)
-        else:
-            pixels = decode(file, path if content is None else content)
-        if pixels.ndim == 2:
-            key = file.info.get("transparency")
-            alpha = np.where(pixels == key, 0, 65535).astype(np.uint16) if isinstance(key, int) else None
-            pixels = np.repeat(pixels[..., None], 3, axis=2)
-        else:
-            alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
-    alpha = None if alpha is None else np.ascontiguousarray(upright(alpha, orientation))
-    rgb = np.ascontiguousarray(upright(pixels[..., :3], orientation))
-    return ImageFile(rgb, alpha, gray, name, metadata, notes)
+    with opened(Path(path), content) as header:
+        color, alpha = header.decode()
+        metadata, notes = header.metadata, header.notes
+        if metadata.xmp:
+            xmp, lost = xmp_data.without_pointers(metadata.xmp)
+            metadata = replace(metadata, xmp=xmp)
+            notes += (f"not kept: {', '.join(lost)}",) if lost else ()
+        gray = color.shape[2] == 1
+        if gray:
+            color = np.repeat(color, 3, axis=2)
+        color = np.ascontiguousarray(upright(color, header.orientation))
+        if alpha is not None:
+            alpha = np.ascontiguousarray(upright(alpha, header.orientation))
+    return ImageFile(color, alpha, gray, header.format, metadata, notes)
 
 
 def write_image_file(
-    picture: ImageFile, path: Path, *, format: str | None = None, quality: int = QUALITY
+    image: ImageFile, path: Path, *, format: str | None = None, quality: int = QUALITY
 ) -> tuple[str, ...]:
-    """Writes a picture, whole or not at all, in the format that the name's ending says; see `encode_image_file`."""
-    content, notes = encode_image_file(picture, format or format_of(path), quality=quality, name=str(path))
+    """Write an image, whole or not at all; see `encode_image_file`.
+
+    Args:
+        image: What to write.
+        path: The file; its ending says the format unless `format` does.
+        format: A key of `FORMATS`.
+        quality: 1 to 100, for JPEG and WebP.
+
+    Returns:
+        What the format cannot hold, one line each.
+    """
+    content, notes = encode_image_file(image, format or format_of(path), quality=quality, name=str(path))
     write_bytes(path, content)
     return notes
 
 
 def encode_image_file(
-    picture: ImageFile, format: str, *, quality: int = QUALITY, name: str = ""
+    image: ImageFile, format: str, *, quality: int = QUALITY, name: str = ""
 ) -> tuple[bytes, tuple[str, ...]]:
-    """The picture as a file's bytes, and what the format could not hold, a line each.
+    """Encode an image with its metadata; the same image gives the same bytes.
 
-    Gray stays gray and 16 bits stay 16 bits where the format has them. JPEG has no alpha: the picture is laid over
-    white.
+    Gray stays gray and 16 bits stay 16 bits where the format has them. For JPEG, which has no alpha, the image is laid
+    over white.
 
     Args:
-        picture: What to write; its metadata are made to fit its size.
+        image: What to write; its metadata is made to fit its size.
         format: A key of `FORMATS`.
-        quality: 1 to 100, of JPEG and WebP; WebP's 100 is lossless.
-        name: For messages.
+        quality: 1 to 100, for JPEG and WebP; 100 is lossless in WebP.
+        name: Name for error messages.
+
+    Returns:
+        The file's bytes, and what the format cannot hold, one line each.
 
     Raises:
-        SrlibError: The picture is too large for the format.
+        SrlibError: The image is too large for the format.
     """
     kind = FORMATS[format]
-    height, width = picture.rgb.shape[:2]
+    height, width = image.rgb.shape[:2]
     check_size(height, width, format, name)
-    pixels, notes = _stored(picture, kind)
+    pixels, notes = _stored(image, kind)
+    metadata, more = _fitting(image.metadata, pixels, kind)
     try:
-        content = kind.encode(pixels, _fitting(picture.metadata, width, height, format), quality)
+        content = kind.encode(pixels, metadata, quality)
     except (ValueError, OSError) as error:
         raise SrlibError(f"{name}: cannot be written as {kind.name} ({one_line(error)}); try --format png") from error
-    return content, notes
+    return content, notes + more
 
 
 def format_of(path: Path) -> str:
-    """The key of `FORMATS` that a name's ending means.
+    """Return the key of `FORMATS` that a name's ending means.
 
     Raises:
         SrlibError: None of them.
@@ -132,7 +138,7 @@ def format_of(path: Path) -> str:
 
 
 def check_size(height: int, width: int, format: str, name: str) -> None:
-    """Raises an SrlibError where a format cannot hold a picture of this size, and says which can."""
+    """Raise an SrlibError where a format cannot hold an image of this size, and say which can."""
     kind = FORMATS[format]
     if max(height, width) > kind.longest:
         raise SrlibError(
@@ -141,90 +147,56 @@ def check_size(height: int, width: int, format: str, name: str) -> None:
         )
 
 
-def _stored(picture: ImageFile, kind: Format) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The channels and depth that a format holds, and what it cannot."""
-    rgb, alpha = picture.rgb, picture.alpha
+def _stored(image: ImageFile, kind: Format) -> tuple[Pixels, tuple[str, ...]]:
+    """Return [H, W, channels] as the format holds it, and what it cannot hold."""
+    color, alpha = image.rgb, image.alpha
     notes: tuple[str, ...] = ()
-    if rgb.dtype == np.uint16 and not kind.deep:
-        rgb, alpha = _to_8_bits(rgb), None if alpha is None else _to_8_bits(alpha)
+    if color.dtype == np.uint16 and not kind.deep:
+        color, alpha = to_8_bits(color), None if alpha is None else to_8_bits(alpha)
         notes += (f"{kind.name} has 8 bits per channel: 16 were rounded",)
     if alpha is not None and not kind.alpha:
-        rgb, alpha = _over_white(rgb, alpha), None
+        color, alpha = over_white(color, alpha), None
         notes += (f"{kind.name} has no transparency: laid over white",)
-    if picture.gray:
-        rgb = rgb[..., :1]
-    return rgb if alpha is None else np.concatenate([rgb, alpha[..., None]], axis=2), notes
+    if image.gray and kind.gray and not _deep_gray_alpha_as_rgb(image, kind):
+        color = color[..., :1]
+    return color if alpha is None else np.concatenate([color, alpha[..., None]], axis=2), notes
 
 
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _deep_gray_alpha_as_rgb(image: ImageFile, kind: Format) -> bool:
+    """Whether to store RGB although the image is gray.
+
+    Many programs, Pillow among them, do not read a TIFF of 16-bit gray with alpha. A profile for gray needs gray.
+    """
+    deep = image.alpha is not None and image.rgb.dtype == np.uint16
+    return kind.name == "TIFF" and deep and _space(image.metadata.icc) != b"GRAY"
 
 
-def _over_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    top = int(np.iinfo(rgb.dtype).max)
-    weight = alpha[..., None].astype(np.uint32)
-    return ((rgb * weight + top * (top - weight) + top // 2) // top).astype(rgb.dtype)
+def _space(profile: bytes | None) -> bytes:
+    """Return the color space that a profile is for: `RGB`, `GRAY`, `CMYK` … (ICC.1, table 17)."""
+    return (profile or b"")[16:20].strip()
 
 
-def _notes(file: Any) -> tuple[str, ...]:
-    pages = 1 if file.format in _ONE_PICTURE else getattr(file, "n_frames", 1)
-    kind = "pages" if file.format == "TIFF" else "frames"
-    return (f"the first of {pages} {kind} is used",) if pages > 1 else ()
-
-
-def _is_gray(file: Any) -> bool:
-    raw = str(file.tile[0].args if file.tile else "")
-    return file.mode in ("1", "L", "LA", "La", "I") or file.mode.startswith("I;16") or "LA;16" in raw
-
-
-def _as_srgb(file: Any, metadata: Metadata) -> tuple[np.ndarray, Metadata]:
-    """CMYK or Lab as sRGB, uint8 [h, w, 3]: through its profile; CMYK without one as inks that only darken."""
-    srgb = ImageCms.createProfile("sRGB")
-    try:
-        profile = ImageCms.createProfile("LAB") if file.mode == "LAB" else io.BytesIO(metadata.icc or b"")
-        converted = ImageCms.profileToProfile(file, profile, srgb, outputMode="RGB") if profile else None
-    except ImageCms.PyCMSError:
-        converted = None
-    pixels = np.asarray(converted or file.convert("RGB"))
-    return pixels, Metadata(None, metadata.exif, metadata.xmp, metadata.dpi)
-
-
-def _metadata(file: Any, content: bytes) -> Metadata:
-    exif = exif_data.from_tiff(content) if file.format == "TIFF" else file.info.get("exif")
-    if exif is None and "Raw profile type exif" in file.info and (found := Image.Image.getexif(file)):
-        exif = found.tobytes()
-    xmp = file.info.get("xmp")
-    dpi = file.info.get("dpi")
-    usable = dpi and all(0 < value < 1e6 for value in dpi) and not (file.format == "TIFF" and _unitless(file))
-    chunks: Chunks = ()
-    if file.format == "PNG":
-        chunks = tuple(c for c in png_chunks(content) if c[0] in _KEPT_CHUNKS and not _is_repeated(c[1]))
-    return Metadata(
-        file.info.get("icc_profile") or None,
-        exif.removeprefix(b"Exif\0\0") if exif else None,
-        xmp.encode() if isinstance(xmp, str) else xmp,
-        (float(dpi[0]), float(dpi[1])) if usable else None,
-        chunks,
-    )
-
-
-def _unitless(tiff: Any) -> bool:
-    return bool(tiff.tag_v2.get(296, 2) == 1)
-
-
-def _is_repeated(text: bytes) -> bool:
-    """A text chunk that holds metadata which are kept by themselves."""
-    return text.startswith((b"XML:com.adobe.xmp\0", b"Raw profile type "))
-
-
-def _fitting(metadata: Metadata, width: int, height: int, format: str) -> Metadata:
-    """Metadata of an upright picture of another size."""
+def _fitting(metadata: Metadata, pixels: Pixels, kind: Format) -> tuple[Metadata, tuple[str, ...]]:
+    """Return the metadata of an upright image of another size as the format holds it, and what it cannot hold."""
+    height, width, channels = pixels.shape
+    notes: tuple[str, ...] = ()
     exif = metadata.exif and exif_data.adapted(metadata.exif, width, height)
-    xmp = metadata.xmp
-    for name, value in (
-        (rb"tiff:Orientation", 1), (rb"(?:tiff:ImageWidth|exif:PixelXDimension)", width),
-        (rb"(?:tiff:ImageLength|exif:PixelYDimension)", height),
-    ):  # fmt: skip
-        xmp = xmp and re.sub(rb"(" + name + rb"(?:\s*=\s*[\"']|>))\d+", rb"\g<1>%d" % value, xmp)
-    chunks = metadata.chunks if format == "png" else ()
-    return Metadata(metadata.icc, exif or None, xmp, metadata.dpi, chunks)
+    if metadata.exif and not exif:
+        notes += ("EXIF data that cannot be read is left out",)
+    if exif and len(exif) > kind.largest_exif:
+        notes += (f"EXIF data of {len(exif):,} bytes is left out: {kind.name} holds {kind.largest_exif:,}",)
+        exif = None
+    icc = metadata.icc
+    if icc and _space(icc) != (b"GRAY" if channels < 3 else b"RGB"):
+        notes += ("a color profile that does not fit the channels is left out",)
+        icc = None
+    elif icc and len(icc) > kind.largest_profile:
+        notes += (f"a color profile of {len(icc):,} bytes is left out: {kind.name} holds {kind.largest_profile:,}",)
+        icc = None
+    chunks = metadata.chunks
+    if chunks and kind.name != "PNG":
+        names = ", ".join(sorted({kind.decode("latin-1") for kind, _ in chunks}))
+        notes += (f"left out what only a PNG can hold: {names}",)
+        chunks = ()
+    xmp = metadata.xmp and xmp_data.resized(metadata.xmp, width, height)
+    return Metadata(icc, exif or None, xmp, metadata.dpi, chunks), notes

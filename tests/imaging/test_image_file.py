@@ -13,9 +13,10 @@ from PIL.TiffImagePlugin import IFDRational
 from skimage import io as skimage_io
 
 from srlib.errors import SrlibError
-from srlib.imaging.encoders import FORMATS, Metadata
+from srlib.imaging.encoders import FORMATS
 from srlib.imaging.exif import adapted
 from srlib.imaging.image_file import ImageFile, check_size, encode_image_file, read_image_file, write_image_file
+from srlib.imaging.metadata import Metadata
 
 SUFFIX = {name: kind.suffixes[0] for name, kind in FORMATS.items()}
 
@@ -274,7 +275,7 @@ def test_of_several_frames_the_first_and_a_note():
     for format, kind in (("GIF", "frames"), ("WEBP", "frames"), ("PNG", "frames"), ("TIFF", "pages")):
         options = {"lossless": True} if format == "WEBP" else {}
         got = read_image_file(Path("a"), saved(frames[0], format, save_all=True, append_images=frames[1:], **options))
-        assert got.notes == (f"the first of 3 {kind} is used",)
+        assert got.notes == (f"only the first of several {kind} is used",)
         np.testing.assert_array_equal(got.rgb, np.full((8, 9, 3), 10))
 
 
@@ -294,5 +295,5 @@ def test_a_bomb_and_a_damaged_file_are_one_line():
     with pytest.raises(SrlibError, match=r"^a: refused, more than"):
         read_image_file(Path("a"), bomb)
     for content in (saved(Image.fromarray(noise(64, 64)), "JPEG")[:900], b"text", b""):
-        with pytest.raises(SrlibError, match=r"^a: (truncated or damaged|not a picture)"):
+        with pytest.raises(SrlibError, match=r"^a: (truncated or damaged|not an image)"):
             read_image_file(Path("a"), content)

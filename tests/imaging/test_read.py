@@ -258,9 +258,9 @@ def undecodable_png():
 
 BAD = {
     "missing.png": (None, "no such file"),
-    "empty.png": (b"", "not a picture"),
-    "text.jpg": (b"<html>404</html>" * 50, "not a picture"),
-    "phone.heic": (whole("JPEG"), "cannot be read; convert it"),
+    "empty.png": (b"", "not an image"),
+    "text.jpg": (b"<html>404</html>" * 50, "not an image"),
+    "phone.heic": (whole("JPEG"), "this image format is not supported; convert it"),
     "half.png": (whole("PNG")[:5000], "truncated or damaged"),
     "tail.png": (whole("PNG")[:-12], "truncated or damaged"),
     "half.jpg": (whole("JPEG")[:2000], "truncated or damaged"),
@@ -273,7 +273,7 @@ BAD = {
     "too_few_rows.png": (png(64, 64, 8, 2, b"\0" * 193 * 20), "truncated or damaged"),
     "bomb.png": (png(2**16, 2**15, 8, 0, b""), "refused, more than"),
     "bomb.gif": (b"GIF89a" + struct.pack("<HH", 65535, 65535) + whole("GIF")[10:], "refused, more than"),
-    "floats.tif": (None, "another depth"),
+    "floats.tif": (None, "float TIFF is not supported"),
 }
 
 
@@ -315,7 +315,7 @@ def test_exif_after_the_pixels_is_heeded(tmp_path):
 
 def test_a_folder_with_a_pictures_name(tmp_path: Path):
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(SrlibError, match=r"a\.png: cannot be opened"):
+    with pytest.raises(SrlibError, match=r"a\.png: expected a regular file"):
         read_image(tmp_path / "a.png")
 
 

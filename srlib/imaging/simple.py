@@ -1,0 +1,71 @@
+"""Read WebP, BMP and GIF, whose layouts Pillow knows all of."""
+
+import io
+from functools import partial
+
+import numpy as np
+from PIL import Image as Pillow
+
+from srlib.imaging.header import DamagedError, Header, Raster, check_pixels
+from srlib.imaging.metadata import Metadata, orientation_of, plausible_dpi
+
+_GRAY_MODES = ("1", "L", "LA")
+
+
+def open_simple(content: bytes, format: str) -> Header:
+    """Read the head of a WebP, BMP or GIF.
+
+    Args:
+        content: The file.
+        format: `webp`, `bmp` or `gif`.
+
+    Raises:
+        DamagedError: The head is wrong.
+        TooLargeError: Too many pixels.
+    """
+    with _opened(content, format) as image:
+        width, height = image.size
+        check_pixels(width, height)
+        frames = _has_frames(image, format)
+        info = image.info
+    exif, xmp, dpi = info.get("exif"), info.get("xmp"), info.get("dpi")
+    exif = exif.removeprefix(b"Exif\0\0") if isinstance(exif, bytes) else None
+    metadata = Metadata(
+        info.get("icc_profile") or None,
+        exif or None,
+        xmp.encode() if isinstance(xmp, str) else xmp or None,
+        plausible_dpi(*dpi) if isinstance(dpi, tuple) and len(dpi) == 2 else None,
+    )
+    orientation = orientation_of(metadata) if format == "webp" else 1
+    notes = ("only the first of several frames is used",) if frames else ()
+    return Header(format, width, height, orientation, metadata, partial(_decode, content, format), notes)
+
+
+def _opened(content: bytes, format: str) -> Pillow.Image:
+    return Pillow.open(io.BytesIO(content), formats=[format.upper()])
+
+
+def _has_frames(image: Pillow.Image, format: str) -> bool:
+    """Whether there is a second frame; the others are not counted."""
+    if format != "gif":
+        return getattr(image, "n_frames", 1) > 1
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    except Exception:  # a second frame that cannot be read is a frame too
+        return True
+    return True
+
+
+def _decode(content: bytes, format: str) -> Raster:
+    with _opened(content, format) as image:
+        image.load()
+        gray = image.mode in _GRAY_MODES
+        transparent = image.has_transparency_data
+        if not gray and image.mode not in ("P", "PA", "RGB", "RGBA", "RGBX"):
+            raise DamagedError(f"decoded as {image.mode}")
+        mode = ("LA" if gray else "RGBA") if transparent else ("L" if gray else "RGB")
+        pixels = np.asarray(image.convert(mode))
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return Raster(pixels[..., :-1], pixels[..., -1]) if transparent else Raster(pixels)
