@@ -169,7 +169,7 @@ def test_a_bad_picture_is_named_at_the_end_and_does_not_stop_the_rest(folder, bi
         upscale(["in"], "out", lambda: bicubic, format="jpeg")
     lines = str(told.value).splitlines()
     assert lines[0].startswith("in/b.png: truncated or damaged")
-    assert lines[1].startswith("in/e.heic: this kind of picture cannot be read")
+    assert lines[1].startswith("in/e.heic: this image format is not supported")
     assert lines[2].startswith("in/wide.png: 65600×4 pixels are too many for JPEG (at most 65,500 per side); use")
     assert lines[3] == "3 of 6 inputs were left out"
     assert below("out") == ["a.jpg", "c.jpg", "d.jpg"]
@@ -249,7 +249,7 @@ def test_standard_input_and_output(folder, bicubic, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Stream(content))
     assert upscale(["-"], "b.png", lambda: bicubic).done == 1
     monkeypatch.setattr(sys, "stdin", Stream(b"text"))
-    with pytest.raises(SrlibError, match=r"^standard input: not a picture"):
+    with pytest.raises(SrlibError, match=r"^standard input: not an image"):
         upscale(["-"], "c.png", lambda: bicubic)
     monkeypatch.setattr(sys, "stdin", Stream(content))
     monkeypatch.setattr(Stream, "isatty", lambda self: True)
