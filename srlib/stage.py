@@ -129,7 +129,7 @@ def stage_run(name: str, inputs: Mapping[str, Path] | None = None, *, keras: boo
     """
     inputs = inputs or {}
     with _in_one_line(name), stoppable():
-        params = load_params()
+        params = load_params(stage=name)
         store = connect(root())
         stage = read_stage(name, inputs)
         recipe = params.model_dump(mode="json")

@@ -14,7 +14,7 @@ def main(patches: Path, features: Path, pretrained: Path, model: Path, results: 
         from srlib.training.gan.trainer import finetune
         from srlib.training.loop import Curves
 
-        if run.params.finetune.features.weights == "random":
+        if run.params.finetune_section().features.weights == "random":
             print("finetune: the feature network has RANDOM weights (finetune.features.weights); fit for a trial only")
         curves = Curves(results, run.log_metrics, lambda image, step: run.log_image("validation", image, step))
         generator, result = finetune(run.params, patches, features, pretrained, model, state=run.resume, curves=curves)

@@ -10,7 +10,7 @@ from srlib.evaluation import tables
 from srlib.evaluation.benchmark import Metric, Score
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.models import read_config
-from srlib.params import Champion, Trained
+from srlib.params import Champion, ModelName
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Candidate:
         images: Folder of the set.
     """
 
-    name: Trained
+    name: ModelName
     folder: Path
     value: float | None
     better: Literal["higher", "lower"]
     images: Path
 
 
-def check(rules: Mapping[Trained, Champion], sets: Collection[str]) -> None:
+def check(rules: Mapping[ModelName, Champion], sets: Collection[str]) -> None:
     """Raise an SrlibError if a rule names a test set that does not exist; call it before anything is scored."""
     for name, rule in rules.items():
         if rule.set not in sets:
@@ -42,7 +42,7 @@ def check(rules: Mapping[Trained, Champion], sets: Collection[str]) -> None:
 
 
 def candidates(
-    rules: Mapping[Trained, Champion],
+    rules: Mapping[ModelName, Champion],
     scores: Sequence[Score],
     metrics: Mapping[str, Metric],
     images: Path,

@@ -19,7 +19,7 @@ from srlib.imaging.arrays import Image
 from srlib.imaging.color import Channels, network_input, rgb_from_output
 from srlib.imaging.folders import list_images
 from srlib.imaging.metrics import to_uint8
-from srlib.models import CONFIG, enlarge, load_model, multiply_adds
+from srlib.models import CONFIG, load_model, multiply_adds, super_resolve
 from srlib.params import Evaluate
 
 
@@ -87,7 +87,7 @@ def upscale_function(model: keras.Model) -> Callable[[Image], Image]:
     Returns:
         uint8 RGB [h, w, 3] to uint8 RGB [scale·h, scale·w, 3], clamped and rounded as the protocol requires.
     """
-    return lambda lr: to_uint8(enlarge(model, lr[np.newaxis])[0])
+    return lambda lr: to_uint8(super_resolve(model, lr[np.newaxis])[0])
 
 
 def from_file(

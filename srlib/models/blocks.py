@@ -1,88 +1,111 @@
-"""Parts that several super-resolution networks share."""
+"""Layers that several super-resolution networks share. Shapes are [batch, height, width, channels]."""
 
-from typing import Any
+from typing import Literal, NotRequired, TypedDict, Unpack
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import KerasTensor, layers, ops
 
 from srlib.imaging.resize import cubic
 
-# Uniform with variance 1 / (3 fan_in): what the published EDSR was initialized with. Its small residuals keep a deep
-# chain of blocks without normalization stable.
-INITIALIZER: dict[str, Any] = {
-    "class_name": "VarianceScaling",
-    "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"},
-}
+LUMA_MEAN = 0.438
+"""Mean of DIV2K's training images as `luma-studio`: their mean R, G, B (see edsr.py) by the same weights."""
+
+_VARIANCE = 1 / 3
 
 
-def conv(filters: int, name: str, *, size: int = 3, dtype: str = "float32", **options: Any) -> layers.Conv2D:
-    """A convolution that keeps the picture's size, with the initialization of this room."""
-    options.setdefault("kernel_initializer", keras.initializers.get(INITIALIZER))
-    return layers.Conv2D(filters, size, padding="same", name=name, dtype=dtype, **options)
+class ConvOptions(TypedDict):
+    """Options of `conv` that go to `keras.layers.Conv2D`."""
+
+    activation: NotRequired[Literal["relu", "tanh"]]
+    kernel_initializer: NotRequired[str | keras.initializers.Initializer]
 
 
-def prelu_layer(name: str, dtype: str) -> layers.PReLU:
-    """A PReLU with one slope per channel, 0.25 at the start (He et al. 2015)."""
+def scaled_initializer(factor: float) -> keras.initializers.Initializer:
+    """Return the initializer of `conv` with weights `factor` times as large.
+
+    Uniform with variance factor² / (3 fan_in). With a factor of 1 the published EDSR was initialized; its small
+    residuals keep a deep chain of blocks without normalization stable.
+    """
+    return keras.initializers.VarianceScaling(factor**2 * _VARIANCE, mode="fan_in", distribution="uniform")
+
+
+def conv(
+    filters: int, name: str, *, size: int = 3, dtype: str = "float32", **options: Unpack[ConvOptions]
+) -> layers.Conv2D:
+    """Return a convolution that keeps height and width, initialized by `scaled_initializer(1)`."""
+    # Made even where another one is given: an initializer draws a seed, and all later weights depend on the count.
+    default = scaled_initializer(1.0)
+    return layers.Conv2D(
+        filters, size, padding="same", name=name, dtype=dtype, **{"kernel_initializer": default, **options}
+    )
+
+
+def prelu(name: str, dtype: str) -> layers.PReLU:
+    """Return a PReLU with one slope per channel, initially 0.25 (He et al. 2015)."""
     start = keras.initializers.Constant(0.25)
     return layers.PReLU(shared_axes=[1, 2], alpha_initializer=start, name=name, dtype=dtype)
 
 
-def upsample(x: Any, scale: int, filters: int, *, dtype: str = "float32", prelu: bool = False) -> Any:
-    """Sub-pixel upsampling (Shi et al. 2016): [B, h, w, filters] → [B, scale·h, scale·w, filters].
+def residual_block(x: KerasTensor, filters: int, name: str, *, scaling: float = 1.0, dtype: str) -> KerasTensor:
+    """Add two convolutions with a ReLU between them, times `scaling`, to `x` [B, h, w, filters]: EDSR's block."""
+    residual = conv(filters, f"{name}_conv1", dtype=dtype, activation="relu")(x)
+    residual = conv(filters, f"{name}_conv2", dtype=dtype)(residual)
+    if scaling != 1:
+        residual = layers.Rescaling(scaling, name=f"{name}_scaling", dtype=dtype)(residual)
+    return layers.Add(name=f"{name}_add", dtype=dtype)([x, residual])
 
-    ×2 and ×3 are one step, ×4 is two of ×2. With `prelu`, each step ends in a PReLU (SRResNet).
+
+def upsample(
+    x: KerasTensor, scale: int, filters: int, *, dtype: str = "float32", activate: bool = False
+) -> KerasTensor:
+    """Upsample by sub-pixel convolution (Shi et al. 2016): [B, h, w, filters] → [B, scale·h, scale·w, filters].
+
+    ×2 and ×3 are one step, ×4 is two steps of ×2. With `activate`, each step ends in a PReLU (SRResNet).
     """
     for index, factor in enumerate([2, 2] if scale == 4 else [scale], start=1):
         x = conv(filters * factor**2, f"upsample{index}_conv", dtype=dtype)(x)
         x = ops.depth_to_space(x, factor)
-        if prelu:
-            x = prelu_layer(f"upsample{index}_prelu", dtype)(x)
+        if activate:
+            x = prelu(f"upsample{index}_prelu", dtype)(x)
     return x
 
 
-def nearest_skip(lr: Any, residual: Any, scale: int) -> Any:
-    """`residual` [B, scale·h, scale·w, 3] on top of the nearest-neighbor enlargement of `lr` [B, h, w, 3].
+def nearest_skip(lr: KerasTensor, residual: KerasTensor, scale: int) -> KerasTensor:
+    """Add `residual` [B, scale·h, scale·w, 3] to the nearest-neighbor upscaling of `lr` [B, h, w, 3].
 
-    The network then begins with a picture instead of with nothing, which a short training repays with a decibel and
-    more (docs/training.md); Du et al. 2021 (arXiv:2105.09750) call it an anchor.
+    The network then starts from an image instead of from zeros, which a short training repays with a decibel and more;
+    Du et al. 2021 (arXiv:2105.09750) call it an anchor.
     """
     return ops.repeat(ops.repeat(lr, scale, axis=1), scale, axis=2) + residual
 
 
-def scaled_initializer(factor: float) -> keras.initializers.Initializer:
-    """The initialization of this room with values `factor` times as large."""
-    options = INITIALIZER["config"]
-    return keras.initializers.VarianceScaling(**{**options, "scale": factor**2 * options["scale"]})
+def subtract_mean(x: KerasTensor) -> KerasTensor:
+    """Subtract the mean of luma, so that the zeros around an image stand for mean gray.
 
-
-LUMA_MEAN = 0.438
-"""Mean of DIV2K's training pictures as `luma-studio`: their mean R, G, B (see edsr.py) by the same weights."""
-
-
-def centerd(x: Any, *, back: bool = False) -> Any:
-    """Luma minus its mean, or plus it with `back`.
-
-    The biases of a first and a last convolution could hold it as well, but for the zeros around a picture: these then
-    stand for mean gray. Where they stood for black, networks without it learned the frame of their training crops and
-    were off by several levels on larger pictures (docs/networks.md).
+    Biases could learn the mean as well. But with zeros that stand for black, networks learned the frame of their
+    training patches and were off by several levels on larger images (docs/networks.md).
     """
-    offset = LUMA_MEAN if back else -LUMA_MEAN
-    return layers.Rescaling(1.0, offset, name="add_mean" if back else "subtract_mean", dtype="float32")(x)
+    return layers.Rescaling(1.0, -LUMA_MEAN, name="subtract_mean", dtype="float32")(x)
 
 
-def bicubic(x: Any, scale: int) -> Any:
-    """MATLAB's bicubic enlargement, edges clamped: float32 [B, h, w, 1] → [B, scale·h, scale·w, 1].
+def add_mean(x: KerasTensor) -> KerasTensor:
+    """Add the mean of luma: the inverse of `subtract_mean`."""
+    return layers.Rescaling(1.0, LUMA_MEAN, name="add_mean", dtype="float32")(x)
 
-    Each of the scale² places within an LR pixel has its own 5×5 kernel, so one convolution and a sub-pixel step do it.
-    It is `srlib.imaging.resize` without the rounding to whole levels after each pass and at the end.
+
+def bicubic(x: KerasTensor, scale: int) -> KerasTensor:
+    """Upscale by MATLAB's bicubic, edges clamped: float32 [B, h, w, 1] → [B, scale·h, scale·w, 1].
+
+    Each of the scale² positions within an LR pixel has its own 5×5 kernel, so one convolution and a sub-pixel step
+    suffice. This is `srlib.imaging.resize` without its rounding to whole levels after each pass.
     """
     taps = np.arange(-2, 3)
     centers = (2 * np.arange(scale) + 1) / (2 * scale) - 0.5
     weights = cubic(centers[:, None] - taps)
     weights /= weights.sum(axis=1, keepdims=True)
     kernel = np.einsum("yi,xj->ijyx", weights, weights).reshape(5, 5, 1, scale**2).astype(np.float32)
-    # Clamped edges by concatenation: padding with the edge's value exists on no more than some backends.
+    # Concatenation, since only some backends can pad with the edge's value.
     x = ops.concatenate([x[:, :1], x[:, :1], x, x[:, -1:], x[:, -1:]], axis=1)
     x = ops.concatenate([x[:, :, :1], x[:, :, :1], x, x[:, :, -1:], x[:, :, -1:]], axis=2)
     return ops.depth_to_space(ops.conv(x, kernel, padding="valid"), scale)

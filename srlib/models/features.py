@@ -1,152 +1,175 @@
-"""Fixed networks whose features the content loss compares: VGG19 and SqueezeNet 1.1, ImageNet weights or random ones.
+"""Frozen networks for the perceptual loss and for LPIPS: VGG19 and SqueezeNet 1.1, with ImageNet or random weights.
 
-Both take float32 RGB [B, H, W, 3] in [0, 1] and turn it into what their published weights expect: BGR, 0 to 255, mean
+Both take float32 RGB [B, H, W, 3] in [0, 1] and convert it to what their published weights expect: BGR, 0 to 255, mean
 of ImageNet subtracted.
 """
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import keras
-from keras import layers
+import numpy as np
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
+from srlib.files import read_regular
+
+if TYPE_CHECKING:
+    import h5py
+    import keras
+
+FeatureNetwork = Literal["vgg19", "squeezenet"]
+
+LAYERS: dict[FeatureNetwork, tuple[str, ...]] = {
+    "vgg19": tuple(f"block{b}_conv{i}" for b, n in enumerate((2, 2, 4, 4, 4), start=1) for i in range(1, n + 1)),
+    "squeezenet": ("conv1", *(f"fire{i}" for i in range(2, 10))),
+}
+"""Network → the layers whose features can be used, from the input to the output."""
 
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
-Taps = dict[str, dict[str, Any]]
+
+LARGEST_FILE = 2**30
+"""Bytes of a weights file at most; VGG19's with its classifier has 575 MB."""
+
+
+class Features(NamedTuple):
+    """Output of a layer before and after its ReLU."""
+
+    before: "keras.KerasTensor"
+    after: "keras.KerasTensor"
 
 
 def feature_network(
-    network: Literal["vgg19", "squeezenet"],
+    network: FeatureNetwork,
     taps: Sequence[str],
     *,
     pre_activation: bool = False,
     weights: Path | None = None,
     seed: int = 0,
     dtype: str = "float32",
-) -> keras.Model:
-    """Builds a frozen network that ends at the last of `taps` and returns their outputs: a list, or one tensor for one.
+) -> "keras.Model":
+    """Build a frozen network that ends at the last of `taps` and returns their features.
 
     Args:
         network: `vgg19` (Simonyan & Zisserman 2015) or `squeezenet` (Iandola et al. 2016, version 1.1).
-        taps: Names of layers: `block1_conv1` … `block5_conv4`, or `conv1`, `fire2` … `fire9`.
-        pre_activation: Whether the features are taken before the layer's ReLU.
-        weights: An HDF5 file in Keras' layout, without the classifier. None: random weights (He et al. 2015, so that
-            the signal does not fade with depth).
-        seed: Of the random weights.
-        dtype: Policy of the convolutions; the features come out as float32.
+        taps: Names of layers, of `LAYERS[network]`.
+        pre_activation: Return the features before the layers' ReLU instead of after it.
+        weights: HDF5 file in Keras' layout, the classifier may be missing. None: random weights (He et al. 2015, whose
+            variance keeps the signal's strength through all layers).
+        seed: Seed for the random weights.
+        dtype: Keras dtype policy of the convolutions; the features are float32.
+
+    Returns:
+        A model with a list of outputs, one for each tap, or a single output for a single tap.
 
     Raises:
         SrlibError: A layer that the network does not have, or a weights file that does not fit it.
     """
-    build = NETWORKS[network]
+    import keras
+    from keras import layers, ops
+
     names = LAYERS[network]
     for tap in taps:
         if tap not in names:
-            raise SrlibError(
-                f"finetune.features.layer: {network} has no layer {tap!r}; expected one of {', '.join(names)}"
-            )
+            raise SrlibError(f"{network} has no layer {tap!r}; expected one of {', '.join(names)}")
     last = max(names.index(tap) for tap in taps)
-    picture = keras.Input((None, None, 3), name="picture")
-    x = layers.Rescaling(255.0, name="to_255", dtype="float32")(keras.ops.flip(picture, axis=-1))
+    image = keras.Input((None, None, 3), name="image")
+    x = layers.Rescaling(255.0, name="to_255", dtype="float32")(ops.flip(image, axis=-1))
     x = layers.Rescaling(1.0, [-m for m in IMAGENET_MEAN_BGR], name="subtract_mean", dtype="float32")(x)
-    outputs = build(x, names[: last + 1], _he(seed), dtype)
-    features = [keras.ops.cast(outputs[tap]["before" if pre_activation else "after"], "float32") for tap in taps]
-    model = keras.Model(picture, features if len(features) > 1 else features[0], name=network)
+    build = {"vgg19": _vgg19, "squeezenet": _squeezenet}[network]
+    outputs = dict(build(x, names[: last + 1], seed, dtype))
+    ends = [ops.cast(outputs[tap].before if pre_activation else outputs[tap].after, "float32") for tap in taps]
+    model = keras.Model(image, ends if len(ends) > 1 else ends[0], name=network)
     if weights is not None:
         _load(model, weights)
     model.trainable = False
     return model
 
 
-def _he(seed: int) -> Callable[[int], keras.initializers.Initializer]:
-    return lambda index: keras.initializers.HeNormal(seed=seed * 1000 + index)
+def _convolutions(seed: int, dtype: str) -> "Callable[..., keras.layers.Conv2D]":
+    """Return a builder of convolutions (filters, size, name, index); `index` selects the seed of the weights."""
+    from keras import initializers, layers
+
+    def conv(filters: int, size: int, name: str, index: int, **options: int | str) -> layers.Conv2D:
+        start = initializers.HeNormal(seed=seed * 1000 + index)
+        return layers.Conv2D(filters, size, name=name, kernel_initializer=start, dtype=dtype, **options)
+
+    return conv
 
 
-def _vgg19(x: Any, names: Sequence[str], initializer: Callable[[int], Any], dtype: str) -> Taps:
-    outputs: Taps = {}
+def _vgg19(x: "keras.KerasTensor", names: Sequence[str], seed: int, dtype: str) -> "Iterator[tuple[str, Features]]":
+    from keras import layers
+
+    conv = _convolutions(seed, dtype)
     for index, name in enumerate(names):
         block = int(name[5])
         if name.endswith("conv1") and block > 1:
             x = layers.MaxPooling2D(2, name=f"block{block - 1}_pool", dtype=dtype)(x)
-        before = layers.Conv2D(
-            64 * min(2 ** (block - 1), 8),
-            3,
-            padding="same",
-            name=name,
-            kernel_initializer=initializer(index),
-            dtype=dtype,
-        )(x)
+        before = conv(64 * min(2 ** (block - 1), 8), 3, name, index, padding="same")(x)
         x = layers.ReLU(name=f"{name}_relu", dtype=dtype)(before)
-        outputs[name] = {"before": before, "after": x}
-    return outputs
+        yield name, Features(before, x)
 
 
-def _squeezenet(x: Any, names: Sequence[str], initializer: Callable[[int], Any], dtype: str) -> Taps:
-    outputs: Taps = {}
+def _squeezenet(
+    x: "keras.KerasTensor", names: Sequence[str], seed: int, dtype: str
+) -> "Iterator[tuple[str, Features]]":
+    from keras import layers
+
+    conv = _convolutions(seed, dtype)
     for index, name in enumerate(names):
         if name == "conv1":
-            before = layers.Conv2D(64, 3, 2, name="conv1", kernel_initializer=initializer(0), dtype=dtype)(x)
-            x = layers.ReLU(name="conv1_relu", dtype=dtype)(before)
+            before = conv(64, 3, name, 0, strides=2)(x)
         else:
             if name in ("fire2", "fire4", "fire6"):
                 x = layers.MaxPooling2D(3, 2, name=f"{name}_pool", dtype=dtype)(x)
-            width = 16 * ((int(name[4:])) // 2)
-            x = layers.Conv2D(
-                width,
-                1,
-                name=f"{name}_squeeze1x1",
-                activation="relu",
-                kernel_initializer=initializer(3 * index),
-                dtype=dtype,
-            )(x)
-            before = layers.Concatenate(name=f"{name}_concat", dtype=dtype)(
-                [
-                    layers.Conv2D(
-                        4 * width,
-                        size,
-                        padding="same",
-                        name=f"{name}_expand{size}x{size}",
-                        kernel_initializer=initializer(3 * index + size),
-                        dtype=dtype,
-                    )(x)
-                    for size in (1, 3)
-                ]
-            )
-            x = layers.ReLU(name=f"{name}_relu", dtype=dtype)(before)
-        outputs[name] = {"before": before, "after": x}
-    return outputs
+            width = 16 * (int(name[4:]) // 2)
+            x = conv(width, 1, f"{name}_squeeze1x1", 3 * index, activation="relu")(x)
+            expand = [
+                conv(4 * width, size, f"{name}_expand{size}x{size}", 3 * index + size, padding="same")(x)
+                for size in (1, 3)
+            ]
+            before = layers.Concatenate(name=f"{name}_concat", dtype=dtype)(expand)
+        x = layers.ReLU(name=f"{name}_relu", dtype=dtype)(before)
+        yield name, Features(before, x)
 
 
-NETWORKS: dict[str, Callable[..., Taps]] = {"vgg19": _vgg19, "squeezenet": _squeezenet}
-LAYERS: dict[str, list[str]] = {
-    "vgg19": [f"block{b}_conv{i}" for b, n in enumerate((2, 2, 4, 4, 4), start=1) for i in range(1, n + 1)],
-    "squeezenet": ["conv1", *(f"fire{i}" for i in range(2, 10))],
-}
-
-
-def _load(model: keras.Model, path: Path) -> None:
-    """Fills every convolution of `model` from a Keras HDF5 file; a missing layer or another shape is an error."""
+def _load(model: "keras.Model", path: Path) -> None:
+    """Load every convolution of `model` from a Keras HDF5 file; a missing layer or another shape is an error."""
     import h5py
 
+    expected = "expected an HDF5 file of Keras weights"
     try:
-        with h5py.File(path, "r") as file:
-            stored = {name.replace("/", "_"): name for name in file if "weight_names" in file[name].attrs}
-            for group in (g for g in file if "weight_names" not in file[g].attrs):
-                stored |= {f"{group}_{name}": f"{group}/{name}" for name in file[group]}
+        with h5py.File(io.BytesIO(read_regular(path, limit=LARGEST_FILE)), "r") as file:
+            groups = _groups(file)
             for layer in model.layers:
-                if not layer.weights:
-                    continue
-                if layer.name not in stored:
-                    raise SrlibError(f"{path}: expected weights of {model.name}, but there is no layer {layer.name}")
-                group = file[stored[layer.name]]
-                values = [group[name][()] for name in group.attrs["weight_names"]]
-                shapes = [tuple(weight.shape) for weight in layer.weights]
-                if [value.shape for value in values] != shapes:
-                    raise SrlibError(
-                        f"{path}: {layer.name}: expected {shapes}, got {[value.shape for value in values]}"
-                    )
-                layer.set_weights(values)
+                if layer.weights:
+                    layer.set_weights(_arrays(model, layer, groups, path))
     except OSError as error:
-        raise SrlibError(f"{path}: not a readable HDF5 weights file ({error}); download it again") from None
+        raise SrlibError(f"{path}: {expected} ({one_line(error)}); download it again") from None
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise SrlibError(f"{path}: {expected} in the layout of {model.name} ({one_line(error)})") from None
+
+
+def _groups(file: "h5py.File") -> "dict[str, h5py.Group]":
+    """Return the layer groups by name; Keras nests the layers of SqueezeNet's modules one level deeper."""
+    groups = {}
+    for name, group in file.items():
+        if "weight_names" in group.attrs:
+            groups[name.replace("/", "_")] = group
+        else:
+            groups |= {f"{name}_{inner}": group[inner] for inner in group}
+    return groups
+
+
+def _arrays(
+    model: "keras.Model", layer: "keras.layers.Layer", groups: "dict[str, h5py.Group]", path: Path
+) -> list[np.ndarray]:
+    """Return the arrays of a layer in the order of its variables."""
+    if layer.name not in groups:
+        raise SrlibError(f"{path}: expected weights of {model.name}, but there is no layer {layer.name}")
+    group = groups[layer.name]
+    arrays = [group[name] for name in group.attrs["weight_names"]]
+    shapes = [tuple(weight.shape) for weight in layer.weights]
+    if [array.shape for array in arrays] != shapes:
+        raise SrlibError(f"{path}: {layer.name}: expected {shapes}, got {[array.shape for array in arrays]}")
+    return [array[()] for array in arrays]

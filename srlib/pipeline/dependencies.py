@@ -30,6 +30,7 @@ LEFT_OUT = {
     "srlib/params/": "DVC compares the parameters themselves",
     "srlib/pipeline/": "reads what DVC knows, finds the resume state",
     "srlib/progress.py": "shows progress",
+    "srlib/schema.py": "checks the parameters, which DVC compares itself",
     "srlib/signals.py": "ends a process properly",
     "srlib/stage.py": "prepares and ends a stage",
     "srlib/tracking/": "records runs in MLflow",

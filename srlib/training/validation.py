@@ -10,7 +10,7 @@ from keras import ops
 from srlib.data.batches import validation_pairs
 from srlib.errors import SrlibError
 from srlib.imaging.metrics import psnr_y, ssim_y, to_uint8
-from srlib.models import ModelConfig, build, enlarge, save_model
+from srlib.models import ModelConfig, build, save_model, super_resolve
 from srlib.training.diagnostics import checkerboard, color_shift
 from srlib.training.divergence import Row
 from srlib.training.state import Weights
@@ -35,7 +35,9 @@ def validation_sample(patches: Path) -> tuple[np.ndarray, np.ndarray]:
 def score(network: keras.Model, lr: np.ndarray, hr: np.ndarray) -> tuple[Row, np.ndarray]:
     """Means over held-out patches by the evaluation protocol, with `artifacts`, and SR above HR of the first four."""
     scale = hr.shape[1] // lr.shape[1]
-    sr = [to_uint8(picture) for start in range(0, len(lr), 8) for picture in enlarge(network, lr[start : start + 8])]
+    sr = [
+        to_uint8(picture) for start in range(0, len(lr), 8) for picture in super_resolve(network, lr[start : start + 8])
+    ]
     red, green, blue = color_shift(list(hr), sr)
     row = {
         "psnr_y": float(np.mean([psnr_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),

@@ -17,7 +17,7 @@ from srlib.imaging.metrics import psnr_y, to_uint8
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale, resize
 from srlib.imaging.write import write_png
-from srlib.params import Evaluate, GivenMethod
+from srlib.params import Evaluate, OtherMethod
 
 ROOT = Path(__file__).parents[2]
 
@@ -223,7 +223,7 @@ class TestGiven:
             keras.utils.set_random_seed(1)
             config, folder = ModelConfig(name, 2, training=training), tmp_path / f"{name}-{training}"
             save_model(build(config), config, folder)
-            methods.append(GivenMethod(name=folder.name, file=str(folder), sha256=content_hash(folder)))
+            methods.append(OtherMethod(name=folder.name, file=str(folder), sha256=content_hash(folder)))
         section = Evaluate(images="x", interpolations=["bicubic"], methods=methods)
         found = recipe_methods(section, 2, tmp_path / "edsr-pixel", tmp_path / "srresnet-gan")
         names = [method.name for method in methods]
@@ -293,13 +293,13 @@ class TestEnsemble:
 
 def test_the_rows_of_a_recipe(models: Path, tmp_path: Path) -> None:
     path = frozen_graph(tmp_path / "net.pb", 3)
-    theirs = GivenMethod(name="theirs", file=str(path), sha256=content_hash(path))
+    theirs = OtherMethod(name="theirs", file=str(path), sha256=content_hash(path))
     section = Evaluate(images="x", interpolations=["bicubic"], self_ensemble=True, methods=[theirs])
     found = [method.name for method in recipe_methods(section, 4, models / "pixel", models / "gan")]
     assert found == ["bicubic", "theirs", "EDSR", "EDSR+", "SRGAN"]
 
 
 def test_a_given_row_may_not_be_named_like_one_of_the_recipe(models: Path) -> None:
-    mine = GivenMethod(name="EDSR", file=str(models / "pixel"), sha256=content_hash(models / "pixel"))
+    mine = OtherMethod(name="EDSR", file=str(models / "pixel"), sha256=content_hash(models / "pixel"))
     with pytest.raises(SrlibError, match=r"evaluate.methods: EDSR: the recipe's own network already has this name"):
         recipe_methods(Evaluate(images="x", methods=[mine]), 4, models / "pixel", models / "gan")

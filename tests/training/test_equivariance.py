@@ -11,7 +11,7 @@ from keras import ops
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash
-from srlib.models import WEIGHTS, ModelConfig, build, enlarge, load_model, save_model
+from srlib.models import WEIGHTS, ModelConfig, build, load_model, save_model, super_resolve
 from srlib.training.equivariance import averaged, is_shared, orbits_of, share
 from srlib.training.pretrain import pixel_trainer
 
@@ -54,8 +54,8 @@ def test_what_is_turned_and_enlarged_is_what_is_enlarged_and_turned(config: Mode
     lr = skimage.data.chelsea()[100:111, 100:107][None]
 
     def worst(made: keras.Model) -> float:
-        seen = [np.asarray(enlarge(made, picture)) for picture in turned(lr)]
-        wanted = turned(np.asarray(enlarge(made, lr)))
+        seen = [np.asarray(super_resolve(made, picture)) for picture in turned(lr)]
+        wanted = turned(np.asarray(super_resolve(made, lr)))
         return max(float(np.abs(a - b).max()) for a, b in zip(seen, wanted, strict=True))
 
     made = network(config)

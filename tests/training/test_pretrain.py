@@ -16,8 +16,18 @@ from srlib.imaging import color as color
 from srlib.imaging.metrics import psnr_y, to_uint8
 from srlib.imaging.resize import resize
 from srlib.inference.upscaler import open_model
-from srlib.models import CONFIG, MODELS, WEIGHTS, ModelConfig, build, enlarge, load_model, save_model
-from srlib.params import Params, StartFrom, model_options
+from srlib.models import (
+    CONFIG,
+    MODELS,
+    WEIGHTS,
+    ModelConfig,
+    build,
+    load_model,
+    model_options,
+    save_model,
+    super_resolve,
+)
+from srlib.params import Params, StartFrom
 from srlib.training.gan.trainer import finetune
 from srlib.training.loop import Curves
 from srlib.training.optimizers import Adam
@@ -261,5 +271,5 @@ def test_training_goes_on_from_the_weights_that_come_along(monkeypatch: pytest.M
     trainer = pixel_trainer(recipe(model={"name": "compact", "filters": 48}, **section))
     lr = resize(skimage.data.chelsea(), (60, 90))
     shipped = open_model("psnr-x4", precision="float32")(lr)
-    off = np.abs(to_uint8(enlarge(trainer.network, lr[None])[0]).astype(int) - shipped)
+    off = np.abs(to_uint8(super_resolve(trainer.network, lr[None])[0]).astype(int) - shipped)
     assert off.max() <= 1 and off.mean() < 1e-3, "but for ties in rounding"

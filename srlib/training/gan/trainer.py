@@ -194,7 +194,7 @@ def finetune(
     Returns:
         The generator, in float32, and the result of training.
     """
-    section = params.finetune
+    section = params.finetune_section()
     keras.utils.set_random_seed(params.seed)
     generator, config = load_model(pretrained, scale=params.scale, dtype=section.precision)
     _check_generator(config, pretrained)

@@ -1,0 +1,1 @@
+"""One network per file; `srlib.models.registry` lists them."""

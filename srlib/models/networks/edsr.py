@@ -1,0 +1,61 @@
+"""EDSR: enhanced deep residual networks for single image super-resolution (Lim et al. 2017, arXiv:1707.02921)."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from srlib.models.base import Network, Scale
+from srlib.schema import Positive
+
+if TYPE_CHECKING:
+    import keras
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+"""Mean R, G, B of DIV2K's training images, in [0, 1]."""
+
+
+class Edsr(Network):
+    """EDSR (Lim et al. 2017), on RGB. The large model has `blocks: 32, filters: 256, residual_scaling: 0.1`.
+
+    With f filters and b blocks it has 28 f + (2 b + 1 + u)(9 f + 1) f + 3 (9 f + 1) parameters, where u is 4, 9, 8 at
+    ×2, ×3, ×4: 1,517,571 by default at ×4.
+    """
+
+    title: ClassVar[str] = "EDSR"
+
+    name: Literal["edsr"] = "edsr"
+    blocks: Positive = Field(default=16, description="Residual blocks of two convolutions without normalization.")
+    filters: Positive = Field(default=64, description="Channels of each convolution.")
+    residual_scaling: float = Field(default=1.0, gt=0, le=1, description="Factor on the output of each residual block.")
+    skip: Literal["none", "nearest"] = Field(
+        default="none",
+        description="`none` as published; `nearest` adds the network's output to the nearest-neighbor upscaled input, "
+        "so that a short training starts from an image.",
+    )
+
+    @property
+    def equivariant_width(self) -> int | None:
+        """All layers may be equivariant."""
+        return self.filters
+
+    def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
+        """Build the network; the mean or the nearest-neighbor image is added in float32, for bfloat16's sake."""
+        import keras
+        from keras import layers, ops
+
+        from srlib.models.blocks import conv, nearest_skip, residual_block, scaled_initializer, upsample
+
+        lr = keras.Input((None, None, 3), name="lr")
+        x = layers.Rescaling(1.0, [-m for m in DIV2K_MEAN], name="subtract_mean", dtype="float32")(lr)
+        x = head = conv(self.filters, "head", dtype=dtype)(x)
+        for index in range(1, self.blocks + 1):
+            x = residual_block(x, self.filters, f"block{index}", scaling=self.residual_scaling, dtype=dtype)
+        x = conv(self.filters, "body", dtype=dtype)(x)
+        x = layers.Add(name="body_add", dtype=dtype)([x, head])
+        x = upsample(x, scale, self.filters, dtype=dtype)
+        if self.skip == "nearest":
+            x = conv(3, "tail", dtype=dtype, kernel_initializer=scaled_initializer(0.1))(x)
+            return keras.Model(lr, nearest_skip(lr, ops.cast(x, "float32"), scale), name="edsr")
+        x = conv(3, "tail", dtype=dtype)(x)
+        sr = layers.Rescaling(1.0, list(DIV2K_MEAN), name="add_mean", dtype="float32")(x)
+        return keras.Model(lr, sr, name="edsr")

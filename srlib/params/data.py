@@ -1,0 +1,113 @@
+"""Sections `download` and `prepare`: what is fetched, and how images become patches."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from srlib.models.base import Scale
+from srlib.schema import NonNegative, PathText, Positive, Section, Sha256
+
+TestSet = Literal["sample", "Set5", "Set14", "BSD100", "Urban100", "DIV2K"]
+TEST_SCALES: dict[TestSet, tuple[Scale, ...]] = {
+    "Set5": (2, 3, 4),
+    "Set14": (2, 3, 4),
+    "BSD100": (4,),
+    "Urban100": (4,),
+}
+"""The scales that a test set's images are published for; the other sets serve every scale."""
+
+
+class FeatureFile(Section):
+    """A file of network weights, checked against its SHA-256."""
+
+    file: PathText = Field(description="Path of the file.")
+    sha256: Sha256 = Field(description="SHA-256 of the file: `sha256sum FILE`.")
+
+
+class Download(Section):
+    """What is fetched before any work."""
+
+    train: Literal["sample", "div2k-bicubic", "div2k-unknown", "none"] = Field(
+        description="Training images: `sample` (six photographs from scikit-image), DIV2K with one of its two kinds of "
+        "LR images, or `none` where `prepare.images` is a folder of your own."
+    )
+    test: Annotated[list[TestSet], Field(min_length=1)] = Field(
+        description="Test sets. BSD100 and Urban100 exist at scale 4 only; `sample` and DIV2K's LR images are computed."
+    )
+    features: Literal["none", "vgg19"] | FeatureFile = Field(
+        description="Weights of the feature network for the perceptual loss: VGG19's from Keras, a Keras file (.h5) of "
+        "your own, or `none` with `finetune.features.weights: random`."
+    )
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Yield duplicate test sets, and weights in another format."""
+        for name in sorted({name for name in self.test if self.test.count(name) > 1}):
+            yield "test", f"expected each test set once, got {name} more than once"
+        if isinstance(self.features, FeatureFile) and not self.features.file.endswith(".h5"):
+            yield "features.file", f"expected a file of Keras weights, .h5, got {self.features.file}"
+
+    def check(self, scale: int) -> None:
+        """Check that every test set exists at this scale.
+
+        Raises:
+            ValueError: One line about the first that does not.
+        """
+        for key, message in self.scale_mistakes(scale):
+            raise ValueError(f"download.{key}: {message}")
+
+    def scale_mistakes(self, scale: int) -> Iterator[tuple[str, str]]:
+        """Yield the test sets that do not exist at this scale."""
+        for name in self.test:
+            if scale not in (scales := TEST_SCALES.get(name, (scale,))):
+                valid = ", ".join(map(str, scales))
+                yield "test", f"{name} exists at scale {valid} only, and `scale` is {scale}; remove {name}"
+
+
+class Prepare(Section):
+    """How images become aligned LR/HR patches. Sizes are in LR pixels; HR is that times `scale`."""
+
+    images: PathText = Field(description="Folder of training images; inner folders are read too.")
+    lr: Literal["make", "given"] = Field(
+        default="make",
+        description="`make` downscales the HR images; `given` takes LR images that come with them (folders HR and LR).",
+    )
+    edges: Literal["clamp", "mirror"] = Field(
+        default="mirror", description="What MATLAB's bicubic downscaling assumes beyond an image's edges."
+    )
+    noise: float = Field(
+        default=0.0, ge=0, le=100, description="Standard deviation of Gaussian noise added to LR, in levels of 0–255."
+    )
+    jpeg: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description="JPEG quality that LR is compressed with after the noise; none: no compression."
+    )
+    patch: int = Field(default=64, ge=8, le=1024, description="Side of a stored patch, in LR pixels.")
+    stride: Positive = Field(default=64, description="Distance between the corners of patches, in LR pixels.")
+    sizes: Annotated[list[Annotated[float, Field(ge=0.1, le=1)]], Field(min_length=1, max_length=16)] = Field(
+        default=[1.0],
+        description="Factors by which each image is downscaled before patches are cut: more patches, finer detail.",
+    )
+    flat: NonNegative = Field(
+        default=0.0,
+        description="Patches whose HR luma has a standard deviation below this, in levels of 0–255, are dropped.",
+    )
+    validation: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of the images that are held out for validation, at least one."
+    )
+    unusable: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="What happens if images are damaged or too small: an error, or they are listed and left out.",
+    )
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Yield duplicate sizes, and degradations of LR images that are given."""
+        if len(set(self.sizes)) < len(self.sizes):
+            yield "sizes", f"expected each size once, got {self.sizes}"
+        if self.lr == "given":
+            for key, value, valid in (
+                ("noise", self.noise, 0.0),
+                ("jpeg", self.jpeg, None),
+                ("sizes", self.sizes, [1.0]),
+            ):
+                if value != valid:
+                    yield key, f"expected no value with `lr: given`, got {value}; remove it, or set `lr: make`"

@@ -1,0 +1,111 @@
+"""Files and folders that a recipe names, checked before a stage needs them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from srlib.errors import SrlibError, one_line
+from srlib.files import file_hash
+from srlib.models.checkpoint import WEIGHTS, ModelConfig, read_config
+from srlib.params.recipe import Params
+from srlib.params.training import StartFrom
+
+Mistake = tuple[str, str]
+
+
+def input_mistakes(params: Params, stage: str) -> Iterator[Mistake]:
+    """Yield what is missing or is another file than the recipe says: pairs of a key and a message.
+
+    Args:
+        params: The recipe. Its paths are relative to the current folder.
+        stage: The stage about to run. What only earlier stages read may be gone by now and is not looked at.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"{stage}: expected one of {', '.join(STAGES)}")
+    names = list(STAGES)
+    for name in names[names.index(stage) :]:
+        yield from STAGES[name](params)
+
+
+def file_mistakes(key: str, file: str, sha256: str) -> Iterator[Mistake]:
+    """Yield what is wrong with a file that a recipe names."""
+    path = Path(file).expanduser()
+    try:
+        digest = file_hash(path) if path.is_file() else None
+    except OSError as error:
+        yield key, f"{path}: cannot be read: {one_line(error)}"
+        return
+    if digest is None:
+        yield key, f"expected a file, got {file}, which " + ("is none" if path.exists() else "does not exist")
+    elif digest != sha256:
+        yield key, f"{file}: expected the SHA-256 {sha256}, got {digest}; write that if it is the file you mean"
+
+
+def _download(params: Params) -> Iterator[Mistake]:
+    features = params.download.features
+    if not isinstance(features, str):
+        yield from file_mistakes("download.features", features.file, features.sha256)
+
+
+def _prepare(params: Params) -> Iterator[Mistake]:
+    images = params.prepare.images
+    if params.download.train == "none" and not Path(images).is_dir():
+        yield (
+            "prepare.images",
+            f"expected a folder of images (download.train is none), got {images}, which does not exist",
+        )
+
+
+def _pretrain(params: Params) -> Iterator[Mistake]:
+    if (start := params.pretrain.start_from) is None:
+        return
+    try:
+        config = read_config(Path(start.folder))
+    except (SrlibError, OSError) as error:
+        yield "pretrain.start_from", one_line(error)
+        return
+    yield from _start_mistakes(params, start, config)
+
+
+def _start_mistakes(params: Params, start: StartFrom, config: ModelConfig) -> Iterator[Mistake]:
+    model = params.pretrain.model
+    if (config.name, config.options) != (model.name, model.options):
+        yield (
+            "pretrain.start_from",
+            f"expected a model like pretrain.model, {model.name} {model.options}, got {config.name} "
+            f"{dict(config.options)} in {start.folder}",
+        )
+    yield from file_mistakes("pretrain.start_from", str(Path(start.folder) / WEIGHTS), start.sha256)
+
+
+def _finetune(params: Params) -> Iterator[Mistake]:
+    yield from ()
+
+
+def _evaluate(params: Params) -> Iterator[Mistake]:
+    section = params.evaluate
+    if section.lpips is not None:
+        for name, file in section.lpips:
+            yield from file_mistakes(f"evaluate.lpips.{name}", file.file, file.sha256)
+    for index, method in enumerate(section.methods):
+        path = Path(method.file)
+        # A folder may hold many images; it is hashed when it is used, as is the second file of a .xml.
+        if path.is_dir() or (path.suffix == ".xml" and path.is_file()):
+            continue
+        yield from file_mistakes(f"evaluate.methods[{index}]", method.file, method.sha256)
+    for model, rule in section.champion.items():
+        if rule.set not in params.download.test and not (Path(section.images) / rule.set).is_dir():
+            sets = ", ".join(params.download.test)
+            yield (
+                f"evaluate.champion.{model}.set",
+                f"expected a set of download.test ({sets}) or a folder in {section.images}, got {rule.set}",
+            )
+
+
+STAGES: dict[str, Callable[[Params], Iterator[Mistake]]] = {
+    "download": _download,
+    "prepare": _prepare,
+    "pretrain": _pretrain,
+    "finetune": _finetune,
+    "evaluate": _evaluate,
+}
+"""Stage, in the order of the pipeline → what is wrong with the files that it reads."""

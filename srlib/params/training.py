@@ -1,0 +1,224 @@
+"""Sections `pretrain` and `finetune`: the two trainings."""
+
+from collections.abc import Iterator
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from srlib.models.base import Network
+from srlib.models.features import LAYERS, FeatureNetwork
+from srlib.models.registry import MODELS
+from srlib.schema import Fraction, NonNegative, PathText, Positive, Section, Sha256
+
+Precision = Literal["float32", "mixed_bfloat16"]
+
+if TYPE_CHECKING:
+    AnyNetwork = Network
+else:
+    AnyNetwork = Annotated[reduce(or_, MODELS.values()), Field(discriminator="name")]
+
+GROUP = 8
+"""Channels that the dihedral group D4 permutes; an equivariant network's width is a multiple of it."""
+
+
+class StartFrom(Section):
+    """Earlier weights to start from."""
+
+    folder: PathText = Field(description="Folder of a model: config.json and model.weights.h5.")
+    sha256: Sha256 = Field(description="SHA-256 of its model.weights.h5: `sha256sum FOLDER/model.weights.h5`.")
+
+
+class LearningRate(Section):
+    """Learning rate of each step: a linear warm-up to `peak`, then the schedule."""
+
+    schedule: Literal["constant", "steps", "cosine"] = Field(
+        default="constant",
+        description="After the warm-up: `constant`; `steps`, times `factor` at each milestone; `cosine`, down to "
+        "`final` at the last step.",
+    )
+    peak: float = Field(gt=0, lt=1, description="Highest learning rate.")
+    warmup: int = Field(default=0, ge=0, description="Steps of linear warm-up; fewer than all steps.")
+    milestones: list[Positive] = Field(default=[], description="Steps, in rising order, for `schedule: steps`.")
+    factor: float = Field(default=0.5, gt=0, lt=1, description="Factor at each milestone.")
+    final: float = Field(default=0.0, ge=0, lt=1, description="Learning rate at the last step, for `schedule: cosine`.")
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Yield keys that do not belong to the schedule, and milestones out of order."""
+        if self.schedule == "steps" and not self.milestones:
+            yield "milestones", "expected at least one with `schedule: steps`, got none"
+        if self.schedule != "steps" and self.milestones:
+            yield "milestones", f"expected only with `schedule: steps`, got {self.milestones} with {self.schedule}"
+        if self.milestones != sorted(set(self.milestones)):
+            yield "milestones", f"expected rising numbers, got {self.milestones}"
+        if self.final and self.schedule != "cosine":
+            yield "final", f"expected only with `schedule: cosine`, got {self.final} with {self.schedule}"
+        if self.final > self.peak:
+            yield "final", f"expected at most `peak` ({self.peak}), got {self.final}"
+
+    def step_mistakes(self, steps: int) -> Iterator[tuple[str, str]]:
+        """Yield what a training of `steps` steps would never reach."""
+        if self.warmup >= steps:
+            yield "warmup", f"expected fewer than `steps` ({steps}), got {self.warmup}; lower it, or raise `steps`"
+        for milestone in self.milestones:
+            if milestone >= steps:
+                yield "milestones", f"expected steps below `steps` ({steps}), got {milestone}; remove it"
+
+
+class Training(Section):
+    """What pre-training and fine-tuning share."""
+
+    precision: Precision = Field(
+        default="float32",
+        description="Number format of the convolutions. `mixed_bfloat16` is about twice as fast on processors with "
+        "AVX512-BF16 or AMX and on recent GPUs, and many times slower on others.",
+    )
+    batch: Positive = Field(default=16, description="Patches per step.")
+    lr_patch: int = Field(
+        ge=8, description="Side of the random crop that is trained on, in LR pixels; at most `prepare.patch`."
+    )
+    sampling: Literal["patches", "balanced"] = Field(
+        default="patches",
+        description="`patches` draws each stored patch once per epoch; `balanced` draws an image first, with a "
+        "probability that grows with the square root of its patches, so that a few large images do not dominate.",
+    )
+    in_memory: bool = Field(
+        default=False,
+        description="Read all patches into memory instead of memory-mapping their files.",
+    )
+    learning_rate: LearningRate = Field(description="Learning rate and its schedule.")
+    ema_decay: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the exponential moving average of the weights, which is what is validated and saved; "
+        "0: no average.",
+    )
+    clip_norm: NonNegative = Field(default=0.0, description="Largest global norm of the gradient; 0: no clipping.")
+    log_every: Positive = Field(default=100, description="Steps between two records of the losses.")
+    validate_every: Positive = Field(default=1000, description="Steps between two validations.")
+
+
+class Pretrain(Training):
+    """Pre-training with a pixel loss."""
+
+    model: AnyNetwork = Field(description="The network and its options.")
+    equivariant: bool = Field(
+        default=False,
+        description="Share weights over the dihedral group D4 (flips and rotations by 90°): a transformed input gives "
+        "the transformed output, and a short training gets further. Needs a network that supports it, with a width "
+        "that is a multiple of 8.",
+    )
+    start_from: StartFrom | None = Field(
+        default=None,
+        description="Weights of an earlier training; those for another scale are used but for the upsampling layers. "
+        "None: random weights.",
+    )
+    optimizer: Literal["adam", "adamw", "muon"] = Field(default="adam", description="Optimizer.")
+    weight_decay: NonNegative = Field(
+        default=0.0, description="Weight decay of `optimizer: adamw`, times the learning rate at each step."
+    )
+    loss: Literal["mae", "mse", "charbonnier", "psnr"] = Field(
+        default="mae",
+        description="Pixel loss: mean absolute error (EDSR), mean squared error (SRResNet), Charbonnier (LapSRN), or "
+        "the mean over the images of the logarithm of their squared error, which is what a mean PSNR rewards.",
+    )
+    steps: Positive | None = Field(default=None, description="Steps of training; either this or `epochs`.")
+    epochs: Positive | None = Field(default=None, description="Passes over all patches; either this or `steps`.")
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Yield options that exclude or need each other."""
+        if (self.steps is None) == (self.epochs is None):
+            yield "steps", "expected exactly one of `steps` and `epochs`, got " + ("both" if self.steps else "neither")
+        if self.steps:
+            yield from ((f"learning_rate.{key}", text) for key, text in self.learning_rate.step_mistakes(self.steps))
+        if self.optimizer == "adamw" and not self.weight_decay:
+            yield "weight_decay", "expected above 0 with `optimizer: adamw`, got 0; set it, or use `optimizer: adam`"
+        if self.optimizer != "adamw" and self.weight_decay:
+            yield (
+                "weight_decay",
+                f"expected 0 with `optimizer: {self.optimizer}`, got {self.weight_decay}; use `optimizer: adamw`",
+            )
+        yield from self._equivariance_mistakes()
+
+    def _equivariance_mistakes(self) -> Iterator[tuple[str, str]]:
+        width = self.model.equivariant_width
+        if not self.equivariant or (width and width % GROUP == 0):
+            return
+        if width is None:
+            able = " or ".join(name for name, network in MODELS.items() if network().equivariant_width is not None)
+            yield "equivariant", f"expected false with {self.model.name}, got true; only {able} can be equivariant"
+        else:
+            yield (
+                "model.filters",
+                f"expected a multiple of {GROUP} with `equivariant: true`, got {width}; "
+                "change it, or set `equivariant: false`",
+            )
+
+
+class Features(Section):
+    """The network whose features the perceptual loss compares."""
+
+    network: FeatureNetwork = Field(
+        default="vgg19",
+        description="VGG19, or SqueezeNet 1.1 (3 % of VGG19's parameters).",
+    )
+    weights: Literal["file", "random"] = Field(
+        default="file",
+        description="`file`: the weights that `download.features` names; `random`: untrained, for a trial.",
+    )
+    layer: str = Field(
+        default="block5_conv4",
+        description=f"Layer whose features are compared: `{LAYERS['vgg19'][0]}` to `{LAYERS['vgg19'][-1]}` for VGG19, "
+        "`conv1` and `fire2` to `fire9` for SqueezeNet.",
+    )
+    pre_activation: bool = Field(
+        default=False, description="Compare features before the layer's ReLU (ESRGAN) instead of after it (SRGAN)."
+    )
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Yield a layer that the network does not have."""
+        if self.layer not in LAYERS[self.network]:
+            yield (
+                "layer",
+                f"expected a layer of {self.network} ({', '.join(LAYERS[self.network])}), got {self.layer!r}",
+            )
+
+
+class Finetune(Training):
+    """SRGAN fine-tuning: a weighted sum of perceptual, pixel (MAE), checkerboard and adversarial losses."""
+
+    steps: Positive = Field(description="Steps of training.")
+    features: Features = Field(default=Features(), description="Feature network of the perceptual loss.")
+    perceptual_loss: Literal["mse", "mae"] = Field(
+        default="mse", description="Distance between features: mean squared (SRGAN) or mean absolute (ESRGAN's code)."
+    )
+    perceptual_scale: float = Field(
+        default=0.00615,
+        gt=0,
+        description="Factor on this distance, specific to the feature network and layer; 0.00615 is 1 / 12.75² for "
+        "VGG19's `block5_conv4` after its ReLU (SRGAN).",
+    )
+    perceptual_weight: NonNegative = Field(default=1.0, description="Weight of the perceptual loss.")
+    pixel_weight: NonNegative = Field(default=0.0, description="Weight of the mean absolute error.")
+    checkerboard_weight: NonNegative = Field(
+        default=0.0, description="Weight of the checkerboard loss: the error's component of period `scale`."
+    )
+    adversarial_weight: NonNegative = Field(default=0.001, description="Weight of the adversarial loss.")
+    adversarial: Literal["vanilla", "relativistic"] = Field(
+        default="vanilla", description="Adversarial loss: SRGAN's, or the relativistic average one of ESRGAN."
+    )
+    discriminator_filters: Positive = Field(
+        default=64,
+        description="Channels of the discriminator's first convolution; the later ones have up to 8 times as many.",
+    )
+    interpolation: Fraction = Field(
+        default=1.0,
+        description="Share of the fine-tuned weights in the saved ones: 0 keeps the pre-trained network, 1 saves the "
+        "fine-tuned one (ESRGAN's network interpolation).",
+    )
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Yield a schedule that is longer than the training."""
+        yield from ((f"learning_rate.{key}", text) for key, text in self.learning_rate.step_mistakes(self.steps))

@@ -1,0 +1,283 @@
+"""Mistakes inside sections and across them: one line each, with the key, what was expected and what came."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from srlib.errors import SrlibError
+from srlib.models import MODELS
+from srlib.params import check_params, load_params
+
+Lines = Callable[[dict[str, object]], list[str]]
+Write = Callable[[dict[str, object]], Path]
+
+DIGEST = "0" * 64
+MISSING = "(missing)"
+
+MISTAKES: dict[str, tuple[str, object, str]] = {
+    "typo in a key": ("pretrain.lerning_rate", {"peak": 1e-4}, "pretrain.lerning_rate: unknown key"),
+    "typo in an inner key": ("finetune.features.weigths", "file", "finetune.features.weigths: unknown key"),
+    "unknown section": ("pretraining", {}, "pretraining: unknown key"),
+    "missing section": ("finetune", MISSING, "finetune: expected, but missing"),
+    "missing key": ("pretrain.lr_patch", MISSING, "pretrain.lr_patch: expected, but missing"),
+    "text for a number": ("pretrain.steps", "many", "pretrain.steps: expected an integer, got 'many'"),
+    "fraction for a count": ("pretrain.batch", 16.5, "pretrain.batch: expected an integer, got 16.5"),
+    "negative count": ("finetune.steps", -1, "finetune.steps: expected greater than 0, got -1"),
+    "unknown scale": ("scale", 5, "scale: expected 2, 3 or 4, got 5"),
+    "unknown test set": (
+        "download.test",
+        ["set5"],
+        "download.test[0]: expected 'sample', 'Set5', 'Set14', 'BSD100', 'Urban100' or 'DIV2K', got 'set5'",
+    ),
+    "duplicate test set": (
+        "download.test",
+        ["Set5", "sample", "Set5"],
+        "download.test: expected each test set once, got Set5 more than once",
+    ),
+    "weights in another format": (
+        "download.features",
+        {"file": "w.npz", "sha256": DIGEST},
+        "download.features.file: expected a file of Keras weights, .h5, got w.npz",
+    ),
+    "no SHA-256": (
+        "download.features",
+        {"file": "w.h5", "sha256": "12"},
+        "download.features.sha256: expected a SHA-256 of 64 hexadecimal digits in lower case, got '12'",
+    ),
+    "neither of a union": (
+        "download.features",
+        "vgg16",
+        "download.features: expected 'none' or 'vgg19' or keys and values, got 'vgg16'",
+    ),
+    "both budgets": ("pretrain.epochs", 3, "pretrain.steps: expected exactly one of `steps` and `epochs`, got both"),
+    "no budget": (
+        "pretrain.steps",
+        MISSING,
+        "pretrain.steps: expected exactly one of `steps` and `epochs`, got neither",
+    ),
+    "crop beyond the stored patch": (
+        "finetune.lr_patch",
+        64,
+        "finetune.lr_patch: expected at most prepare.patch (48), got 64",
+    ),
+    "larger copies": ("prepare.sizes", [1.0, 1.5], "prepare.sizes[1]: expected less than or equal to 1, got 1.5"),
+    "duplicate size": ("prepare.sizes", [1.0, 0.5, 0.5], "prepare.sizes: expected each size once, got [1.0, 0.5, 0.5]"),
+    "path with a control character": (
+        "prepare.images",
+        "data\0",
+        "prepare.images: expected a path of printable characters, got 'data\\x00'",
+    ),
+    "learning rate too large": (
+        "finetune.learning_rate.peak",
+        10,
+        "finetune.learning_rate.peak: expected less than 1, got 10",
+    ),
+    "warm-up beyond the steps": (
+        "pretrain.learning_rate.warmup",
+        300,
+        "pretrain.learning_rate.warmup: expected fewer than `steps` (300), got 300; lower it, or raise `steps`",
+    ),
+    "milestones of a constant schedule": (
+        "finetune.learning_rate.milestones",
+        [10],
+        "finetune.learning_rate.milestones: expected only with `schedule: steps`, got [10] with constant",
+    ),
+    "final of a constant schedule": (
+        "finetune.learning_rate.final",
+        1e-6,
+        "finetune.learning_rate.final: expected only with `schedule: cosine`, got 1e-06 with constant",
+    ),
+    "final above the peak": (
+        "pretrain.learning_rate.final",
+        0.5,
+        "pretrain.learning_rate.final: expected at most `peak` (0.004), got 0.5",
+    ),
+    "milestone beyond the steps": (
+        "finetune.learning_rate",
+        {"schedule": "steps", "peak": 1e-4, "milestones": [40, 80]},
+        "finetune.learning_rate.milestones: expected steps below `steps` (80), got 80; remove it",
+    ),
+    "milestones out of order": (
+        "finetune.learning_rate",
+        {"schedule": "steps", "peak": 1e-4, "milestones": [40, 20]},
+        "finetune.learning_rate.milestones: expected rising numbers, got [40, 20]",
+    ),
+    "no milestone": (
+        "finetune.learning_rate",
+        {"schedule": "steps", "peak": 1e-4},
+        "finetune.learning_rate.milestones: expected at least one with `schedule: steps`, got none",
+    ),
+    "adamw without decay": (
+        "pretrain.optimizer",
+        "adamw",
+        "pretrain.weight_decay: expected above 0 with `optimizer: adamw`, got 0; set it, or use `optimizer: adam`",
+    ),
+    "decay without adamw": (
+        "pretrain.weight_decay",
+        0.01,
+        "pretrain.weight_decay: expected 0 with `optimizer: muon`, got 0.01; use `optimizer: adamw`",
+    ),
+    "a boolean for a number": ("pretrain.ema_decay", True, "pretrain.ema_decay: expected a number, got True"),
+    "a value for a section": ("prepare", "fast", "prepare: expected keys and values, got 'fast'"),
+    "a section for a value": ("seed", {"a": 1}, "seed: expected an integer, got {'a': 1}"),
+    "unknown precision": (
+        "pretrain.precision",
+        "bf16",
+        "pretrain.precision: expected 'float32' or 'mixed_bfloat16', got 'bf16'",
+    ),
+    "infinite": (
+        "finetune.perceptual_weight",
+        float("inf"),
+        "finetune.perceptual_weight: expected a finite number, got inf",
+    ),
+    "unknown layer": (
+        "finetune.features",
+        {"network": "squeezenet", "weights": "random", "layer": "fire99"},
+        "finetune.features.layer: expected a layer of squeezenet (conv1, fire2, fire3, fire4, fire5, fire6, fire7, "
+        "fire8, fire9), got 'fire99'",
+    ),
+    "weights that are not fetched": (
+        "finetune.features.weights",
+        "file",
+        "finetune.features.weights: expected random with `download.features: none`, got file; set download.features "
+        "to vgg19 or to a file of your own, or use random weights",
+    ),
+    "champion by a metric without weights": (
+        "evaluate.champion.gan.metric",
+        "lpips",
+        "evaluate.champion.gan.metric: lpips needs weights; set `evaluate.lpips`, or use another metric",
+    ),
+    "unknown champion": (
+        "evaluate.champion",
+        {"best": {"set": "sample", "metric": "psnr_y"}},
+        "evaluate.champion.best: expected 'pretrained' or 'gan', got 'best'",
+    ),
+    "one registered name": (
+        "registry.gan",
+        "srlib-x{scale}",
+        "registry.gan: expected another name than `pretrained`, got srlib-x{scale} for both",
+    ),
+    "a number as key": ("prepare", {1: 2, "images": "a"}, "prepare.1: expected a text as key"),
+}
+
+
+@pytest.mark.parametrize(("key", "value", "line"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_line(key: str, value: object, line: str, lines: Lines) -> None:
+    assert lines({key: value}) == [line]
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        ({"name": "srcnn", "middle": 7}, "pretrain.model.middle: expected 1, 3 or 5, got 7"),
+        ({"name": "espcn", "filters": 1}, "pretrain.model.filters: expected greater than or equal to 2, got 1"),
+        ({"name": "fsrcnn", "blocks": 0}, "pretrain.model.blocks: expected greater than 0, got 0"),
+        ({"name": "espcn", "blocks": 2}, "pretrain.model.blocks: unknown key"),
+        (
+            {"name": "edrs"},
+            "pretrain.model: expected `name` to be one of 'edsr', 'srresnet', 'compact', 'srcnn', 'espcn', 'fsrcnn', "
+            "got 'edrs'",
+        ),
+        ({"blocks": 3}, "pretrain.model: expected keys and values with a `name`, got {'blocks': 3}"),
+        ("edsr", "pretrain.model: expected keys and values, got 'edsr'"),
+        (
+            {"name": "compact", "filters": 12},
+            "pretrain.model.filters: expected a multiple of 8 with `equivariant: true`, got 12; change it, or set "
+            "`equivariant: false`",
+        ),
+        (
+            {"name": "srresnet"},
+            "pretrain.equivariant: expected false with srresnet, got true; only edsr or compact can be equivariant",
+        ),
+    ],
+)
+def test_options_of_networks(model: object, line: str, lines: Lines) -> None:
+    assert lines({"pretrain.model": model}) == [line]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_can_be_chosen(name: str, write: Write) -> None:
+    changes: dict[str, object] = {"pretrain.model": {"name": name}, "pretrain.equivariant": False}
+    if MODELS[name].channels != "rgb":
+        changes["finetune"] = None
+    model = load_params(write(changes)).pretrain.model
+    assert model == MODELS[name]()
+
+
+def test_an_srgan_needs_an_rgb_network(lines: Lines, write: Write) -> None:
+    changes = {"pretrain.model": {"name": "srcnn"}, "pretrain.equivariant": False}
+    (line,) = lines(changes)
+    assert line.startswith("finetune: expected null with srcnn, which works on luma")
+    assert "set pretrain.model to one of edsr, srresnet, compact" in line
+    path = write({**changes, "finetune": None})
+    with pytest.raises(SrlibError, match="finetune: expected keys and values to fine-tune an SRGAN, got null"):
+        load_params(path, stage="finetune")
+
+
+@pytest.mark.parametrize("name", ["a/b", ".a", "a\nb", "a\0", "", "x" * 101])
+def test_names_of_rows_can_be_folders(name: str, lines: Lines) -> None:
+    method = {"name": name, "file": "x.pb", "sha256": DIGEST}
+    (line,) = lines({"evaluate.methods": [method]})
+    assert line.startswith("evaluate.methods[0].name: expected a name of 1 to 100 bytes without /")
+
+
+@pytest.mark.parametrize("name", ["bicubic", "original"])
+def test_names_of_rows_differ(name: str, lines: Lines) -> None:
+    method = {"name": name, "file": "x.pb", "sha256": DIGEST}
+    expected = f"evaluate.methods: expected a different name for every row, got {name} 2 times"
+    assert lines({"evaluate.methods": [method]}) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("scale", "name", "line"),
+    [
+        (2, "BSD100", "download.test: BSD100 exists at scale 4 only, and `scale` is 2; remove BSD100"),
+        (3, "Urban100", "download.test: Urban100 exists at scale 4 only, and `scale` is 3; remove Urban100"),
+    ],
+)
+def test_test_sets_exist_at_the_scale(scale: int, name: str, line: str, lines: Lines) -> None:
+    assert lines({"scale": scale, "download.test": [name]}) == [line]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_test_sets_of_every_scale(scale: int, write: Write) -> None:
+    changes = {"scale": scale, "download.test": ["sample", "Set5", "Set14", "DIV2K"]}
+    assert load_params(write(changes)).scale == scale
+
+
+@pytest.mark.parametrize("key", ["noise", "jpeg", "sizes"])
+def test_given_lr_images_are_not_degraded(key: str, lines: Lines) -> None:
+    value = {"noise": 3.0, "jpeg": 80, "sizes": [0.5]}[key]
+    expected = f"prepare.{key}: expected no value with `lr: given`, got {value}; remove it, or set `lr: make`"
+    assert lines({"prepare.lr": "given", f"prepare.{key}": value}) == [expected]
+
+
+def test_all_mistakes_are_reported_at_once(lines: Lines) -> None:
+    changes = {
+        "scale": 7,
+        "pretrain.batch": "x",
+        "pretrain.learning_rate.warmup": -1,
+        "finetune.learning_rate": {"schedule": "steps", "peak": 1e-4, "milestones": [90, 80], "final": 0.1},
+        "evaluate.crop": 96,
+    }
+    assert [line.split(": ")[0] for line in lines(changes)] == [
+        "evaluate.crop",
+        "scale",
+        "pretrain.batch",
+        "pretrain.learning_rate.warmup",
+        "finetune.learning_rate.milestones",
+        "finetune.learning_rate.final",
+        "finetune.learning_rate.final",
+    ]
+
+
+def test_deep_and_long_values_are_abridged(write: Write) -> None:
+    deep: object = "x"
+    for _ in range(200):
+        deep = [deep]
+    for value in (deep, "x" * 10_000, list(range(10_000)), {str(n): n for n in range(1000)}):
+        content = load_params(write({})).model_dump()
+        with pytest.raises(SrlibError) as caught:
+            check_params({**content, "seed": value}, "recipe")
+        assert len(str(caught.value)) < 300
