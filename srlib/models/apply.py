@@ -30,7 +30,7 @@ def super_resolve(model: "keras.Model", lr: npt.NDArray[np.uint8]) -> npt.NDArra
 
 
 def channels_of(model: "keras.Model") -> color.Channels:
-    """Return what a network works on, judged by its input."""
+    """Return what a network works on, by the channels of its input."""
     return "luma-studio" if model.input.shape[-1] == 1 else "rgb"
 
 

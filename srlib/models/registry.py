@@ -12,7 +12,7 @@ from srlib.models.networks.espcn import Espcn
 from srlib.models.networks.fsrcnn import Fsrcnn
 from srlib.models.networks.srcnn import Srcnn
 from srlib.models.networks.srresnet import Srresnet
-from srlib.schema import lines_of
+from srlib.schema import lines_of, text_of
 
 _NETWORKS: tuple[type[Network], ...] = (
     Edsr,
@@ -42,9 +42,11 @@ def network_of(name: str, options: Mapping[str, Option]) -> Network:
         Srcnn(name='srcnn', filters=64, middle=1)
     """
     if not isinstance(name, str) or name not in MODELS:
-        raise SrlibError(f"name: expected one of {', '.join(MODELS)}, got {name!r}")
+        raise SrlibError(f"name: expected one of {', '.join(MODELS)}, got {text_of(name)}")
+    if not isinstance(options, Mapping):
+        raise SrlibError(f"options: expected keys and values, got {text_of(options)}")
     try:
-        return MODELS[name].model_validate({**options, "name": name} if isinstance(options, Mapping) else options)
+        return MODELS[name].model_validate({**options, "name": name})
     except ValidationError as error:
         raise SrlibError("; ".join(f"options.{line}" for line in lines_of(error, options))) from None
 

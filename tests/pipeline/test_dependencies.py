@@ -43,7 +43,11 @@ def test_each_exception_exists_and_has_a_reason() -> None:
 @pytest.mark.parametrize(
     ("stage", "inside", "outside"),
     [
-        ("pretrain", ["srlib/engine.py", "srlib/training/loop.py", "srlib/models/networks/edsr.py"], ["srlib/training/gan/"]),
+        (
+            "pretrain",
+            ["srlib/engine.py", "srlib/training/loop.py", "srlib/models/networks/edsr.py"],
+            ["srlib/training/gan/"],
+        ),
         ("finetune", ["srlib/engine.py", "srlib/training/gan/"], ["srlib/training/pretrain.py", "srlib/evaluation/"]),
         ("evaluate", ["srlib/engine.py", "srlib/report/templates/"], ["srlib/survey/", "srlib/training/"]),
         ("prepare", ["srlib/imaging/resize.py"], ["srlib/engine.py", "srlib/models/", "srlib/inference/"]),
