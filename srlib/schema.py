@@ -56,8 +56,8 @@ def _path(text: str) -> str:
     return text
 
 
-Sha256 = Annotated[str, AfterValidator(_sha256)]
-PathText = Annotated[str, AfterValidator(_path)]
+Sha256 = Annotated[str, AfterValidator(_sha256), Field(json_schema_extra={"format": "SHA-256"})]
+PathText = Annotated[str, AfterValidator(_path), Field(json_schema_extra={"format": "path"})]
 
 
 def text_of(value: object) -> str:
