@@ -103,6 +103,22 @@ def read_regular(path: Path, *, limit: int) -> bytes:
         os.close(descriptor)
 
 
+def check_output(path: Path) -> None:
+    """Raise an SrlibError if no file can be written at `path`; call it before long work whose result goes there.
+
+    Args:
+        path: File to be written; it may exist, and its folders may be missing.
+    """
+    path = Path(path)
+    if not path.name or path.is_dir():
+        raise SrlibError(f"{path}: is a folder; expected the name of a file to write")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise SrlibError(f"{path}: cannot be written; {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SrlibError(f"{path}: cannot be written; {folder} is not writable")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes `content` to `path`, whole or not at all."""
     with atomic_path(path) as temporary:

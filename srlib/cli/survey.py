@@ -1,7 +1,7 @@
 """`srlib survey make`, `serve` and `score`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,42 +12,67 @@ app = typer.Typer(help="A blind opinion survey: make the page, serve it, score t
 
 @app.command("make")
 def make(
-    pictures: Annotated[Path, typer.Argument(help="Folder <Set>/<Method>/<name>.png, as evaluate writes it.")],
+    images: Annotated[Path, typer.Argument(help="Folder <Set>/<Method>/<name>.png, as evaluate writes it.")],
     page: Annotated[Path, typer.Option(help="Page for the raters.")] = Path("survey.html"),
     key: Annotated[Path, typer.Option(help="Which version is which; keep it to yourself.")] = Path("survey.key.json"),
-    method: Annotated[list[str] | None, typer.Option(help="Method to show; repeat for each.")] = None,
-    test_set: Annotated[list[str] | None, typer.Option("--set", help="Test set to draw from; repeat for each.")] = None,
-    count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 13,
-    crop: Annotated[int, typer.Option(help="Longest side shown, in pixels.", min=32)] = 480,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Method to show; repeat for each. Default: bicubic, the networks and the original."),
+    ] = None,
+    test_set: Annotated[
+        list[str] | None, typer.Option("--set", help="Test set to draw from; repeat for each. Default: all.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Images to rate; 0 for all.", min=0)] = 13,
+    examples: Annotated[int, typer.Option(help="Images shown first, as examples, and not rated.", min=0)] = 2,
+    examples_from: Annotated[
+        Path | None, typer.Option(help="Folder of other images for the examples. Default: some of the images.")
+    ] = None,
+    max_side: Annotated[int, typer.Option(help="Longest side shown, in pixels.", min=32)] = 480,
+    order: Annotated[
+        Literal["grouped", "mixed"],
+        typer.Option(help="grouped: the versions of an image follow one another; mixed: one random sequence."),
+    ] = "grouped",
     scale: Scale = 4,
-    seed: Annotated[int, typer.Option(help="Seed for the choice of images.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for the choice of images and every rater's order.", min=0)] = 0,
 ) -> None:
     """Make one self-contained page on which people score versions of images without knowing which is which."""
-    from srlib.survey import page as survey_page
+    from srlib.pipeline.dvc import recorded_outputs
+    from srlib.survey.page import SurveyOptions, make_page
     from srlib.survey.tracking import origin
 
-    made = survey_page.make(
-        pictures,
-        page,
-        key,
-        methods=method or survey_page.METHODS,
+    options = SurveyOptions(
+        methods=method or (),
         sets=test_set or (),
         count=count,
-        crop=crop,
+        max_side=max_side,
+        examples=examples,
+        examples_from=examples_from,
         scale=scale,
+        order=order,
         seed=seed,
-        origin=origin(pictures),
     )
-    typer.echo(f"{page}: {len(made.pictures)} images, {made.items} items, {made.page_bytes / 1e6:.1f} MB; key: {key}")
+    made = make_page(images, page, key, options, origin=origin(images, recorded_outputs(), Path.cwd()))
+    if len(made.images) < count:
+        typer.echo(
+            f"{images}: {made.available} images in all: {len(made.images)} to rate instead of {count}, "
+            f"{len(made.examples)} as examples",
+            err=True,
+        )
+    typer.echo(
+        f"{page}: {len(made.images)} images × {len(made.methods)} methods ({', '.join(made.methods)}), "
+        f"{made.byte_count / 1e6:.1f} MB; key: {key}"
+    )
 
 
 @app.command("serve")
 def serve(
     page: Annotated[Path, typer.Argument(help="Page that `survey make` wrote.")],
     answers: Annotated[Path, typer.Argument(help="Folder for the answers.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
-    name: Annotated[list[str] | None, typer.Option(help="Host name that browsers may use; repeat for each.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Further host name that browsers may use, such as a proxy's; repeat.")
+    ] = None,
 ) -> None:
     """Serve the page and collect the answers, on this machine only by default."""
     from srlib.survey.server import serve as serve_page
@@ -60,19 +85,23 @@ def score(
     answers: Annotated[list[Path], typer.Argument(help="Answer files, or folders of them.")],
     key: Annotated[Path, typer.Option(help="Key that `survey make` wrote.")] = Path("survey.key.json"),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables and plot.")] = Path("results/survey"),
-    unfinished: Annotated[bool, typer.Option("--unfinished", help="Count incomplete answers too.")] = False,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Count unfinished answers too.")] = False,
     mlflow: Annotated[bool, typer.Option(help="Log the opinion scores to MLflow.")] = True,
 ) -> None:
     """Check the answers and print mean opinion scores with confidence intervals."""
     from srlib.evaluation.tables import print_table
-    from srlib.survey import score as survey_score
+    from srlib.survey.opinions import tables
+    from srlib.survey.score import score_answers
 
-    opinions = survey_score.score(answers, key, out, unfinished=unfinished)
-    for table in survey_score.tables(opinions):
+    opinions = score_answers(answers, key, out, unfinished=unfinished)
+    for table in tables(opinions):
         print_table(table)
     for file, reason in opinions.refused:
         typer.echo(f"left out: {file}: {reason}", err=True)
     if mlflow:
-        from srlib.survey.tracking import log_to_mlflow
+        from srlib.pipeline.dvc import root
+        from srlib.survey.tracking import log_opinions
+        from srlib.tracking import connect
 
-        log_to_mlflow(opinions, out, key)
+        store = connect(root())
+        log_opinions(store.client, store.experiment, opinions, out, key)

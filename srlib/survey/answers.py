@@ -1,21 +1,20 @@
-"""The answers to a survey: their format, the order in which a rater saw the items, and the checks they must pass.
+"""The answers to a survey: their format, the order in which a rater sees the items, and the checks of answers.
 
-An item is one version of one picture. Its id is a keyed hash that only the maker of the survey can turn back into a
-set, a picture and a method. The page knows ids, the survey's own id, a seed and a sealing key; `srlib survey serve`
-reads them from the page, `srlib survey score` from the key file.
+An item is one version of one image. Its id is a keyed hash that only the key file links to a set, an image and a
+method. The page holds the ids, the survey's own id, a seed and a sealing key. `srlib survey serve` reads them from the
+page, `srlib survey score` from the key file.
 
-What the checks prove: the answers belong to this survey, every vote is for an item of it, the items stand in the order
-in which this rater was shown them, and nothing changed after the page sealed them. What they cannot prove: who voted.
-The page carries the sealing key, so whoever studies its script can invent a rater; ids and names are hidden from them,
-not the pictures themselves.
+The checks prove that the answers belong to this survey, that every vote is for one of its items, that the items are in
+the order in which this rater saw them, and that nothing changed after the page sealed them. They cannot prove who
+voted: the page contains the sealing key, so that a person who studies its script can invent raters. Ids and names are
+hidden from raters, the images themselves are not.
 """
 
 import hashlib
 import hmac
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,20 +22,31 @@ from srlib.errors import SrlibError
 
 Order = Literal["grouped", "mixed"]
 SCORES = (1, 2, 3, 4, 5)
-PAGE_FORMAT = "srlib survey page 1"
-KEY_FORMAT = "srlib survey key 1"
 MAX_ANSWERS_BYTES = 1 << 20
-_DATA_START = '<script type="application/json" id="survey">'
-_DATA_END = "</script>"
+DATA_START = '<script type="application/json" id="survey">'
+DATA_END = "</script>"
+
+Hex16 = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+Hex64 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Answers(BaseModel):
-    """What one rater sends: `votes` holds (item id, score 1 to 5) in the order shown, from the first one on."""
+    """The answers of one rater: `votes` holds (item id, score 1 to 5) in the order of presentation, from the first on.
+
+    Attributes:
+        format: Name of this format.
+        survey: Id of the survey.
+        rater: A random code, or the name in the link that the rater opened.
+        revision: Counts up each time a rater sends or saves changed answers.
+        language: Language of the page.
+        votes: Item ids with their scores.
+        seal: HMAC-SHA256 over all of it.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     format: Literal["srlib survey answers 1"]
-    survey: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    survey: Hex16
     rater: Annotated[str, Field(pattern="^[a-z0-9-]{1,32}$")]
     revision: Annotated[int, Field(ge=1, le=1_000_000)]
     language: Literal["en", "ar"]
@@ -44,19 +54,19 @@ class Answers(BaseModel):
         list[tuple[Annotated[str, Field(pattern="^[0-9a-f]{24}$")], Annotated[int, Field(ge=1, le=5)]]],
         Field(min_length=1, max_length=10_000),
     ]
-    seal: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    seal: Hex64
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What page and key file both know.
+    """What the page and the key file have in common.
 
     Attributes:
-        survey: The survey's id, 16 hexadecimal digits.
-        seed: The seed of every rater's order.
-        order: "grouped": the versions of a picture follow one another; "mixed": all items in one random sequence.
-        seal: The sealing key, hexadecimal.
-        groups: Item id to the id of its picture.
+        survey: Id of the survey, 16 hexadecimal digits.
+        seed: Seed for every rater's order.
+        order: "grouped": the versions of an image follow one another; "mixed": all items in one random sequence.
+        seal: Sealing key, hexadecimal.
+        groups: Item id to the id of its image.
     """
 
     survey: str
@@ -66,7 +76,7 @@ class Survey:
     groups: dict[str, str]
 
     def presentation(self, rater: str) -> list[str]:
-        """The item ids in the order in which `rater` sees them: sorted by SHA-256 of "seed:rater:id"."""
+        """Return the item ids in the order in which `rater` sees them: sorted by SHA-256 of "seed:rater:id"."""
 
         def rank(name: str) -> str:
             return hashlib.sha256(f"{self.seed}:{rater}:{name}".encode()).hexdigest()
@@ -75,15 +85,13 @@ class Survey:
         return sorted(self.groups, key=lambda item: (rank(self.groups[item]) if grouped else "", rank(item)))
 
     def seal_of(self, answers: Answers) -> str:
-        """HMAC-SHA256 over everything in the answers, as the page computes it."""
+        """Return the HMAC-SHA256 over everything in the answers, as the page computes it."""
         lines = [answers.survey, answers.rater, str(answers.revision), answers.language]
         lines += [f"{item}={score}" for item, score in answers.votes]
         return hmac.new(bytes.fromhex(self.seal), "\n".join(lines).encode(), hashlib.sha256).hexdigest()
 
     def check(self, content: bytes) -> Answers:
-        """Reads one rater's answers.
-
-        They may be half-finished: compare `len(votes)` with `len(groups)`.
+        """Read and check one rater's answers, which may be unfinished: compare `len(votes)` with `len(groups)`.
 
         Raises:
             SrlibError: The reason why they do not count, without the file's name.
@@ -106,61 +114,125 @@ class Survey:
         if not hmac.compare_digest(self.seal_of(answers), answers.seal):
             raise SrlibError("tampered: the answers were changed after the page sealed them")
         if [item for item, _ in answers.votes] != self.presentation(answers.rater)[: len(answers.votes)]:
-            raise SrlibError("tampered: the items do not stand in the order in which this rater was shown them")
+            raise SrlibError("tampered: the items are not in the order in which this rater saw them")
         return answers
 
 
+class Shared(BaseModel):
+    """The fields of both file formats."""
+
+    model_config = ConfigDict(frozen=True)
+
+    survey: Hex16
+    seed: int
+    order: Order
+    seal: Hex64
+
+
+class PageItem(BaseModel):
+    """An item as the page holds it: a PNG of width × height pixels, base64."""
+
+    id: str
+    group: str
+    width: int
+    height: int
+    png: str
+
+
+class Example(BaseModel):
+    """An example image as the page holds it: two PNGs of width × height pixels, base64."""
+
+    width: int
+    height: int
+    bad: str
+    good: str
+
+
+class PageData(Shared):
+    """The data block of a page."""
+
+    format: Literal["srlib survey page 1"] = "srlib survey page 1"
+    items: list[PageItem]
+    calibration: list[Example]
+
+    @property
+    def public(self) -> Survey:
+        """What the page knows of the survey."""
+        groups = {item.id: item.group for item in self.items}
+        return Survey(self.survey, self.seed, self.order, self.seal, groups)
+
+
+class KeyItem(BaseModel):
+    """An item as the key file holds it."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    group: str
+    set: str
+    image: Annotated[str, Field(alias="picture")]
+    method: str
+
+
+class SurveyKey(Shared):
+    """The content of a key file: which item is which, and the secret behind the ids.
+
+    Attributes:
+        format: Name of this format.
+        secret: Key of the ids, hexadecimal.
+        items: Item id to what it is.
+        methods: Methods in the order of the tables.
+        sets: Sets in the order of the tables.
+        origin: Tags of the MLflow run that made the images.
+    """
+
+    format: Literal["srlib survey key 1"] = "srlib survey key 1"
+    secret: Hex64
+    items: dict[str, KeyItem]
+    methods: list[str]
+    sets: list[str]
+    origin: dict[str, str] = {}
+
+    @property
+    def public(self) -> Survey:
+        """What the page knows of the survey."""
+        groups = {name: item.group for name, item in self.items.items()}
+        return Survey(self.survey, self.seed, self.order, self.seal, groups)
+
+
 def read_page(page: Path) -> Survey:
-    """Reads what the page of a survey knows.
+    """Return what the page of a survey knows.
 
     Raises:
-        SrlibError: The file is not there or is not a page made by `srlib survey make`.
+        SrlibError: No such file, or not a page made by `srlib survey make`.
     """
-    try:
-        text = page.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SrlibError(f"{page}: cannot be read ({error}); expected a page made by `srlib survey make`") from None
-    start = text.find(_DATA_START)
-    end = text.find(_DATA_END, start)
-    return _read_json(text[start + len(_DATA_START) : end] if 0 <= start < end else "", PAGE_FORMAT, page)[0]
+    text = _read_text(page)
+    start = text.find(DATA_START)
+    end = text.find(DATA_END, start)
+    return _parse(text[start + len(DATA_START) : end] if 0 <= start < end else "", PageData, page).public
 
 
-def read_key(key: Path) -> tuple[Survey, dict[str, Any]]:
-    """Reads a key file: what the page knows, and the whole content, whose `items` name set, picture and method.
+def read_key(key: Path) -> SurveyKey:
+    """Return the content of a key file.
 
     Raises:
-        SrlibError: The file is not there or is not a key file.
+        SrlibError: No such file, or not a key file.
     """
+    return _parse(_read_text(key), SurveyKey, key)
+
+
+def _read_text(path: Path) -> str:
     try:
-        text = key.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SrlibError(f"{key}: cannot be read ({error}); expected the key that `srlib survey make` wrote") from None
-    return _read_json(text, KEY_FORMAT, key)
+        raise SrlibError(f"{path}: cannot be read ({error}); expected a file made by `srlib survey make`") from None
 
 
-def page_data(survey: Survey, images: dict[str, dict[str, Any]], examples: list[dict[str, Any]]) -> str:
-    """The data block of a page, a `<script>` that never runs; `images` holds what the page shows of each item."""
-    content = {
-        "format": PAGE_FORMAT,
-        "survey": survey.survey,
-        "seed": survey.seed,
-        "order": survey.order,
-        "seal": survey.seal,
-        "items": [{"id": item, "group": survey.groups[item], **images[item]} for item in sorted(survey.groups)],
-        "calibration": examples,
-    }
-    # Base64, hexadecimal and our own keys hold no "<", so that nothing ends the block early.
-    return f"{_DATA_START}{json.dumps(content, separators=(',', ':'))}{_DATA_END}"
+_Format = TypeVar("_Format", PageData, SurveyKey)
 
 
-def _read_json(text: str, expected: str, path: Path) -> tuple[Survey, dict[str, Any]]:
+def _parse(text: str, model: type[_Format], path: Path) -> _Format:
     try:
-        content = json.loads(text)
-        if content["format"] != expected:
-            raise ValueError(content["format"])
-        items = content["items"]
-        named = items.items() if isinstance(items, dict) else ((item["id"], item) for item in items)
-        groups = {name: item["group"] for name, item in named}
-        return Survey(content["survey"], content["seed"], content["order"], content["seal"], groups), content
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise SrlibError(f"{path}: expected a file of the format {expected!r}, made by `srlib survey make`") from None
+        return model.model_validate_json(text)
+    except ValidationError:
+        name = model.model_fields["format"].default
+        raise SrlibError(f"{path}: expected a file of the format {name!r}, made by `srlib survey make`") from None

@@ -1,11 +1,13 @@
-"""The distribution of opinion scores as SVG: for each set and method the share of each score, and the mean with its
-interval. Plain text, so that the same scores give the same bytes; it follows the reader's light or dark scheme.
+"""The distribution of opinion scores as SVG: the share of each score, and the mean with its interval.
+
+It is plain text, so that the same scores give the same bytes, and follows the reader's light or dark scheme.
 """
 
 from collections.abc import Sequence
 from html import escape
 from itertools import groupby
-from typing import Protocol
+
+from srlib.survey.opinions import ALL, Opinion
 
 WIDTH = 880
 _LABEL, _BAR, _AXIS = 150, 390, 210  # widths of the three columns
@@ -13,7 +15,7 @@ _BAR_LEFT = 24 + _LABEL
 _AXIS_LEFT = _BAR_LEFT + _BAR + 40
 _ROW, _HEAD = 34, 46
 _WORDS = ("bad", "poor", "fair", "good", "excellent")
-# Brown to blue, told apart with every common color blindness; (fill, text upon it).
+# Brown to blue, distinct for all common kinds of color blindness; (fill, text on it).
 _COLORS = (
     ("#a5522d", "#fff"),
     ("#dfa477", "#24201c"),
@@ -30,37 +32,20 @@ _STYLE = (
 )
 
 
-class Row(Protocol):
-    """What is drawn: see `survey_score.Opinion`."""
-
-    @property
-    def set(self) -> str: ...  # noqa: D102
-    @property
-    def method(self) -> str: ...  # noqa: D102
-    @property
-    def mos(self) -> float: ...  # noqa: D102
-    @property
-    def low(self) -> float | None: ...  # noqa: D102
-    @property
-    def high(self) -> float | None: ...  # noqa: D102
-    @property
-    def counts(self) -> list[int]: ...  # noqa: D102
-
-
-def distribution_svg(rows: Sequence[Row]) -> str:
-    """Draws one block per set, in the order of the rows."""
+def distribution_svg(rows: Sequence[Opinion]) -> str:
+    """Draw one block per set, in the order of the rows."""
     parts: list[str] = []
     y = 64
     for name, group in groupby(rows, key=lambda row: row.set):
         block = list(group)
-        parts.append(f'<text class="h" x="24" y="{y + 16}">{escape("All pictures" if name == "all" else name)}</text>')
+        parts.append(f'<text class="h" x="24" y="{y + 16}">{escape("All images" if name == ALL else name)}</text>')
         bottom = y + _HEAD - 14 + _ROW * len(block)
         for value in range(1, 6):
             x = _at(value)
             parts.append(f'<line class="g" x1="{x:.1f}" x2="{x:.1f}" y1="{y + 24}" y2="{bottom}"/>')
             parts.append(f'<text class="n q" x="{x:.1f}" y="{y + 16}">{value}</text>')
         for index, row in enumerate(block):
-            parts += _row(row, y + _HEAD - 16 + _ROW * index)
+            parts += _bar(row, y + _HEAD - 16 + _ROW * index)
         y = bottom + 26
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}" role="img">',
@@ -76,7 +61,7 @@ def distribution_svg(rows: Sequence[Row]) -> str:
     return "\n".join([*head, *parts, "</svg>"]) + "\n"
 
 
-def _row(row: Row, top: int) -> list[str]:
+def _bar(row: Opinion, top: int) -> list[str]:
     middle = top + 13
     votes = sum(row.counts)
     parts = [f'<text x="24" y="{middle + 5}">{escape(_short(row.method))}</text>']
@@ -98,7 +83,7 @@ def _row(row: Row, top: int) -> list[str]:
 
 
 def _at(value: float) -> float:
-    """Where a score lies on the axis from 1 to 5."""
+    """Return the position of a score on the axis from 1 to 5."""
     return _AXIS_LEFT + (value - 1) / 4 * _AXIS
 
 

@@ -1,10 +1,11 @@
-"""Serves the page of a survey and takes the answers: `srlib survey serve`.
+"""Serve the page of a survey and collect the answers: `srlib survey serve`.
 
-It listens on this machine alone unless told otherwise. It gives out one thing, the page, and takes one thing, answers
-that pass every check of `survey_answers`; each is stored under the hash of its content, so that nothing a client sends
-ever becomes part of a path, and the same answers sent twice are one file. A browser on a foreign site cannot use it:
-names in the Host header are refused unless allowed (which ends DNS rebinding), a foreign Origin too, and no header
-grants access across origins. Answers travel unencrypted: beyond a trusted network, put it behind a TLS proxy.
+By default it listens on this machine only. It serves one file, the page, and accepts one thing, answers that pass every
+check of `srlib.survey.answers`. Each is stored under the hash of its content: nothing that a client sends becomes part
+of a path, and the same answers sent twice are one file. Pages of other sites cannot use the server: the Host header
+must be the address on which the request arrived or an allowed name (which prevents DNS rebinding), an Origin must be
+this server, and no header grants access across origins. Answers are not encrypted: outside a trusted network, use a TLS
+proxy.
 """
 
 import contextlib
@@ -15,20 +16,22 @@ import socket
 import socketserver
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 from srlib.errors import SrlibError
 from srlib.files import write_bytes
 from srlib.survey.answers import MAX_ANSWERS_BYTES, Survey, read_page
 
+Request = socket.socket | tuple[bytes, socket.socket]
+ClientAddress = tuple[str, int]
+
 MAX_STORED = 100_000
 MAX_CONNECTIONS = 64
 TIMEOUT = 30.0
-"""Seconds that a client may stay silent."""
+"""Seconds after which a silent client is disconnected."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -45,26 +48,28 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     names: Sequence[str] = (),
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> None:
-    """Serves until it is interrupted, and says the address and each answer that was stored.
+    """Serve until interrupted, and report the address and each answer that was stored.
 
     Args:
-        page: The page made by `srlib survey make`.
-        answers: The folder for the answers, made if it is not there.
-        host: The address to listen on; "0.0.0.0" is every address of this machine.
-        port: 0 lets the system choose.
-        names: Host names under which the page may be asked for, besides localhost and plain addresses.
-        say: Takes one line at a time.
+        page: Page made by `srlib survey make`.
+        answers: Folder for the answers; created if it is missing.
+        host: Address to listen on; "0.0.0.0" means every address of this machine.
+        port: Port to listen on; 0 for any free one.
+        names: Host names or addresses by which browsers may also reach the server, such as a proxy's name.
+        report: Called with one line at a time.
 
     Raises:
-        SrlibError: The page is none, or the address cannot be listened on.
+        SrlibError: Not a page of a survey, or an address that cannot be listened on.
     """
-    with make_server(page, answers, host=host, port=port, names=names, say=say) as server:
-        say(f"Survey {server.survey.survey} at {server.address}  (Ctrl-C ends it; answers go to {answers})")
+    with make_server(page, answers, host=host, port=port, names=names, report=report) as server:
+        report(f"Survey {server.survey.survey} at {server.address}  (Ctrl-C to stop; answers go to {answers})")
+        if server.is_open_to_others:
+            report("Other machines can reach this server; their answers are not encrypted.")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-    say(f"{len(list(answers.glob('*.json')))} answers in {answers}")
+    report(f"{len(list(answers.glob('*.json')))} answers in {answers}")
 
 
 def make_server(
@@ -74,19 +79,21 @@ def make_server(
     host: str = "127.0.0.1",
     port: int = 0,
     names: Sequence[str] = (),
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> "SurveyServer":
-    """The listening server of `serve`; the caller runs `serve_forever()` and closes it."""
+    """Return the listening server of `serve`; the caller runs `serve_forever()` and closes it."""
+    if not host.strip():
+        raise SrlibError("--host: expected an address such as 127.0.0.1, or 0.0.0.0 for all addresses, got ''")
     survey = read_page(page)
     answers.mkdir(parents=True, exist_ok=True)
     try:
-        return SurveyServer((host, port), survey, page.read_bytes(), answers, frozenset(names), say)
+        return SurveyServer((host, port), survey, page.read_bytes(), answers, frozenset(names), report)
     except (OSError, OverflowError) as error:
         raise SrlibError(f"cannot listen on {host}, port {port} ({error}); choose another port or address") from None
 
 
 class SurveyServer(ThreadingHTTPServer):
-    """One thread per connection, at most `MAX_CONNECTIONS` of them; further clients wait."""
+    """An HTTP server with one thread per connection, at most `MAX_CONNECTIONS`; further clients wait."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -98,52 +105,61 @@ class SurveyServer(ThreadingHTTPServer):
         page: bytes,
         answers: Path,
         names: frozenset[str],
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
-        self.survey, self.page, self.answers, self.names, self.say = survey, page, answers, names, say
+        self.survey = survey
+        self.page = page
+        self.answers = answers
+        self.names = frozenset(name.lower() for name in names)
+        self.report = report
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.writing = threading.Lock()
         self.free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        """Binds without the base class's look-up of the host's full name, which can take seconds."""
+        """Bind without the base class's look-up of the host's full name, which can take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     @property
     def address(self) -> str:
-        """The address to open, http://…/."""
+        """The URL to open, http://…/."""
         host = self.server_name
         if host == "0.0.0.0":  # noqa: S104  (compared, not listened on)
             host = _own_address()
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/"
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Starts a thread for a connection once one is free."""
+    @property
+    def is_open_to_others(self) -> bool:
+        """Whether other machines may reach the server."""
+        return not ipaddress.ip_address(self.server_name).is_loopback
+
+    def process_request(self, request: Request, client_address: ClientAddress) -> None:
+        """Start a thread for a connection once one is free."""
         self.free.acquire()
         super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Handles one connection."""
+    def process_request_thread(self, request: Request, client_address: ClientAddress) -> None:
+        """Handle one connection."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self.free.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away or stays silent is no error of ours; anything else is shown."""
+    def handle_error(self, request: Request, client_address: ClientAddress) -> None:
+        """Ignore clients that disconnect or stay silent; print any other error."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
     def store(self, content: bytes) -> None:
-        """Checks answers and writes them.
+        """Check answers and write them.
 
         Raises:
-            SrlibError: They do not pass, or there are too many.
+            SrlibError: They do not pass the checks, or there are too many.
         """
         answers = self.survey.check(content)
-        # The checked content written anew: nothing of the client's own formatting is kept.
+        # The checked content is written anew, without anything of the client's own formatting.
         text = answers.model_dump_json().encode() + b"\n"
         path = self.answers / f"{hashlib.sha256(text).hexdigest()[:32]}.json"
         with self.writing:
@@ -152,8 +168,8 @@ class SurveyServer(ThreadingHTTPServer):
             if sum(1 for _ in self.answers.glob("*.json")) >= MAX_STORED:
                 raise SrlibError(f"there are {MAX_STORED} answers already")
             write_bytes(path, text)
-        whole = f"{len(answers.votes)} of {len(self.survey.groups)} votes"
-        self.say(f"{path.name}: {whole}, rater {answers.rater}, revision {answers.revision}")
+        votes = f"{len(answers.votes)} of {len(self.survey.groups)} votes"
+        self.report(f"{path.name}: {votes}, rater {answers.rater}, revision {answers.revision}")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -163,11 +179,11 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        if self._welcome():
+        if self._is_allowed():
             if self.path.partition("?")[0] in ("/", "/index.html"):
                 self._reply(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
             else:
-                self._refuse(HTTPStatus.NOT_FOUND, "there is only the survey at /")
+                self._refuse(HTTPStatus.NOT_FOUND, "only the survey at / is served")
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -181,34 +197,34 @@ class _Handler(BaseHTTPRequestHandler):
             return
         # Read before any other refusal: closing a connection with unread bytes may lose the reply.
         content = self.rfile.read(int(size))
-        if len(content) < int(size) or not self._welcome():
+        if len(content) < int(size) or not self._is_allowed():
             return
         if self.path != "/answers":
-            self._refuse(HTTPStatus.NOT_FOUND, "answers go to /answers")
+            self._refuse(HTTPStatus.NOT_FOUND, "expected answers at /answers")
         elif self.headers.get_content_type() != "application/json":
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected application/json")
         else:
-            self._take(content)
+            self._store(content)
 
-    def _take(self, content: bytes) -> None:
+    def _store(self, content: bytes) -> None:
         try:
             self.server.store(content)
         except SrlibError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         except OSError as error:
-            self.server.say(f"an answer could not be written: {error}")
+            self.server.report(f"an answer could not be written: {error}")
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "the answers could not be written")
         else:
             self._reply(HTTPStatus.OK, b"{}", "application/json")
 
-    def _welcome(self) -> bool:
-        """Whether the request names this server: by an address, as localhost, or by an allowed name."""
+    def _is_allowed(self) -> bool:
+        """Refuse a request unless its Host is this server and its Origin, if any, is this server's page."""
         host = self.headers.get("Host", "")
         origin = self.headers.get("Origin")
-        if not _allowed(host, self.server.names):
-            self._refuse(HTTPStatus.FORBIDDEN, "this host name is not served; the maker of the survey can allow it")
+        if not is_own_host(host, str(self.connection.getsockname()[0]), self.server.names):
+            self._refuse(HTTPStatus.FORBIDDEN, "unknown host name; the maker of the survey can allow it with --name")
         elif origin is not None and origin.partition("://")[2] != host:
-            self._refuse(HTTPStatus.FORBIDDEN, "answers are taken from the survey's own page only")
+            self._refuse(HTTPStatus.FORBIDDEN, "answers are accepted from the survey's own page only")
         else:
             return True
         return False
@@ -224,12 +240,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, *_: Any) -> None:
-        """Who asked for what is nobody's business: no addresses are kept."""
+    def log_message(self, *_: object) -> None:
+        """Log nothing: raters' addresses are not recorded."""
 
 
 def _own_address() -> str:
-    """The address under which others reach this machine: the one that a packet to the outside would carry."""
+    """Return the address by which others reach this machine: the source address of a packet to the outside."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # nothing is sent
@@ -238,13 +254,30 @@ def _own_address() -> str:
             return "127.0.0.1"
 
 
-def _allowed(host: str, names: frozenset[str]) -> bool:
+def is_own_host(host: str, local_address: str, names: Collection[str]) -> bool:
+    """Return whether a Host header names this server: an allowed name, or the address on which the request arrived.
+
+    Args:
+        host: The header, with or without a port.
+        local_address: Local address of the connection. `localhost` is accepted if it is a loopback address.
+        names: Further names, in lower case.
+
+    Example:
+        >>> is_own_host("localhost:8000", "127.0.0.1", ()), is_own_host("192.168.7.9", "127.0.0.1", ())
+        (True, False)
+    """
     before, _, after = host.lower().rpartition(":")
-    name = before if after.isdigit() else host.lower()
-    if name == "localhost" or name in names:
+    name = (before if after.isdigit() else host.lower()).strip("[]")
+    local = _plain_address(local_address)
+    if name in names or (name == "localhost" and local.is_loopback):
         return True
     try:
-        ipaddress.ip_address(name.strip("[]"))
+        return _plain_address(name) == local
     except ValueError:
         return False
-    return True
+
+
+def _plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an IP address; an IPv4 address that IPv6 carries becomes the IPv4 address."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,75 +1,93 @@
-"""Opinion scores in MLflow: in the run of the evaluation whose pictures were rated, where it can be found."""
+"""Opinion scores in MLflow: in the run of the evaluation whose images were rated, if it can be found."""
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from srlib.errors import SrlibError, one_line
-from srlib.pipeline.dvc import recorded_outputs, root
 from srlib.survey.answers import read_key
-from srlib.survey.score import ALL, FILES, Opinions
+from srlib.survey.opinions import ALL, Opinions
+from srlib.survey.score import FILES
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
-def origin(pictures: Path, lock: Path = Path("dvc.lock")) -> dict[str, str]:
-    """The tag by which the run that made a folder of pictures is found again; none where DVC does not record it.
+def origin(images: Path, outputs: Mapping[str, Mapping[str, str]], root: Path) -> dict[str, str]:
+    """Return the tag that identifies the run that made a folder of images; empty if DVC does not record the folder.
 
     `srlib.stage` tags a run with DVC's hash of each of its outputs, `dvc.out.<path>`.
+
+    Args:
+        images: Folder of the images, or one of its sets.
+        outputs: Stage to the hashes of its outputs, as `srlib.pipeline.dvc.recorded_outputs` returns them.
+        root: Folder that the paths of the outputs refer to.
     """
     try:
-        place = Path(os.path.relpath(pictures.resolve(), lock.parent.resolve()))
+        place = Path(os.path.relpath(images.resolve(), root.resolve()))
     except ValueError:  # another drive
         return {}
-    for outputs in recorded_outputs(lock).values():
-        for path, digest in outputs.items():
+    for hashes in outputs.values():
+        for path, digest in hashes.items():
             if Path(path) == place or Path(path) in place.parents:
                 return {f"dvc.out.{path}": digest}
     return {}
 
 
-def log_to_mlflow(opinions: Opinions, out: Path, key: Path) -> str:
-    """Logs the scores and the files that `score` wrote into `out`, and returns the id of the run they went to.
+def log_opinions(client: "MlflowClient", experiment: str, opinions: Opinions, out: Path, key: Path) -> str:
+    """Log the scores and the files of `score_answers`, and return the id of the run.
 
-    That is the newest run with the key's tags of origin, or else one of its own named `survey`.
+    That is the newest run with the key's tags of origin, or else a new run named `survey`.
+
+    Args:
+        client: Client of the tracking store.
+        experiment: Id of the experiment.
+        opinions: The outcome of the survey.
+        out: Folder that `score_answers` wrote.
+        key: Key file of the survey.
 
     Raises:
-        SrlibError: The store cannot be used.
+        SrlibError: The store failed.
     """
-    from srlib.tracking import connect
-
-    store = connect(root())
-    from mlflow.entities import Metric
+    from mlflow import entities
     from mlflow.exceptions import MlflowException
 
-    client: Any = store.client
     try:
-        run = _maker(client, store.experiment, read_key(key)[1].get("origin") or {})
-        own = run is None
+        run = _find_run(client, experiment, read_key(key).origin)
+        is_new = run is None
         if run is None:
-            run = client.create_run(store.experiment, run_name="survey").info.run_id
+            run = str(client.create_run(experiment, run_name="survey").info.run_id)
         client.set_tag(run, "survey", opinions.survey)
         now = int(time.time() * 1000)
-        client.log_batch(run, metrics=[Metric(name, value, now, 0) for name, value in _metrics(opinions).items()])
+        metrics = [entities.Metric(name, value, now, 0) for name, value in _metrics(opinions).items()]
+        client.log_batch(run, metrics=metrics)
         for name in FILES:
             client.log_artifact(run, str(out / name), f"survey/{opinions.survey}")
-        if own:
+        if is_new:
             client.set_terminated(run, "FINISHED")
     except MlflowException as error:
-        raise SrlibError(f"MLflow took the opinion scores only in part: {one_line(error)}") from error
-    return str(run)
+        raise SrlibError(
+            f"some opinion scores could not be logged to MLflow ({one_line(error)}); they are in {out}"
+        ) from error
+    return run
 
 
-def _maker(client: Any, experiment: str, tags: dict[str, str]) -> str | None:
+def _find_run(client: "MlflowClient", experiment: str, tags: Mapping[str, str]) -> str | None:
     if not tags:
         return None
     query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    found = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
-    return str(found[0].info.run_id) if found else None
+    runs = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
+    return str(runs[0].info.run_id) if runs else None
 
 
 def _metrics(opinions: Opinions) -> dict[str, float]:
     whole = [row for row in opinions.rows if row.set == ALL]
-    values = {"mos.raters": float(max(row.raters for row in whole)), "mos.votes": float(sum(r.votes for r in whole))}
+    values = {
+        "mos.raters": float(max(row.raters for row in whole)),
+        "mos.votes": float(sum(row.votes for row in whole)),
+    }
     for row in opinions.rows:
         name = f"mos.{_plain(row.set)}.{_plain(row.method)}"
         values[name] = row.mos
@@ -79,5 +97,5 @@ def _metrics(opinions: Opinions) -> dict[str, float]:
 
 
 def _plain(name: str) -> str:
-    """A name as MLflow takes it: folders may be called anything."""
+    """Return a name that MLflow accepts: folders may have any name."""
     return "".join(c if c.isalnum() or c in "_- " else "_" for c in name)

@@ -10,7 +10,7 @@ import pytest
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
 from srlib.imaging.write import write_png
 from srlib.survey.answers import Answers, Survey, read_key, read_page
-from srlib.survey.page import make
+from srlib.survey.page import SurveyOptions, make_page
 
 OPINION = {"bicubic": 2, "EDSR": 3, "SRGAN": 4, "original": 5}
 """What the raters of these tests think of each method."""
@@ -26,12 +26,12 @@ def photographs() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the evaluation leaves for a survey, `<Set>/<method>/<name>.png`: two sets, five pictures, four versions.
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images as the evaluation writes them, `<Set>/<method>/<name>.png`: two sets, five images, four versions.
 
-    The versions of the trained methods are stand-ins: enlargements of less reduced pictures.
+    The versions of the trained methods are stand-ins: upscaled from images that were downscaled less.
     """
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     for index, (name, image) in enumerate(photographs().items()):
         hr = crop_to_multiple(image, 4)
         versions = {
@@ -47,7 +47,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Made:
-    """A survey on disk: three pictures are rated, two are examples."""
+    """A survey on disk: three images are rated, two are examples."""
 
     page: Path
     key: Path
@@ -58,8 +58,8 @@ class Made:
 
     @property
     def items(self) -> dict[str, dict[str, str]]:
-        """Id → set, picture, method, as only the maker knows."""
-        return read_key(self.key)[1]["items"]
+        """Id → set, image, method, as only the maker knows."""
+        return {name: item.model_dump(by_alias=True) for name, item in read_key(self.key).items.items()}
 
     def answers(self, rater: str, votes: int | None = None, revision: int = 1, **opinion: int) -> bytes:
         """What an honest page would send for a rater who thinks `OPINION`, or `opinion`."""
@@ -79,7 +79,7 @@ class Made:
 
 
 @pytest.fixture(scope="session")
-def made(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("survey")
-    make(pictures, folder / "survey.html", folder / "key.json", seed=3)
+    make_page(images, folder / "survey.html", folder / "key.json", SurveyOptions(seed=3))
     return Made(folder / "survey.html", folder / "key.json")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from srlib.imaging.read import read_image
-from srlib.survey.score import score
+from srlib.survey.score import score_answers
 from srlib.survey.server import SurveyServer, make_server
 
 OPINION = {"bicubic": 2, "EDSR": 3, "SRGAN": 4, "original": 5}
@@ -23,7 +23,7 @@ SHOWN = "screen === 'rating' && at === a[0] && !busy"
 
 @pytest.fixture
 def server(made: Any, tmp_path: Path) -> Iterator[SurveyServer]:
-    with make_server(made.page, tmp_path / "answers", say=lambda line: None) as running:
+    with make_server(made.page, tmp_path / "answers", report=lambda line: None) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
@@ -85,7 +85,7 @@ def test_three_raters_at_once(browse: Any, server: SurveyServer, made: Any) -> N
     given = [json.loads(file.read_bytes()) for file in server.answers.iterdir()]
     assert len({one["rater"] for one in given}) == 3 and sorted(one["language"] for one in given) == ["ar", "en", "en"]
     assert len({tuple(item for item, _ in one["votes"]) for one in given}) == 3
-    opinions = score([server.answers], made.key, server.answers.parent / "out")
+    opinions = score_answers([server.answers], made.key, server.answers.parent / "out")
     assert {row.method: row.mos for row in opinions.rows if row.set == "all"} == OPINION
     assert all((row.votes, row.raters) == (9, 3) for row in opinions.rows if row.set == "all")
 
@@ -106,7 +106,7 @@ def test_closed_midway_reopened_and_saved_as_a_file(browse: Any, made: Any, tmp_
 
     browser = browse("friend")
     browser.open(made.page.as_uri())
-    assert browser.text("#start") == "Go on" and browser.js("state.rater") == rater
+    assert browser.text("#start") == "Continue" and browser.js("state.rater") == rater
     browser.click("#start")
     rate(browser, made.items, 5, 12, lambda value: browser.press(str(value)))
     browser.press("1")  # no rating any more: nothing happens at the end
@@ -130,12 +130,12 @@ def test_closed_midway_reopened_and_saved_as_a_file(browse: Any, made: Any, tmp_
     assert saved["votes"][0][1] == 1 and saved["revision"] == 2 and json.loads(half.read_bytes())["revision"] == 1
     edited = tmp_path / "edited.json"
     edited.write_text(whole.read_text().replace(rater, "0" * 16))
-    opinions = score([half, whole, edited], made.key, tmp_path / "out")
+    opinions = score_answers([half, whole, edited], made.key, tmp_path / "out")
     refused = dict(opinions.refused)
     assert opinions.counted == [str(whole)]
     assert "replaced by the later revision" in refused[str(half)] and "tampered" in refused[str(edited)]
-    with pytest.raises(Exception, match="half-finished: 5 of 12"):
-        score([half], made.key, tmp_path / "out")
+    with pytest.raises(Exception, match="unfinished: 5 of 12"):
+        score_answers([half], made.key, tmp_path / "out")
 
 
 def wait_for_file(browser: Any, count: int) -> Path:
@@ -171,7 +171,7 @@ def test_arabic_reads_from_right_to_left_on_a_small_phone(browse: Any, made: Any
     browser.wait(SHOWN, 0)
     assert browser.js("state.votes[order[0]]") == 4
     browser.click("#language")
-    assert browser.js("document.documentElement.dir") == "ltr" and browser.text("#place").startswith("Picture 1 of 3")
+    assert browser.js("document.documentElement.dir") == "ltr" and browser.text("#place").startswith("Image 1 of 3")
     assert browser.errors() == []
 
 
@@ -199,16 +199,16 @@ def test_page_hashes_and_orders_as_the_scoring_does(browse: Any, made: Any) -> N
 
 
 @pytest.mark.parametrize("ratio", [1, 3])
-def test_pictures_are_shown_in_whole_device_pixels(browse: Any, made: Any, pictures: Path, ratio: int) -> None:
+def test_pictures_are_shown_in_whole_device_pixels(browse: Any, made: Any, images: Path, ratio: int) -> None:
     """What is on the screen is the picture, enlarged by a whole factor: nothing blurred, nothing sharpened."""
     browser = browse()
     browser.devtools("Emulation.setDeviceMetricsOverride", width=700, height=640, deviceScaleFactor=ratio, mobile=False)
     browser.open(made.page.as_uri())
     to_the_first_version(browser)
     entry = made.items[browser.js("order[0]")]
-    source = read_image(pictures / entry["set"] / entry["method"] / f"{entry['picture']}.png")
+    source = read_image(images / entry["set"] / entry["method"] / f"{entry['picture']}.png")
     box = browser.js(
-        "(({x, y, width, height}) => [x, y, width, height])(document.getElementById('picture').getBoundingClientRect())"
+        "(({x, y, width, height}) => [x, y, width, height])(document.getElementById('image').getBoundingClientRect())"
     )
     left, top, width, height = (round(value * ratio) for value in box)
     factor = width // source.shape[1]
@@ -236,7 +236,7 @@ def test_keyboard_alone_with_visible_focus_and_names_for_screen_readers(browse: 
     assert {
         ("button", f"{n} {word}") for n, word in enumerate(["bad", "poor", "fair", "good", "excellent"], 1)
     } <= names
-    assert ("image", "Picture 1 of 3 · version 1 of 4") in names and ("group", "How good is this version?") in names
+    assert ("image", "Image 1 of 3 · version 1 of 4") in names and ("group", "How good is this version?") in names
     assert any(role in ("progressbar", "ProgressIndicator") and "0 of 12" in name for role, name in names)
 
 
@@ -274,7 +274,7 @@ def test_unreachable_server_and_blocked_storage_are_said(browse: Any, server: Su
     refuse = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('blocked'); }});"
     browser.devtools("Page.addScriptToEvaluateOnNewDocument", source=refuse)
     browser.open(server.address)
-    assert "does not keep answers" in browser.text("#unstored")
+    assert "does not store answers" in browser.text("#unstored")
     to_the_first_version(browser)
     browser.press("3")
     browser.wait(SHOWN, 1)
@@ -302,3 +302,16 @@ def test_next_person_on_the_same_device_starts_afresh(browse: Any, server: Surve
     browser.click("#another")
     assert browser.js("[screen, done(), state.rater === a[0]]", first) == ["intro", 0, False]
     assert browser.text("#start") == "Start"
+
+
+def test_what_is_stored_about_a_rater_is_on_the_first_screen(browse: Any, made: Any) -> None:
+    browser = browse()
+    browser.open(made.page.as_uri())
+    assert "not asked for your name" in browser.text("#privacy") and "random code" in browser.text("#privacy")
+    browser.open(f"{made.page.as_uri()}#rater=anna")
+    browser.wait("typeof state === 'object' && state.rater === 'anna'")
+    assert "contains the name “anna”" in browser.text("#privacy") and "not asked" not in browser.text("#privacy")
+    browser.click("#language")
+    assert "«anna»" in browser.text("#privacy")
+    sent = json.loads(browser.js("(state.votes[order[0]] = 3, answers())"))
+    assert set(sent) == {"format", "survey", "rater", "revision", "language", "votes", "seal"}

@@ -14,14 +14,22 @@ import cv2
 import numpy as np
 import pytest
 from scipy.stats import chisquare
+from typer.testing import CliRunner
 
 from srlib.errors import SrlibError
 from srlib.imaging.folders import list_images
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import resize
 from srlib.imaging.write import write_png
-from srlib.survey.answers import Survey, read_page
-from srlib.survey.page import METHODS, make
+from srlib.survey.answers import Survey, read_key, read_page
+from srlib.survey.page import SurveyOptions, SurveyPage, make_page
+from srlib.survey.selection import default_methods
+
+METHODS = ("bicubic", "EDSR", "SRGAN", "original")
+
+
+def make(images: Path, page: Path, key: Path, **options: Any) -> SurveyPage:
+    return make_page(images, page, key, SurveyOptions(**options))
 
 
 def data_of(page: Path) -> dict[str, Any]:
@@ -35,12 +43,12 @@ def decode(png: str) -> np.ndarray:
     )
 
 
-def test_every_version_is_there_to_the_pixel(made: Any, pictures: Path) -> None:
+def test_every_version_is_there_to_the_pixel(made: Any, images: Path) -> None:
     items = data_of(made.page)["items"]
     assert len(items) == 3 * 4
     for item in items:
         entry = made.items[item["id"]]
-        source = read_image(pictures / entry["set"] / entry["method"] / f"{entry['picture']}.png")
+        source = read_image(images / entry["set"] / entry["method"] / f"{entry['picture']}.png")
         shown = decode(item["png"])
         assert (item["height"], item["width"]) == shown.shape[:2]
         np.testing.assert_array_equal(shown, source)
@@ -82,32 +90,32 @@ def test_place_in_the_file_follows_the_opaque_ids(made: Any) -> None:
     assert all(re.fullmatch("[0-9a-f]{24}", item) for item in ids)
 
 
-def test_ids_need_the_secret(pictures: Path, tmp_path: Path, made: Any) -> None:
-    make(pictures, tmp_path / "page.html", tmp_path / "key.json", seed=3)
+def test_ids_need_the_secret(images: Path, tmp_path: Path, made: Any) -> None:
+    make(images, tmp_path / "page.html", tmp_path / "key.json", seed=3)
     ours, other = data_of(made.page), data_of(tmp_path / "page.html")
     assert not {item["id"] for item in ours["items"]} & {item["id"] for item in other["items"]}
     assert not {item["group"] for item in ours["items"]} & {item["group"] for item in other["items"]}
     assert ours["survey"] != other["survey"] and ours["seal"] != other["seal"]
 
 
-def test_same_key_gives_the_same_bytes(pictures: Path, tmp_path: Path, made: Any) -> None:
+def test_same_key_gives_the_same_bytes(images: Path, tmp_path: Path, made: Any) -> None:
     key = tmp_path / "key.json"
     key.write_bytes(made.key.read_bytes())
-    make(pictures, tmp_path / "again.html", key, seed=3)
+    make(images, tmp_path / "again.html", key, seed=3)
     assert (tmp_path / "again.html").read_bytes() == made.page.read_bytes()
     assert key.read_bytes() == made.key.read_bytes()
 
 
-def test_key_of_another_survey_is_never_overwritten(pictures: Path, tmp_path: Path, made: Any) -> None:
+def test_key_of_another_survey_is_never_overwritten(images: Path, tmp_path: Path, made: Any) -> None:
     key = tmp_path / "key.json"
     key.write_bytes(made.key.read_bytes())
     with pytest.raises(SrlibError, match="key of another survey"):
-        make(pictures, tmp_path / "page.html", key, seed=4)
+        make(images, tmp_path / "page.html", key, seed=4)
     assert key.read_bytes() == made.key.read_bytes() and not (tmp_path / "page.html").exists()
 
 
-def test_examples_are_nearest_neighbor_and_original_and_not_rated(made: Any, pictures: Path) -> None:
-    originals = {path.stem: read_image(path) for path in list_images(pictures) if path.parent.name == "original"}
+def test_examples_are_nearest_neighbor_and_original_and_not_rated(made: Any, images: Path) -> None:
+    originals = {path.stem: read_image(path) for path in list_images(images) if path.parent.name == "original"}
     rated = {entry["picture"] for entry in made.items.values()}
     examples = data_of(made.page)["calibration"]
     shown = []
@@ -121,13 +129,13 @@ def test_examples_are_nearest_neighbor_and_original_and_not_rated(made: Any, pic
     assert len(set(shown)) == 2 and not set(shown) & rated and set(shown) | rated == set(originals)
 
 
-def test_examples_from_another_folder_hold_nothing_out(pictures: Path, tmp_path: Path) -> None:
+def test_examples_from_another_folder_hold_nothing_out(images: Path, tmp_path: Path) -> None:
     for number in range(3):
         write_png(tmp_path / "others" / f"{number}.png", np.full((64, 48, 3), 50 * number, np.uint8))
-    done = make(pictures, tmp_path / "p.html", tmp_path / "k.json", calibration_from=tmp_path / "others")
-    assert done.items == 5 * 4 and len(data_of(tmp_path / "p.html")["calibration"]) == 2
-    with pytest.raises(SrlibError, match="expected 4 pictures for the examples, found 3"):
-        make(pictures, tmp_path / "p.html", tmp_path / "k.json", calibration=4, calibration_from=tmp_path / "others")
+    done = make(images, tmp_path / "p.html", tmp_path / "k.json", examples_from=tmp_path / "others")
+    assert done.item_count == 5 * 4 and len(data_of(tmp_path / "p.html")["calibration"]) == 2
+    with pytest.raises(SrlibError, match="expected 4 images for the examples, found 3"):
+        make(images, tmp_path / "p.html", tmp_path / "k.json", examples=4, examples_from=tmp_path / "others")
 
 
 def test_large_pictures_are_cut_alike_to_where_most_is_to_be_seen(tmp_path: Path) -> None:
@@ -142,8 +150,8 @@ def test_large_pictures_are_cut_alike_to_where_most_is_to_be_seen(tmp_path: Path
         tmp_path / "p.html",
         tmp_path / "k.json",
         methods=("bicubic", "original"),
-        crop=64,
-        calibration=1,
+        max_side=64,
+        examples=1,
     )
     original, bicubic = (
         next(
@@ -168,12 +176,12 @@ def test_pictures_are_spread_evenly_over_the_sets(tmp_path: Path) -> None:
         for number in range(count):
             for method in ("original", "bicubic"):
                 write_png(tmp_path / "in" / name / method / f"{number}.png", image + np.uint8(number))
-    options = {"methods": ("bicubic", "original"), "count": 6, "crop": 16}
+    options = {"methods": ("bicubic", "original"), "count": 6, "max_side": 16}
     first = make(tmp_path / "in", tmp_path / "p.html", tmp_path / "k.json", seed=1, **options)
-    assert sorted(name.split("/")[0] for name in first.pictures) == ["Big"] * 3 + ["Small"] * 3
+    assert sorted(name.split("/")[0] for name in first.images) == ["Big"] * 3 + ["Small"] * 3
     again = make(tmp_path / "in", tmp_path / "p2.html", tmp_path / "k2.json", seed=1, **options)
     other = make(tmp_path / "in", tmp_path / "p3.html", tmp_path / "k3.json", seed=2, **options)
-    assert first.pictures == again.pictures != other.pictures
+    assert first.images == again.images != other.images
 
 
 def test_benchmark_pictures_make_a_survey(shared: Path, tmp_path: Path) -> None:
@@ -184,11 +192,9 @@ def test_benchmark_pictures_make_a_survey(shared: Path, tmp_path: Path) -> None:
             hr, lr = (read_image(Path(f"{files}{kind}.png")) for kind in ("HR", "LR"))
             write_png(tmp_path / "in" / name / "original" / f"{number}.png", hr)
             write_png(tmp_path / "in" / name / "bicubic" / f"{number}.png", resize(lr, hr.shape[:2]))
-    done = make(
-        tmp_path / "in", tmp_path / "p.html", tmp_path / "k.json", methods=("bicubic", "original"), calibration=1
-    )
+    done = make(tmp_path / "in", tmp_path / "p.html", tmp_path / "k.json", methods=("bicubic", "original"), examples=1)
     items = data_of(tmp_path / "p.html")["items"]
-    assert done.items == len(items) == 8 and done.page_bytes < 8 << 20
+    assert done.item_count == len(items) == 8 and done.byte_count < 8 << 20
     assert max(max(item["width"], item["height"]) for item in items) <= 480
     for item in items:
         assert decode(item["png"]).shape == (item["height"], item["width"], 3)
@@ -277,7 +283,7 @@ def test_no_version_and_no_picture_is_favored(order: Any) -> None:
             lambda f: [write_png(p, np.zeros((8, 9, 3), np.uint8)) for p in f.rglob("EDSR/*.png")],
             "9×8 pixels, expected",
         ),
-        (lambda f: [p.unlink() for p in f.rglob("two.png")], "too few to hold 1 out"),
+        (lambda f: [p.unlink() for p in f.rglob("two.png")], "too few for 1 examples"),
     ],
 )
 def test_bad_folders_are_named_before_anything_is_written(tmp_path: Path, change: Any, message: str) -> None:
@@ -287,14 +293,14 @@ def test_bad_folders_are_named_before_anything_is_written(tmp_path: Path, change
             write_png(folder / "Set5" / method / f"{name}.png", np.zeros((32, 32, 3), np.uint8))
     change(folder)
     with pytest.raises(SrlibError, match=message):
-        make(folder, tmp_path / "p.html", tmp_path / "k.json", calibration=1, seed=0)
+        make(folder, tmp_path / "p.html", tmp_path / "k.json", methods=METHODS, examples=1, seed=0)
     assert not (tmp_path / "p.html").exists() and not (tmp_path / "k.json").exists()
 
 
-def test_page_too_large_for_a_phone_is_refused(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_too_large_for_a_phone_is_refused(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("srlib.survey.page.MAX_PAGE_BYTES", 1 << 18)
-    with pytest.raises(SrlibError, match="take fewer pictures or a smaller crop"):
-        make(pictures, tmp_path / "p.html", tmp_path / "k.json")
+    with pytest.raises(SrlibError, match="use a smaller --count or --max-side"):
+        make(images, tmp_path / "p.html", tmp_path / "k.json")
     assert not list(tmp_path.iterdir())
 
 
@@ -306,3 +312,80 @@ def test_files_that_are_no_page_or_key_are_named(tmp_path: Path, made: Any) -> N
             read_page(other)
     with pytest.raises(SrlibError, match="must not be the page"):
         make(tmp_path, other, other)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A set of five images, by methods as a recipe with a Compact network leaves them."""
+    folder = tmp_path / "images"
+    for method in ("nearest", "bilinear", "bicubic", "Compact", "Compact+", "SRGAN", "theirs", "original"):
+        for name in "abcde":
+            write_png(folder / "Own" / method / f"{name}.png", np.full((32, 32, 3), ord(name), np.uint8))
+    return folder
+
+
+def test_methods_come_from_the_folder(tiny: Path, tmp_path: Path) -> None:
+    assert default_methods(tiny, ()) == ["bicubic", "Compact", "SRGAN", "theirs", "original"]
+    for name in "abcde":
+        write_png(tiny / "Second" / "SRGAN" / f"{name}.png", np.zeros((32, 32, 3), np.uint8))
+    assert default_methods(tiny, ()) == ["SRGAN"] and default_methods(tiny, ["Own"])[1] == "Compact"
+    with pytest.raises(SrlibError, match=r"Second: expected a folder original .*, found SRGAN"):
+        make(tiny, tmp_path / "p.html", tmp_path / "k.json")
+
+
+def test_a_missing_method_names_those_that_exist(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(SrlibError, match=r"Own: expected a folder EDSR .*, found Compact, Compact\+, SRGAN, bicubic"):
+        make(tiny, tmp_path / "p.html", tmp_path / "k.json", methods=["EDSR", "original"])
+
+
+@pytest.mark.parametrize(
+    "options", [{"count": -1}, {"max_side": 8}, {"scale": 1}, {"methods": ["a"]}, {"methods": ["a", "a"]}]
+)
+def test_options_outside_their_range(options: dict[str, Any]) -> None:
+    with pytest.raises(SrlibError, match="survey: "):
+        SurveyOptions(**options)
+
+
+def run(*arguments: Any) -> Any:
+    from srlib.cli import app
+
+    return CliRunner().invoke(app, ["survey", "make", *map(str, arguments)])
+
+
+def test_the_command_reports_fewer_images_than_asked_for(tiny: Path, tmp_path: Path) -> None:
+    page, key = tmp_path / "p.html", tmp_path / "k.json"
+    result = run(tiny, "--page", page, "--key", key)
+    assert result.exit_code == 0
+    assert "5 images in all: 3 to rate instead of 13, 2 as examples" in result.output
+    assert "3 images × 5 methods (bicubic, Compact, SRGAN, theirs, original)" in result.output
+
+
+def test_the_command_has_every_option(tiny: Path, tmp_path: Path) -> None:
+    page, key = tmp_path / "p.html", tmp_path / "k.json"
+    others = tiny / "Own" / "original"
+    options = ["--order", "mixed", "--examples", 1, "--examples-from", others, "--count", 5, "--max-side", 32]
+    result = run(tiny, "--page", page, "--key", key, "--method", "bicubic", "--method", "SRGAN", *options)
+    assert result.exit_code == 0 and "instead of" not in result.output
+    content = data_of(page)
+    assert (content["order"], len(content["items"]), len(content["calibration"])) == ("mixed", 10, 1)
+    assert run(tiny, "--page", page, "--key", key, "--order", "random").exit_code == 2
+
+
+@pytest.mark.parametrize("option", ["--page", "--key"])
+def test_outputs_that_cannot_be_written_are_errors_at_once(tiny: Path, tmp_path: Path, option: str) -> None:
+    (tmp_path / "file").touch()
+    for path, message in (("/", "is a folder"), (tmp_path / "file" / "page", "is not a folder")):
+        error = run(tiny, option, path).exception
+        assert isinstance(error, SrlibError) and message in str(error) and "\n" not in str(error)
+    assert not (tmp_path / "survey.html").exists()
+
+
+def test_a_key_without_origin_is_read(made: Any, tmp_path: Path) -> None:
+    content = json.loads(made.key.read_text())
+    del content["origin"]
+    (tmp_path / "key.json").write_text(json.dumps(content))
+    assert read_key(tmp_path / "key.json").public == made.survey
+    for spoil in ({"seal": "zz"}, {"items": []}, {"format": "srlib survey page 1"}, {"seed": "1.5"}):
+        (tmp_path / "key.json").write_text(json.dumps(content | spoil))
+        with pytest.raises(SrlibError, match="expected a file of the format 'srlib survey key 1'"):
+            read_key(tmp_path / "key.json")

@@ -14,9 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from srlib.errors import SrlibError
+from srlib.survey import opinions as survey_opinions
 from srlib.survey import score as survey_score
-from srlib.survey.score import PUBLISHED, Opinions, score
-from srlib.survey.tracking import log_to_mlflow, origin
+from srlib.survey.opinions import PUBLISHED, Opinions
+from srlib.survey.page import SurveyOptions, make_page
+from srlib.survey.score import score_answers
+from srlib.survey.tracking import log_opinions, origin
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def answers(tmp_path: Path) -> Path:
 
 
 def scored(made: Any, answers: Path, **options: Any) -> Opinions:
-    return score([answers], made.key, answers.parent / "out", **options)
+    return score_answers([answers], made.key, answers.parent / "out", **options)
 
 
 def reasons(opinions: Opinions) -> dict[str, str]:
@@ -41,7 +44,7 @@ def test_honest_answers_give_back_the_opinion(made: Any, answers: Path) -> None:
     assert not opinions.refused and len(opinions.counted) == 3
     whole = {row.method: row for row in opinions.rows if row.set == "all"}
     assert {m: row.mos for m, row in whole.items()} == {"bicubic": 2, "EDSR": 3, "SRGAN": 4, "original": 5}
-    assert all((row.votes, row.raters, row.pictures) == (9, 3, 3) for row in whole.values())
+    assert all((row.votes, row.raters, row.images) == (9, 3, 3) for row in whole.values())
     assert whole["SRGAN"].counts == [0, 0, 0, 9, 0]
     by_set = {
         name: sum(r.votes for r in opinions.rows if r.set == name and r.method == "EDSR") for name in ("Set5", "Set14")
@@ -99,7 +102,7 @@ def test_few_raters_get_no_interval(made: Any, answers: Path) -> None:
         (answers / f"{rater}.json").write_bytes(made.answers(rater))
     opinions = scored(made, answers)
     assert all(row.low is None and row.high is None for row in opinions.rows)
-    assert "No interval is given for fewer than 3 raters" in survey_score.report(opinions)
+    assert "No interval is given for fewer than 3 raters" in survey_opinions.document(opinions)
 
 
 def test_same_rater_and_same_file_count_once(made: Any, answers: Path) -> None:
@@ -109,7 +112,7 @@ def test_same_rater_and_same_file_count_once(made: Any, answers: Path) -> None:
     (answers / "d.json").write_bytes(made.answers("badr", revision=2, SRGAN=5))
     (answers / "e.json").write_bytes(made.answers("carla", votes=5, revision=1))
     (answers / "f.json").write_bytes(made.answers("carla", revision=2))
-    opinions = score([answers, answers / "a.json", answers / "a.json"], made.key, answers.parent / "out")
+    opinions = score_answers([answers, answers / "a.json", answers / "a.json"], made.key, answers.parent / "out")
     assert [Path(file).name for file in opinions.counted] == ["a.json", "d.json", "f.json"]
     assert {name: reason.split(" ")[0] for name, reason in reasons(opinions).items()} == {
         "b.json": "the",
@@ -132,20 +135,18 @@ def test_half_finished_answers_are_named_and_count_on_request(made: Any, answers
     (answers / "whole.json").write_bytes(made.answers("anna"))
     (answers / "half.json").write_bytes(made.answers("badr", votes=5))
     opinions = scored(made, answers)
-    assert reasons(opinions) == {"half.json": "half-finished: 5 of 12 versions rated"}
+    assert reasons(opinions) == {"half.json": "unfinished: 5 of 12 versions rated"}
     assert "half.json" in (answers.parent / "out" / "mos.md").read_text()
     assert sum(row.votes for row in opinions.rows if row.set == "all") == 12
     counted = scored(made, answers, unfinished=True)
     assert not counted.refused and sum(row.votes for row in counted.rows if row.set == "all") == 17
 
 
-def test_each_kind_of_forgery_is_named(made: Any, answers: Path, pictures: Path, tmp_path: Path) -> None:
-    from srlib.survey.page import make
-
+def test_each_kind_of_forgery_is_named(made: Any, answers: Path, images: Path, tmp_path: Path) -> None:
     (answers / "honest.json").write_bytes(made.answers("anna"))
     honest = json.loads(made.answers("badr"))
     votes = honest["votes"]
-    make(pictures, tmp_path / "o.html", tmp_path / "o.json", seed=3)
+    make_page(images, tmp_path / "o.html", tmp_path / "o.json", SurveyOptions(seed=3))
     foreign = type(made)(tmp_path / "o.html", tmp_path / "o.json")
     changed = {
         "vote": {"votes": [[votes[0][0], 1 + votes[0][1] % 5], *votes[1:]]},
@@ -197,7 +198,7 @@ def test_sealed_answers_in_another_order_are_refused(made: Any) -> None:
     from srlib.survey.answers import Answers
 
     given["seal"] = made.survey.seal_of(Answers.model_validate_json(json.dumps(given)))
-    with pytest.raises(SrlibError, match="order in which this rater was shown"):
+    with pytest.raises(SrlibError, match="order in which this rater saw them"):
         made.survey.check(json.dumps(given).encode())
 
 
@@ -216,12 +217,12 @@ def test_nothing_left_names_every_reason(made: Any, answers: Path) -> None:
         scored(made, answers)
     (answers / "half.json").write_bytes(made.answers("badr", votes=5))
     (answers / "text.json").write_text("{")
-    with pytest.raises(SrlibError, match=r"no answers count, of 2 files\n.*half-finished.*\n.*not the answers"):
+    with pytest.raises(SrlibError, match=r"none of 2 files counts\n.*unfinished.*\n.*not the answers"):
         scored(made, answers)
     with pytest.raises(SrlibError, match=r"none\.json: no such file or folder"):
-        score([answers / "none.json"], made.key, answers)
+        score_answers([answers / "none.json"], made.key, answers)
     with pytest.raises(SrlibError, match="expected a file of the format"):
-        score([answers], made.page, answers)
+        score_answers([answers], made.page, answers)
 
 
 def test_outputs_are_the_same_bytes_and_leave_the_rest_of_the_folder_alone(made: Any, answers: Path) -> None:
@@ -260,7 +261,7 @@ def test_plot_draws_the_shares_and_the_means(made: Any, answers: Path) -> None:
 
 def test_published_scores_stand_beside(made: Any, answers: Path) -> None:
     (answers / "a.json").write_bytes(made.answers("anna"))
-    text = survey_score.report(scored(made, answers))
+    text = survey_opinions.document(scored(made, answers))
     assert "26 raters" in text and "| SRGAN | 3.58 | 3.72 |" in text
     assert PUBLISHED["original"]["BSD100"] == 4.46
 
@@ -276,27 +277,24 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClien
 
 
 def test_scores_go_into_the_run_that_made_the_pictures(
-    store: mlflow.MlflowClient, pictures: Path, tmp_path: Path, made: Any, answers: Path
+    store: mlflow.MlflowClient, images: Path, tmp_path: Path, made: Any, answers: Path
 ) -> None:
-    from srlib.survey.page import make
-
     experiment = store.get_experiment_by_name("srlib").experiment_id
     runs = {}
     for digest in ("aaa.dir", "bbb.dir"):
         run = store.create_run(experiment, tags={"dvc.out.results/images": digest}).info.run_id
         store.set_terminated(run)
         runs[digest] = run
-    lock = tmp_path / "dvc.lock"
-    lock.write_text("stages:\n  evaluate:\n    outs:\n    - path: results/images\n      md5: aaa.dir\n")
-    tags = origin(tmp_path / "results" / "pictures", lock)
-    assert tags == {"dvc.out.results/images": "aaa.dir"} == origin(tmp_path / "results/images/Set5", lock)
-    assert origin(pictures, lock) == {} == origin(tmp_path / "results", lock)
-    make(pictures, tmp_path / "p.html", tmp_path / "k.json", origin=tags)
+    outputs = {"evaluate": {"results/images": "aaa.dir", "results/strips": "ccc.dir"}}
+    tags = origin(tmp_path / "results" / "images", outputs, tmp_path)
+    assert tags == {"dvc.out.results/images": "aaa.dir"} == origin(tmp_path / "results/images/Set5", outputs, tmp_path)
+    assert origin(images, outputs, tmp_path) == {} == origin(tmp_path / "results", outputs, tmp_path)
+    make_page(images, tmp_path / "p.html", tmp_path / "k.json", origin=tags)
     mine = type(made)(tmp_path / "p.html", tmp_path / "k.json")
     for rater in ("anna", "badr", "carla"):
         (answers / f"{rater}.json").write_bytes(mine.answers(rater))
     out = tmp_path / "out"
-    assert log_to_mlflow(score([answers], mine.key, out), out, mine.key) == runs["aaa.dir"]
+    assert log_opinions(store, experiment, score_answers([answers], mine.key, out), out, mine.key) == runs["aaa.dir"]
     run = store.get_run(runs["aaa.dir"])
     assert run.info.status == "FINISHED" and run.data.tags["survey"] == mine.survey.survey
     assert run.data.metrics["mos.all.SRGAN"] == 4 and run.data.metrics["mos.raters"] == 3
@@ -311,6 +309,7 @@ def test_scores_get_their_own_run_where_the_maker_is_unknown(
 ) -> None:
     (answers / "a.json").write_bytes(made.answers("anna"))
     opinions = scored(made, answers)
-    run = store.get_run(log_to_mlflow(opinions, answers.parent / "out", made.key))
+    experiment = store.get_experiment_by_name("srlib").experiment_id
+    run = store.get_run(log_opinions(store, experiment, opinions, answers.parent / "out", made.key))
     assert run.info.run_name == "survey" and run.info.status == "FINISHED"
     assert run.data.metrics["mos.all.bicubic"] == 2 and "mos.all.bicubic.low" not in run.data.metrics

@@ -12,14 +12,16 @@ import pytest
 
 from srlib.errors import SrlibError
 from srlib.survey import server as survey_server
-from srlib.survey.server import SurveyServer, make_server, serve
+from srlib.survey.server import SurveyServer, is_own_host, make_server, serve
 
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
 def server(made: Any, tmp_path: Path) -> Iterator[SurveyServer]:
-    with make_server(made.page, tmp_path / "answers", names=["survey.example.org"], say=lambda line: None) as running:
+    with make_server(
+        made.page, tmp_path / "answers", names=["survey.example.org", "192.168.7.9"], report=lambda line: None
+    ) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
@@ -96,14 +98,15 @@ def test_refused_answers_are_told_why(server: SurveyServer, made: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost:{port}", "LOCALHOST", "[::1]:{port}", "192.168.7.9:80", "survey.example.org"]
+    "host", ["127.0.0.1", "localhost:{port}", "LOCALHOST", "192.168.7.9:80", "Survey.example.org", "survey.example.org"]
 )
 def test_own_names_are_served(server: SurveyServer, host: str) -> None:
     assert ask(server, "GET", "/", headers={"Host": host.format(port=server.server_port)})[0] == 200
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "", "localhost.evil"]
+    "host",
+    ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "", "localhost.evil", "[::1]:{port}", "10.0.0.1"],
 )
 def test_foreign_names_are_refused(server: SurveyServer, made: Any, host: str) -> None:
     named = {"Host": host.format(port=server.server_port)}
@@ -176,7 +179,7 @@ def test_says_where_it_is_and_ends_on_interrupt(made: Any, tmp_path: Path, monke
 
     monkeypatch.setattr(SurveyServer, "serve_forever", interrupted)
     lines: list[str] = []
-    serve(made.page, tmp_path / "answers", port=0, say=lines.append)
+    serve(made.page, tmp_path / "answers", port=0, report=lines.append)
     assert made.survey.survey in lines[0] and "http://127.0.0.1:" in lines[0]
     assert lines[1].startswith("0 answers")
 
@@ -186,3 +189,36 @@ def test_taken_port_and_wrong_page_are_named(server: SurveyServer, made: Any, tm
         make_server(made.page, tmp_path / "a", port=server.server_port)
     with pytest.raises(SrlibError, match="expected a file of the format"):
         make_server(made.key, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("host", "local", "is_own"),
+    [
+        ("127.0.0.1:8000", "127.0.0.1", True),
+        ("127.0.0.2", "127.0.0.1", False),
+        ("[::1]:8000", "::1", True),
+        ("localhost", "::1", True),
+        ("localhost", "192.168.7.9", False),
+        ("192.168.7.9", "192.168.7.9", True),
+        ("192.168.7.8", "192.168.7.9", False),
+        ("192.168.7.9:80", "::ffff:192.168.7.9", True),
+        ("2130706433", "127.0.0.1", False),  # 127.0.0.1 as a number
+        ("127.1", "127.0.0.1", False),
+    ],
+)
+def test_hosts_by_the_address_of_the_connection(host: str, local: str, is_own: bool) -> None:
+    assert is_own_host(host, local, ()) == is_own
+
+
+@pytest.mark.parametrize("host", ["", " "])
+def test_an_empty_host_is_refused(made: Any, tmp_path: Path, host: str) -> None:
+    with pytest.raises(SrlibError, match=r"--host: expected an address such as 127\.0\.0\.1"):
+        make_server(made.page, tmp_path / "answers", host=host)
+    assert not (tmp_path / "answers").exists()
+
+
+def test_listening_on_all_addresses_is_reported(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SurveyServer, "serve_forever", lambda self: None)
+    lines: list[str] = []
+    serve(made.page, tmp_path / "answers", host="0.0.0.0", port=0, report=lines.append)
+    assert "not encrypted" in lines[1]

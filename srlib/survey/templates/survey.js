@@ -1,6 +1,6 @@
 "use strict";
 
-const PAUSE = 220; // milliseconds in which the chosen score is seen before the next version comes
+const PAUSE = 220; // milliseconds for which the chosen score is visible before the next version
 const SECONDS_PER_VERSION = 6;
 
 const $ = (id) => document.getElementById(id);
@@ -57,7 +57,7 @@ function hmac(keyHex, text) {
   return hex(sha256(joined(key.map((byte) => byte ^ 0x5c), inner)));
 }
 
-// ---- state: kept under the survey's and the rater's name -------------------------------------------------------
+// ---- state: stored under the survey's id and the rater -------------------------------------------------------
 
 const asked = /^#rater=([a-z0-9-]{1,32})$/.exec(location.hash);
 const base = `srlib-survey:${data.survey}`;
@@ -90,13 +90,13 @@ function load(rater) {
   try {
     Object.assign(state, JSON.parse(stored(`${base}:${rater}`)));
   } catch {
-    // Somebody else's text under our name: begin afresh.
+    // Not our data under our name: start again.
   }
   state.rater = rater;
   order = presentation(rater);
 }
 
-function keep() {
+function store() {
   stored(`${base}:${state.rater}`, JSON.stringify(state));
 }
 
@@ -115,7 +115,7 @@ function answers() {
   if (state.changed) {
     state.revision += 1;
     state.changed = false;
-    keep();
+    store();
   }
   const votes = order.slice(0, done()).map((id) => [id, state.votes[id]]);
   const { survey, seal } = data;
@@ -134,7 +134,7 @@ function source(png) {
   return `data:image/png;base64,${png}`;
 }
 
-// Whole multiples of a device pixel only: the browser must not blur or sharpen what is to be judged.
+// Whole multiples of a device pixel only: the browser must not blur or sharpen what is rated.
 function fit(image) {
   const stage = image.closest(".stage");
   const ratio = window.devicePixelRatio || 1;
@@ -193,9 +193,10 @@ async function show(name, index = 0, focus = true) {
 
 const SCREENS = {
   intro() {
-    const pictures = new Set(data.items.map((item) => item.group)).size;
+    const images = new Set(data.items.map((item) => item.group)).size;
     const minutes = Math.ceil((order.length * SECONDS_PER_VERSION) / 60);
-    $("amount").textContent = text().amount(...[pictures, order.length, minutes].map(digits));
+    $("amount").textContent = text().amount(...[images, order.length, minutes].map(digits));
+    $("privacy").textContent = asked ? text().named(asked[1]) : text().privacy;
     $("unstored").hidden = stores;
     $("start").textContent = done() ? text().resume : text().start;
   },
@@ -217,11 +218,11 @@ const SCREENS = {
     $("next").disabled = index >= done();
     busy = true;
     try {
-      await put($("picture"), items.get(id));
+      await put($("image"), items.get(id));
     } finally {
       busy = false;
     }
-    $("picture").alt = place();
+    $("image").alt = place();
     $("stage").scrollTo(0, 0);
   },
 
@@ -252,7 +253,7 @@ async function rate(score) {
   if (state.votes[id] !== score) {
     state.votes[id] = score;
     state.changed = true;
-    keep();
+    store();
   }
   [...$("scale").children].forEach((button, i) => button.setAttribute("aria-pressed", String(i + 1 === score)));
   $("progress").value = done();
@@ -278,7 +279,7 @@ async function step(by) {
 
 async function begin() {
   state.calibrated = true;
-  keep();
+  store();
   await (done() < order.length ? show("rating", done()) : show("end"));
 }
 
@@ -344,7 +345,7 @@ const ACTIONS = {
   language: () => {
     state.language = state.language === "ar" ? "en" : "ar";
     state.changed = true;
-    keep();
+    store();
     return show(screen, at, false);
   },
 };
@@ -363,7 +364,7 @@ document.addEventListener("keydown", (event) => {
 });
 const refit = () => document.querySelectorAll("section:not([hidden]) .stage img").forEach(fit);
 window.addEventListener("resize", refit);
-// The same rater in another tab: go on from what was answered there.
+// The same rater in another tab: continue from the answers there.
 window.addEventListener("storage", (event) => {
   if (event.key !== `${base}:${state.rater}`) return;
   load(state.rater);

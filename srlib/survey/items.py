@@ -1,0 +1,96 @@
+"""The items of a survey: images under keyed ids, encoded so that the file tells nothing about the method."""
+
+import base64
+import hashlib
+import hmac
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from srlib.errors import SrlibError
+from srlib.evaluation.benchmark import ORIGINAL
+from srlib.evaluation.regions import busiest_region
+from srlib.imaging.arrays import Image
+from srlib.imaging.read import read_image
+from srlib.imaging.resize import crop_to_multiple, downscale, resize
+from srlib.imaging.write import encode_png
+from srlib.survey.answers import Example, KeyItem, PageItem
+from srlib.survey.selection import ImageName
+
+_PNG_HEAD = 33  # bytes of the signature and the IHDR chunk
+_LEAST_PADDING = 64
+
+
+def keyed_hash(secret: bytes, *parts: str) -> str:
+    """Return the HMAC-SHA256 of some texts, hexadecimal."""
+    return hmac.new(secret, "\0".join(parts).encode(), hashlib.sha256).hexdigest()
+
+
+def read_versions(paths: Mapping[str, Path], methods: Sequence[str], max_side: int, scale: int) -> dict[str, Image]:
+    """Return every version of one image, cut to the same most detailed square if it is larger than `max_side`.
+
+    Args:
+        paths: Method to file, with the original.
+        methods: Methods to compare.
+        max_side: Longest side to show, in pixels.
+        scale: Upscaling factor.
+
+    Returns:
+        Method to uint8 RGB [h, w, 3].
+
+    Raises:
+        SrlibError: A version has another size than the original.
+    """
+    original = read_image(paths[ORIGINAL])
+    versions = {method: read_image(paths[method]) for method in methods}
+    for method, image in versions.items():
+        if image.shape != original.shape:
+            raise SrlibError(
+                f"{paths[method]}: {image.shape[1]}×{image.shape[0]} pixels, "
+                f"expected the original's {original.shape[1]}×{original.shape[0]}"
+            )
+    if max(original.shape[:2]) <= max_side:
+        return versions
+    whole = crop_to_multiple(original, scale)
+    region = busiest_region(whole, downscale(whole, scale), max_side)
+    return {method: np.ascontiguousarray(region.cut(image)) for method, image in versions.items()}
+
+
+def items(name: ImageName, versions: Mapping[str, Image], secret: bytes) -> Iterator[tuple[PageItem, KeyItem]]:
+    """Yield what the page and what the key file hold of each version of one image."""
+    group = keyed_hash(secret, "group", *name)[:12]
+    digests = {method: hashlib.sha256(image.tobytes()).hexdigest() for method, image in versions.items()}
+    ids = {method: keyed_hash(secret, "item", *name, method, digest)[:24] for method, digest in digests.items()}
+    encoded = _encode(secret, {ids[method]: image for method, image in versions.items()})
+    for method, item in ids.items():
+        height, width = versions[method].shape[:2]
+        page_item = PageItem(id=item, group=group, width=width, height=height, png=encoded[item])
+        yield page_item, KeyItem(group=group, set=name[0], image=name[1], method=method)
+
+
+def example(path: Path, max_side: int, scale: int, secret: bytes) -> Example:
+    """Return an image as the worst (nearest neighbor) and the best (the image itself) that a rater will see."""
+    original = crop_to_multiple(read_image(path), scale)
+    low = downscale(original, scale)
+    if max(original.shape[:2]) > max_side:
+        region = busiest_region(original, low, max_side - max_side % scale)
+        original = crop_to_multiple(np.ascontiguousarray(region.cut(original)), scale)
+        low = downscale(original, scale)
+    encoded = _encode(secret, {"bad": resize(low, original.shape[:2], kernel="nearest"), "good": original})
+    height, width = original.shape[:2]
+    return Example(width=width, height=height, bad=encoded["bad"], good=encoded["good"])
+
+
+def _encode(secret: bytes, versions: Mapping[str, Image]) -> dict[str, str]:
+    """Return base64 PNGs of one length: a private chunk of noise before the pixels pads each to the largest."""
+    plain = {name: encode_png(image, compression=9) for name, image in versions.items()}
+    length = max(map(len, plain.values())) + _LEAST_PADDING
+    padded = {}
+    for name, png in plain.items():
+        body = b"srPd" + hashlib.shake_256(secret + name.encode()).digest(length - len(png))
+        chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        padded[name] = base64.b64encode(png[:_PNG_HEAD] + chunk + png[_PNG_HEAD:]).decode()
+    return padded
