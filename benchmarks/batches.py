@@ -37,7 +37,7 @@ def make(folder: Path, pairs: int) -> int:
             for k in range(1, 8)
         )
         write_png(folder / "images" / f"{number:04}.png", np.clip(image * 0.6 + 128, 0, 255).astype(np.uint8))
-    params = Prepare(images="", patch=PATCH, stride=PATCH, validation=0.001)
+    params = Prepare(images="images", patch=PATCH, stride=PATCH, validation=0.001)
     prepare_patches(folder / "images", folder / "patches", params, scale=SCALE, seed=0)
     with (folder / "patches" / "index.csv").open(newline="") as file:
         count = sum(row["split"] == "train" for row in csv.DictReader(file))

@@ -18,6 +18,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from srlib.data.degradation import degrade_patch, read_degradation
 from srlib.errors import SrlibError
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -28,7 +29,8 @@ class Batches:
     """Cut random LR/HR training patches from a patch folder: `batches(step)` returns the batch of that step.
 
     `len(batches)` is the number of stored patches, so one epoch has `len(batches) / batch` steps. The attribute `scale`
-    is the ratio of HR to LR size.
+    is the ratio of HR to LR size. If the folder names a random degradation (`prepare.degradation`), LR training patches
+    are degraded anew from HR in every step; the stored ones show one example each.
 
     Args:
         folder: Folder written by `prepare_patches`, with `<split>_lr.npy`, uint8 [N, p, p, 3], `<split>_hr.npy`, uint8
@@ -77,6 +79,7 @@ class Batches:
         self._seed = seed
         self._augment = augment
         self._rows = slice(rank * batch // world, (rank + 1) * batch // world)
+        self._degradation = read_degradation(Path(folder)) if split == "train" else None
         self._patches_per_image = None if sampling == "patches" else _patches_per_image(Path(folder), split, len(lr))
 
     def __len__(self) -> int:
@@ -96,10 +99,18 @@ class Batches:
         lr_side, hr_side = self._side, self._side * self.scale
         lr, hr = (np.empty((len(rows), side, side, 3), np.uint8) for side in (lr_side, hr_side))
         for row, (patch, top, left, orientation) in enumerate(rows):
-            _orient(self._lr[patch][top:, left:][:lr_side, :lr_side], orientation, lr[row])
+            _orient(self._lr_at(patch, top, left, step, self._rows.start + row), orientation, lr[row])
             top, left = top * self.scale, left * self.scale
             _orient(self._hr[patch][top:, left:][:hr_side, :hr_side], orientation, hr[row])
         return lr, hr
+
+    def _lr_at(self, patch: int, top: int, left: int, step: int, row: int) -> np.ndarray:
+        """Return the LR training patch of one row of the whole batch, stored or degraded anew."""
+        if self._degradation is None:
+            return self._lr[patch][top:, left:][: self._side, : self._side]
+        # A counter per row that neither the draws of a step nor the order of an epoch use.
+        generator = np.random.Generator(np.random.Philox(key=[self._seed, step], counter=[0, 0, row, 2]))
+        return degrade_patch(self._hr[patch], top, left, self._side, self.scale, self._degradation, generator)
 
     def _epoch_patches(self, step: int) -> list[int]:
         """Return the patches of a step, each drawn once per epoch."""

@@ -7,7 +7,6 @@ written directly to their position in the files; memory holds one image per work
 import contextlib
 import csv
 import functools
-import hashlib
 import io
 import os
 import shutil
@@ -20,6 +19,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
+from srlib.data.degradation import degrade_patch, keyed_generator, write_degradation
 from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, remove, write_bytes
@@ -90,9 +90,10 @@ def prepare_patches(
     """Write the patch folder `out` from a folder of images.
 
     The folder holds `{train,validation}_lr.npy`, uint8 RGB [N, p, p, 3], `{train,validation}_hr.npy`, uint8 RGB
-    [N, scale·p, scale·p, 3], and `index.csv` with the columns split, row, image, size (of the copy), y and x (corner in
-    LR pixels of that copy). Only the largest copies are used for validation. Training patches beyond 256 MiB continue
-    in `train_lr.1.npy`, `train_hr.1.npy` and so on, each with as many patches as the first file.
+    [N, scale·p, scale·p, 3], `degradation.json` if `params.degradation` is set, and `index.csv` with the columns
+    split, row, image, size (of the copy), y and x (corner in LR pixels of that copy). Only the largest copies are used
+    for validation. Training patches beyond 256 MiB continue in `train_lr.1.npy`, `train_hr.1.npy` and so on, each with
+    as many patches as the first file.
 
     Args:
         images: Folder of images at any depth, or with the folders `HR` and `LR` (see `srlib.data.pairs`).
@@ -217,6 +218,8 @@ def _write(
     cut = functools.partial(_cut, rows=rows, params=params, scale=scale, seed=seed)
     mistakes = for_each(cut, plan, label="cutting patches", unit="images", workers=workers, processes=processes)
     # A name that is not UTF-8 is written with its original bytes.
+    if params.degradation:
+        write_degradation(folder, params.degradation)
     write_bytes(folder / "index.csv", _index(plan).encode("utf-8", "surrogateescape"))
     return {job.pair.name: mistake for job, mistake in zip(plan, mistakes, strict=True) if mistake}
 
@@ -236,10 +239,25 @@ def _cut(job: _Job, *, rows: dict[tuple[Split, str], "_Rows"], params: Prepare, 
         lr = degrade(hr, scale, params, f"{seed}/{job.pair.name}") if given_lr is None else given_lr
         for start in range(0, len(corners), chunk):
             part = corners[start : start + chunk]
-            rows[job.split, "lr"].write(row + start, _patches(lr, part, params.patch, 1))
+            if params.degradation:
+                lr_patches = _degraded(hr, part, params, scale, f"{seed}/{job.pair.name}")
+            else:
+                lr_patches = _patches(lr, part, params.patch, 1)
+            rows[job.split, "lr"].write(row + start, lr_patches)
             rows[job.split, "hr"].write(row + start, _patches(hr, part, params.patch, scale))
         row += len(corners)
     return None
+
+
+def _degraded(hr: np.ndarray, corners: Sequence[_Corner], params: Prepare, scale: int, key: str) -> np.ndarray:
+    """Return LR patches, uint8 [n, patch, patch, 3], each with a random degradation of its own."""
+    assert params.degradation
+    return np.stack(
+        [
+            degrade_patch(hr, at.y, at.x, params.patch, scale, params.degradation, keyed_generator(f"{key}/{at}"))
+            for at in corners
+        ]
+    )
 
 
 def _read_once(path: Path) -> np.ndarray:
@@ -262,8 +280,7 @@ def degrade(hr: np.ndarray, scale: int, params: Prepare, key: str) -> np.ndarray
     """
     lr = downscale(hr, scale, params.edges)
     if params.noise:
-        words = np.frombuffer(hashlib.sha256(os.fsencode(key)).digest()[:16], np.uint64)
-        noise = np.random.Generator(np.random.Philox(key=words)).standard_normal(lr.shape, np.float32)
+        noise = keyed_generator(key).standard_normal(lr.shape, np.float32)
         lr = np.clip(np.floor(lr + params.noise * noise + 0.5), 0, 255).astype(np.uint8)
     if params.jpeg:
         quality = [cv2.IMWRITE_JPEG_QUALITY, params.jpeg]

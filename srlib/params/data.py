@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from srlib.models.base import Scale
+from srlib.params.degradation import Degradation
 from srlib.schema import NonNegative, PathText, Positive, Section, Sha256
 
 TestSet = Literal["sample", "Set5", "Set14", "BSD100", "Urban100", "DIV2K"]
@@ -81,6 +82,10 @@ class Prepare(Section):
     jpeg: Annotated[int, Field(ge=1, le=100)] | None = Field(
         default=None, description="JPEG quality that LR is compressed with after the noise; none: no compression."
     )
+    degradation: Degradation | None = Field(
+        default=None,
+        description="Random degradation of LR patches, drawn anew in every training step; none: plain downscaling.",
+    )
     patch: int = Field(default=64, ge=8, le=1024, description="Side of a stored patch, in LR pixels.")
     stride: Positive = Field(default=64, description="Distance between the corners of patches, in LR pixels.")
     sizes: Annotated[list[Annotated[float, Field(ge=0.1, le=1)]], Field(min_length=1, max_length=16)] = Field(
@@ -100,13 +105,16 @@ class Prepare(Section):
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Yield duplicate sizes, and degradations of LR images that are given."""
+        """Yield duplicate sizes, degradations of LR images that are given, and two kinds of degradation at once."""
         if len(set(self.sizes)) < len(self.sizes):
             yield "sizes", f"expected each size once, got {self.sizes}"
+        if self.degradation and (self.noise or self.jpeg):
+            yield "degradation", "expected either `degradation` or `noise` and `jpeg`, got both; remove one of them"
         if self.lr == "given":
             for key, value, valid in (
                 ("noise", self.noise, 0.0),
                 ("jpeg", self.jpeg, None),
+                ("degradation", self.degradation, None),
                 ("sizes", self.sizes, [1.0]),
             ):
                 if value != valid:

@@ -20,7 +20,7 @@ def photo(height, width, seed=0):
 def patches(tmp_path):
     for number in range(4):
         write_png(tmp_path / "in" / f"صورة {number}.png", photo(80, 112, seed=number))
-    params = Prepare(images="", patch=16, stride=12, validation=0.3)
+    params = Prepare(images="images", patch=16, stride=12, validation=0.3)
     prepare_patches(tmp_path / "in", tmp_path / "patches", params, scale=2, seed=0)
     return tmp_path / "patches"
 

@@ -28,7 +28,7 @@ def test_damaged_file_is_used_or_named(tmp_path, mutation):
     for name, content in kinds.items():
         (folder / f"whole_{name}").write_bytes(content)
         (folder / f"hurt_{name}").write_bytes(mutation(content, rng))
-    params = Prepare(images="", patch=16, stride=8, validation=0.1, unusable="skip")
+    params = Prepare(images="images", patch=16, stride=8, validation=0.1, unusable="skip")
     summary = prepare_patches(folder, tmp_path / "out", params, scale=4, seed=0)
     with (tmp_path / "out" / "index.csv").open(newline="") as file:
         used = {row["image"] for row in csv.DictReader(file)}

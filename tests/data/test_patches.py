@@ -34,7 +34,7 @@ def images(tmp_path):
 
 
 def params(**changes):
-    return Prepare(**{"images": "", "patch": 8, "stride": 6, "validation": 0.3} | changes)
+    return Prepare(**{"images": "images", "patch": 8, "stride": 6, "validation": 0.3} | changes)
 
 
 def digests(folder):
