@@ -87,7 +87,7 @@ class TestTrained:
         assert cost.multiply_adds(10, 7) == 70 * sum(w * p for w, p in zip(weights, pixels, strict=True))
 
     def test_another_scale_is_named(self, models: Path) -> None:
-        with pytest.raises(SrlibError, match="×4, expected ×2"):
+        with pytest.raises(SrlibError, match="expected a model for ×2, got one for ×4"):
             from_model(models / "pixel", 2)
 
 

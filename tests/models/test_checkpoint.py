@@ -173,7 +173,7 @@ CONFIG_MISTAKES: dict[str, tuple[Any, str]] = {
     "value range of another type": ({"value_range": 1}, "value_range: edsr works with"),
     "value range of another length": ({"value_range": []}, "value_range: edsr works with"),
     "training": ({"training": "wgan"}, "training: edsr works with pixel or gan, got 'wgan'"),
-    "name": ({"name": "vdsr"}, "name: expected one of edsr"),
+    "name": ({"name": "edrs"}, "name: expected one of edsr"),
     "name of another type": ({"name": ["edsr"]}, "name: expected one of edsr"),
     "options of another type": ({"options": [1]}, r"options: expected keys and values, got \[1\]"),
     "no options": ({"options": None}, "options: expected keys and values, got None"),

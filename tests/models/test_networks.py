@@ -1,5 +1,7 @@
 """Every network: registered once, built as published, of any size, with named layers."""
 
+import re
+from pathlib import Path
 from typing import get_args
 
 import cv2
@@ -14,6 +16,7 @@ from srlib.errors import SrlibError
 from srlib.models import MODELS, ModelConfig, Network, build, model_options
 from srlib.models.registry import network_of
 
+ROOT = Path(__file__).parents[2]
 SMALL = {"blocks": 2, "filters": 8}
 
 
@@ -34,21 +37,36 @@ def test_a_network_describes_itself(name: str) -> None:
 
 
 def test_all_networks_are_registered() -> None:
-    assert {network.__name__ for network in MODELS.values()} == {one.__name__ for one in Network.__subclasses__()}
-    assert list(MODELS) == ["edsr", "srresnet", "compact", "srcnn", "espcn", "fsrcnn"]
-    assert [network.title for network in MODELS.values()] == ["EDSR", "SRResNet", "Compact", "SRCNN", "ESPCN", "FSRCNN"]
+    classes = {network for network in Network.__subclasses__() if network.__module__.startswith("srlib.")}
+    assert set(MODELS.values()) == classes
+    files = {path.stem for path in (ROOT / "srlib/models/networks").glob("[!_]*.py")}
+    assert {network.__module__.rsplit(".", 1)[-1] for network in classes} == files, "one file per network"
+    assert {"edsr": "EDSR", "srresnet": "SRResNet"}.items() <= {key: one.title for key, one in MODELS.items()}.items()
+
+
+def test_the_how_to_describes_a_network_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, line, test = re.findall(
+        r"```python\n(\S.*?)```", (ROOT / "docs/how-to/add-a-network.md").read_text(), re.DOTALL
+    )
+    namespace: dict = {"__name__": "how_to"}
+    exec(code, namespace)
+    monkeypatch.setitem(MODELS, "vdsr", namespace["Vdsr"])
+    exec(test, namespace)
+    namespace["test_vdsr_has_the_layers_of_the_paper"]()
+    assert f"{build(ModelConfig('vdsr', 2)).count_params():,}" in namespace["Vdsr"].__doc__
+    assert "_NETWORKS" in line
 
 
 def test_networks_that_can_be_equivariant() -> None:
     able = {name for name, network in MODELS.items() if network().equivariant_width is not None}
-    assert able == {"edsr", "compact"}
+    assert {"edsr", "compact"} <= able and not {"srresnet", "srcnn"} & able
     assert network_of("compact", {"filters": 48}).equivariant_width == 48
 
 
 @pytest.mark.parametrize(
     ("name", "options", "line"),
     [
-        ("vdsr", {}, "name: expected one of edsr, srresnet, compact, srcnn, espcn, fsrcnn, got 'vdsr'"),
+        ("edrs", {}, "name: expected one of edsr, srresnet, .*, got 'edrs'"),
         ("edsr", {"layers": 3}, "options.layers: unknown key"),
         ("edsr", {"blocks": 1.5}, "options.blocks: expected an integer, got 1.5"),
         ("edsr", {"blocks": 0, "filters": "a"}, "options.blocks: .* got 0; options.filters: .*, got 'a'"),

@@ -176,8 +176,7 @@ def test_a_mistake_is_one_line(key: str, value: object, line: str, lines: Lines)
         ({"name": "espcn", "blocks": 2}, "pretrain.model.blocks: unknown key"),
         (
             {"name": "edrs"},
-            "pretrain.model: expected `name` to be one of 'edsr', 'srresnet', 'compact', 'srcnn', 'espcn', 'fsrcnn', "
-            "got 'edrs'",
+            f"pretrain.model: expected `name` to be one of {', '.join(map(repr, MODELS))}, got 'edrs'",
         ),
         ({"blocks": 3}, "pretrain.model: expected keys and values with a `name`, got {'blocks': 3}"),
         ("edsr", "pretrain.model: expected keys and values, got 'edsr'"),

@@ -102,7 +102,7 @@ def test_training_may_start_from_earlier_weights(patches: Path, tmp_path: Path) 
 def test_fine_tuning_refuses_another_scale(patches: Path, tmp_path: Path) -> None:
     config = ModelConfig("edsr", 2, {"blocks": 1, "filters": 8})
     save_model(build(config), config, tmp_path / "start")
-    with pytest.raises(SrlibError, match="a model for ×2, expected ×4"):
+    with pytest.raises(SrlibError, match="expected a model for ×4, got one for ×2"):
         run_finetune(tmp_path / "gan", patches, recipe())
 
 
