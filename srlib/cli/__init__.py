@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("upscale")(upscale.upscale)
 app.command("downscale")(data.downscale)
+app.command("degrade")(data.degrade)
 app.command("patches")(data.patches)
 app.command("score")(evaluate.score)
 app.command("export")(models.export)

@@ -1,4 +1,4 @@
-"""`srlib downscale` and `srlib patches`."""
+"""`srlib downscale`, `srlib degrade` and `srlib patches`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +21,26 @@ def downscale(
     from srlib.data.downscale import downscale_folder
 
     downscale_folder(hr_folder, lr_folder, scale, edges, force=force)
+
+
+def degrade(
+    hr_folder: Annotated[Path, typer.Argument(help="Folder of images to degrade.", metavar="HR_DIR")],
+    lr_folder: Annotated[Path, typer.Argument(help="Folder for the results, as PNG.", metavar="LR_DIR")],
+    recipe: Annotated[
+        Path, typer.Option(help="Recipe whose section prepare.degradation is applied.", dir_okay=False)
+    ] = Path("params.yaml"),
+    seed: Annotated[int, typer.Option(help="Seed of all random settings.", min=0)] = 0,
+    force: Force = False,
+) -> None:
+    """Degrade images at random as a recipe does in training: blur, resizing, noise and compression."""
+    from srlib.data.downscale import degrade_folder
+    from srlib.errors import SrlibError
+    from srlib.params import load_params
+
+    params = load_params(recipe, stage=None)
+    if params.prepare.degradation is None:
+        raise SrlibError(f"{recipe}: no section prepare.degradation; add one, or use `srlib downscale`")
+    degrade_folder(hr_folder, lr_folder, params.scale, params.prepare.degradation, seed=seed, force=force)
 
 
 def patches(

@@ -1,7 +1,10 @@
-"""Downscale a folder of images."""
+"""Write LR versions of a folder of images: downscaled exactly, or degraded at random."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
+
+import numpy as np
 
 from srlib.errors import SrlibError
 from srlib.imaging.folders import list_images
@@ -9,6 +12,9 @@ from srlib.imaging.read import read_image
 from srlib.imaging.resize import Edges, downscale
 from srlib.imaging.write import write_png
 from srlib.parallel import for_each
+
+if TYPE_CHECKING:
+    from srlib.params.degradation import Degradation
 
 
 def downscale_folder(hr_folder: Path, lr_folder: Path, scale: int, edges: str = "clamp", *, force: bool = False) -> int:
@@ -32,18 +38,56 @@ def downscale_folder(hr_folder: Path, lr_folder: Path, scale: int, edges: str = 
     if scale < 1:
         raise SrlibError(f"scale: expected a whole number from 1, got {scale}")
     sources = _targets(Path(hr_folder), Path(lr_folder), force)
+    return _write_all(
+        sources, scale, lambda hr, _: downscale(hr, scale, cast(Edges, edges)), label=f"downscaling ×{scale}"
+    )
+
+
+def degrade_folder(
+    hr_folder: Path, lr_folder: Path, scale: int, params: "Degradation", *, seed: int = 0, force: bool = False
+) -> int:
+    """Write a randomly degraded LR image of every image below `hr_folder`; return the number.
+
+    The degradation of an image depends on the seed and its relative name only.
+
+    Args:
+        hr_folder: Folder of HR images, searched at any depth.
+        lr_folder: Folder for the LR images; it must lie outside `hr_folder`.
+        scale: Downscaling factor, a whole number from 1.
+        params: The section `prepare.degradation`.
+        seed: Seed of all random settings.
+        force: Overwrite existing files.
+
+    Raises:
+        SrlibError: As `downscale_folder`.
+    """
+    from srlib.data.degradation import degrade_image, keyed_generator
+
+    hr_folder = Path(hr_folder)
+    sources = _targets(hr_folder, Path(lr_folder), force)
+
+    def degrade(hr: np.ndarray, source: Path) -> np.ndarray:
+        return degrade_image(hr, scale, params, keyed_generator(f"{seed}/{source.relative_to(hr_folder).as_posix()}"))
+
+    return _write_all(sources, scale, degrade, label="degrading")
+
+
+def _write_all(
+    sources: dict[Path, Path], scale: int, convert: Callable[[np.ndarray, Path], np.ndarray], *, label: str
+) -> int:
+    """Write the converted image of each source to its target; name all unusable images at the end."""
 
     def write(target: Path) -> str | None:
         try:
             hr = read_image(sources[target])
             if min(hr.shape[:2]) < scale:
                 raise SrlibError(f"{sources[target]}: {hr.shape[1]}×{hr.shape[0]} pixels, too small for ×{scale}")
-            write_png(target, downscale(hr, scale, cast(Edges, edges)))
+            write_png(target, convert(hr, sources[target]))
         except SrlibError as error:
             return str(error)
         return None
 
-    mistakes = list(filter(None, for_each(write, sources, label=f"downscaling ×{scale}", unit="images")))
+    mistakes = list(filter(None, for_each(write, sources, label=label, unit="images")))
     if mistakes:
         raise SrlibError("\n".join([*mistakes, f"{len(mistakes)} of {len(sources)} images were left out"]))
     return len(sources)

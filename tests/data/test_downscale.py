@@ -64,3 +64,20 @@ def test_folders_that_cannot_be_downscaled(tmp_path):
         with pytest.raises(SrlibError, match=message):
             downscale_folder(tmp_path / folder, tmp_path / target, **{"scale": 4} | options)
     assert not (tmp_path / "lr").exists()
+
+
+def test_degraded_folder_depends_on_seed_and_names(tmp_path):
+    from srlib.data.downscale import degrade_folder
+    from srlib.params.degradation import Degradation
+
+    params = Degradation.model_validate({"clean": 0.0, "passes": [{"blur": {}, "noise": {}, "compression": {}}]})
+    for name in ("a.png", "in/b.png"):
+        write_png(tmp_path / "hr" / name, pixels(40, 52, 3))
+    for out, seed in (("one", 1), ("again", 1), ("other", 2)):
+        assert degrade_folder(tmp_path / "hr", tmp_path / out, 4, params, seed=seed) == 2
+    one, again, other = (
+        [read_image(tmp_path / out / name) for name in ("a.png", "in/b.png")] for out in ("one", "again", "other")
+    )
+    assert one[0].shape == (10, 13, 3)
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one[0], one[1]) and not np.array_equal(one[0], other[0])
