@@ -6,11 +6,11 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.message import Message
 from pathlib import Path
 from threading import Event
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30.0  # seconds without a byte
@@ -53,38 +53,18 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
         RefusedError: A retry cannot help.
     """
     have = file.seek(0, 2)
-    request = urllib.request.Request(address, headers={"User-Agent": "srlib", "Accept-Encoding": "identity"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-        if validator := _validator(note):
-            request.add_header("If-Range", validator)
 
-    def cut(reason: str) -> UnfinishedError:
+    def discard(reason: str) -> UnfinishedError:
         file.truncate(0)
         moved(0)
         return UnfinishedError(reason)
 
-    try:
-        response = _opener().open(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        reason = f"HTTP {error.code} {error.reason}"
-        if error.code in FINAL or 300 <= error.code < 400:
-            raise RefusedError(reason) from None
-        if error.code == 416:  # the partial file is longer than the remote file
-            raise cut(reason) from None
-        raise UnfinishedError(reason, _retry_after(error.headers)) from None
-    except urllib.error.URLError as error:
-        raise UnfinishedError(_reason(error.reason)) from None
-    except (http.client.InvalidURL, ValueError) as error:
-        raise RefusedError(f"not an address: {error}") from None
-    except (http.client.HTTPException, OSError) as error:
-        raise UnfinishedError(_reason(error)) from None
+    response = _request(address, have, note, discard)
     with response:
         start = have if response.status == 206 else 0
         span = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         if response.status == 206 and (span is None or int(span[1]) != have):
-            raise cut("the server resumed at the wrong position")
+            raise discard("the server resumed at the wrong position")
         length = response.headers.get("Content-Length", "")
         expected = start + int(length) if length.isdecimal() else None
         limit = size or LARGEST_UNSIZED
@@ -94,32 +74,69 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
             file.truncate(0)
             moved(0)
             note.write_text(json.dumps({"validator": _strong(response.headers)}), encoding="utf-8")
+        whole = size or expected
         position = start
-        since, then = time.monotonic(), start
         # Stop at the expected size: a server may keep the connection open.
-        while position != (whole := size or expected):
-            block = _read(response, CHUNK if whole is None else min(CHUNK, whole - position))
-            if stop.is_set():
-                raise UnfinishedError("stopped")
-            if not block:
-                break
+        for block in _blocks(response, None if whole is None else whole - start, stop):
             position += len(block)
             if position > limit:
-                raise cut(f"the server sent more than {limit} bytes")
+                raise discard(f"the server sent more than {limit} bytes")
             file.write(block)
             file.flush()
             moved(position)
-            if (passed := time.monotonic() - since) > TIMEOUT:
-                if position - then < SLOWEST * passed and position != whole:
-                    raise UnfinishedError(f"only {position - then} bytes arrived in {passed:.0f} s")
-                since, then = time.monotonic(), position
         if whole is not None and position < whole:
             raise UnfinishedError(f"the connection ended after {position} of {whole} bytes")
 
 
-def _read(response: Any, most: int) -> bytes:
+def _request(
+    address: str, have: int, note: Path, discard: Callable[[str], UnfinishedError]
+) -> http.client.HTTPResponse:
+    """Send the request for the bytes from `have` on, and turn every failure into one of this module's errors."""
     try:
-        return bytes(response.read1(most))
+        request = urllib.request.Request(address, headers={"User-Agent": "srlib", "Accept-Encoding": "identity"})
+        if have:
+            request.add_header("Range", f"bytes={have}-")
+            if validator := _validator(note):
+                request.add_header("If-Range", validator)
+        response: http.client.HTTPResponse = _opener().open(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        reason = f"HTTP {error.code} {error.reason}"
+        if error.code in FINAL or 300 <= error.code < 400:
+            raise RefusedError(reason) from None
+        if error.code == 416:  # the partial file is longer than the remote file
+            raise discard(reason) from None
+        raise UnfinishedError(reason, _retry_after(error.headers)) from None
+    except urllib.error.URLError as error:
+        raise UnfinishedError(_reason(error.reason)) from None
+    except (http.client.InvalidURL, ValueError) as error:
+        raise RefusedError(f"not an address: {error}") from None
+    except (http.client.HTTPException, OSError) as error:
+        raise UnfinishedError(_reason(error)) from None
+    return response
+
+
+def _blocks(response: http.client.HTTPResponse, count: int | None, stop: Event) -> Iterator[bytes]:
+    """Yield the next `count` bytes in blocks, or all bytes; raise UnfinishedError if they stop or come too slowly."""
+    received = 0
+    since, then = time.monotonic(), 0
+    while received != count:
+        block = _read(response, CHUNK if count is None else min(CHUNK, count - received))
+        if stop.is_set():
+            raise UnfinishedError("stopped")
+        if not block:
+            return
+        received += len(block)
+        yield block
+        if (passed := time.monotonic() - since) > TIMEOUT:
+            if received - then < SLOWEST * passed and received != count:
+                raise UnfinishedError(f"only {received - then} bytes arrived in {passed:.0f} s")
+            since, then = time.monotonic(), received
+
+
+def _read(response: http.client.HTTPResponse, most: int) -> bytes:
+    try:
+        return response.read1(most)
     except (http.client.HTTPException, OSError, ValueError) as error:
         raise UnfinishedError(_reason(error)) from None
 
@@ -156,7 +173,13 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
     """Follow redirects to HTTP and HTTPS only; urllib would follow FTP too."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         if not newurl.startswith(("http://", "https://")):
             raise urllib.error.HTTPError(req.full_url, code, f"it redirects to {newurl}", headers, fp)
