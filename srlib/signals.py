@@ -2,17 +2,25 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
 
 class Stopped(BaseException):
-    """SIGTERM or SIGHUP was received; `signum` is its number."""
+    """The process was asked to end.
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
+    Attributes:
+        signum: The signal: SIGTERM or SIGHUP, or SIGINT where it was deferred.
+        note: What the user should know beyond that.
+    """
+
+    def __init__(self, signum: int, note: str = "") -> None:
+        super().__init__(signum, note)
         self.signum = signum
+        self.note = note
 
 
 @contextlib.contextmanager
@@ -22,11 +30,47 @@ def stoppable() -> Iterator[None]:
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
         raise Stopped(signum)
 
-    # Under nohup SIGHUP is ignored and must stay so.
-    signals = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
-    handlers = {s: signal.signal(s, stop) for s in signals}
+    with _handled_by(stop, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@dataclass
+class DeferredStop:
+    """The signal that came in a block of `deferred_stop`; None before it."""
+
+    signum: int | None = None
+
+
+@contextlib.contextmanager
+def deferred_stop() -> Iterator[DeferredStop]:
+    """Note the first SIGINT, SIGTERM or SIGHUP within the block instead of raising, so that a step can be finished.
+
+    The block is expected to look at `signum` and to raise `Stopped`; if it ends without, `Stopped` is raised then. A
+    second signal raises at once: KeyboardInterrupt for SIGINT, `Stopped` for the others. Outside the main thread, where
+    Python delivers no signals, nothing changes.
+    """
+    stop = DeferredStop()
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        if stop.signum is not None:
+            raise KeyboardInterrupt if signum == signal.SIGINT else Stopped(signum)
+        stop.signum = signum
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    with _handled_by(note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield stop
+    if stop.signum is not None:
+        raise Stopped(stop.signum)
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+    """Install a handler within the block. Ignored signals stay ignored, as SIGHUP under nohup."""
+    before = {s: signal.signal(s, handler) for s in signals if signal.getsignal(s) != signal.SIG_IGN}
     try:
         yield
     finally:
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
+        for signum, previous in before.items():
+            signal.signal(signum, previous)

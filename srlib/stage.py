@@ -145,8 +145,8 @@ def stage_run(name: str, inputs: Mapping[str, Path] | None = None, *, keras: boo
         with tracked_run(store, stage, name, recipe, inputs, fingerprint(facts), _status_of) as tracked:
             try:
                 yield StageRun(params, stage, tracked, state)
-            except (KeyboardInterrupt, Stopped):
-                if state.is_open:
+            except (KeyboardInterrupt, Stopped) as error:
+                if state.is_open and not (isinstance(error, Stopped) and error.note):
                     print(f"{name}: run it again to go on from the last saved state", file=sys.stderr)
                 raise
             finally:
@@ -170,7 +170,8 @@ def _in_one_line(name: str) -> Iterator[None]:
         sys.exit(1)
     except (KeyboardInterrupt, Stopped) as error:
         signum = error.signum if isinstance(error, Stopped) else signal.SIGINT
-        print(f"error: {name}: stopped by {signal.Signals(signum).name}", file=sys.stderr)
+        note = f"; {error.note}" if isinstance(error, Stopped) and error.note else ""
+        print(f"error: {name}: stopped by {signal.Signals(signum).name}{note}", file=sys.stderr)
         sys.exit(128 + signum)
 
 

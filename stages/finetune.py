@@ -1,4 +1,4 @@
-"""Usage: finetune.py PATCHES FEATURES PRETRAINED MODEL RESULTS. Fine-tunes the pre-trained network as an SRGAN."""
+"""Usage: finetune.py PATCHES FEATURES PRETRAINED MODEL RESULTS. Fine-tune the pre-trained network as an SRGAN."""
 
 import sys
 from pathlib import Path
@@ -8,16 +8,16 @@ from srlib.stage import stage_run
 
 
 def main(patches: Path, features: Path, pretrained: Path, model: Path, results: Path) -> None:
-    """Trains from `pretrained`, writes the generator to `model`, curves and metrics to `results`."""
+    """Train from `pretrained`; write the generator to `model`, the log and the metrics to `results`."""
     inputs = {"patches": patches, "features": features, "pretrained": pretrained}
     with stage_run("finetune", inputs=inputs, keras=True) as run:
         from srlib.training.gan.trainer import finetune
-        from srlib.training.loop import Curves
+        from srlib.training.metric_log import MetricLog
 
         if run.params.finetune_section().features.weights == "random":
             print("finetune: the feature network has RANDOM weights (finetune.features.weights); fit for a trial only")
-        curves = Curves(results, run.log_metrics, lambda image, step: run.log_image("validation", image, step))
-        generator, result = finetune(run.params, patches, features, pretrained, model, state=run.resume, curves=curves)
+        log = MetricLog(results, run.log_metrics, lambda image, step: run.log_image("validation", image, step))
+        generator, result = finetune(run.params, patches, features, pretrained, model, resume=run.resume, log=log)
         write_json(results / "metrics.json", result.metrics)
         run.log_metrics(result.metrics)
         run.log_model(generator, "gan", model)

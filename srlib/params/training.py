@@ -213,6 +213,10 @@ class Finetune(Training):
         default=64,
         description="Channels of the discriminator's first convolution; the later ones have up to 8 times as many.",
     )
+    discriminator_learning_rate: LearningRate | None = Field(
+        default=None,
+        description="Learning rate of the discriminator and its schedule. None: the generator's, `learning_rate`.",
+    )
     interpolation: Fraction = Field(
         default=1.0,
         description="Share of the fine-tuned weights in the saved ones: 0 keeps the pre-trained network, 1 saves the "
@@ -221,4 +225,7 @@ class Finetune(Training):
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """Yield a schedule that is longer than the training."""
-        yield from ((f"learning_rate.{key}", text) for key, text in self.learning_rate.step_mistakes(self.steps))
+        for name in ("learning_rate", "discriminator_learning_rate"):
+            schedule: LearningRate | None = getattr(self, name)
+            for key, text in schedule.step_mistakes(self.steps) if schedule else ():
+                yield f"{name}.{key}", text

@@ -1,63 +1,73 @@
-"""Tells a training that diverges from one that only wobbles."""
+"""Telling a training that diverges from one whose loss only fluctuates."""
 
 import math
 import statistics
 from dataclasses import dataclass, field
 
-Row = dict[str, float]
+from srlib.training.types import LogRecord
 
-FACTOR = 20.0
-"""A loss above this many times the lowest that its running median has been counts as high."""
+HIGH_FACTOR = 20.0
+"""A loss above this multiple of the lowest running median counts as high."""
 
 PATIENCE = 10
-"""So many high steps in a row are an explosion. A hard batch or the swing of a GAN is over sooner."""
+"""Consecutive high losses that count as divergence. A hard batch or a GAN's fluctuation passes sooner."""
 
-CALM = 3.0
-"""Up to this many times the same a loss speaks for the weights that it was computed with."""
+CALM_FACTOR = 3.0
+"""A loss up to this multiple of the lowest running median confirms the weights it was computed with."""
 
 WINDOW = 100
-"""Steps that the median runs over; high steps do not enter it."""
+"""Steps that the running median covers, high ones left out."""
 
 
 @dataclass
-class Watch:
-    """Follows one loss from step to step. What it knows goes into the resume state, so that a resumed run stops alike.
+class DivergenceMonitor:
+    """Follows the losses from step to step.
 
-    From the second step on: the loss of untrained weights is a fair measure of what is too much.
+    The loss of untrained weights sets the measure for the second step, so that a training may also diverge at once.
+    All attributes belong to the resume state: a resumed training stops at the same step.
 
     Attributes:
-        values: The latest losses that were not high.
-        lowest: The lowest median of `values` since there were `PATIENCE` of them. A slow explosion takes the median
-            with it, but not this.
-        high: Number of high steps on end.
-        calm: Whether the latest loss was an ordinary one.
+        recent: The latest losses that were not high.
+        lowest_median: The lowest running median so far. A slow divergence raises the median, but not this.
+        high_steps: Number of consecutive high losses up to now.
+        is_calm: Whether the latest loss confirms its weights.
     """
 
-    values: list[float] = field(default_factory=list)
-    lowest: float = math.inf
-    high: int = 0
-    calm: bool = True
+    recent: list[float] = field(default_factory=list)
+    lowest_median: float = math.inf
+    high_steps: int = 0
+    is_calm: bool = True
 
-    def problem(self, logs: Row, watched: str) -> str | None:
-        """What is wrong with the losses of one step, in a few words; None if nothing is.
+    def check(self, losses: LogRecord, monitored: str) -> str | None:
+        """Take the losses of one step; return what is wrong with them in a few words, or None.
 
         Args:
-            logs: The losses of this step, not averaged over steps.
-            watched: The name of the one that must not explode; each of them must be finite.
+            losses: The losses of this step, not averaged over steps. All of them must be finite.
+            monitored: The name of the loss that must not stay high.
+
+        Example:
+            >>> monitor = DivergenceMonitor()
+            >>> monitor.check({"loss": 0.5}, "loss")
+            >>> monitor.check({"loss": float("nan")}, "loss")
+            'loss became nan'
         """
-        for name, value in logs.items():
+        for name, value in losses.items():
             if not math.isfinite(value):
                 return f"{name} became {value}"
-        value = logs[watched]
-        usual = self.lowest if len(self.values) >= PATIENCE else statistics.median(self.values or [math.inf])
-        self.calm = value <= CALM * usual
-        if value > FACTOR * usual:
-            self.high += 1
-            if self.high >= PATIENCE:
-                return f"{watched} exploded: {value:.3g}, {PATIENCE} steps on end above {FACTOR:.0f} times {usual:.3g}"
+        value = losses[monitored]
+        has_median = len(self.recent) >= PATIENCE
+        usual = self.lowest_median if has_median else statistics.median(self.recent or [math.inf])
+        self.is_calm = value <= CALM_FACTOR * usual
+        if value > HIGH_FACTOR * usual:
+            self.high_steps += 1
+            if self.high_steps >= PATIENCE:
+                return (
+                    f"{monitored} exploded: {value:.3g}, "
+                    f"{PATIENCE} consecutive steps above {HIGH_FACTOR:.0f} times {usual:.3g}"
+                )
         else:
-            self.high = 0
-            self.values = [*self.values, value][-WINDOW:]
-            if len(self.values) >= PATIENCE:
-                self.lowest = min(self.lowest, statistics.median(self.values))
+            self.high_steps = 0
+            self.recent = [*self.recent, value][-WINDOW:]
+            if len(self.recent) >= PATIENCE:
+                self.lowest_median = min(self.lowest_median, statistics.median(self.recent))
         return None

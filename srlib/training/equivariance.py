@@ -1,129 +1,152 @@
-"""Networks that treat the eight flips and turns of a picture alike, by values that their weights share.
+"""Networks that are equivariant under the eight flips and rotations of the square (the dihedral group D4).
 
-A network is equivariant if enlarging a turned picture gives the turned enlargement. Convolutions are where the values
-of a kernel that a flip or a turn takes to each other are equal, and the channels are fields of eight, one for each
-flip and turn, that change places with them (Cohen & Welling 2016, arXiv:1602.07576, regular representations of p4m).
-The network itself stays an ordinary one: what is shared is held by its initial values, and by averaging gradients
-over what is shared, which is the gradient of a batch in all eight positions.
+A network is equivariant if super-resolving a flipped or rotated image gives the flipped or rotated result. For that,
+the entries of each kernel that D4 maps onto each other (an orbit) are equal, and channels come in groups of eight that
+D4 permutes (the regular representation; Cohen & Welling 2016, arXiv:1602.07576). Layers and weight files are those of
+an ordinary network: equal entries are set once, and stay equal because gradients and updated weights are replaced by
+their mean over each orbit. That mean is the gradient of the batch in all eight orientations.
 """
 
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isqrt
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
-FIELD = 8
-"""Channels of a field: a network's width must be a multiple of it."""
+from srlib.training.types import Tensor
+
+GROUP = 8
+"""Channels that D4 permutes among themselves: a network's width must be a multiple of it."""
 
 RGB = 3
 
+Permutations = NDArray[np.int64]
+"""[8, n]: for each of the eight flips and rotations, the entry that moves to each of n places."""
+
 
 @dataclass(frozen=True)
-class Orbits:
-    """Which values of a flattened variable are equal.
+class KernelOrbits:
+    """The entries of one flattened variable that must be equal.
 
     Attributes:
-        members: int32 [orbits, 8]: the places that flips and turns take an orbit's first place to; some repeat where
-            some flips or turns leave a place where it is, all of an orbit equally often.
-        number: int32 [n]: the orbit of each place.
+        members: int32 [orbits, 8]: the entries that the eight flips and rotations map an orbit's first entry to. Where
+            some of them map it to the same entry, that entry occurs more than once, each equally often.
+        number: int32 [n]: the orbit of each entry.
     """
 
-    members: np.ndarray
-    number: np.ndarray
+    members: NDArray[np.int32]
+    number: NDArray[np.int32]
 
-    def average(self, values: Any) -> Any:
-        """float32 [n, k] → the same, each value replaced by the mean of its orbit, exactly alike within it."""
+    def average(self, values: Tensor) -> Tensor:
+        """Replace each entry by the mean of its orbit, exactly equal within it.
+
+        Args:
+            values: float32 [n, k], with one variable per column.
+
+        Returns:
+            float32 [n, k].
+        """
         return ops.take(ops.mean(ops.take(values, self.members, axis=0), axis=1), self.number, axis=0)
 
 
-def orbits_of(network: keras.Model) -> list[Orbits]:
-    """The orbits of each trainable variable of a network of `conv` and `upsample` (srlib.models.blocks).
+class OrbitProjection:
+    """Projection of gradients or weights onto those of an equivariant network, by averaging over orbits.
 
     Args:
-        network: On RGB, of convolutions, additions and functions of single values, its width a multiple of `FIELD`.
+        network: As for `kernel_orbits`.
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        self._orbits = kernel_orbits(network)
+
+    def project(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Return the projected values, one tensor per trainable variable of the network, in the same order."""
+        by_shape: dict[int, list[int]] = {}
+        for index, orbits in enumerate(self._orbits):
+            by_shape.setdefault(id(orbits), []).append(index)
+        result = list(values)
+        for indices in by_shape.values():  # One computation for all variables of a shape.
+            columns = ops.stack([ops.reshape(values[index], (-1,)) for index in indices], axis=1)
+            means = ops.unstack(self._orbits[indices[0]].average(columns), axis=1)
+            for index, mean in zip(indices, means, strict=True):
+                result[index] = ops.reshape(mean, values[index].shape)
+        return result
+
+
+def kernel_orbits(network: keras.Model) -> list[KernelOrbits]:
+    """Return the orbits of each trainable variable.
+
+    Args:
+        network: A network on RGB made of `conv` and `upsample` (srlib.models.blocks), additions and element-wise
+            functions. Its width must be a multiple of `GROUP`.
     """
     width = network.get_layer("head").filters
     return [
-        _orbits(tuple(variable.shape), *_sub_pixels(layer, width))
+        _orbits(tuple(variable.shape), *_output_layout(layer, width))
         for layer in network.layers
         for variable in layer.trainable_variables
     ]
 
 
-def share(network: keras.Model) -> None:
-    """Makes the network equivariant: every place of an orbit gets the value of its first, so that variances stay."""
-    for variable, values in _shared(network):
+def make_equivariant(network: keras.Model) -> None:
+    """Set all entries of each orbit to its first one. The variance of initial weights stays as it was."""
+    for variable, values in _tied_values(network):
         variable.assign(values)
 
 
-def is_shared(network: keras.Model) -> bool:
-    """Whether all values of each orbit are exactly equal."""
-    return all(np.array_equal(ops.convert_to_numpy(variable), values) for variable, values in _shared(network))
+def is_equivariant(network: keras.Model) -> bool:
+    """Return True if all entries of each orbit are exactly equal."""
+    return all(np.array_equal(ops.convert_to_numpy(variable), values) for variable, values in _tied_values(network))
 
 
-def _shared(network: keras.Model) -> Iterator[tuple[Any, np.ndarray]]:
-    """Each trainable variable, and its values if every place of an orbit had that of the first."""
-    for variable, orbits in zip(network.trainable_variables, orbits_of(network), strict=True):
+def _tied_values(network: keras.Model) -> Iterator[tuple[keras.Variable, NDArray[np.float32]]]:
+    """Yield each trainable variable, and its values with all entries of an orbit set to the first."""
+    for variable, orbits in zip(network.trainable_variables, kernel_orbits(network), strict=True):
         values = ops.convert_to_numpy(variable).reshape(-1)
         yield variable, values[orbits.members[:, 0]][orbits.number].reshape(variable.shape)
 
 
-def averaged(orbits: Sequence[Orbits], values: Sequence[Any]) -> list[Any]:
-    """Gradients or weights of the variables that `orbits` belong to, each value replaced by the mean of its orbit."""
-    alike: dict[int, list[int]] = {}
-    for index, found in enumerate(orbits):
-        alike.setdefault(id(found), []).append(index)
-    result = list(values)
-    for members in alike.values():  # variables of one shape in one go
-        columns = ops.stack([ops.reshape(values[index], (-1,)) for index in members], axis=1)
-        means = ops.unstack(orbits[members[0]].average(columns), axis=1)
-        for index, mean in zip(members, means, strict=True):
-            result[index] = ops.reshape(mean, values[index].shape)
-    return result
-
-
-def _sub_pixels(layer: keras.layers.Conv2D, width: int) -> tuple[int, bool]:
-    """Into how many sub-pixels each way a layer's channels unfold, and whether one holds fields rather than RGB."""
+def _output_layout(layer: keras.layers.Conv2D, width: int) -> tuple[int, bool]:
+    """Return (the factor by which the layer's output is shuffled to sub-pixels, whether channels come in groups)."""
     channels = layer.filters
     if not layer.name.startswith("upsample"):
         return 1, channels != RGB
-    fields = channels in (4 * width, 9 * width)  # steps of ×2 and ×3; else the picture at once
-    return isqrt(channels // (width if fields else RGB)), fields
+    grouped = channels in (4 * width, 9 * width)  # A ×2 or ×3 stage; otherwise the image itself.
+    return isqrt(channels // (width if grouped else RGB)), grouped
 
 
 @functools.cache
-def _orbits(shape: tuple[int, ...], factor: int, fields: bool) -> Orbits:
-    """The orbits of a bias [out] or a kernel [side, side, in, out]."""
-    moves = _together(_places(factor), _channels(shape[-1] // factor**2, fields))
+def _orbits(shape: tuple[int, ...], factor: int, grouped: bool) -> KernelOrbits:
+    """Return the orbits of a bias [out] or a kernel [side, side, in, out]."""
+    moves = _combine(_pixel_moves(factor), _channel_moves(shape[-1] // factor**2, grouped))
     if len(shape) == 4:
-        moves = _together(_together(_places(shape[0]), _channels(shape[2], shape[2] != RGB)), moves)
+        moves = _combine(_combine(_pixel_moves(shape[0]), _channel_moves(shape[2], shape[2] != RGB)), moves)
     first, number = np.unique(moves.min(axis=0), return_inverse=True)
-    return Orbits(moves[:, first].T.astype(np.int32), number.astype(np.int32))
+    return KernelOrbits(moves[:, first].T.astype(np.int32), number.astype(np.int32))
 
 
 @functools.cache
-def _places(side: int) -> np.ndarray:
-    """Which place of a square ends at each, for each flip and turn: int [8, side²]."""
+def _pixel_moves(side: int) -> Permutations:
+    """Return the permutations of the pixels of a square."""
     square = np.arange(side**2).reshape(side, side)
-    return np.stack([np.rot90(seen, turns).reshape(-1) for seen in (square, square[:, ::-1]) for turns in range(4)])
+    return np.stack([np.rot90(image, turns).reshape(-1) for image in (square, square[:, ::-1]) for turns in range(4)])
 
 
-def _channels(count: int, fields: bool) -> np.ndarray:
-    """Which channel ends at each, int [8, count]: of a field, h where g after h is; RGB stays."""
-    moves = _places(3)
-    if not fields:
+def _channel_moves(count: int, grouped: bool) -> Permutations:
+    """Return the permutations of channels: channel h of a group takes the values of g⁻¹·h; RGB stays."""
+    moves = _pixel_moves(3)
+    if not grouped:
         return np.broadcast_to(np.arange(count), (len(moves), count))
     numbers = {move.tobytes(): index for index, move in enumerate(moves)}
-    field = np.array([[numbers[h[np.argsort(g)].tobytes()] for h in moves] for g in moves])  # taken from g⁻¹ after h
-    return _together(_channels(count // FIELD, False), field)
+    group = np.array([[numbers[h[np.argsort(g)].tobytes()] for h in moves] for g in moves])
+    return _combine(_channel_moves(count // GROUP, False), group)
 
 
-def _together(slow: np.ndarray, fast: np.ndarray) -> np.ndarray:
-    """[8, a], [8, b] → [8, a · b]: the moves of a table of a rows and b columns, flattened."""
-    both: np.ndarray = slow[:, :, None] * fast.shape[1] + fast[:, None, :]
+def _combine(slow: Permutations, fast: Permutations) -> Permutations:
+    """Return [8, a·b], the permutations of a flattened table, given those of its a rows and b columns."""
+    both: Permutations = slow[:, :, None] * fast.shape[1] + fast[:, None, :]
     return both.reshape(len(slow), -1)

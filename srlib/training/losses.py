@@ -1,100 +1,140 @@
-"""Losses. Pictures are float32 NHWC in [0, 1], discriminator scores are logits; every loss is a scalar mean."""
+"""Loss functions.
+
+Images are float32 [B, H, W, C] in [0, 1], discriminator outputs are logits of any shape. Every loss is a scalar: a mean
+over the batch.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from keras import ops
 
-Loss = Callable[[Any, Any], Any]
+from srlib.training.types import Tensor
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
-def mae(hr: Any, sr: Any) -> Any:
-    """Mean absolute error, the loss of EDSR."""
+def mae(hr: Tensor, sr: Tensor) -> Tensor:
+    """Return the mean absolute error (L1), the loss of EDSR (Lim et al. 2017).
+
+    Example:
+        >>> import numpy as np
+        >>> float(mae(np.float32([[[[0.0]]]]), np.float32([[[[0.5]]]])))
+        0.5
+    """
     return ops.mean(ops.abs(hr - sr))
 
 
-def mse(hr: Any, sr: Any) -> Any:
-    """Mean squared error, the loss of SRResNet: it maximises PSNR."""
+def mse(hr: Tensor, sr: Tensor) -> Tensor:
+    """Return the mean squared error, the loss of SRResNet (Ledig et al. 2017). It maximizes PSNR."""
     return ops.mean(ops.square(hr - sr))
 
 
-def charbonnier(hr: Any, sr: Any, *, epsilon: float = 1e-3) -> Any:
-    """Mean of √((hr − sr)² + ε²), a smooth absolute error (Charbonnier et al. 1994; Lai et al. 2017)."""
+def charbonnier(hr: Tensor, sr: Tensor, *, epsilon: float = 1e-3) -> Tensor:
+    """Return the mean of √((hr − sr)² + ε²), a smooth L1 (Charbonnier et al. 1994; Lai et al. 2017)."""
     return ops.mean(ops.sqrt(ops.square(hr - sr) + epsilon**2))
 
 
-def psnr(hr: Any, sr: Any, *, floor: float = 0.01) -> Any:
-    """Mean over the batch of `floor` · log(1 + MSE / floor²), each MSE of one picture: what the mean PSNR rewards.
+def psnr(hr: Tensor, sr: Tensor, *, floor: float = 0.01) -> Tensor:
+    """Return the mean over the batch of `floor` · log(1 + MSE / floor²), with one MSE per image.
 
-    PSNR takes the logarithm of each picture's error before it is averaged, so a decibel is worth the same in a smooth
-    picture as in a busy one (Chen et al. 2021, HINet; there without a floor). Below `floor`, 40 dB, it ends in MSE:
-    flat patches without error would pull without bound.
+    PSNR takes the logarithm of each image's error before the mean, so that a decibel counts the same in a smooth image
+    as in a busy one (Chen et al. 2021, HINet; there without a floor). Far below the floor the loss is proportional
+    to the MSE; without it, patches that are nearly free of error would have unbounded gradients.
+
+    Args:
+        hr: The ground truth.
+        sr: The network's output.
+        floor: Root mean square error at which the logarithm sets in; 0.01 is 40 dB.
     """
     errors = ops.mean(ops.square(hr - sr), axis=(1, 2, 3))
     return floor * ops.mean(ops.log1p(errors / floor**2))
 
 
 PIXEL_LOSSES: dict[str, Loss] = {"mae": mae, "mse": mse, "charbonnier": charbonnier, "psnr": psnr}
+"""`pretrain.loss` → its function."""
 
 
-def repeated(hr: Any, sr: Any, scale: int, *, side: int = 8) -> Any:
-    """Mean absolute value of what repeats of the error from LR pixel to LR pixel: a checkerboard, and a color cast.
+def checkerboard(hr: Tensor, sr: Tensor, scale: int, *, side: int = 8) -> Tensor:
+    """Return the strength of the error's component of period `scale`: checkerboard artifacts and color casts.
 
-    Each of the scale² places within an LR pixel is averaged over `side` × `side` neighbors (overlapping by half).
-    Detail that is right or wrong by chance cancels there; what the network does in every LR pixel alike does not.
+    The error at each of the scale² positions within an LR pixel is averaged over `side` × `side` LR pixels (windows
+    overlap by half), and the mean of its absolute values is taken. Errors that vary from LR pixel to LR pixel
+    cancel in the average; a pattern that repeats in every LR pixel does not.
+
+    Args:
+        hr: The ground truth.
+        sr: The network's output.
+        scale: Upscaling factor. Rows and columns beyond a multiple of it are ignored.
+        side: Window size in LR pixels.
     """
     height, width = (size // scale for size in (hr.shape[1], hr.shape[2]))
     error = (sr - hr)[:, : height * scale, : width * scale]
-    places = ops.reshape(error, (-1, height, scale, width, scale * hr.shape[3]))
-    places = ops.reshape(ops.transpose(places, (0, 1, 3, 2, 4)), (-1, height, width, scale**2 * hr.shape[3]))
-    return ops.mean(ops.abs(ops.average_pool(places, min(side, height, width), strides=max(side // 2, 1))))
+    positions = ops.reshape(error, (-1, height, scale, width, scale * hr.shape[3]))
+    positions = ops.reshape(ops.transpose(positions, (0, 1, 3, 2, 4)), (-1, height, width, scale**2 * hr.shape[3]))
+    return ops.mean(ops.abs(ops.average_pool(positions, min(side, height, width), strides=max(side // 2, 1))))
 
 
-def content(hr_features: Any, sr_features: Any, *, scale: float, loss: str = "mse") -> Any:
-    """`scale` · mean difference of features: squared (Ledig et al. 2017, equation 5; scale 1 / 12.75²) or absolute
-    (`mae`, as ESRGAN's code does).
+def perceptual(hr_features: Tensor, sr_features: Tensor, *, scale: float, loss: str = "mse") -> Tensor:
+    """Return `scale` times the mean difference between feature maps.
+
+    Args:
+        hr_features: Feature maps of the ground truth.
+        sr_features: Feature maps of the network's output.
+        scale: Factor; 1 / 12.75² in the SRGAN paper (Ledig et al. 2017, equation 5).
+        loss: A key of `PIXEL_LOSSES`: `mse` in the paper, `mae` in ESRGAN's code.
     """
     return scale * PIXEL_LOSSES[loss](hr_features, sr_features)
 
 
-def vanilla_generator(real: Any, fake: Any) -> Any:
-    """−log σ(fake): low where the discriminator takes the generated patch for real (Ledig et al. 2017, equation 6)."""
+def vanilla_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """Return −log σ(fake) (Ledig et al. 2017, equation 6)."""
     return ops.mean(ops.softplus(-fake))
 
 
-def vanilla_discriminator(real: Any, fake: Any) -> Any:
-    """−log σ(real) − log(1 − σ(fake)) (Goodfellow et al. 2014)."""
+def vanilla_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Return −log σ(real) − log(1 − σ(fake)) (Goodfellow et al. 2014)."""
     return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
 
 
-def relativistic_generator(real: Any, fake: Any) -> Any:
-    """Relativistic average loss of the generator (Jolicoeur-Martineau 2018; ESRGAN, Wang et al. 2018, equation 2)."""
-    return relativistic_discriminator(fake, real)
-
-
-def relativistic_discriminator(real: Any, fake: Any) -> Any:
-    """−log σ(real − mean fake) − log(1 − σ(fake − mean real)), each mean over the batch (ESRGAN, equation 1)."""
-    return ops.mean(ops.softplus(ops.mean(fake) - real)) + ops.mean(ops.softplus(fake - ops.mean(real)))
-
-
-def vanilla_scores(real: Any, fake: Any) -> tuple[Any, Any]:
-    """Mean probability of being real that the discriminator gives to (HR, SR)."""
+def vanilla_probabilities(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean probability of being real that the discriminator gives to HR and to SR."""
     return ops.mean(ops.sigmoid(real)), ops.mean(ops.sigmoid(fake))
 
 
-def relativistic_scores(real: Any, fake: Any) -> tuple[Any, Any]:
-    """Mean probability of being more real than the average of the other kind, of (HR, SR)."""
+def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """Return the generator's relativistic average loss (Jolicoeur-Martineau 2018; ESRGAN, Wang et al. 2018, eq. 2)."""
+    return relativistic_discriminator(fake, real)
+
+
+def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Return −log σ(real − mean fake) − log(1 − σ(fake − mean real)), with means over the batch (ESRGAN, eq. 1)."""
+    return ops.mean(ops.softplus(ops.mean(fake) - real)) + ops.mean(ops.softplus(fake - ops.mean(real)))
+
+
+def relativistic_probabilities(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean probability of being more real than the average of the other kind, for HR and for SR."""
     return ops.mean(ops.sigmoid(real - ops.mean(fake))), ops.mean(ops.sigmoid(fake - ops.mean(real)))
 
 
-ADVERSARIAL_LOSSES: dict[str, tuple[Loss, Loss]] = {
-    "vanilla": (vanilla_generator, vanilla_discriminator),
-    "relativistic": (relativistic_generator, relativistic_discriminator),
-}
-"""Name → (generator's loss, discriminator's loss), both of (logits of HR, logits of SR)."""
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """The two sides of a GAN's loss. All functions take (logits of HR, logits of SR).
 
-SCORES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
-    "vanilla": vanilla_scores,
-    "relativistic": relativistic_scores,
+    Attributes:
+        generator: The generator's loss.
+        discriminator: The discriminator's loss.
+        probabilities: What the discriminator thinks of HR and SR: 0.5 each where it cannot tell them apart.
+    """
+
+    generator: Loss
+    discriminator: Loss
+    probabilities: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+ADVERSARIAL_LOSSES = {
+    "vanilla": AdversarialLoss(vanilla_generator, vanilla_discriminator, vanilla_probabilities),
+    "relativistic": AdversarialLoss(relativistic_generator, relativistic_discriminator, relativistic_probabilities),
 }
-"""Name → what the discriminator thinks of (HR, SR): 0.5 each where it cannot tell them apart."""
+"""`finetune.adversarial` → its functions."""

@@ -1,45 +1,50 @@
-"""Scores on held-out patches while training runs, and the choice of what to save when it diverges."""
+"""Scores on held-out patches during training, and the choice of what to save when it diverges."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import keras
 import numpy as np
-from keras import ops
 
 from srlib.data.batches import validation_pairs
 from srlib.errors import SrlibError
 from srlib.imaging.metrics import psnr_y, ssim_y, to_uint8
 from srlib.models import ModelConfig, build, save_model, super_resolve
 from srlib.training.diagnostics import checkerboard, color_shift
-from srlib.training.divergence import Row
-from srlib.training.state import Weights
+from srlib.training.session import Snapshot, assign_weights
+from srlib.training.types import ByteArray, LogRecord, Weights
+
+ValidationPairs: TypeAlias = tuple[ByteArray, ByteArray]
+"""LR [N, h, w, 3] and HR [N, scale·h, scale·w, 3]."""
 
 VALIDATION_PATCHES = 64
 """At most this many held-out patches are scored, spread evenly."""
 
-LAST_GOOD = "last_good"
-"""The folder, beside the resume state, of the model that is saved when training diverges."""
-
-GOOD = 6.0
-"""Weights are good if their PSNR-Y on held-out patches is at most this many dB below the best that were kept."""
+TOLERANCE = 6.0
+"""Weights are good if their PSNR-Y on held-out patches is at most this many dB below the best."""
 
 
-def validation_sample(patches: Path) -> tuple[np.ndarray, np.ndarray]:
-    """LR [N, h, w, 3] and HR [N, scale·h, scale·w, 3] of the held-out patches that are scored, uint8."""
+def validation_sample(patches: Path) -> ValidationPairs:
+    """Return the held-out patches to score, at most `VALIDATION_PATCHES`."""
     lr, hr = validation_pairs(patches)
     chosen = np.unique(np.linspace(0, len(lr) - 1, min(len(lr), VALIDATION_PATCHES)).round().astype(int))
     return np.asarray(lr[chosen]), np.asarray(hr[chosen])
 
 
-def score(network: keras.Model, lr: np.ndarray, hr: np.ndarray) -> tuple[Row, np.ndarray]:
-    """Means over held-out patches by the evaluation protocol, with `artifacts`, and SR above HR of the first four."""
+def validation_scores(network: keras.Model, pairs: ValidationPairs) -> tuple[LogRecord, ByteArray]:
+    """Score a network on held-out patches by the evaluation protocol.
+
+    Returns:
+        The mean scores with the measures of `srlib.training.diagnostics`, and a sample image: SR above HR of the
+        first four patches.
+    """
+    lr, hr = pairs
     scale = hr.shape[1] // lr.shape[1]
-    sr = [
-        to_uint8(picture) for start in range(0, len(lr), 8) for picture in super_resolve(network, lr[start : start + 8])
-    ]
+    sr = [to_uint8(image) for start in range(0, len(lr), 8) for image in super_resolve(network, lr[start : start + 8])]
     red, green, blue = color_shift(list(hr), sr)
-    row = {
+    scores = {
         "psnr_y": float(np.mean([psnr_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),
         "ssim_y": float(np.mean([ssim_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),
         "shift_red": red,
@@ -47,60 +52,52 @@ def score(network: keras.Model, lr: np.ndarray, hr: np.ndarray) -> tuple[Row, np
         "shift_blue": blue,
         "checkerboard": checkerboard(list(hr), sr, scale),
     }
-    return row, np.concatenate([np.concatenate(sr[:4], axis=1), np.concatenate(hr[:4], axis=1)])
+    return scores, np.concatenate([np.concatenate(sr[:4], axis=1), np.concatenate(hr[:4], axis=1)])
 
 
-def write_model(weights: Weights, config: ModelConfig, folder: Path) -> keras.Model:
-    """Saves the weights of a network of this config, as float32, to `folder`; returns the network."""
+def is_good(psnr_y: float, best: float) -> bool:
+    """Return True if this PSNR-Y speaks for its weights, given the best one."""
+    return psnr_y >= best - TOLERANCE
+
+
+def save_weights(weights: Weights, config: ModelConfig, folder: Path) -> keras.Model:
+    """Save the weights of a network as a model in `folder`; return the network in float32."""
     model = build(config)
-    for variable, value in zip(model.variables, weights, strict=True):
-        variable.assign(value)
+    assign_weights(model, weights)
     save_model(model, config, folder)
     return model
 
 
-def copy_weights(network: keras.Model) -> Weights:
-    """The values of all variables, batch statistics included, as arrays of their own."""
-    return [np.array(ops.convert_to_numpy(v)) for v in network.variables]
-
-
-def are_finite(weights: Weights) -> bool:
-    """Whether no weight is infinite or not a number."""
-    return all(np.isfinite(value).all() for value in weights)
-
-
-def is_good(row: Row, best_psnr_y: float) -> bool:
-    """Whether a row of validation.csv speaks for its weights, beside the best that were kept."""
-    return row["psnr_y"] >= best_psnr_y - GOOD
-
-
-def rescue(
+def save_last_good(
     network: keras.Model,
-    kept: dict[str, Weights],
-    steps: dict[str, int],
-    pairs: tuple[np.ndarray, np.ndarray],
+    candidates: Sequence[Snapshot],
+    pairs: ValidationPairs,
     config: ModelConfig,
     folder: Path,
 ) -> str:
-    """Saves the latest of the kept weights that are good, and says where.
+    """Save the latest of the candidates that is still good, and return a sentence about it.
 
-    Weights go bad a step before the loss shows it, and slowly exploding ones earlier: those that no loss has confirmed
-    are left out, and the others are scored now.
+    Weights go bad a step before the loss shows it, and slowly diverging ones earlier. So only snapshots that a later
+    loss or a validation confirmed are candidates, and all of them are scored again.
+
+    Args:
+        network: Used for scoring; its weights are replaced.
+        candidates: Snapshots with finite weights.
+        pairs: The patches to score on.
+        config: The config of the network.
+        folder: Where the model goes.
     """
-    scores: dict[str, Row] = {}
-    for name in ("best", "good"):
-        if name not in kept or not are_finite(kept[name]):
-            continue
-        for variable, value in zip(network.variables, kept[name], strict=True):
-            variable.assign(value)
+    scores: dict[int, float] = {}
+    for index, snapshot in enumerate(candidates):
+        assign_weights(network, snapshot.weights)
         try:
-            scores[name], _ = score(network, *pairs)
-        except SrlibError:  # finite weights, but the picture overflows
+            scores[index] = validation_scores(network, pairs)[0]["psnr_y"]
+        except SrlibError:  # The weights are finite, but the image overflows.
             continue
-    best = max((row["psnr_y"] for row in scores.values()), default=-math.inf)
-    good = [name for name, row in scores.items() if is_good(row, best)]
+    best = max(scores.values(), default=-math.inf)
+    good = [index for index, psnr in scores.items() if is_good(psnr, best)]
     if not good:
         return "no good weights to save"
-    name = max(good, key=lambda name: steps[name])
-    write_model(kept[name], config, folder)
-    return f"last good weights (step {steps[name]}, {scores[name]['psnr_y']:.2f} dB on held-out patches): {folder}"
+    index = max(good, key=lambda index: candidates[index].step)
+    save_weights(candidates[index].weights, config, folder)
+    return f"last good weights (step {candidates[index].step}, {scores[index]:.2f} dB on held-out patches): {folder}"

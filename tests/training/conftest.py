@@ -1,14 +1,16 @@
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import skimage.data
 
 from srlib.imaging.resize import downscale
 from srlib.models import build, save_model
-from srlib.params import Params
+from srlib.params import LearningRate, Params
 from srlib.training.gan.trainer import finetune
-from srlib.training.loop import Curves
+from srlib.training.metric_log import MetricLog
+from srlib.training.optimizers import NetworkUpdate, make_optimizer
 from srlib.training.pretrain import model_config, pretrain
 
 LITTLE = {
@@ -52,30 +54,33 @@ class KilledError(Exception):
 
 
 def killer(at: int):
-    """A report that ends the run at the row of a step, before the state of that step is saved."""
+    """A report that ends the run at the record of a step, before the state of that step is saved."""
 
-    def report(row: dict, step: int) -> None:
+    def report(record: dict, step: int) -> None:
         if step == at:
             raise KilledError
 
     return report
 
 
-def run_pretrain(folder: Path, patches: Path, params: Params, report=lambda row, step: None):
-    state = folder / "state"
-    state.mkdir(parents=True, exist_ok=True)
-    return pretrain(params, patches, folder / "model", state=state, curves=Curves(folder / "curves", report))
+def run_pretrain(folder: Path, patches: Path, params: Params, report=lambda record, step: None):
+    log = MetricLog(folder / "log", report)
+    return pretrain(params, patches, folder / "model", resume=folder / "resume", log=log)
 
 
-def run_finetune(folder: Path, patches: Path, params: Params, report=lambda row, step: None):
-    state = folder / "state"
-    state.mkdir(parents=True, exist_ok=True)
+def run_finetune(folder: Path, patches: Path, params: Params, report=lambda record, step: None):
     start = folder.parent / "start"
     if not start.exists():
         config = model_config(params)
         save_model(build(config), config, start)
-    curves = Curves(folder / "curves", report)
-    return finetune(params, patches, folder, start, folder / "model", state=state, curves=curves)
+    log = MetricLog(folder / "log", report)
+    return finetune(params, patches, folder, start, folder / "model", resume=folder / "resume", log=log)
+
+
+def plain_update(network: keras.Model, optimizer: str = "adam", **parts) -> NetworkUpdate:
+    """An update of the network at a constant learning rate."""
+    made = make_optimizer(optimizer, network.trainable_variables)
+    return NetworkUpdate(network, made, LearningRate(peak=1e-3), **parts)
 
 
 @pytest.fixture(scope="session")

@@ -30,20 +30,19 @@ from pathlib import Path
 from srlib.engine import pin_threads
 pin_threads()
 from srlib.params import Params
-from srlib.training import state
-from srlib.training.loop import Curves
-state.SAVING_SHARE = 1e9  # the state is saved after every step
+from srlib.training import checkpoint
+from srlib.training.metric_log import MetricLog
+checkpoint.TIME_SHARE = 1e9  # the state is saved after every step
 
 stage, recipe, patches, folder, start, kill_at = json.loads(sys.argv[1])
 params, folder, patches = Params.model_validate(recipe), Path(folder), Path(patches)
-(folder / "state").mkdir(parents=True, exist_ok=True)
 
-def report(row, step):
+def report(record, step):
     if step == kill_at:
         import os, signal
         os.kill(os.getpid(), signal.SIGKILL)
 
-options = {"state": folder / "state", "curves": Curves(folder / "curves", report)}
+options = {"resume": folder / "resume", "log": MetricLog(folder / "log", report)}
 if stage == "pretrain":
     from srlib.training.pretrain import pretrain
     pretrain(params, patches, folder / "model", **options)
@@ -54,7 +53,7 @@ else:
 
 
 def train(backend: str, stage: str, params, patches: Path, folder: Path, start: Path, kill_at: int = -1) -> int:
-    """Runs one stage to its end, or to the row of a step at which it kills itself; returns its status."""
+    """Run one stage to its end, or to the record of a step at which it kills itself; return its status."""
     arguments = [stage, params.model_dump(mode="json"), *map(str, (patches, folder, start)), kill_at]
     # A killed run and the process that goes on with it share what XLA compiled. The whole run compiles pre-training for
     # itself; the SRGAN's 400 computations take over a minute, and are compiled once.
@@ -82,10 +81,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def losses(folder: Path) -> np.ndarray:
-    return np.genfromtxt(folder / "curves/loss.csv", delimiter=",", names=True)["loss"]
+    return np.genfromtxt(folder / "log/loss.csv", delimiter=",", names=True)["loss"]
 
 
-def test_edsr_learns_alike_on_both_backends(patches: Path, start: Path, tmp_path: Path) -> None:
+def test_both_backends_learn_alike(patches: Path, start: Path, tmp_path: Path) -> None:
     params = recipe(
         pretrain={
             "start_from": {"folder": str(start), "sha256": file_hash(start / WEIGHTS)},
@@ -101,14 +100,16 @@ def test_edsr_learns_alike_on_both_backends(patches: Path, start: Path, tmp_path
 
 
 @pytest.mark.parametrize(("stage", "kill_at"), [("pretrain", 6), ("finetune", 4)])
-def test_jax_goes_on_to_the_same_bytes(stage: str, kill_at: int, patches: Path, start: Path, tmp_path: Path) -> None:
+def test_killed_jax_training_resumes_to_the_same_bytes(
+    stage: str, kill_at: int, patches: Path, start: Path, tmp_path: Path
+) -> None:
     params = recipe(pretrain={"optimizer": "muon", "equivariant": True})
     for name in ("whole", "killed"):
         if name == "killed":
             assert train("jax", stage, params, patches, tmp_path / name, start, kill_at=kill_at) == -9
             assert not (tmp_path / name / "model").exists()
         train("jax", stage, params, patches, tmp_path / name, start)
-    for part in ("model", "curves"):
+    for part in ("model", "log"):
         assert tree_hash(tmp_path / "whole" / part) == tree_hash(tmp_path / "killed" / part)
 
 
@@ -117,32 +118,33 @@ import json, sys
 import numpy as np
 from srlib.params import Params
 from srlib.training.pretrain import pixel_trainer
-from srlib.training.steps import JaxSteps, Steps, steps_of
-from srlib.training.validation import copy_weights
+from srlib.training.session import copy_weights
+from srlib.training.steps import JaxStepRunner, StepRunner, step_runner
 
 params = Params.model_validate(json.loads(sys.argv[1]))
 random = np.random.default_rng(0)
 lr = random.integers(0, 256, (3, 4, 12, 12, 3), np.uint8)
 hr = lr.repeat(4, 2).repeat(4, 3)
-found = []
-for kind in (Steps, steps_of):
-    take_step = kind(pixel_trainer(params))
-    losses = [take_step(*batch, rate)["loss"] for *batch, rate in zip(lr, hr, (1e-3, 1e-2, 1e-3))]
-    take_step.write_back()
-    found.append((losses, copy_weights(take_step.trainer.network), int(take_step.trainer.optimizer.iterations)))
-assert type(take_step) is JaxSteps
-(kerass, their_weights, count), (ours, weights, our_count) = found
+results = []
+for make_runner in (StepRunner, step_runner):
+    take_step = make_runner(pixel_trainer(params))
+    losses = [take_step(*batch, [rate])["loss"] for *batch, rate in zip(lr, hr, (1e-3, 1e-2, 1e-3))]
+    with take_step.variables():
+        trainer = take_step.trainer
+        results.append((losses, copy_weights(trainer.network), int(trainer.optimizer.iterations)))
+assert type(take_step) is JaxStepRunner
+(kerass, their_weights, count), (ours, weights, our_count) = results
 assert count == our_count == 3
 np.testing.assert_allclose(ours, kerass, rtol=1e-5)
 for one, other in zip(weights, their_weights):
     np.testing.assert_allclose(one, other, atol=1e-4)
-take_step(lr[0], hr[0], 1e-3)
-take_step.write_back()
-assert any((a != b).any() for a, b in zip(weights, copy_weights(take_step.trainer.network)))
+take_step(lr[0], hr[0], [1e-3])
+with take_step.variables():
+    assert any((a != b).any() for a, b in zip(weights, copy_weights(take_step.trainer.network)))
 """
 
 
-def test_steps_that_stay_on_the_device_are_keras_own() -> None:
+def test_jax_steps_equal_those_of_keras() -> None:
     params = recipe(pretrain={"optimizer": "muon", "learning_rate": {"peak": 1e-3}})
     done = subprocess.run(
         [sys.executable, "-c", STEPS, json.dumps(params.model_dump(mode="json"))],

@@ -29,7 +29,7 @@ def test_a_tint_is_measured_by_channel() -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_a_blurred_picture_has_no_checkerboard(scale: int) -> None:
+def test_a_blurred_image_has_no_checkerboard(scale: int) -> None:
     hr, sr = photographs(scale)
     assert checkerboard(hr, hr, scale) == 0
     assert checkerboard(hr, [cv2.GaussianBlur(p, (0, 0), 1.5) for p in hr], scale) < 0.1
@@ -38,7 +38,7 @@ def test_a_blurred_picture_has_no_checkerboard(scale: int) -> None:
 
 @pytest.mark.parametrize("scale", [3, 4])
 @pytest.mark.parametrize("amplitude", [3.0, 8.0])
-def test_a_lattice_of_the_period_of_the_enlargement_is_measured_in_levels(scale: int, amplitude: float) -> None:
+def test_a_checkerboard_of_period_scale_is_measured_in_levels(scale: int, amplitude: float) -> None:
     """Luma in the studio range has 219 of 255 levels."""
     hr, sr = photographs(scale)
     assert checkerboard(hr, with_checkerboard(sr, scale, amplitude), scale) == pytest.approx(
@@ -47,7 +47,7 @@ def test_a_lattice_of_the_period_of_the_enlargement_is_measured_in_levels(scale:
     assert checkerboard(hr, with_checkerboard(sr, 7, amplitude), scale) < 0.3, "another period is no checkerboard"
 
 
-def test_a_lattice_that_follows_the_content_is_seen_too() -> None:
+def test_a_checkerboard_that_follows_the_content() -> None:
     """Its sign changes from place to place, so that the mean over positions would miss it."""
     hr, sr = photographs(4)
     sign = np.sign(np.sin(np.arange(96) / 96 * 2 * np.pi))[:, None, None]

@@ -1,4 +1,4 @@
-"""Real divergence, by a learning rate that no network bears: one line, and a model that can still be used."""
+"""Real divergence, by an absurd learning rate: one line, and a model that can still be used."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from keras import ops
 from srlib.errors import SrlibError
 from srlib.files import file_hash, tree_hash
 from srlib.models import WEIGHTS, load_model
-from srlib.training import loop, state
-from srlib.training.loop import Trainer
-from srlib.training.validation import LAST_GOOD
+from srlib.training import checkpoint, session
+from srlib.training.callbacks import LAST_GOOD
+from srlib.training.trainer import Trainer
 
 from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
 
@@ -22,7 +22,7 @@ OFTEN = {"steps": 400, "log_every": 2, "validate_every": 4, "clip_norm": 0.0}
 
 @pytest.fixture(scope="module")
 def trained(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose `start` holds a network trained long enough that one can tell it from a ruined one."""
+    """A folder whose `start` holds a network trained long enough to be clearly better than a ruined one."""
     folder = tmp_path_factory.mktemp("trained")
     run_pretrain(folder, patches, recipe(pretrain={"steps": 150, "learning_rate": {"peak": 3e-3}}))
     (folder / "model").rename(folder / "start")
@@ -31,7 +31,7 @@ def trained(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def turning_bad(at: int):
     """A learning rate that is fine for the first steps."""
-    return lambda spec, step, steps: 1e-4 if step < at else 0.9
+    return lambda schedule, step, steps: 1e-4 if step < at else 0.9
 
 
 def psnr(message: str) -> float:
@@ -48,14 +48,14 @@ def test_the_last_good_weights_are_saved(
     start = {"folder": str(trained / "start"), "sha256": file_hash(trained / "start" / WEIGHTS)}
     (tmp_path / "start").symlink_to(trained / "start")
     params = recipe(pretrain=OFTEN | {"start_from": start, "loss": loss}, finetune=OFTEN)
-    monkeypatch.setattr(loop, "learning_rate", turning_bad(9))
+    monkeypatch.setattr(session, "learning_rate", turning_bad(9))
     with pytest.raises(SrlibError) as stopped:
         run(tmp_path / "run", patches, params)
     message = str(stopped.value)
     assert len(message.splitlines()) == 1
     assert f"lower {stage}.learning_rate.peak or set {stage}.clip_norm to 1" in message
     assert "last good weights (step 8," in message, "a few steps before it went wrong"
-    folder = tmp_path / "run/state" / LAST_GOOD
+    folder = tmp_path / "run/resume" / LAST_GOOD
     assert message.endswith(str(folder))
     model, config = load_model(folder, scale=4)
     assert config.training == ("gan" if stage == "finetune" else "pixel")
@@ -65,9 +65,9 @@ def test_the_last_good_weights_are_saved(
 
 
 @pytest.mark.parametrize(("run", "at"), [(run_pretrain, 8), (run_finetune, 8)])
-def test_a_killed_run_diverges_in_the_same_way(run, at, patches: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(state, "SAVING_SHARE", 1e9)  # after every step
-    monkeypatch.setattr(loop, "learning_rate", turning_bad(7))
+def test_a_killed_training_diverges_in_the_same_way(run, at, patches: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoint, "TIME_SHARE", 1e9)  # after every step
+    monkeypatch.setattr(session, "learning_rate", turning_bad(7))
     params = recipe(pretrain=OFTEN, finetune=OFTEN)
     messages = []
     for name in ("whole", "killed"):
@@ -78,19 +78,19 @@ def test_a_killed_run_diverges_in_the_same_way(run, at, patches: Path, tmp_path:
             run(tmp_path / name, patches, params)
         messages.append(str(stopped.value).replace(str(tmp_path / name), ""))
     assert messages[0] == messages[1]
-    good = [tree_hash(tmp_path / name / "state" / LAST_GOOD) for name in ("whole", "killed")]
+    good = [tree_hash(tmp_path / name / "resume" / LAST_GOOD) for name in ("whole", "killed")]
     assert good[0] == good[1]
 
 
 @pytest.mark.parametrize(("run", "stage"), [(run_pretrain, "pretrain"), (run_finetune, "finetune")])
-def test_an_absurd_rate_from_the_first_step(run, stage, patches: Path, tmp_path: Path) -> None:
+def test_an_absurd_learning_rate_from_the_first_step(run, stage, patches: Path, tmp_path: Path) -> None:
     section = OFTEN | {"learning_rate": ABSURD, "clip_norm": 1.0}
     with pytest.raises(SrlibError, match=rf"^{stage}: \w+ (became (nan|inf)|exploded).* at step \d+; lower {stage}"):
         run(tmp_path / "run", patches, recipe(pretrain=section, finetune=section))
-    load_model(tmp_path / "run/state" / LAST_GOOD)
+    load_model(tmp_path / "run/resume" / LAST_GOOD)
 
 
-def test_weights_that_go_bad_in_the_last_step_are_not_the_result(patches: Path, tmp_path: Path, monkeypatch) -> None:
+def test_weights_that_go_bad_in_the_last_step(patches: Path, tmp_path: Path, monkeypatch) -> None:
     """The loss of that step is still that of the weights before it."""
     train_on_batch = Trainer.train_on_batch
 
@@ -106,7 +106,7 @@ def test_weights_that_go_bad_in_the_last_step_are_not_the_result(patches: Path, 
     assert not (tmp_path / "model").exists()
 
 
-def test_a_gan_that_wobbles_goes_on(patches: Path, tmp_path: Path) -> None:
+def test_a_fluctuating_gan_is_not_stopped(patches: Path, tmp_path: Path) -> None:
     """A strong, fast discriminator from an untrained generator: the losses swing, and nothing stops."""
     section = {"steps": 60, "adversarial_weight": 1.0, "learning_rate": {"peak": 5e-3}, "log_every": 20}
     run_finetune(tmp_path / "gan", patches, recipe(finetune=section))

@@ -1,15 +1,22 @@
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from keras import ops
 
+from srlib.data.batches import Batches
 from srlib.errors import SrlibError
 from srlib.files import file_hash, tree_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, save_model
-from srlib.training import state
-from srlib.training.pretrain import model_config
+from srlib.signals import Stopped
+from srlib.training import checkpoint
+from srlib.training.callbacks import Callback
+from srlib.training.loop import fit, training_batches
+from srlib.training.metric_log import MetricLog
+from srlib.training.pretrain import model_config, pixel_trainer
+from srlib.training.session import TrainingSession
 
 from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
 
@@ -18,10 +25,10 @@ from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
     ("run", "steps", "optimizer"),
     [(run_pretrain, (3, 9), "adam"), (run_pretrain, (3, 9), "muon"), (run_finetune, (2, 4), "adam")],
 )
-def test_a_killed_run_ends_in_the_bytes_of_an_undisturbed_one(
+def test_a_killed_training_resumes_to_the_same_bytes(
     run, steps, optimizer, patches: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(state, "SAVING_SHARE", 1e9)  # after every step
+    monkeypatch.setattr(checkpoint, "TIME_SHARE", 1e9)  # after every step
     params = recipe(pretrain={"optimizer": optimizer})
     run(tmp_path / "whole", patches, params)
     for at in steps:
@@ -29,17 +36,17 @@ def test_a_killed_run_ends_in_the_bytes_of_an_undisturbed_one(
             run(tmp_path / "killed", patches, params, killer(at))
     assert not (tmp_path / "killed/model").exists()
     run(tmp_path / "killed", patches, params)
-    for name in ("model", "curves"):
+    for name in ("model", "log"):
         assert tree_hash(tmp_path / "whole" / name) == tree_hash(tmp_path / "killed" / name)
 
 
-def test_a_finished_state_gives_the_outputs_again_without_training(patches: Path, tmp_path: Path) -> None:
+def test_a_finished_training_is_not_repeated(patches: Path, tmp_path: Path) -> None:
     run_pretrain(tmp_path, patches, recipe())
     first = tree_hash(tmp_path / "model")
-    rows = []
-    run_pretrain(tmp_path, patches, recipe(), report=lambda row, step: rows.append(step))
+    steps = []
+    run_pretrain(tmp_path, patches, recipe(), report=lambda record, step: steps.append(step))
     assert tree_hash(tmp_path / "model") == first
-    assert rows == [3, 6, 9, 12], "the curve is told again, nothing is trained again"
+    assert steps == [3, 6, 9, 12], "the log is reported again, nothing is trained again"
 
 
 def test_another_seed_gives_other_weights(patches: Path, tmp_path: Path) -> None:
@@ -48,19 +55,19 @@ def test_another_seed_gives_other_weights(patches: Path, tmp_path: Path) -> None
     assert tree_hash(tmp_path / "a/model") != tree_hash(tmp_path / "b/model")
 
 
-def test_the_curve_falls_and_the_best_weights_are_kept(patches: Path, tmp_path: Path) -> None:
-    rows = {}
+def test_the_loss_falls_and_the_best_weights_are_kept(patches: Path, tmp_path: Path) -> None:
+    records = {}
     params = recipe(pretrain={"steps": 60, "log_every": 20})
-    _, result = run_pretrain(tmp_path, patches, params, lambda row, step: rows.setdefault(step, row))
-    losses = np.genfromtxt(tmp_path / "curves/loss.csv", delimiter=",", names=True)
-    scores = np.genfromtxt(tmp_path / "curves/validation.csv", delimiter=",", names=True)
+    _, result = run_pretrain(tmp_path, patches, params, lambda record, step: records.setdefault(step, record))
+    losses = np.genfromtxt(tmp_path / "log/loss.csv", delimiter=",", names=True)
+    scores = np.genfromtxt(tmp_path / "log/validation.csv", delimiter=",", names=True)
     assert losses["loss"][-1] < 0.7 * losses["loss"][0]
     assert list(losses["step"][-1:]) == [60]
     assert result.metrics["psnr_y"] == pytest.approx(scores["psnr_y"].max(), rel=1e-5)
-    assert set(rows) >= {20, 40, 60}
+    assert set(records) >= {20, 40, 60}
 
 
-def test_weights_on_disk_are_those_that_were_scored(patches: Path, tmp_path: Path) -> None:
+def test_the_saved_weights_are_those_that_were_scored(patches: Path, tmp_path: Path) -> None:
     _, result = run_pretrain(tmp_path, patches, recipe())
     loaded, config = load_model(tmp_path / "model")
     assert config == model_config(recipe())
@@ -69,19 +76,11 @@ def test_weights_on_disk_are_those_that_were_scored(patches: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("interpolation", [0.0, 1.0])
-def test_the_fidelity_knob_ends_at_the_pre_trained_weights(interpolation, patches: Path, tmp_path: Path) -> None:
+def test_interpolation_0_gives_the_pretrained_weights(interpolation, patches: Path, tmp_path: Path) -> None:
     run_finetune(tmp_path / "gan", patches, recipe(finetune={"interpolation": interpolation}))
     same = file_hash(tmp_path / "start" / WEIGHTS) == file_hash(tmp_path / "gan/model" / WEIGHTS)
     assert same == (interpolation == 0)
     assert json.loads((tmp_path / "gan/model/config.json").read_text())["training"] == "gan"
-
-
-def test_a_damaged_state_is_named(patches: Path, tmp_path: Path) -> None:
-    run_pretrain(tmp_path, patches, recipe())
-    path = tmp_path / "state/state.npz"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(SrlibError, match="not a usable resume state"):
-        run_pretrain(tmp_path, patches, recipe())
 
 
 def test_training_may_start_from_earlier_weights(patches: Path, tmp_path: Path) -> None:
@@ -99,11 +98,81 @@ def test_training_may_start_from_earlier_weights(patches: Path, tmp_path: Path) 
         run_pretrain(tmp_path / "d", patches, other)
 
 
-def test_fine_tuning_refuses_another_scale(patches: Path, tmp_path: Path) -> None:
+def test_finetuning_refuses_another_scale(patches: Path, tmp_path: Path) -> None:
     config = ModelConfig("edsr", 2, {"blocks": 1, "filters": 8})
     save_model(build(config), config, tmp_path / "start")
     with pytest.raises(SrlibError, match="expected a model for ×4, got one for ×2"):
         run_finetune(tmp_path / "gan", patches, recipe())
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("run", "at"), [(run_pretrain, 7), (run_finetune, 3)])
+def test_a_stopped_training_saves_this_very_step(
+    signum: signal.Signals, run, at: int, patches: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Saving is due after the first step only, so nothing but the signal saves step `at`."""
+    monkeypatch.setattr(checkpoint, "TIME_SHARE", 0.0)
+    log_all = {"log_every": 1}
+    params = recipe(pretrain=log_all, finetune=log_all)
+
+    def stop(record: dict, step: int) -> None:
+        if step == at:
+            signal.raise_signal(signum)
+
+    run(tmp_path / "whole", patches, params)
+    with pytest.raises(Stopped) as stopped:
+        run(tmp_path / "stopped", patches, params, stop)
+    assert stopped.value.signum == signum
+    assert stopped.value.note == f"the next run continues from step {at}"
+    steps: list[int] = []
+    resumed = run(tmp_path / "stopped", patches, params, lambda record, step: steps.append(step))
+    assert steps[: at + 1] == [*range(1, at + 1), at + 1], "records of earlier steps, then the next one"
+    assert resumed
+    for name in ("model", "log"):
+        assert tree_hash(tmp_path / "whole" / name) == tree_hash(tmp_path / "stopped" / name)
+
+
+def test_a_second_signal_stops_at_once(patches: Path, tmp_path: Path) -> None:
+    def stop(record: dict, step: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pretrain(tmp_path, patches, recipe(), stop)
+
+
+class Recorder(Callback):
+    """Notes when it is called."""
+
+    def __init__(self, name: str, calls: list) -> None:
+        self.name, self.calls = name, calls
+
+    def on_start(self, session: TrainingSession, batches: Batches) -> None:
+        self.calls.append((self.name, "start", session.step))
+
+    def on_step_end(self, session: TrainingSession, lr: np.ndarray, hr: np.ndarray) -> None:
+        self.calls.append((self.name, lr.shape[0], session.step))
+
+
+def test_callbacks_are_called_in_order_after_every_step(patches: Path, tmp_path: Path) -> None:
+    params, calls = recipe(), []
+    session = TrainingSession("pretrain", pixel_trainer(params), 2, MetricLog(tmp_path))
+    batches = training_batches(patches, params.pretrain, params.seed)
+    fit(session, batches, [Recorder("a", calls), Recorder("b", calls)])
+    starts = [("a", "start", 0), ("b", "start", 0)]
+    assert calls == [*starts, ("a", 4, 1), ("b", 4, 1), ("a", 4, 2), ("b", 4, 2)]
+
+
+def test_the_discriminator_may_have_its_own_learning_rate(patches: Path, tmp_path: Path) -> None:
+    own = {"discriminator_learning_rate": {"schedule": "steps", "peak": 4e-3, "milestones": [3], "factor": 0.5}}
+    same = {"discriminator_learning_rate": {"peak": 1e-3}}
+    for name, section in {"default": {}, "same": same, "own": own}.items():
+        run_finetune(tmp_path / name, patches, recipe(finetune=section))
+    columns = np.genfromtxt(tmp_path / "own/log/loss.csv", delimiter=",", names=True)
+    np.testing.assert_allclose(columns["learning_rate"], 1e-3)
+    np.testing.assert_allclose(columns["discriminator_learning_rate"], [4e-3, 2e-3, 2e-3])
+    hashes = {name: tree_hash(tmp_path / name / "model") for name in ("default", "same", "own")}
+    assert hashes["default"] == hashes["same"] != hashes["own"]
 
 
 def test_training_needs_neither_mlflow_nor_dvc() -> None:

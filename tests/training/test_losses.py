@@ -20,11 +20,11 @@ def test_pixel_losses_by_hand() -> None:
     assert value(losses.mae(hr, sr)) == pytest.approx(0.5)
     assert value(losses.mse(hr, sr)) == pytest.approx(0.25)
     assert value(losses.charbonnier(hr, sr, epsilon=0.1)) == pytest.approx(np.sqrt(0.26))
-    assert value(losses.content(hr, sr, scale=4.0)) == pytest.approx(1.0)
-    assert value(losses.content(hr, sr, scale=4.0, loss="mae")) == pytest.approx(2.0)
+    assert value(losses.perceptual(hr, sr, scale=4.0)) == pytest.approx(1.0)
+    assert value(losses.perceptual(hr, sr, scale=4.0, loss="mae")) == pytest.approx(2.0)
 
 
-def test_the_psnr_loss_weighs_pictures_as_their_mean_psnr_does() -> None:
+def test_the_psnr_loss_weighs_images_as_their_mean_psnr() -> None:
     draw = np.random.default_rng(0)
     hr = draw.random((2, 6, 6, 3)).astype(np.float32)
     noise = draw.normal(0, 1, hr.shape).astype(np.float32)
@@ -35,24 +35,24 @@ def test_the_psnr_loss_weighs_pictures_as_their_mean_psnr_does() -> None:
     mean_psnr = (-10 * np.log10(mse)).mean()
     assert value(losses.psnr(hr, sr, floor=1e-4)) / 1e-4 == pytest.approx(
         -mean_psnr * np.log(10) / 10 - np.log(1e-8), rel=1e-4
-    ), "but for the floor it is the mean PSNR, to a factor and a constant"
+    ), "without a floor: the mean PSNR, but for a factor and a constant"
     assert value(losses.psnr(hr, hr)) == 0
     tiny = hr + 1e-4 * noise
     assert value(losses.psnr(hr, tiny)) == pytest.approx(value(losses.mse(hr, tiny)) / 0.01, rel=1e-2), "below it, MSE"
 
 
-def test_what_repeats_is_seen_and_what_does_not_is_averaged_out() -> None:
+def test_the_checkerboard_loss_sees_only_what_repeats() -> None:
     draw = np.random.default_rng(1)
     hr = draw.random((2, 67, 64, 3)).astype(np.float32)  # 67: three rows more than whole LR pixels
     pattern = np.tile(draw.normal(0, 0.1, (4, 4, 3)), (17, 16, 1))[:67].astype(np.float32)
-    assert value(losses.repeated(hr, hr, 4)) == 0
-    assert value(losses.repeated(hr, hr + pattern, 4)) == pytest.approx(np.abs(pattern[:64]).mean(), rel=1e-4)
-    assert value(losses.repeated(hr, hr + 0.1, 4)) == pytest.approx(0.1, rel=1e-4), "a cast repeats too"
+    assert value(losses.checkerboard(hr, hr, 4)) == 0
+    assert value(losses.checkerboard(hr, hr + pattern, 4)) == pytest.approx(np.abs(pattern[:64]).mean(), rel=1e-4)
+    assert value(losses.checkerboard(hr, hr + 0.1, 4)) == pytest.approx(0.1, rel=1e-4), "a cast repeats too"
     noise = draw.normal(0, 0.1, hr.shape).astype(np.float32)
     expected = 0.1 * np.sqrt(2 / np.pi) / 8  # of the mean of 64 normal values
-    assert value(losses.repeated(hr, hr + noise, 4)) == pytest.approx(expected, rel=0.1)
+    assert value(losses.checkerboard(hr, hr + noise, 4)) == pytest.approx(expected, rel=0.1)
     small = np.zeros((1, 9, 6, 3), np.float32)
-    assert value(losses.repeated(small, small + 0.5, 3)) == pytest.approx(0.5), "fewer LR pixels than are averaged"
+    assert value(losses.checkerboard(small, small + 0.5, 3)) == pytest.approx(0.5), "fewer LR pixels than are averaged"
 
 
 def test_vanilla_losses_are_cross_entropies() -> None:
@@ -75,15 +75,16 @@ def test_relativistic_losses_follow_esrgan() -> None:
 
 @pytest.mark.parametrize("name", losses.ADVERSARIAL_LOSSES)
 def test_extreme_scores_stay_finite(name: str) -> None:
-    for loss in losses.ADVERSARIAL_LOSSES[name]:
+    sides = losses.ADVERSARIAL_LOSSES[name]
+    for loss in (sides.generator, sides.discriminator):
         assert np.isfinite(value(loss(logits(1e4, -1e4), logits(-1e4, 1e4))))
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(-5, 5), st.floats(0.1, 5))
-def test_each_side_wants_what_it_should(score: float, step: float) -> None:
-    """A higher score of the generated picture pleases the generator and displeases the discriminator."""
+def test_generator_and_discriminator_want_the_opposite(score: float, step: float) -> None:
+    """A higher score of SR lowers the generator's loss and raises the discriminator's."""
     real = logits(1.0)
-    for generator, discriminator in losses.ADVERSARIAL_LOSSES.values():
-        assert value(generator(real, logits(score + step))) < value(generator(real, logits(score)))
-        assert value(discriminator(real, logits(score + step))) > value(discriminator(real, logits(score)))
+    for loss in losses.ADVERSARIAL_LOSSES.values():
+        assert value(loss.generator(real, logits(score + step))) < value(loss.generator(real, logits(score)))
+        assert value(loss.discriminator(real, logits(score + step))) > value(loss.discriminator(real, logits(score)))

@@ -29,9 +29,10 @@ from srlib.models import (
 )
 from srlib.params import Params, StartFrom
 from srlib.training.gan.trainer import finetune
-from srlib.training.loop import Curves
-from srlib.training.optimizers import Adam
-from srlib.training.pretrain import PixelTrainer, _start_from, pixel_trainer, pretrain
+from srlib.training.metric_log import MetricLog
+from srlib.training.pretrain import PixelTrainer, _load_start, pixel_trainer, pretrain
+
+from .conftest import plain_update
 
 LUMA = [name for name, architecture in MODELS.items() if architecture.channels != "rgb"]
 SMALL = {"blocks": 1, "filters": 8}
@@ -69,10 +70,8 @@ def recipe(scale: int = 4, **section) -> Params:
 
 
 def run(folder: Path, patches: Path, params: Params, samples: list | None = None):
-    (folder / "state").mkdir(parents=True)
-    sample = (lambda picture, step: None) if samples is None else (lambda picture, step: samples.append(picture))
-    curves = Curves(folder / "curves", sample=sample)
-    return pretrain(params, patches, folder / "model", state=folder / "state", curves=curves)
+    log = MetricLog(folder / "log", report_image=lambda image, step: None if samples is None else samples.append(image))
+    return pretrain(params, patches, folder / "model", resume=folder / "resume", log=log)
 
 
 def saved(folder: Path, config: ModelConfig) -> dict[str, str]:
@@ -83,9 +82,7 @@ def saved(folder: Path, config: ModelConfig) -> dict[str, str]:
 
 class TestLuma:
     @pytest.mark.parametrize("name", LUMA)
-    def test_it_trains_on_luma_and_is_validated_as_it_will_be_used(
-        self, name: str, patches: Path, tmp_path: Path
-    ) -> None:
+    def test_validation_equals_use_after_training(self, name: str, patches: Path, tmp_path: Path) -> None:
         samples: list[np.ndarray] = []
         _, result = run(tmp_path, patches, recipe(model={"name": name}), samples)
         model, config = load_model(tmp_path / "model")
@@ -98,17 +95,17 @@ class TestLuma:
         assert np.abs(shown - expected).max() <= 1, "kernels may add up in another order in a batch"
 
     @pytest.mark.parametrize(("name", "channels"), [("fsrcnn", "luma-studio"), ("edsr", "rgb")])
-    def test_training_sees_what_inference_sees(self, name: str, channels: str, patches: Path) -> None:
+    def test_training_and_inference_see_the_same_values(self, name: str, channels: str, patches: Path) -> None:
         trainer = PixelTrainer(build(ModelConfig(name, 4, small(name))), "mse")
         lr, hr = (np.load(patches / f"train_{kind}.npy")[:3] for kind in ("lr", "hr"))
         np.testing.assert_allclose(
-            ops.convert_to_numpy(trainer.encode(lr)), color.network_input(lr, channels), atol=2e-7
+            ops.convert_to_numpy(trainer.to_network(lr)), color.network_input(lr, channels), atol=2e-7
         )
         sr = trainer(lr)
         expected = np.mean((color.network_input(hr, channels) - ops.convert_to_numpy(sr)) ** 2)
         assert float(trainer.compute_loss(lr, hr, sr)) == pytest.approx(expected, rel=1e-4)
 
-    def test_it_learns_to_beat_bicubic(self, patches: Path, tmp_path: Path) -> None:
+    def test_training_beats_bicubic(self, patches: Path, tmp_path: Path) -> None:
         rate = {"schedule": "cosine", "peak": 0.01, "warmup": 20}
         section = {"model": {"name": "espcn"}, "steps": 400, "validate_every": 400, "lr_patch": 24, "ema_decay": 0.9}
         _, result = run(tmp_path, patches, recipe(**section, learning_rate=rate, clip_norm=1.0))
@@ -117,29 +114,29 @@ class TestLuma:
         assert result.metrics["psnr_y"] > bicubic + 0.1
 
     @pytest.mark.parametrize("name", LUMA)
-    def test_half_the_bits_give_nearly_the_same_loss(self, name: str, patches: Path) -> None:
+    def test_bfloat16_gives_nearly_the_same_loss(self, name: str, patches: Path) -> None:
         lr, hr = (np.load(patches / f"train_{kind}.npy")[:3] for kind in ("lr", "hr"))
         losses = []
         for dtype in ("float32", "mixed_bfloat16"):
             keras.utils.set_random_seed(1)
             trainer = PixelTrainer(build(ModelConfig(name, 4), dtype=dtype), "mae")
-            trainer.compile_with(Adam())
+            trainer.compile_with([plain_update(trainer.network)])
             losses.append([float(trainer.train_on_batch(lr, hr)) for _ in range(3)])
         np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
 
     @pytest.mark.parametrize("name", LUMA)
-    def test_fine_tuning_refuses_it_before_it_reads_anything_else(self, name: str, tmp_path: Path) -> None:
+    def test_finetuning_refuses_it_first(self, name: str, tmp_path: Path) -> None:
         saved(tmp_path / "start", ModelConfig(name, 4, small(name)))
         told = f"start: {name} works on luma; an SRGAN needs color: set pretrain.model to one of edsr, srresnet"
         gone, out = tmp_path / "gone", tmp_path / "out"
         with pytest.raises(SrlibError, match=told):
-            finetune(recipe(model={"name": name}), gone, gone, tmp_path / "start", out, state=gone, curves=Curves(out))
+            finetune(recipe(model={"name": name}), gone, gone, tmp_path / "start", out, resume=gone, log=MetricLog(out))
         assert not out.exists()
 
 
 class TestStartFrom:
     @pytest.mark.parametrize("name", MODELS)
-    def test_another_scale_keeps_all_but_the_upsampling(self, name: str, tmp_path: Path) -> None:
+    def test_another_scale_replaces_only_the_upsampling(self, name: str, tmp_path: Path) -> None:
         config = ModelConfig(name, 2, small(name))
         earlier = build(config)
         for variable in earlier.variables:
@@ -147,7 +144,7 @@ class TestStartFrom:
         save_model(earlier, config, tmp_path)
         config = ModelConfig(name, 4, small(name))
         network = build(config)
-        _start_from(network, config, StartFrom(folder=str(tmp_path), sha256=file_hash(tmp_path / WEIGHTS)))
+        _load_start(network, config, StartFrom(folder=str(tmp_path), sha256=file_hash(tmp_path / WEIGHTS)))
         for layer in (layer for layer in network.layers if layer.weights):
             before = earlier.get_layer(layer.name).get_weights() if not layer.name.startswith("upsample2") else []
             same = [np.array_equal(*pair) for pair in zip(before, layer.get_weights(), strict=False)]
@@ -187,7 +184,7 @@ class TestStartFrom:
             ({"date": "today"}, "not a model's config"),
         ],
     )
-    def test_a_config_that_was_changed_is_refused(self, change: dict, told: str, patches: Path, tmp_path: Path) -> None:
+    def test_a_changed_config_is_refused(self, change: dict, told: str, patches: Path, tmp_path: Path) -> None:
         start = saved(tmp_path / "start", ModelConfig("edsr", 4, SMALL))
         path = tmp_path / "start" / CONFIG
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -201,7 +198,7 @@ class TestStartFrom:
         self.refused(told, recipe(start_from=start), patches, tmp_path)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
-    def test_weights_that_are_not_numbers_are_refused(self, value: float, patches: Path, tmp_path: Path) -> None:
+    def test_weights_that_are_not_finite_are_refused(self, value: float, patches: Path, tmp_path: Path) -> None:
         config = ModelConfig("edsr", 4, SMALL)
         model = build(config)
         bias = model.get_layer("body").bias
@@ -210,7 +207,7 @@ class TestStartFrom:
         start = {"folder": str(tmp_path / "start"), "sha256": file_hash(tmp_path / "start" / WEIGHTS)}
         self.refused("body/bias holds values that are not finite", recipe(start_from=start), patches, tmp_path)
 
-    def test_other_bytes_or_none_are_refused(self, patches: Path, tmp_path: Path) -> None:
+    def test_another_hash_or_a_missing_file_is_refused(self, patches: Path, tmp_path: Path) -> None:
         start = saved(tmp_path / "start", ModelConfig("edsr", 4, SMALL))
         other = start | {"sha256": "0" * 64}
         self.refused(f"has the SHA-256 {start['sha256']}; write that", recipe(start_from=other), patches, tmp_path)
@@ -226,8 +223,7 @@ class TestStartFrom:
             run(folder / "run", patches, params)
         assert str(error.value).startswith("pretrain.start_from: ")
         assert len(str(error.value).splitlines()) == 1
-        assert not (folder / "run/curves").exists() and not (folder / "run/model").exists()
-        (folder / "run/state").rmdir()
+        assert not (folder / "run").exists()
 
 
 def test_adamw_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
@@ -243,7 +239,7 @@ def test_adamw_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
 
 
 def test_muon_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
-    """Its first step moves a hidden kernel by the polar factor's length, and what Adam keeps as Adam does."""
+    """Its first step moves a hidden kernel by the length of the polar factor, and other variables as Adam does."""
     moved = {}
     keras.utils.set_random_seed(recipe().seed)
     begun = {v.path: ops.convert_to_numpy(v) for v in build(ModelConfig("edsr", 4, SMALL)).trainable_variables}
@@ -259,8 +255,8 @@ def test_muon_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(step, moved["adam"][path])
 
 
-def test_training_goes_on_from_the_weights_that_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the photos recipe says it, and from the network that `srlib upscale` uses."""
+def test_training_can_start_from_the_shipped_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the lines of the photos recipe, and from the network that `srlib upscale` uses."""
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root)
     said = re.search(

@@ -1,1 +1,1 @@
-"""The SRGAN: trainer, loss terms, discriminator and gradient shares."""
+"""The SRGAN: its loss terms, trainer, discriminator and gradient shares."""

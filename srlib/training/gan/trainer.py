@@ -1,164 +1,127 @@
-"""SRGAN: a pre-trained generator is fine-tuned against a discriminator (Ledig et al. 2017, arXiv:1609.04802)."""
+"""Fine-tuning a pre-trained generator as an SRGAN (Ledig et al. 2017, arXiv:1609.04802)."""
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from srlib.errors import SrlibError
 from srlib.models import MODELS, ModelConfig, load_model
 from srlib.models.features import feature_network
 from srlib.params import Finetune, Params
-from srlib.training.divergence import Row
+from srlib.training.averaging import ExponentialMovingAverage
+from srlib.training.callbacks import LAST_GOOD, DivergenceGuard, LossLog, Validation
 from srlib.training.gan.discriminator import discriminator as build_discriminator
-from srlib.training.gan.gradient_shares import gradient_norms, shares
-from srlib.training.loop import Curves, Result, Trainer, as_float, train, training_batches
-from srlib.training.losses import ADVERSARIAL_LOSSES, SCORES, content, mae, repeated
-from srlib.training.optimizers import Adam
-from srlib.training.validation import write_model
-
-TERMS = ("perceptual", "pixel", "checkerboard", "adversarial", "discriminator", "score_hr", "score_sr", "color_shift")
-
-WEIGHT_KEYS = {
-    "perceptual": ("perceptual_weight", "perceptual_scale"),
-    "pixel": ("pixel_weight", "pixel_weight"),
-    "checkerboard": ("checkerboard_weight", "checkerboard_weight"),
-    "adversarial": ("adversarial_weight", "adversarial_weight"),
-}
-"""Term of the generator's loss → (its weight, the key that calibrates it)."""
-
-DROWNED = 0.01
-"""A term with less than this share of the gradient has no say in the picture."""
-
-LASTING = 2
-"""So many measurements in a row a term must be drowned before it is said; the first counts alone."""
-
-COLLAPSED = 200
-"""So many steps in a row the discriminator's scores must be saturated, or level, before it is said."""
-
-SATURATED, LEVEL = 0.01, 0.01
-"""How close to 1 and 0, and how close to 0.5, scores are that teach nothing."""
+from srlib.training.gan.gradient_shares import GradientShares, gradient_norms, shares
+from srlib.training.gan.terms import LossInputs, frozen_call, loss_terms
+from srlib.training.loop import train, training_batches
+from srlib.training.losses import ADVERSARIAL_LOSSES
+from srlib.training.metric_log import MetricLog
+from srlib.training.optimizers import NetworkUpdate, make_optimizer
+from srlib.training.session import Result, TrainingSession, copy_weights
+from srlib.training.trainer import Trainer, as_float
+from srlib.training.types import ByteArray, LogRecord, Tensor
+from srlib.training.validation import save_weights, validation_sample
 
 
 class GanTrainer(Trainer):
     """Trains generator and discriminator in one step, each by its own loss.
 
-    The sum of both losses is differentiated once. Three cuts keep the gradients apart: the adversarial term runs a
-    discriminator whose variables are constants, the discriminator's own loss sees a constant SR, and the features are
-    frozen. Both networks are updated from the same state, at the same learning rate, as in the paper.
+    The sum of both losses is differentiated once. Three cuts keep the gradients apart: the adversarial term calls the
+    discriminator with constant variables, the discriminator's own loss sees a constant SR, and the feature network
+    is frozen. Both networks are updated from the same state.
+
+    Args:
+        generator: The network to fine-tune.
+        discriminator: See `srlib.training.gan.discriminator`.
+        features: The feature network of the perceptual loss.
+        section: The section `finetune` of the recipe.
     """
 
-    # The distance between SR and HR: the discriminator's loss may rise a hundredfold within a healthy training.
-    watched = "pixel"
-    diagnoses = True
+    # The distance between SR and HR: the discriminator's loss may rise a hundredfold in a healthy training.
+    monitored = "pixel"
 
     def __init__(
-        self, generator: keras.Model, discriminator: keras.Model, features: keras.Model, params: Finetune
+        self, generator: keras.Model, discriminator: keras.Model, features: keras.Model, section: Finetune
     ) -> None:
         super().__init__(generator, name="finetune")
         self.discriminator = discriminator
         self.features = features
-        self.params = params
-        self.adversarial, self.discrimination = ADVERSARIAL_LOSSES[params.adversarial]
-        self.terms = {name: keras.metrics.Mean(name=name) for name in TERMS}
+        self.section = section
+        self.terms = loss_terms(section)
+        columns = [term.name for term in self.terms] + ["discriminator", "score_hr", "score_sr", "color_shift"]
+        self.means = {name: keras.metrics.Mean(name=name) for name in columns}
         # Not the optimizer's count of updates: within a loss JAX takes that for a constant.
-        self.seen = self.add_weight(name="seen", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        self.batches_seen = self.add_weight(
+            name="batches_seen", shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
 
     @property
-    def trained(self) -> list[Any]:
-        """Variables of the generator and of the discriminator."""
-        return [*self.network.variables, *self.discriminator.variables]
+    def step_variables(self) -> list[keras.Variable]:
+        """Every variable that a step may change."""
+        return [
+            *self.network.variables,
+            *self.discriminator.variables,
+            *self.optimizer.variables,
+            self.batches_seen,
+        ]
 
-    @property
-    def state(self) -> list[Any]:
-        """Every variable that a step may change, the number of batches seen among them."""
-        return [*super().state, self.seen]
+    def generator_terms(self, hr: Tensor, sr: Tensor, real: Tensor, scale: int) -> dict[str, Tensor]:
+        """Return the terms of the generator's loss, not yet weighted.
 
-    @property
-    def weights_of_terms(self) -> dict[str, float]:
-        """Term of the generator's loss → its weight."""
-        return {term: getattr(self.params, weight) for term, (weight, _) in WEIGHT_KEYS.items()}
+        Args:
+            hr: float32 [B, H, W, 3].
+            sr: float32 [B, H, W, 3].
+            real: The discriminator's logits of HR.
+            scale: Upscaling factor.
+        """
+        inputs = LossInputs(hr, sr, real, scale, self.features, self.discriminator, self.section)
+        return {term.name: term.function(inputs) for term in self.terms}
 
-    def generator_terms(self, hr: Any, sr: Any, real: Any, scale: int) -> dict[str, Any]:
-        """The terms of the generator's loss, not yet weighted, from float pictures and the logits of HR."""
-        hr_features, sr_features = self.features(hr), self.features(sr)
-        return {
-            "perceptual": content(
-                hr_features, sr_features, scale=self.params.perceptual_scale, loss=self.params.perceptual_loss
-            ),
-            "pixel": mae(hr, sr),
-            "checkerboard": repeated(hr, sr, scale),
-            "adversarial": self.adversarial(ops.stop_gradient(real), _constant(self.discriminator, sr)),
-        }
+    def compute_loss(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
+        """Return the generator's loss plus the discriminator's; the class says what reaches which network.
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """The generator's loss plus the discriminator's; see the class for what reaches which."""
+        Args:
+            x: LR, uint8.
+            y: HR, uint8.
+            y_pred: SR, float32.
+            sample_weight: Not used.
+        """
         scale = y.shape[1] // x.shape[1]
-        hr, sr = _moved(as_float(y), y_pred, self.seen % scale**2, scale)
-        self.seen.assign_add(1)
+        hr, sr = _shifted_window(as_float(y), y_pred, self.batches_seen % scale**2, scale)
+        self.batches_seen.assign_add(1)
         real = self.discriminator(hr, training=True)
         fake = self.discriminator(ops.stop_gradient(sr), training=True)
         values = self.generator_terms(hr, sr, real, scale)
-        total = sum(weight * values[term] for term, weight in self.weights_of_terms.items())
-        values["discriminator"] = self.discrimination(real, fake)
-        values["score_hr"], values["score_sr"] = SCORES[self.params.adversarial](real, fake)
+        total = sum(term.weight * values[term.name] for term in self.terms)
+        adversarial = ADVERSARIAL_LOSSES[self.section.adversarial]
+        values["discriminator"] = adversarial.discriminator(real, fake)
+        values["score_hr"], values["score_sr"] = adversarial.probabilities(real, fake)
         values["color_shift"] = 255.0 * ops.mean(ops.abs(ops.mean(sr - hr, axis=(0, 1, 2))))
         for name, value in values.items():
-            self.terms[name].update_state(value)
+            self.means[name].update_state(value)
         return total + values["discriminator"]
 
-    def diagnose(self, lr: Any, hr: Any) -> Row:
-        """Each term's share of what pulls at SR: the norm of weight · ∂term/∂SR over the sum of these norms."""
+    def gradient_shares(self, lr: ByteArray, hr: ByteArray) -> LogRecord:
+        """Return each term's share of the gradient at SR: the norm of weight · ∂term/∂SR over the sum of all norms."""
         truth = as_float(hr)
-        sr = _constant(self.network, as_float(lr))
-        real = _constant(self.discriminator, truth)
-        norms = gradient_norms(lambda sr: self.generator_terms(truth, sr, real, hr.shape[1] // lr.shape[1]), sr)
-        weighted = shares({term: weight * norms[term] for term, weight in self.weights_of_terms.items()})
-        return {f"share_{term}": share for term, share in weighted.items()}
-
-    def remarks(self, logs: Row, diagnosis: Row, memory: dict[str, int]) -> list[str]:
-        """Terms that are drowned, a discriminator that has collapsed; each is said once."""
-        found = {}
-        for term, weight in self.weights_of_terms.items() if diagnosis else ():
-            drowned = weight > 0 and diagnosis[f"share_{term}"] < DROWNED
-            memory[term] = memory.get(term, 0) + 1 if drowned else 0
-            if memory[term] >= LASTING or (drowned and not logs):
-                found[f"{term} is drowned"] = self._drowned(term, weight, diagnosis[f"share_{term}"])
-        if logs:
-            hr, sr = logs["score_hr"], logs["score_sr"]
-            saturated, level = min(hr, 1 - sr) > 1 - SATURATED, max(abs(hr - 0.5), abs(sr - 0.5)) < LEVEL
-            memory["saturated"] = memory.get("saturated", 0) + 1 if saturated else 0
-            memory["level"] = memory.get("level", 0) + 1 if level else 0
-            scores = f"scores of HR {hr:.3f} and SR {sr:.3f}, {COLLAPSED} steps on end"
-            if memory["saturated"] >= COLLAPSED:
-                found["saturated"] = (
-                    f"the discriminator has collapsed: it tells all apart ({scores}) and teaches little; lower "
-                    f"finetune.discriminator_filters or raise finetune.adversarial_weight"
-                )
-            if memory["level"] >= COLLAPSED and diagnosis.get("share_adversarial", 1.0) < DROWNED:
-                found["level"] = (
-                    f"the discriminator has collapsed: it tells nothing apart ({scores}) and its gradient has gone; "
-                    f"raise finetune.discriminator_filters or lower finetune.learning_rate.peak"
-                )
-        new = [text for name, text in found.items() if f"said: {name}" not in memory]
-        memory |= {f"said: {name}": 1 for name in found}
-        return new
-
-    def _drowned(self, term: str, weight: float, share: float) -> str:
-        key = WEIGHT_KEYS[term][1]
-        now = getattr(self.params, key)
-        advice = f"; 10 % would be about {now * (1 - share) / (9 * share):.1g}" if share else ""
-        return f"the {term} term is drowned: {share:.2%} of the gradient; raise finetune.{key} (now {now:g}{advice})"
+        sr = frozen_call(self.network, as_float(lr))
+        real = frozen_call(self.discriminator, truth)
+        scale = hr.shape[1] // lr.shape[1]
+        norms = gradient_norms(lambda sr: self.generator_terms(truth, sr, real, scale), sr)
+        weighted = shares({term.name: term.weight * norms[term.name] for term in self.terms})
+        return {f"share_{name}": share for name, share in weighted.items()}
 
 
-def _moved(hr: Any, sr: Any, place: Any, scale: int) -> tuple[Any, Any]:
-    """HR and SR without some rows and columns: a window that is at another of scale² places in each step.
+def _shifted_window(hr: Tensor, sr: Tensor, place: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Crop HR and SR by scale − 1 rows and columns, at another of the scale² offsets in each step.
 
-    Strided layers, in the features as in the discriminator, leave a pattern of their stride in the gradient. Batches
-    begin at whole LR pixels, so that it would always fall on the same sub-pixels, which would learn it as checkerboard.
+    Strided layers in the feature network and the discriminator leave a pattern with the period of their stride in the
+    gradient. Batches begin at whole LR pixels, so that without the offset it would always fall on the same sub-pixels,
+    which would learn it as a checkerboard.
     """
     size = (hr.shape[1] - scale + 1, hr.shape[2] - scale + 1)
     start = ops.stack([0, place // scale, place % scale, 0])
@@ -166,21 +129,50 @@ def _moved(hr: Any, sr: Any, place: Any, scale: int) -> tuple[Any, Any]:
     return ops.slice(hr, start, shape), ops.slice(sr, start, shape)
 
 
-def _constant(model: keras.Model, x: Any) -> Any:
-    """The model in training mode as a fixed function: constant variables, batch statistics that stay as they are."""
-    y, _ = model.stateless_call(
-        [ops.stop_gradient(v) for v in model.trainable_variables],
-        [ops.stop_gradient(v) for v in model.non_trainable_variables],
-        x,
-        training=True,
+def gan_trainer(params: Params, generator: keras.Model, features: Path) -> GanTrainer:
+    """Return a trainer for the generator, compiled with the optimizers of the recipe.
+
+    Args:
+        params: The recipe.
+        generator: The pre-trained network.
+        features: The folder with the weights of the feature network.
+    """
+    section = params.finetune_section()
+    discriminator = build_discriminator(section.discriminator_filters, dtype=section.precision)
+    feature_weights = _feature_weights(features) if section.features.weights == "file" else None
+    frozen = feature_network(
+        section.features.network,
+        [section.features.layer],
+        pre_activation=section.features.pre_activation,
+        weights=feature_weights,
+        seed=params.seed,
+        dtype=section.precision,
     )
-    return y
+    trainer = GanTrainer(generator, discriminator, frozen, section)
+    weights = generator.trainable_variables
+    generator_update = NetworkUpdate(
+        generator,
+        make_optimizer("adam", weights),
+        section.learning_rate,
+        clip_norm=section.clip_norm,
+        average=ExponentialMovingAverage(weights, section.ema_decay) if section.ema_decay else None,
+    )
+    discriminator_update = NetworkUpdate(
+        discriminator,
+        make_optimizer("adam", discriminator.trainable_variables),
+        section.discriminator_learning_rate or section.learning_rate,
+        clip_norm=section.clip_norm,
+    )
+    trainer.compile_with([generator_update, discriminator_update])
+    return trainer
 
 
 def finetune(
-    params: Params, patches: Path, features: Path, pretrained: Path, out: Path, *, state: Path, curves: Curves
+    params: Params, patches: Path, features: Path, pretrained: Path, out: Path, *, resume: Path, log: MetricLog
 ) -> tuple[keras.Model, Result]:
-    """Fine-tunes the model in `pretrained` and writes the (interpolated) generator to `out`.
+    """Fine-tune a pre-trained model as an SRGAN and write the generator to `out`.
+
+    The generator is interpolated between its initial and its final weights, see `finetune.interpolation`.
 
     Args:
         params: The recipe.
@@ -188,47 +180,43 @@ def finetune(
         features: The folder with the weights of the feature network.
         pretrained: A model made by pre-training.
         out: Where the model goes.
-        state: The folder of the resume state.
-        curves: Where the rows go.
+        resume: The folder of the resume state.
+        log: Where the records go.
 
     Returns:
         The generator, in float32, and the result of training.
+
+    Raises:
+        SrlibError: The model, the patches or the feature weights do not fit the recipe, or training diverged.
     """
     section = params.finetune_section()
     keras.utils.set_random_seed(params.seed)
     generator, config = load_model(pretrained, scale=params.scale, dtype=section.precision)
     _check_generator(config, pretrained)
     config = dataclasses.replace(config, training="gan")
-    start = [np.array(ops.convert_to_numpy(v)) for v in generator.variables]
-    judge = build_discriminator(section.discriminator_filters, dtype=section.precision)
-    frozen = feature_network(
-        section.features.network,
-        [section.features.layer],
-        pre_activation=section.features.pre_activation,
-        weights=_feature_weights(features) if section.features.weights == "file" else None,
-        seed=params.seed,
-        dtype=section.precision,
-    )
-    batches = training_batches(patches, section, params.seed + 1)
-    trainer = GanTrainer(generator, judge, frozen, section)
-    trainer.compile_with(
-        Adam(
-            clip_norm=section.clip_norm,
-            average=section.ema_decay,
-            groups=[generator.trainable_variables, judge.trainable_variables],
-            averaged=generator.trainable_variables,
-        )
-    )
-    result = train(
-        trainer, batches, section, config=config, steps=section.steps, patches=patches, state=state, curves=curves,
-        label="finetune", keep_best=False,
-    )  # fmt: skip
-    weights = [interpolate(b, a, section.interpolation) for b, a in zip(start, result.weights, strict=True)]
-    return write_model(weights, config, out), result
+    initial = copy_weights(generator)
+    trainer = gan_trainer(params, generator, features)
+    pairs = validation_sample(patches)
+    guard = DivergenceGuard(section, pairs, config, resume / LAST_GOOD)
+    callbacks = [
+        guard,
+        LossLog(section.log_every, section.validate_every),
+        Validation(pairs, section.validate_every, guard, keep_best=False),
+        GradientShares(section),
+    ]
+    session = TrainingSession("finetune", trainer, section.steps, log)
+    result = train(session, training_batches(patches, section, params.seed + 1), callbacks, resume)
+    weights = [interpolate(a, b, section.interpolation) for a, b in zip(initial, result.weights, strict=True)]
+    return save_weights(weights, config, out), result
 
 
-def interpolate(psnr: np.ndarray, gan: np.ndarray, alpha: float) -> np.ndarray:
-    """(1 − alpha) · psnr + alpha · gan, weight by weight: the fidelity knob (ESRGAN, Wang et al. 2018, equation 4)."""
+def interpolate(psnr: NDArray[np.float32], gan: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:
+    """Return (1 − alpha) · psnr + alpha · gan, to trade fidelity for texture (ESRGAN, Wang et al. 2018, equation 4).
+
+    Example:
+        >>> interpolate(np.float32([0.0]), np.float32([8.0]), 0.25).tolist()
+        [2.0]
+    """
     return ((1 - alpha) * psnr + alpha * gan).astype(psnr.dtype)
 
 

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from keras import ops
+
+from srlib.params import Finetune
+from srlib.training.gan.terms import LossInputs, loss_terms, terms_table
+
+from .test_trainer import batch, trainer
+
+ROOT = Path(__file__).parents[3]
+SECTION = Finetune.model_validate({"lr_patch": 24, "steps": 1, "learning_rate": {"peak": 1e-3}})
+
+
+def test_every_weight_of_the_recipe_belongs_to_a_term() -> None:
+    weights = {name.removesuffix("_weight"): value for name, value in SECTION if name.endswith("_weight")}
+    assert {term.name: term.weight for term in loss_terms(SECTION)} == weights
+
+
+def test_calibration_keys_are_keys_of_the_recipe() -> None:
+    assert {term.calibration_key for term in loss_terms(SECTION)} <= set(Finetune.model_fields)
+
+
+def test_all_log_columns_derive_from_the_table() -> None:
+    gan = trainer()
+    names = {term.name for term in loss_terms(gan.section)}
+    assert names <= set(gan.train_on_batch(*batch(), return_dict=True))
+    assert set(gan.gradient_shares(*batch())) == {f"share_{name}" for name in names}
+
+
+def test_the_documented_table_is_up_to_date() -> None:
+    """To mend it, copy what `terms_table` returns."""
+    text = (ROOT / "docs/reference/loss-terms.md").read_text(encoding="utf-8")
+    assert terms_table(SECTION) in text
+
+
+@pytest.mark.parametrize("name", ["perceptual", "pixel", "checkerboard"])
+def test_a_perfect_image_has_no_loss(name: str) -> None:
+    gan = trainer()
+    hr = ops.convert_to_tensor(np.random.default_rng(0).random((1, 32, 32, 3), np.float32))
+    inputs = LossInputs(hr, hr, gan.discriminator(hr), 4, gan.features, gan.discriminator, gan.section)
+    term = next(term for term in loss_terms(gan.section) if term.name == name)
+    assert float(term.function(inputs)) == 0
