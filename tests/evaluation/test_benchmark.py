@@ -1,5 +1,6 @@
 """Test sets in folders, the scoring loop, given methods, and what is said where something does not fit."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from srlib.evaluation.benchmark import (
     METRICS,
     Method,
     Timing,
+    check_method_names,
     evaluate,
     interpolation,
     score_folder,
@@ -155,6 +157,38 @@ def test_no_sets_at_all(tmp_path: Path) -> None:
         find_sets(tmp_path, 4)
     with pytest.raises(SrlibError, match="no such folder"):
         find_sets(tmp_path / "none", 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        (b"caf\xe9.png", "expected a name in UTF-8"),
+        ("two\nlines.png", "without line breaks"),
+        ("tab\t.png", "without line breaks"),
+        ("n" * 250 + ".png", "at most 251 bytes, got 254"),
+        ("é" * 125 + ".png", "at most 251 bytes, got 254"),
+    ],
+)
+def test_image_names_that_outputs_cannot_have(tmp_path: Path, name: str | bytes, problem: str) -> None:
+    write_png(tmp_path / "sets/Own/a.png", skimage.data.chelsea()[:64, :64])
+    (tmp_path / "sets/Own/a.png").rename(tmp_path / "sets/Own" / os.fsdecode(name))
+    with pytest.raises(SrlibError, match=problem) as error:
+        find_sets(tmp_path / "sets", 4)
+    assert "\n" not in str(error.value) and str(error.value).encode()
+
+
+@pytest.mark.parametrize("name", ["größe ×2.png", "at 10.15.30\u202fAM.png", "n" * 247 + ".png"])
+def test_unusual_names_that_are_fine(tmp_path: Path, name: str) -> None:
+    write_png(tmp_path / "sets/Own/a.png", skimage.data.chelsea()[:64, :64])
+    (tmp_path / "sets/Own/a.png").rename(tmp_path / "sets/Own" / name)
+    assert find_sets(tmp_path / "sets", 4)["Own"][0].name == Path(name).stem
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "a\nb", "a/b", "a\\b", ".a", "caf\udce9", "n" * 256])
+def test_method_names_that_cannot_name_a_folder(name: str) -> None:
+    with pytest.raises(SrlibError, match="cannot name the folder of its images: expected") as error:
+        check_method_names([name])
+    assert "\n" not in str(error.value) and "\0" not in str(error.value)
 
 
 @pytest.mark.parametrize(
