@@ -9,6 +9,26 @@ from srlib.errors import SrlibError
 from srlib.imaging.arrays import Pixels
 from srlib.imaging.image_file import QUALITY, ImageFile, write_image_file
 
+_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+
+
+def as_pixels(image: object) -> Pixels:
+    """Check that an object is an array of 8- or 16-bit samples, and return it in this machine's byte order.
+
+    Args:
+        image: uint8 or uint16 in any byte order, any shape with at least one element.
+
+    Returns:
+        The same samples; the same array where nothing is to be done.
+
+    Raises:
+        SrlibError: Anything else.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype.newbyteorder("=") not in _DTYPES or image.size == 0:
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise SrlibError(f"expected an image, uint8 or uint16 [height, width, 3], got {got}")
+    return cast(Pixels, image.astype(image.dtype.newbyteorder("="), copy=False))
+
 
 def from_array(image: Pixels) -> ImageFile:
     """Split an array into color and alpha.
@@ -22,10 +42,9 @@ def from_array(image: Pixels) -> ImageFile:
     Raises:
         SrlibError: Another dtype or shape, or no pixels.
     """
-    is_image = isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.uint16) and image.size > 0
-    if not is_image or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
-        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise SrlibError(f"expected an image, uint8 or uint16 [h, w], [h, w, 3] or [h, w, 4], got {got}")
+    image = as_pixels(image)
+    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
+        raise SrlibError(f"expected an image, gray [h, w], RGB [h, w, 3] or RGBA [h, w, 4], got {image.shape}")
     if image.ndim == 2:
         return ImageFile(np.repeat(image[..., None], 3, axis=2), gray=True)
     return ImageFile(np.ascontiguousarray(image[..., :3]), image[..., 3] if image.shape[2] == 4 else None)

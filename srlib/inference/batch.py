@@ -194,6 +194,8 @@ class _Run:
     def process(self, jobs: Sequence[ImageJob]) -> None:
         """Read the header of every image, then upscale those that can be."""
         sizes = self._survey(jobs)
+        if not sizes:
+            return
         total = sum(sizes.values())
         if total >= _ANNOUNCED:
             images = "1 image" if len(sizes) == 1 else f"{len(sizes)} images"
@@ -282,7 +284,10 @@ class _Run:
         format = job.format or (image.format if image.format in FORMATS else "png")
         self._check(ImageJob(job.source, job.target, format), *image.rgb.shape[:2])
         image_progress.to_process = pixels_to_process(image)
-        result = upscale_image(image, self._model, self._factor, on_pixels=image_progress.add)
+        try:
+            result = upscale_image(image, self._model, self._factor, on_pixels=image_progress.add)
+        except SrlibError as error:
+            raise SrlibError(f"{job.name}: {error}") from error
         content, notes = encode_image_file(result, format, quality=self._quality, name=str(job.target or job.name))
         if job.target is None:
             sys.stdout.buffer.write(content)

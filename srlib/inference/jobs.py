@@ -201,6 +201,8 @@ def _as_file(out: str) -> Path | None:
 
 def _single_job(source: Path | None, target: Path, format: str | None, force: bool) -> ImageJob:
     from_ending = format_of(target)
+    if mistake := _name_mistake(target):
+        raise SrlibError(mistake)
     if format not in (None, from_ending):
         raise SrlibError(f"{target}: its ending says {from_ending}, --format says {format}; leave one out")
     if source is not None and _real(target) == _real(source):
@@ -209,7 +211,6 @@ def _single_job(source: Path | None, target: Path, format: str | None, force: bo
         raise SrlibError(f"{target}: expected a file to write, got a pipe or device; for a pipe: -o - > {target}")
     if target.exists() and not force:
         raise SrlibError(f"{target}: exists; give --force to overwrite")
-    _check_name(target)
     return ImageJob(source, target, from_ending)
 
 
@@ -234,17 +235,8 @@ def _folder_jobs(files: list[_Found], out: Path, format: str | None, force: bool
     for file in files:
         kind = format or _own_format(file.source)
         target = out / _named(file.name, kind)
-        if target in jobs:
-            mistakes.append(f"{file.source} and {jobs[target].source} would both become {target}; rename one")
-        elif _real(target) in sources:
-            mistakes.append(f"{target}: would overwrite an image that is to be upscaled; name another folder")
-        elif target.is_dir():
-            mistakes.append(f"{target}: is a folder; {file.source} cannot be written there")
-        else:
-            try:
-                _check_name(target)
-            except SrlibError as error:
-                mistakes.append(str(error))
+        if mistake := _target_mistake(target, file.source, jobs, sources):
+            mistakes.append(mistake)
         jobs[target] = ImageJob(file.source, target, kind)
     if mistakes:
         raise SrlibError("\n".join(mistakes))
@@ -262,10 +254,24 @@ def _named(name: Path, format: str) -> Path:
     return name.with_suffix(ending) if is_image else name.with_name(name.name + ending)
 
 
-def _check_name(target: Path) -> None:
+def _target_mistake(target: Path, source: Path, jobs: dict[Path, ImageJob], sources: set[Path]) -> str | None:
+    """Return why a result in a folder cannot get its name, or None."""
+    if mistake := _name_mistake(target):
+        return mistake
+    if target in jobs:
+        return f"{source} and {jobs[target].source} would both become {target}; rename one"
+    if _real(target) in sources:
+        return f"{target}: would overwrite an image that is to be upscaled; name another folder"
+    if target.is_dir():
+        return f"{target}: is a folder; {source} cannot be written there"
+    return None
+
+
+def _name_mistake(target: Path) -> str | None:
     size = len(os.fsencode(target.name))
-    if size > _LONGEST_NAME:
-        raise SrlibError(f"{target}: the name has {size} bytes, file systems allow {_LONGEST_NAME}; rename the input")
+    if size <= _LONGEST_NAME:
+        return None
+    return f"{target}: the name has {size} bytes, and file systems allow {_LONGEST_NAME}; rename the input"
 
 
 def _own_format(source: Path) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from srlib.engine import available_cores
 from srlib.errors import SrlibError
+from srlib.imaging.array_image import as_pixels
 from srlib.imaging.arrays import Pixels
 from srlib.imaging.color import network_input, rgb_from_output
 from srlib.inference.exported import CONFIG, ExportedModel, blend, is_exported, read_exported
@@ -213,7 +214,9 @@ class Upscaler:
         Raises:
             SrlibError: `rgb` is another kind of array, or the network's output is not finite.
         """
-        _check_rgb(rgb)
+        rgb = as_pixels(rgb)
+        if rgb.ndim != 3 or rgb.shape[2] != 3:
+            raise SrlibError(f"expected an image of three channels, RGB [height, width, 3], got {rgb.shape}")
         as_levels = self._network_rounds(rgb.dtype)
         network = self._compiled(self.precision if rgb.dtype == np.uint8 else self._precision_16_bit, as_levels)
         height, width = rgb.shape[:2]
@@ -252,14 +255,6 @@ class Upscaler:
                 sr = np.rot90(network(view), -rotations)
                 total += sr[:, ::-1] if is_flipped else sr
         return rgb_from_output(total / 8, lr, self._config.channels)
-
-
-def _check_rgb(rgb: object) -> None:
-    if not isinstance(rgb, np.ndarray) or rgb.dtype not in (np.uint8, np.uint16) or rgb.ndim != 3 or 0 in rgb.shape:
-        got = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
-        raise SrlibError(f"expected an image, uint8 or uint16 [height, width, 3], got {got}")
-    if rgb.shape[2] != 3:
-        raise SrlibError(f"expected an image of three channels, RGB, got {rgb.shape[2]}")
 
 
 def _round_into(target: Pixels, values: npt.NDArray[np.floating], threads: ThreadPoolExecutor) -> None:
