@@ -72,7 +72,7 @@ def degrade_image(
         uint8 RGB [H // scale, W // scale, 3].
     """
     if generator.random() < params.clean:
-        return downscale(hr, scale, edges)
+        return downscale(hr, scale, edges=edges)
     size = hr.shape[0] // scale, hr.shape[1] // scale
     image = operations.from_uint8(hr[: size[0] * scale, : size[1] * scale])
     for number, one in enumerate(params.passes, start=1):

@@ -39,7 +39,7 @@ def downscale_folder(hr_folder: Path, lr_folder: Path, scale: int, edges: str = 
         raise SrlibError(f"scale: expected a whole number from 1, got {scale}")
     sources = _targets(Path(hr_folder), Path(lr_folder), force)
     return _write_all(
-        sources, scale, lambda hr, _: downscale(hr, scale, cast(Edges, edges)), label=f"downscaling ×{scale}"
+        sources, scale, lambda hr, _: downscale(hr, scale, edges=cast(Edges, edges)), label=f"downscaling ×{scale}"
     )
 
 

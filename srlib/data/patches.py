@@ -278,7 +278,7 @@ def degrade(hr: np.ndarray, scale: int, params: Prepare, key: str) -> np.ndarray
         params: `edges`; `noise`, the standard deviation of Gaussian noise in levels of 255; `jpeg`, its quality.
         key: Seed of the noise, as text.
     """
-    lr = downscale(hr, scale, params.edges)
+    lr = downscale(hr, scale, edges=params.edges)
     if params.noise:
         noise = keyed_generator(key).standard_normal(lr.shape, np.float32)
         lr = np.clip(np.floor(lr + params.noise * noise + 0.5), 0, 255).astype(np.uint8)

@@ -26,7 +26,7 @@ _UPRIGHT = {
 }
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: str | Path) -> Image:
     """Read an image as uint8 RGB.
 
     Args:
@@ -37,6 +37,14 @@ def read_image(path: Path) -> Image:
 
     Raises:
         SrlibError: The file is missing, not an image, of an unsupported kind, damaged, or has more than `MAX_PIXELS`.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> path = f"{tempfile.mkdtemp()}/gray.png"
+        >>> Image.new("L", (6, 4), 200).save(path)
+        >>> read_image(path)[0, 0].tolist()
+        [200, 200, 200]
     """
     with opened(Path(path)) as header:
         color, alpha = header.decode()

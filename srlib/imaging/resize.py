@@ -66,22 +66,31 @@ def resize(
     antialias: bool = True,
     edges: Edges = "clamp",
 ) -> np.ndarray:
-    """Resizes a picture as MATLAB's `imresize` does.
+    """Resize an image as MATLAB's `imresize` does, byte for byte.
 
     Args:
         image: uint8 or uint16 [height, width, channels].
-        target: The new (height, width), or one factor for both axes; a factor gives ceil(factor · size) pixels. A float
+        target: New (height, width), or one factor for both axes; a factor gives ceil(factor · size) pixels. A float
             stands for the nearest fraction with a denominator up to 1000, so that 1/3 means a third.
-        kernel: "cubic" (a = -0.5), "linear" (triangle), "box", or "nearest" (a box that is never stretched).
-        antialias: Whether the kernel is stretched by 1/factor when an axis shrinks.
-        edges: What lies beyond the border: "clamp" repeats the last pixel (MATLAB until about 2011, the published
-            Set5/Set14/BSD100 files), "mirror" reflects about the border, the last pixel twice (newer MATLAB, DIV2K).
+        kernel: `cubic` (a = -0.5), `linear` (triangle), `box`, or `nearest` (a box that is never stretched).
+        antialias: Stretch the kernel by 1/factor when an axis shrinks.
+        edges: Pixels beyond the border: `clamp` repeats the last one (MATLAB until about 2011, the published
+            Set5/Set14/BSD100 files), `mirror` reflects at the border, the last pixel twice (newer MATLAB, DIV2K).
 
     Returns:
-        [new height, new width, channels] of the same type.
+        [new height, new width, channels] of the same dtype.
 
     Raises:
-        SrlibError: The picture is not uint8 or uint16 with three axes, or has no pixels; the target is not positive.
+        SrlibError: The image has another dtype or number of axes, or no pixels; the target is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> from fractions import Fraction
+        >>> ramp = np.arange(0, 240, 30, dtype=np.uint8).reshape(1, 8, 1)
+        >>> resize(ramp, (1, 4)).ravel().tolist()
+        [15, 75, 135, 195]
+        >>> resize(ramp, Fraction(3, 2)).shape
+        (2, 12, 1)
     """
     if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.size == 0:
         raise SrlibError(
@@ -194,10 +203,23 @@ def crop_to_multiple(hr: np.ndarray, scale: int) -> np.ndarray:
     return hr[:height, :width]
 
 
-def downscale(hr: np.ndarray, scale: int, edges: Edges = "clamp") -> np.ndarray:
-    """The LR picture, uint8 [H // scale, W // scale, C]: the HR cropped to a multiple, then MATLAB's bicubic.
+def downscale(hr: np.ndarray, scale: int, *, edges: Edges = "clamp") -> np.ndarray:
+    """Make the LR image of an HR image: crop to a multiple of `scale`, then downscale by MATLAB bicubic.
+
+    Args:
+        hr: uint8 or uint16 [H, W, channels].
+        scale: Factor by which the LR image is smaller.
+        edges: See `resize`.
+
+    Returns:
+        [H // scale, W // scale, channels] of the same dtype.
 
     Raises:
-        SrlibError: The picture is smaller than `scale`, or not uint8 with three axes.
+        SrlibError: The image is smaller than `scale`, or not uint8 or uint16 with three axes.
+
+    Example:
+        >>> import numpy as np
+        >>> downscale(np.zeros((33, 50, 3), np.uint8), 4).shape
+        (8, 12, 3)
     """
     return resize(crop_to_multiple(hr, scale), Fraction(1, scale), edges=edges)

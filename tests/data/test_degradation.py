@@ -49,7 +49,7 @@ def test_any_draw_has_the_lr_size(scale, height, width, passes, seed):
 def test_clean_patches_are_plain_bicubic():
     hr = photograph()
     np.testing.assert_array_equal(
-        degrade_image(hr, 4, section(ONE_OF_EACH, clean=1.0), keyed_generator("a")), downscale(hr, 4, "mirror")
+        degrade_image(hr, 4, section(ONE_OF_EACH, clean=1.0), keyed_generator("a")), downscale(hr, 4, edges="mirror")
     )
 
 

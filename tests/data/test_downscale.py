@@ -34,7 +34,9 @@ def test_bad_image_is_named_and_others_are_written(tmp_path):
     assert "half.png: truncated or damaged" in first and "small.png: 20×3 pixels, too small" in second
     assert last == "2 of 4 images were left out"
     assert sorted(path.name for path in (tmp_path / "lr").iterdir()) == ["a b.png", "صورة.png"]
-    np.testing.assert_array_equal(read_image(tmp_path / "lr" / "a b.png"), downscale(pixels(16, 20, 3), 4, "mirror"))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "lr" / "a b.png"), downscale(pixels(16, 20, 3), 4, edges="mirror")
+    )
 
 
 def test_existing_files_need_force(tmp_path):

@@ -55,7 +55,7 @@ def test_index_locates_every_patch(images, tmp_path):
         assert int(row["row"]) == counts[split]
         counts[split] += 1
         hr = read_image(images / row["image"])
-        lr = downscale(hr, 4, "mirror")  # of the whole image, cut afterwards
+        lr = downscale(hr, 4, edges="mirror")  # of the whole image, cut afterwards
         lr_patch, hr_patch = (
             np.load(out / f"{split}_{kind}.npy", mmap_mode="r")[int(row["row"])] for kind in ("lr", "hr")
         )
@@ -80,7 +80,7 @@ def test_downscaled_copies_serve_training_only(images, tmp_path):
         lr_height, lr_width = (int(side // 2 * float(row["size"]) + 1e-9) for side in hr.shape[:2])
         hr = hr[: hr.shape[0] // 2 * 2, : hr.shape[1] // 2 * 2]
         copy = hr if row["size"] == "1.0" else resize(hr, (2 * lr_height, 2 * lr_width))
-        lr = downscale(copy, 2, "mirror")
+        lr = downscale(copy, 2, edges="mirror")
         assert lr.shape == (lr_height, lr_width, 3)
         number, y, x = (int(row[key]) for key in ("row", "y", "x"))
         for kind, whole, factor in (("lr", lr, 1), ("hr", copy, 2)):
@@ -197,7 +197,7 @@ def test_flat_patches_are_dropped(tmp_path):
 def test_degradation(tmp_path):
     hr = photo(256, 256)
     clean = degrade(hr, 4, params(), "1/a")
-    np.testing.assert_array_equal(clean, downscale(hr, 4, "mirror"))
+    np.testing.assert_array_equal(clean, downscale(hr, 4, edges="mirror"))
     np.testing.assert_array_equal(degrade(hr, 4, params(edges="clamp"), "1/a"), downscale(hr, 4, "clamp"))
     gray = np.full((512, 512, 3), 128, np.uint8)
     noisy = degrade(gray, 2, params(noise=10.0), "1/a") - 128.0

@@ -34,7 +34,7 @@ def sets(tmp_path: Path) -> Path:
     write_png(tmp_path / "sets/Own/b.png", whole["chelsea"][:64, :80])
     hr = whole["coffee"][:80, :64]
     write_png(tmp_path / "sets/Set5/HR/0801.png", hr)
-    write_png(tmp_path / "sets/Set5/LR/0801x4.png", downscale(hr, 4, "mirror"))
+    write_png(tmp_path / "sets/Set5/LR/0801x4.png", downscale(hr, 4, edges="mirror"))
     return tmp_path / "sets"
 
 
