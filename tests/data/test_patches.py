@@ -198,7 +198,7 @@ def test_degradation(tmp_path):
     hr = photo(256, 256)
     clean = degrade(hr, 4, params(), "1/a")
     np.testing.assert_array_equal(clean, downscale(hr, 4, edges="mirror"))
-    np.testing.assert_array_equal(degrade(hr, 4, params(edges="clamp"), "1/a"), downscale(hr, 4, "clamp"))
+    np.testing.assert_array_equal(degrade(hr, 4, params(edges="clamp"), "1/a"), downscale(hr, 4, edges="clamp"))
     gray = np.full((512, 512, 3), 128, np.uint8)
     noisy = degrade(gray, 2, params(noise=10.0), "1/a") - 128.0
     assert noisy.std() == pytest.approx(10, rel=0.01) and abs(noisy.mean()) < 0.1
