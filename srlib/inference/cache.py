@@ -32,12 +32,13 @@ def read_through_cache(folder: Path) -> ExportedModel:
     if cache is not None and is_exported(cache / name):
         with contextlib.suppress(SrlibError):  # damaged: it is exported again
             return read_exported(cache / name)
-    where = f"kept in {cache / name}" if cache else "not kept, since no cache folder can be written"
+    where = f"kept in {cache / name}" if cache else "used once, since there is no cache folder"
     print(f"{folder}: exporting to OpenVINO before its first use, about a minute; {where}", file=sys.stderr)
     if cache is not None:
         export(folder, cache / name, "openvino", force=True)
         return read_exported(cache / name)
     with tempfile.TemporaryDirectory() as temporary:
+        os.environ.setdefault("MPLCONFIGDIR", temporary)  # Keras imports Matplotlib, which would want a home too
         export(folder, Path(temporary, name), "openvino")
         return read_exported(Path(temporary, name))
 
@@ -54,6 +55,6 @@ def _cache_folder() -> Path | None:
             return None
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError, KeyError) as error:
-        print(f"warning: no cache folder: {one_line(error)}; set XDG_CACHE_HOME to one", file=sys.stderr)
+        print(f"warning: no cache folder ({one_line(error)}); set XDG_CACHE_HOME to one", file=sys.stderr)
         return None
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
