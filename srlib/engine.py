@@ -1,6 +1,10 @@
-"""What computes, and how: the Keras backend, its threads, the processor. All of it may change the last bits."""
+"""What computes, and how: the Keras backend, its threads, the processor. All of it may change the last bits.
+
+A stage calls `pin_threads` before its first computation, and never imports Keras earlier.
+"""
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import os
@@ -12,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from srlib.errors import SrlibError
 
@@ -20,17 +24,29 @@ BACKENDS = ("tensorflow", "jax")
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
+class EngineFacts(TypedDict):
+    """What a resumed run must agree on; part of the fingerprint of a stage that uses Keras."""
+
+    backend: str
+    keras: str
+    numpy: str
+    threads: int
+    processor: str
+    devices: list[str]
+
+
 @functools.cache
-def pin_threads() -> dict[str, Any]:
-    """Fixes what would make two runs differ in their last bits, before the first computation; says what it fixed.
+def pin_threads() -> EngineFacts:
+    """Fix what would make two runs differ in their last bits, before the first computation.
 
     TensorFlow gets as many threads inside an operation as this process may use cores, one operation at a time (see also
-    `fixed_order`), deterministic operations, and oneDNN's kernels on any processor: left alone it leaves them out below
-    AVX512-VNNI, where steps then take twice as long. JAX gets deterministic operations on GPUs and takes its threads
-    from the same cores. KERAS_BACKEND is TensorFlow and TF_ENABLE_ONEDNN_OPTS is 1 unless set.
+    `fixed_order`), deterministic operations, and oneDNN's kernels on every processor: by default it leaves them out
+    below AVX512-VNNI, where steps then take twice as long. JAX gets deterministic operations on GPUs and takes its
+    threads from the same cores. KERAS_BACKEND is tensorflow and TF_ENABLE_ONEDNN_OPTS is 1 unless set. The user's
+    keras.json is ignored.
 
     Returns:
-        Backend, versions, number of threads, processor type and devices: what a resumed run must agree on.
+        Backend, versions, Keras settings, number of threads, type of processor, devices.
 
     Raises:
         SrlibError: KERAS_BACKEND names a backend that is not supported or not installed.
@@ -40,12 +56,14 @@ def pin_threads() -> dict[str, Any]:
         raise SrlibError(f"KERAS_BACKEND: expected {' or '.join(BACKENDS)}, got {backend}")
     threads = available_cores()
     try:
-        devices = _pin_tensorflow(threads) if backend == "tensorflow" else _pin_jax()
+        with _without_keras_json():
+            devices = _pin_tensorflow(threads) if backend == "tensorflow" else _pin_jax()
+            settings = _pin_keras()
     except ModuleNotFoundError as error:
         raise SrlibError(f"KERAS_BACKEND={backend}: {error.name} is not installed in this environment") from None
     return {
         "backend": f"{backend} {version(backend)}{_kernels(backend)}",
-        "keras": version("keras"),
+        "keras": f"{version('keras')} {settings}",
         "numpy": version("numpy"),
         "threads": threads,
         "processor": processor(),
@@ -53,8 +71,31 @@ def pin_threads() -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def _without_keras_json() -> Iterator[None]:
+    """Let Keras, which reads its settings when it is imported, find no folder of settings in the block."""
+    folder = os.environ.get("KERAS_HOME")
+    os.environ["KERAS_HOME"] = os.devnull
+    try:
+        yield
+    finally:
+        del os.environ["KERAS_HOME"]
+        if folder is not None:
+            os.environ["KERAS_HOME"] = folder
+
+
+def _pin_keras() -> str:
+    """Set Keras' own defaults, also where it was imported before, and return them for the fingerprint."""
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    return "float32 1e-07 channels_last"
+
+
 def _kernels(backend: str) -> str:
-    """Says where oneDNN was switched off: other kernels, other last bits."""
+    """Return a remark for the fingerprint where oneDNN was switched off: other kernels, other last bits."""
     return " without oneDNN" if backend == "tensorflow" and os.environ[ONEDNN] == "0" else ""
 
 
@@ -74,36 +115,36 @@ def _pin_tensorflow(threads: int) -> list[str]:
 
 @contextlib.contextmanager
 def _without_greeting() -> Iterator[None]:
-    """Keeps back the dozen lines that TensorFlow's libraries write at each start, before any log level counts.
+    """Hold back the dozen lines that TensorFlow's libraries write at each start, before any log level counts.
 
-    Everything else passes, and a driver's complaint wherever there is a driver.
+    Everything else passes, and so does a driver's complaint wherever there is a driver.
     """
-    known = [r"^I0000 ", r"All log messages before absl::InitializeLog"]
+    greeting = [r"^I0000 ", r"All log messages before absl::InitializeLog"]
     if not Path("/dev/nvidiactl").exists():
-        known.append(r"failed call to cuInit")
-    with tempfile.TemporaryFile() as kept:
+        greeting.append(r"failed call to cuInit")
+    with tempfile.TemporaryFile() as output:
         stderr = os.dup(2)
-        os.dup2(kept.fileno(), 2)
+        os.dup2(output.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-            kept.seek(0)
-            for line in kept.read().decode(errors="replace").splitlines():
-                if not any(re.search(pattern, line) for pattern in known):
+            output.seek(0)
+            for line in output.read().decode(errors="replace").splitlines():
+                if not any(re.search(pattern, line) for pattern in greeting):
                     print(line, file=sys.stderr)
 
 
 @contextlib.contextmanager
 def fixed_order() -> Iterator[None]:
-    """Within the block, a TensorFlow graph runs on processors as it was written, one operation after another.
+    """Run TensorFlow graphs in the block, on processors, in the order they were written, one operation at a time.
 
-    Left alone, the last bits of a gradient depend on what else was ready at that moment. AddN, the sum of gradients
-    that meet, adds into the first of its inputs that nothing else waits for; the memory optimizer takes such sums apart
-    and adds in the order in which their terms come; the dependency optimizer drops edges that keep a variable's update
-    behind an earlier reading. A graph must run within the block from its first call on. JAX needs none of it, and with
-    GPUs, where this executor could wait for itself, only the dependencies are kept.
+    By default the last bits of a gradient depend on which operations happened to be ready. AddN, the sum of gradients
+    that meet, adds into the first input that nothing else waits for; the memory optimizer takes such sums apart and
+    adds in the order in which their terms arrive; the dependency optimizer drops edges that keep a variable's update
+    behind an earlier read. A graph must run within the block from its first call on. JAX needs none of this. With GPUs,
+    where this executor could wait for itself, only the dependencies are kept.
     """
     if pin_threads()["backend"].startswith("jax"):
         yield
@@ -129,15 +170,28 @@ def _pin_jax() -> list[str]:
     return [device.device_kind for device in jax.devices()]
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep large blocks that are freed instead of returning them to the system; elsewhere do nothing.
+
+    Taking them anew, page by page, for the images and activations of each step costs 3 to 6 % of the time. The
+    environment variables MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ have precedence.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    thresholds = {"MALLOC_MMAP_THRESHOLD_": (-3, 32 << 20), "MALLOC_TRIM_THRESHOLD_": (-1, 512 << 20)}
+    for name, (option, size) in thresholds.items():
+        if mallopt and name not in os.environ:
+            mallopt(option, size)
+
+
 def available_cores() -> int:
-    """The number of cores this process may use, which `taskset` or a batch system may have limited."""
+    """Return the number of cores that this process may use, which `taskset` or a batch system may have limited."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def processor() -> str:
-    """The processor's name and, on Linux, a digest of its instruction sets: kernels are chosen by them."""
+    """Return the processor's name and, on Linux, a digest of its instruction sets, by which kernels are chosen."""
     if facts := _cpuinfo():
         name = facts.get("model name") or facts.get("CPU part") or platform.machine()
         return f"{name} {hashlib.sha256(' '.join(_instructions(facts)).encode()).hexdigest()[:8]}"
@@ -148,14 +202,14 @@ def processor() -> str:
 
 
 def lacks_bfloat16() -> bool:
-    """Whether bfloat16 is known to be slower than float32 here: an x86-64 without AVX512-BF16 and AMX, and no GPU."""
+    """Return whether bfloat16 is slower than float32 here: on an x86-64 without AVX512-BF16, AMX and GPU."""
     instructions = set(_instructions(_cpuinfo()))
     on_processor = all(device.lower() == "cpu" for device in pin_threads()["devices"])
     return on_processor and "sse2" in instructions and not {"avx512_bf16", "amx_bf16"} & instructions
 
 
 def _cpuinfo() -> dict[str, str]:
-    """What Linux says of the first processor; nothing elsewhere."""
+    """Return what Linux reports about the first processor; nothing on other systems."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return {}
@@ -164,5 +218,5 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def _instructions(facts: dict[str, str]) -> list[str]:
-    """The names of the instruction sets, sorted."""
+    """Return the names of the instruction sets, sorted."""
     return sorted((facts.get("flags") or facts.get("Features") or "").split())

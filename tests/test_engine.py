@@ -57,3 +57,46 @@ def test_convolutions_are_onednns_unless_it_is_switched_off(asked: str | None, e
     said = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT, env=environment)
     assert (",convolution," in said) == expected
     assert ("without oneDNN" in said.splitlines()[-1]) == (not expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        '{"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.5, "backend": "jax"}',
+        '{"floatx": "nonsense"}',
+    ],
+)
+def test_the_users_keras_json_is_ignored(settings: str, tmp_path: Path) -> None:
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text(settings)
+    code = (
+        "from srlib.engine import pin_threads; facts = pin_threads()\n"
+        "import keras, os; c = keras.config\n"
+        "print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), os.environ.get('KERAS_HOME'))\n"
+        "print(facts['keras'].split(' ', 1)[1])"
+    )
+    dropped = ("KERAS_HOME", "KERAS_BACKEND")
+    environment = {name: value for name, value in os.environ.items() if name not in dropped} | {"HOME": str(tmp_path)}
+    lines = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT, env=environment).splitlines()
+    assert lines[-2:] == ["tensorflow float32 1e-07 channels_last None", "float32 1e-07 channels_last"]
+    assert (tmp_path / ".keras" / "keras.json").read_text() == settings
+
+
+def test_large_blocks_stay_with_the_process_on_glibc() -> None:
+    """A block of 16 MB is taken from the heap instead of being mapped, so that freeing it returns nothing."""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc has this setting")
+    code = (
+        "import ctypes, sys; from srlib.engine import keep_freed_memory\n"
+        "if sys.argv[1] == 'kept': keep_freed_memory()\n"
+        "libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p; libc.free.argtypes = [ctypes.c_void_p]\n"
+        "for _ in range(20):\n"
+        "    block = libc.malloc(16 << 20); ctypes.memset(block, 1, 16 << 20); libc.free(block)\n"
+        "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)"
+    )
+
+    def page_faults(how: str) -> int:
+        known = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        return int(subprocess.check_output([sys.executable, "-c", code, how], text=True, cwd=ROOT, env=known))
+
+    assert page_faults("kept") < page_faults("default")
