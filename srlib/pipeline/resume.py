@@ -1,89 +1,110 @@
-"""The folder in which an interrupted stage keeps what it goes on from: `.resume/<stage>/<fingerprint>/`.
+"""The folder in which an interrupted stage keeps its checkpoint: `.resume/<stage>/<fingerprint>/`.
 
-It is no DVC output: those are deleted before a stage runs again. It belongs to one fingerprint, so that a changed
+It is not a DVC output: DVC deletes those before a stage runs again. It belongs to one fingerprint, so that a changed
 parameter, dependency, library or processor starts afresh, and to one process at a time. It is removed once dvc.lock
-records what came of it, so a kill between the end of training and DVC's commit loses nothing.
+records the outputs, so that a kill between the end of training and DVC's commit loses nothing.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+from filelock import FileLock, Timeout
 
 from srlib.errors import SrlibError
 from srlib.files import remove, write_json
 
 FOLDER = ".resume"
 KEPT = 3
-"""States of other fingerprints that stay, per stage, in case a change is taken back."""
-
-_held: set[int] = set()
+"""Checkpoints of other fingerprints that stay, per stage, in case a change is taken back."""
 
 
-def fingerprint(facts: dict[str, Any]) -> str:
-    """16 hexadecimal digits over everything that may change the bytes of a stage's outputs."""
+class Note(TypedDict):
+    """What stands beside a checkpoint: what it belongs to, who wrote it, the hashes of the finished outputs."""
+
+    facts: Mapping[str, object]
+    run: str
+    outputs: dict[str, str]
+
+
+def fingerprint(facts: Mapping[str, object]) -> str:
+    """Return 16 hexadecimal digits over everything that may change the bytes of a stage's outputs."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class ResumeState:
-    """One stage's resume folder. Beside it stand `<fingerprint>.json`, what it belongs to, and a lock.
+    """One stage's resume folder. Beside it lie `<fingerprint>.json`, its note, and `<fingerprint>.lock`.
+
+    Args:
+        root: The repository.
+        address: The stage as DVC names it.
+        facts: Everything that may change its outputs.
 
     Attributes:
-        folder: Where the stage keeps its state; only there once `open` was called.
-        resumed_from: The id of the run that left the state, None if it starts afresh.
+        folder: Where the stage keeps its checkpoint; it exists once `open` was called.
+        resumed_from: Id of the run that left the checkpoint; None for a fresh start.
     """
 
-    def __init__(self, root: Path, address: str, facts: dict[str, Any]) -> None:
-        self.address, self.facts = address, facts
+    def __init__(self, root: Path, address: str, facts: Mapping[str, object]) -> None:
+        self.address = address
+        self.facts = facts
         self.folder = root / FOLDER / address / fingerprint(facts)
         self.resumed_from: str | None = None
-        self._about = self.folder.with_suffix(".json")
-        self._lock: int | None = None
+        self._note = self.folder.with_suffix(".json")
+        self._lock = _lock_of(self.folder)
 
     @property
     def is_open(self) -> bool:
         """True between `open` and `close`."""
-        return self._lock is not None
+        return self._lock.is_locked
 
     def open(self, run: str) -> Path:
-        """Makes the folder, locks it for this process and notes the id of the run that works on it.
+        """Create the folder, lock it for this process and note the run that works on it.
+
+        Args:
+            run: Id of the run.
+
+        Returns:
+            The folder.
 
         Raises:
             SrlibError: Another process works on it.
         """
-        if self._lock is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.folder)
-            if self._lock is None:
-                owner = self.folder.with_suffix(".lock").read_text().strip()
-                raise SrlibError(
-                    f"{self.address}: process {owner} works on the same state ({self.folder}); wait for it or stop it"
-                )
-            about = _read(self._about)
-            if any(self.folder.iterdir()):
-                self.resumed_from = about.get("run", "unknown")
-            else:
-                self._explain_fresh_start()
-            write_json(self._about, {"facts": self.facts, "run": run, "outputs": about.get("outputs", {})})
+        if self.is_open:
+            return self.folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            owner = Path(self._lock.lock_file).read_text(encoding="utf-8").strip()
+            raise SrlibError(
+                f"{self.address}: process {owner} works on the same state ({self.folder}); wait for it or stop it"
+            ) from None
+        Path(self._lock.lock_file).write_text(f"{os.getpid()}\n", encoding="utf-8")
+        note = _read(self._note)
+        if any(self.folder.iterdir()):
+            self.resumed_from = note["run"]
+        else:
+            self._explain_fresh_start()
+        write_json(self._note, {"facts": self.facts, "run": run, "outputs": note["outputs"]})
         return self.folder
 
     def done(self, outputs: dict[str, str]) -> None:
-        """Notes the hashes of the finished outputs; once dvc.lock records the same, the state may go."""
-        if self._lock is not None:
-            write_json(self._about, _read(self._about) | {"outputs": outputs})
+        """Note the hashes of the finished outputs; once dvc.lock records the same, the checkpoint may go."""
+        if self.is_open:
+            write_json(self._note, _read(self._note) | {"outputs": outputs})
 
     def close(self) -> None:
-        """Gives the lock back. The system does it for a process that was killed."""
-        if self._lock is not None:
-            _unlock(self._lock)
-            self._lock = None
+        """Release the lock. The system does it for a process that was killed."""
+        self._lock.release()
 
     def _explain_fresh_start(self) -> None:
-        """One line for somebody who expects to go on but changed something."""
-        earlier = [path for path in _states(self.folder.parent) if path != self._about and not _read(path)["outputs"]]
+        """Print one line for somebody who expects to resume but changed something."""
+        earlier = [path for path in _notes(self.folder.parent) if path != self._note and not _read(path)["outputs"]]
         if earlier:
             differences = _differences(_read(earlier[0])["facts"], self.facts)
             more = [f"and {len(differences) - 3} more"] if len(differences) > 3 else []
@@ -92,7 +113,7 @@ class ResumeState:
 
 
 def clean(root: Path, recorded: dict[str, dict[str, str]], current: ResumeState) -> None:
-    """Removes states whose outputs dvc.lock records, and all but the latest few of each stage. None that is in use.
+    """Remove checkpoints whose outputs dvc.lock records, and all but the latest few of each stage; none in use.
 
     Args:
         root: The repository that holds `.resume`.
@@ -101,82 +122,56 @@ def clean(root: Path, recorded: dict[str, dict[str, str]], current: ResumeState)
     """
     for stage in sorted((root / FOLDER).glob("*/")):
         others = 0
-        for path in _states(stage):
+        for path in _notes(stage):
             outputs = _read(path)["outputs"]
-            other = path.with_suffix("") != current.folder
-            others += other
-            recorded_all = outputs and outputs.items() <= recorded.get(stage.name, {}).items()
-            if recorded_all or (other and others > KEPT):
-                _remove_state(path.with_suffix(""))
+            is_other = path.with_suffix("") != current.folder
+            others += is_other
+            is_recorded = outputs and outputs.items() <= recorded.get(stage.name, {}).items()
+            if is_recorded or (is_other and others > KEPT):
+                _remove_checkpoint(path.with_suffix(""))
 
 
-def _remove_state(folder: Path) -> None:
-    lock = _lock(folder)
-    if lock is None:
-        return
+def _remove_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint with its note and lock file, unless a process works on it."""
+    lock = _lock_of(folder)
     try:
-        remove(folder)
-        remove(folder.with_suffix(".json"))
-        remove(folder.with_suffix(".lock"))
-    finally:
-        _unlock(lock)
+        with lock:
+            remove(folder)
+            remove(folder.with_suffix(".json"))
+            remove(folder.with_suffix(".lock"))
+    except Timeout:
+        return
 
 
-def _states(stage: Path) -> list[Path]:
-    """The `….json` of each state of a stage, the latest first."""
+def _lock_of(folder: Path) -> FileLock:
+    """Return the lock of a checkpoint, which the system releases when its process ends, however it ends."""
+    return FileLock(folder.with_suffix(".lock"), blocking=False)
+
+
+def _notes(stage: Path) -> list[Path]:
+    """Return the note of each checkpoint of a stage, the latest first."""
     return sorted(stage.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
-def _lock(folder: Path) -> int | None:
-    """Takes `<folder>.lock` for this process: a descriptor to close, or None if a living process has it.
-
-    The system holds the lock, so that no other process can be mistaken for a dead owner. Children do not inherit it.
-    """
-    path = folder.with_suffix(".lock")
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        # Somebody may have removed the file between the two calls; the lock of a removed file protects nothing.
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-            break
-        os.close(descriptor)
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    _held.add(descriptor)
-    return descriptor
-
-
-def _unlock(descriptor: int) -> None:
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    _forget(descriptor)
-
-
-def _forget(*descriptors: int) -> None:
-    for descriptor in descriptors:
-        _held.discard(descriptor)
-        os.close(descriptor)
-
-
-# A forked worker that outlives a killed stage must not keep its lock.
-os.register_at_fork(after_in_child=lambda: _forget(*_held))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What stands beside a state; of a file that is missing or damaged, nothing."""
+def _read(path: Path) -> Note:
+    """Read a note; of one that is missing or damaged, nothing is known."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
         content = {}
-    return {"facts": {}, "outputs": {}} | content
+    facts, outputs = content.get("facts"), content.get("outputs")
+    return {
+        "facts": facts if isinstance(facts, dict) else {},
+        "run": str(content.get("run", "unknown")),
+        "outputs": outputs if isinstance(outputs, dict) else {},
+    }
 
 
-def _differences(before: Any, after: Any, key: str = "") -> list[str]:
-    """`params.batch: 16 → 32` for each value that two nested facts do not share; of a hash only that it changed."""
-    if isinstance(before, dict) and isinstance(after, dict):
+def _differences(before: object, after: object, key: str = "") -> list[str]:
+    """Return `params.batch: 16 → 32` for each value that differs between nested facts; for a hash the name alone."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
         keys = sorted(before.keys() | after.keys())
         return [d for k in keys for d in _differences(before.get(k), after.get(k), f"{key}.{k}".lstrip("."))]
     if before == after:

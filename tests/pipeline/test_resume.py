@@ -61,7 +61,7 @@ def test_a_changed_dependency_is_named_without_its_hash(tmp_path: Path, capsys: 
 def test_only_one_process_works_on_a_state_and_a_killed_one_gives_it_back(tmp_path: Path) -> None:
     script = (
         "import sys, time, json; from pathlib import Path; from srlib.pipeline.resume import ResumeState\n"
-        "ResumeState(Path(sys.argv[1]), 'pretrain', json.loads(sys.argv[2])).open('theirs')\n"
+        "state = ResumeState(Path(sys.argv[1]), 'pretrain', json.loads(sys.argv[2])); state.open('theirs')\n"
         "print('open', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script, str(tmp_path), json.dumps(facts(1))]
