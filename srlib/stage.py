@@ -1,6 +1,6 @@
-"""`with stage_run("pretrain", inputs={…}) as run:` is what each stage script does its work in.
+"""The frame of a stage script: `with stage_run("pretrain", inputs={…}, keras=True) as run:`.
 
-It checks the recipe, opens the MLflow run, finds the resume state, and ends all of it properly, however the work ends.
+It validates the recipe, opens the MLflow run, finds the resume state, and closes all of it, however the work ends.
 """
 
 import contextlib
@@ -8,14 +8,12 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from srlib.engine import lacks_bfloat16, pin_threads
+from srlib.engine import keep_freed_memory, lacks_bfloat16, pin_threads
 from srlib.errors import SrlibError, one_line
 from srlib.files import tree_hash
 from srlib.params import Params, load_params
@@ -27,138 +25,136 @@ from srlib.tracking import TrackedRun, Verdict, connect, tracked_run
 if TYPE_CHECKING:
     from srlib.evaluation.champions import Candidate
 
-__all__ = ["StageRun", "pin_threads", "stage_run"]
-
 SLOW_BFLOAT16 = (
     "mixed_bfloat16 takes many times as long as float32 on this processor, which has neither AVX512-BF16 nor AMX; "
     "set it to float32"
 )
 
 
+@dataclass(frozen=True)
 class StageRun:
-    """A stage at work.
+    """A running stage.
 
     Attributes:
-        params: The whole recipe, checked.
-        tracked: The MLflow run.
+        params: The whole recipe, validated.
+        tracking: The MLflow run: `log_metrics`, `log_image`, `log_artifact`, `log_model`.
+        stage: The stage as DVC knows it.
+        state: The resume state; `resume` opens it.
     """
 
-    def __init__(self, params: Params, stage: PipelineStage, tracked: TrackedRun, state: ResumeState) -> None:
-        self.params, self.tracked = params, tracked
-        self._stage, self._state = stage, state
+    params: Params
+    tracking: TrackedRun
+    stage: PipelineStage
+    state: ResumeState
 
     @property
     def resume(self) -> Path:
-        """The folder for the state that a killed run goes on from; this process alone has it.
+        """The folder of the checkpoint that a killed run goes on from, locked for this process.
 
-        It outlives the process and is removed at a later start, once dvc.lock records the outputs given to `done`.
+        It outlives the process; a later stage removes it once dvc.lock records the outputs given to `done`.
 
         Raises:
-            SrlibError: Another process works on the same state.
+            SrlibError: Another process works on the same checkpoint.
         """
-        first = not self._state.is_open
-        folder = self._state.open(self.tracked.id)
-        if first and self._state.resumed_from:
-            self.tracked.set_tags({"resumed_from": self._state.resumed_from})
+        is_new = not self.state.is_open
+        folder = self.state.open(self.tracking.id)
+        if is_new and self.state.resumed_from:
+            self.tracking.set_tags({"resumed_from": self.state.resumed_from})
         return folder
 
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Adds a point to each curve, while the stage runs. Without `step`: results, also shown by the parent run."""
-        self.tracked.log_metrics(metrics, step)
-
-    def log_image(self, name: str, image: np.ndarray | Path, step: int | None = None) -> None:
-        """Records a picture: uint8 [H, W, 3] or [H, W], or a file. With `step` it is one of a series."""
-        self.tracked.log_image(name, image, step)
-
-    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
-        """Records a file, or a whole folder, which must stay as it is until the stage ends."""
-        self.tracked.log_artifact(path, folder)
-
-    def log_model(self, model: Any, name: str, folder: Path | None = None) -> None:
-        """Records a Keras model with signature and input example; with the `folder` that holds it, `pretrained` and
-        `gan` become versions in the registry, under their names in params.yaml.
-        """
-        names = self.params.registry.names(self.params.scale)
-        self.tracked.log_model(model, name, folder=folder, register_as=names.get(name))
-
     def elect(self, candidates: "Iterable[Candidate]") -> None:
-        """Decides by the rules of `evaluate.champion` whether models become champions; a line says what and why.
+        """Decide by the rules of `evaluate.champion` which models become champions in MLflow, and print why.
 
-        The decision is MLflow's alone: no output depends on it.
+        Args:
+            candidates: Trained models with their scores. No output of the stage depends on the decision.
         """
-        names = self.params.registry.names(self.params.scale)
-        for one in candidates:
-            rule = self.params.evaluate.champion[one.name]
-            if one.value is not None:
-                pictures = tree_hash(one.images)
-                verdict = Verdict(rule.set, rule.metric, one.value, one.better, rule.margin, pictures)
-                self.tracked.elect(names[one.name], one.folder, verdict)
-
-    @contextlib.contextmanager
-    def timing(self, name: str) -> Iterator[None]:
-        """Measures the block as the metric `seconds_<name>`."""
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            self.log_metrics({f"seconds_{name}": time.monotonic() - begun})
+        for candidate in candidates:
+            rule = self.params.evaluate.champion[candidate.name]
+            if candidate.value is not None:
+                images = tree_hash(candidate.images)
+                verdict = Verdict(rule.set, rule.metric, candidate.value, candidate.better, rule.margin, images)
+                self.tracking.elect(candidate.name, candidate.folder, verdict)
 
     def done(self, outputs: Iterable[str | Path]) -> None:
-        """Says that these outputs are written whole. Their hashes become tags, and tell when the state may go.
+        """Declare these outputs complete: their hashes become tags, and tell when the checkpoint may go.
 
         Raises:
-            SrlibError: An output is not there.
+            SrlibError: An output does not exist.
         """
-        hashes = {os.path.normpath(path): self._stage.output_hash(path) for path in outputs}
-        self._state.done(hashes)
-        self.tracked.set_tags({f"dvc.out.{path}": digest for path, digest in hashes.items()})
+        hashes = {os.path.normpath(path): self.stage.output_hash(path) for path in outputs}
+        self.state.done(hashes)
+        self.tracking.set_tags({f"dvc.out.{path}": digest for path, digest in hashes.items()})
 
 
 @contextlib.contextmanager
 def stage_run(name: str, inputs: Mapping[str, Path] | None = None, *, keras: bool = False) -> Iterator[StageRun]:
-    """Everything around a stage's work.
+    """Run the block as a stage of the pipeline.
 
-    Before it: params.yaml is checked as a whole, the dependencies are looked up, the MLflow run is opened. After it:
-    bad input and a failing disk end in one line on stderr and status 1, Ctrl-C in 130, SIGTERM in 143; anything else
-    is a bug and keeps its traceback. The MLflow run ends FINISHED, FAILED or KILLED accordingly.
+    Before the block, params.yaml is validated as a whole, the dependencies are looked up and the MLflow run is opened.
+    After it, bad input and a failing disk end in one line on stderr and status 1, Ctrl-C in status 130, SIGTERM in 143;
+    any other exception is a bug and keeps its traceback. The MLflow run ends FINISHED, FAILED or KILLED accordingly.
 
     Args:
-        name: The stage's name and its section in params.yaml.
-        inputs: What it reads: name → path, as given to the script.
-        keras: The stage computes with Keras: threads are pinned first, versions and processor enter the fingerprint.
+        name: Name of the stage and of its section in params.yaml.
+        inputs: What the stage reads: name → path, as given to the script. The folder that the section's own key
+            `images` names is added as `images`.
+        keras: Whether the stage computes with Keras: if so, the engine is pinned and is part of the fingerprint.
+
+    Yields:
+        The running stage.
     """
-    inputs = inputs or {}
-    with _in_one_line(name), stoppable():
+    with errors_in_one_line(name), stoppable():
+        keep_freed_memory()
         params = load_params(stage=name)
+        inputs = _images_of(name, params) | dict(inputs or {})
         store = connect(root())
         stage = read_stage(name, inputs)
-        recipe = params.model_dump(mode="json")
-        facts = {
-            "params": {key: recipe[key] for key in (name, "scale", "seed")},
-            "dependencies": stage.dependencies,
-            "engine": pin_threads() if keras else {},
-        }
-        if keras and recipe[name].get("precision") == "mixed_bfloat16" and lacks_bfloat16():
-            print(f"warning: {name}.precision: {SLOW_BFLOAT16}", file=sys.stderr)
+        facts = _facts(name, params, stage, keras=keras)
         state = ResumeState(root(), stage.address, facts)
         clean(root(), recorded_outputs(), state)
-        with tracked_run(store, stage, name, recipe, inputs, fingerprint(facts), _status_of) as tracked:
-            try:
-                yield StageRun(params, stage, tracked, state)
-            except (KeyboardInterrupt, Stopped) as error:
-                if state.is_open and not (isinstance(error, Stopped) and error.note):
-                    print(f"{name}: run it again to go on from the last saved state", file=sys.stderr)
-                raise
-            finally:
-                state.close()
+        with (
+            tracked_run(store, stage, name, params, inputs, fingerprint(facts)) as tracking,
+            _closed_at_the_end(state, name),
+        ):
+            yield StageRun(params, tracking, stage, state)
 
 
-def _status_of(error: BaseException) -> str:
-    return "KILLED" if isinstance(error, (KeyboardInterrupt, Stopped)) else "FAILED"
+def _images_of(name: str, params: Params) -> dict[str, Path]:
+    """Return the folder of images that the stage's section names, as an input, or nothing."""
+    images = getattr(getattr(params, name), "images", None)
+    return {"images": Path(images)} if images else {}
+
+
+def _facts(name: str, params: Params, stage: PipelineStage, *, keras: bool) -> dict[str, object]:
+    """Return what may change the outputs, after pinning the engine of a stage that uses Keras."""
+    recipe = params.model_dump(mode="json")
+    engine = pin_threads() if keras else None
+    if keras and recipe[name].get("precision") == "mixed_bfloat16" and lacks_bfloat16():
+        print(f"warning: {name}.precision: {SLOW_BFLOAT16}", file=sys.stderr)
+    relevant = {key: recipe[key] for key in (name, "scale", "seed")}
+    return {"params": relevant, "dependencies": stage.dependencies, "engine": engine or {}}
 
 
 @contextlib.contextmanager
-def _in_one_line(name: str) -> Iterator[None]:
+def _closed_at_the_end(state: ResumeState, name: str) -> Iterator[None]:
+    """Release the resume state after the block; after an interruption, print that the next run goes on from it."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped) as error:
+        if state.is_open and not (isinstance(error, Stopped) and error.note):
+            print(f"{name}: run it again to go on from the last checkpoint", file=sys.stderr)
+        raise
+    finally:
+        state.close()
+
+
+@contextlib.contextmanager
+def errors_in_one_line(name: str) -> Iterator[None]:
+    """End the process with one line on stderr for each error that is not a bug, and with the status it calls for.
+
+    Args:
+        name: Name of the stage, shown in messages that come from the system.
+    """
     try:
         yield
     except SrlibError as error:
@@ -176,11 +172,11 @@ def _in_one_line(name: str) -> Iterator[None]:
 
 
 def _system_message(error: OSError) -> str:
-    """`No space left on device: models/x` for the operating system's and HDF5's errors alike."""
+    """Return `No space left on device: models/x` for errors of the operating system and of HDF5 alike."""
     if error.errno is None:
-        # NumPy counts what it wrote and does not say why.
-        short = re.fullmatch(r"\d+ requested and \d+ written", str(error))
-        return "could not write all of an array; is the disk full?" if short else one_line(error)
-    named = re.search(r"filename = '([^']*)'", str(error))
-    where = error.filename or (named.group(1) if named else None)
-    return f"{os.strerror(error.errno)}: {where}" if where else os.strerror(error.errno)
+        # NumPy reports how much it wrote, but not why it stopped.
+        is_short = re.fullmatch(r"\d+ requested and \d+ written", str(error))
+        return "could not write all of an array; is the disk full?" if is_short else one_line(error)
+    name_in_text = re.search(r"filename = '([^']*)'", str(error))
+    path = error.filename or (name_in_text.group(1) if name_in_text else None)
+    return f"{os.strerror(error.errno)}: {path}" if path else os.strerror(error.errno)

@@ -1,4 +1,4 @@
-"""Usage: download.py ROLE OUT STORE. Fetches the training pictures, the test sets or the feature weights."""
+"""Usage: download.py ROLE OUT STORE. Fetches the training images, the test sets or the feature weights."""
 
 import os
 import sys
@@ -9,13 +9,13 @@ from srlib.stage import stage_run
 
 
 def main(role: str, out: Path, store: Path) -> None:
-    """Makes the folder `out` of one role (train, test, features), by way of `store` in the repository."""
+    """Make the folder `out` of one role (train, test, features), by way of `store` in the repository."""
     with stage_run("download") as run:
         from srlib.data.download import download
 
         mirror = os.environ.get("SRLIB_MIRROR") or None
-        used = download(role, out, run.params.download, scale=run.params.scale, store=root() / store, mirror=mirror)
-        run.log_metrics({"files": len(used)}, step=0)
+        files = download(role, out, run.params.download, scale=run.params.scale, store=root() / store, mirror=mirror)
+        run.tracking.log_metrics({"files": len(files)}, step=0)
         run.done([out])
 
 

@@ -1,4 +1,4 @@
-"""Usage: evaluate.py IMAGES PRETRAINED GAN RESULTS [CURVES …]. Score every method on the test sets."""
+"""Usage: evaluate.py PRETRAINED GAN RESULTS [CURVES …]. Score every method on the test sets."""
 
 import sys
 from pathlib import Path
@@ -8,9 +8,9 @@ from srlib.progress import progress
 from srlib.stage import stage_run
 
 
-def main(images: Path, pretrained: Path, gan: Path, results: Path, *curves: Path) -> None:
-    """Write tables, scores, strips, the report and every method's images to `results`, and print the table."""
-    inputs = {"images": images, "pretrained": pretrained, "gan": gan}
+def main(pretrained: Path, gan: Path, results: Path, *curves: Path) -> None:
+    """Score the sets in `evaluate.images`; write tables, report, strips and images to `results`; print the table."""
+    inputs = {"pretrained": pretrained, "gan": gan}
     with stage_run("evaluate", inputs=inputs, keras=True) as run:
         from srlib.evaluation import champions, tables
         from srlib.evaluation.benchmark import ORIGINAL, Timing, evaluate
@@ -21,7 +21,7 @@ def main(images: Path, pretrained: Path, gan: Path, results: Path, *curves: Path
         from srlib.report.strips import strip
 
         section, scale = run.params.evaluate, run.params.scale
-        sets = find_sets(images, scale)
+        sets = find_sets(images := Path(section.images), scale)
         champions.check(section.champion, sets)
         methods, metrics = recipe_methods(section, scale, pretrained, gan), recipe_metrics(section)
         columns = [method.name for method in methods if method.name not in ("nearest", "bilinear")]
@@ -40,17 +40,17 @@ def main(images: Path, pretrained: Path, gan: Path, results: Path, *curves: Path
                 if (test_set, name) in chosen:
                     drawing = strip(result, columns, scale=scale, side=section.strip_size)
                     write_png(strips / f"{test_set}_{name}.png", drawing)
-                    run.log_image(f"{test_set}_{name}", drawing)
+                    run.tracking.log_image(f"{test_set}_{name}", drawing)
                     exhibits.append(exhibit(result, columns, side=section.strip_size))
                 advance()
         logs = [(folder.name, folder / f"{kind}.csv") for folder in curves for kind in ("loss", "validation")]
         page = render(scores, methods, scale, exhibits=exhibits, curves=logs, recipe=run.params, metrics=metrics)
         write_text(results / "report.html", page)
         tables.write(results, scores, methods, scale, metrics)
-        run.log_metrics({**timing.metrics(), **tables.flat(scores, metrics)})
+        run.tracking.log_metrics({**timing.metrics(), **tables.flat(scores, metrics)})
         files = [results / name for name in ("report.html", *tables.FILES)]
-        run.log_artifact(files[0])
-        run.log_artifact(files[1])
+        run.tracking.log_artifact(files[0])
+        run.tracking.log_artifact(files[1])
         run.done([*files, strips, versions])
         run.elect(champions.candidates(section.champion, scores, metrics, images, inputs))
         tables.print_table(tables.main_table(scores, methods, scale))

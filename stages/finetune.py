@@ -16,11 +16,14 @@ def main(patches: Path, features: Path, pretrained: Path, model: Path, results: 
 
         if run.params.finetune_section().features.weights == "random":
             print("finetune: the feature network has RANDOM weights (finetune.features.weights); fit for a trial only")
-        log = MetricLog(results, run.log_metrics, lambda image, step: run.log_image("validation", image, step))
+        tracking = run.tracking
+        log = MetricLog(
+            results, tracking.log_metrics, lambda image, step: tracking.log_image("validation", image, step)
+        )
         generator, result = finetune(run.params, patches, features, pretrained, model, resume=run.resume, log=log)
         write_json(results / "metrics.json", result.metrics)
-        run.log_metrics(result.metrics)
-        run.log_model(generator, "gan", model)
+        tracking.log_metrics(result.metrics)
+        tracking.log_model(generator, "gan", model)
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
 
 

@@ -1,4 +1,4 @@
-"""Usage: prepare.py PICTURES OUT. Cuts training pictures into aligned LR/HR patches."""
+"""Usage: prepare.py OUT. Cuts training images into aligned LR/HR patches."""
 
 import sys
 from pathlib import Path
@@ -6,13 +6,15 @@ from pathlib import Path
 from srlib.stage import stage_run
 
 
-def main(images: Path, out: Path) -> None:
-    """Writes the patch folder `out` from the pictures of a folder."""
-    with stage_run("prepare", inputs={"images": images}) as run:
+def main(out: Path) -> None:
+    """Write the patch folder `out` from the images in `prepare.images` of params.yaml."""
+    with stage_run("prepare") as run:
         from srlib.data.patches import prepare_patches
 
-        params = run.params
-        done = prepare_patches(images, out, params.prepare, scale=params.scale, seed=params.seed, processes=True)
+        section = run.params.prepare
+        done = prepare_patches(
+            Path(section.images), out, section, scale=run.params.scale, seed=run.params.seed, processes=True
+        )
         for line in done.left_out:
             print(f"prepare: left out {line}", file=sys.stderr)
         print(
@@ -20,7 +22,7 @@ def main(images: Path, out: Path) -> None:
             f"images ({len(done.left_out)} left out, {done.flat} flat patches dropped), {done.bytes / 1e6:.0f} MB"
         )
         counts = {"images": done.images, "left_out": len(done.left_out), "flat_patches": done.flat}
-        run.log_metrics(counts | {"train_patches": done.train, "validation_patches": done.validation})
+        run.tracking.log_metrics(counts | {"train_patches": done.train, "validation_patches": done.validation})
         run.done([out])
 
 

@@ -17,11 +17,14 @@ def main(patches: Path, model: Path, results: Path) -> None:
             name = run.params.pretrain.model.name
             print(f"pretrain: {name} works on luma: run `dvc repro pretrain`; the SRGAN of finetune needs color")
 
-        log = MetricLog(results, run.log_metrics, lambda image, step: run.log_image("validation", image, step))
+        tracking = run.tracking
+        log = MetricLog(
+            results, tracking.log_metrics, lambda image, step: tracking.log_image("validation", image, step)
+        )
         network, result = pretrain(run.params, patches, model, resume=run.resume, log=log)
         write_json(results / "metrics.json", result.metrics)
-        run.log_metrics(result.metrics)
-        run.log_model(network, "pretrained", model)
+        tracking.log_metrics(result.metrics)
+        tracking.log_model(network, "pretrained", model)
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
 
 

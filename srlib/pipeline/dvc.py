@@ -1,6 +1,6 @@
-"""What DVC and git know of the stage that runs: its dependencies' hashes, its recorded outputs, the execution it is in.
+"""What DVC and git know about the running stage: hashes of its dependencies, recorded outputs, the execution it is in.
 
-DVC says what it hashed itself just before it started the stage, so nothing is read twice.
+DVC hashed the dependencies just before it started the stage and keeps the hashes, so nothing is read twice.
 """
 
 import hashlib
@@ -11,24 +11,41 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from srlib.errors import SrlibError, one_line
 from srlib.files import tree_hash
 
+if TYPE_CHECKING:
+    import psutil
+    from dvc.dependency import Dependency
+    from dvc.output import Output
+    from dvc.stage import PipelineStage as DvcStage
+
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "env", "nice", "time", "timeout"})
 
 
 def root() -> Path:
-    """The repository that runs and resume states belong to: for `dvc exp run --temp` the parent, not the copy."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
+    """Return the repository that runs and checkpoints belong to.
+
+    That is the one DVC names (for `dvc exp run --temp` the parent, not the copy), or the nearest one at or above the
+    working folder; outside any repository, the working folder.
+    """
+    if folder := os.environ.get("DVC_ROOT"):
+        return Path(folder)
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if _is_repository(folder)), here)
+
+
+def _is_repository(folder: Path) -> bool:
+    return (folder / "dvc.yaml").is_file() and (folder / ".dvc").is_dir()
 
 
 @dataclass(frozen=True)
 class PipelineStage:
-    """One stage as dvc.yaml has it.
+    """A stage as dvc.yaml has it.
 
     Attributes:
         address: Its name in DVC, such as `pretrain` or `download@train`.
@@ -37,10 +54,14 @@ class PipelineStage:
 
     address: str
     dependencies: dict[str, str]
-    _outputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    _outputs: Mapping[str, "Output"] = field(default_factory=dict, repr=False)
 
     def output_hash(self, path: str | Path) -> str:
-        """DVC's hash of an output as it is on disk now; of something that DVC does not track, our own."""
+        """Return DVC's hash of an output as it is on disk now; for a path that DVC does not track, `tree_hash`.
+
+        Raises:
+            SrlibError: There is no such output.
+        """
         name = os.path.normpath(path)
         if not Path(name).exists():
             raise SrlibError(f"{name}: stage {self.address} was to write this and did not")
@@ -48,11 +69,14 @@ class PipelineStage:
 
 
 def read_stage(name: str, inputs: Mapping[str, Path]) -> PipelineStage:
-    """Looks the running stage up in dvc.yaml. Outside DVC its dependencies are its inputs, hashed by their content.
+    """Look the running stage up in dvc.yaml. Outside DVC its dependencies are its inputs, hashed by their content.
 
     Args:
         name: The stage's name, without the `@…` of a matrix.
         inputs: What the stage reads: name → path.
+
+    Returns:
+        The stage.
 
     Raises:
         SrlibError: A dependency does not exist.
@@ -74,7 +98,8 @@ def read_stage(name: str, inputs: Mapping[str, Path]) -> PipelineStage:
     )
 
 
-def _dvc_stage(address: str) -> Any:
+def _dvc_stage(address: str) -> "DvcStage | None":
+    """Return DVC's own object for a stage; None outside DVC."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
     from dvc.stage.exceptions import StageNotFound
@@ -87,14 +112,19 @@ def _dvc_stage(address: str) -> Any:
         return None
 
 
-def _files(stage: Any) -> list[Any]:
+def _files(stage: "DvcStage") -> "list[Dependency]":
+    """Return the dependencies that are files or folders, not parameters."""
     from dvc.dependency.param import ParamsDependency
 
     return [d for d in stage.deps if not isinstance(d, ParamsDependency)]
 
 
 def recorded_outputs(lock: Path = Path("dvc.lock")) -> dict[str, dict[str, str]]:
-    """Stage → output path → hash, as the working folder's dvc.lock records them; empty without one."""
+    """Return stage → output path → hash, as dvc.lock records them; empty without dvc.lock.
+
+    Raises:
+        SrlibError: dvc.lock is damaged, such as by a merge conflict.
+    """
     try:
         content = yaml.safe_load(lock.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
@@ -108,7 +138,7 @@ def recorded_outputs(lock: Path = Path("dvc.lock")) -> dict[str, dict[str, str]]
 
 
 def git_state() -> dict[str, str]:
-    """`git.commit` and `git.dirty`; empty outside git.
+    """Return the tags `git.commit` and `git.dirty`; empty outside git.
 
     What DVC itself writes (dvc.lock, outputs that git tracks) does not make a working folder dirty: it changes with
     each stage that runs.
@@ -132,7 +162,7 @@ def _git(*arguments: str) -> str | None:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process that cannot be mistaken for a later one with the same number, nor for one in another container."""
+    """A process, told apart from a later one with the same number and from those in other containers."""
 
     host: str
     namespace: str
@@ -140,8 +170,8 @@ class ProcessId:
     created: int
 
     @classmethod
-    def of(cls, process: Any = None) -> "ProcessId":
-        """The identity of a `psutil.Process`; of this one by default."""
+    def of(cls, process: "psutil.Process | None" = None) -> "ProcessId":
+        """Return the identity of a process (default: this one)."""
         import psutil
 
         process = process or psutil.Process()
@@ -155,12 +185,12 @@ class ProcessId:
 
     @classmethod
     def parse(cls, host: str, text: str) -> "ProcessId":
-        """Reads back what `str` wrote."""
+        """Return the process that `str` wrote, on a host."""
         pid, created, namespace = text.replace("@", " ").replace(" in ", " ").split()
         return cls(host, namespace, int(pid), int(created))
 
     def is_dead(self) -> bool:
-        """True if it ran on this machine and does no more; False where this cannot be known."""
+        """Return True if it ran on this machine and has exited; False where this cannot be known."""
         import psutil
 
         own = ProcessId.of()
@@ -175,19 +205,18 @@ class ProcessId:
 
 
 def execution() -> str | None:
-    """A key shared by the stages of one `dvc repro`, and by no others; None for a stage started by hand.
+    """Return a key shared by the stages of one `dvc repro`, and by no others; None for a stage started by hand.
 
-    DVC hands down no id for it. Its process is an ancestor of the stage, so that process and the experiment's name
-    (a queue's worker may run several) make the key.
+    DVC passes no id for it. Its process is an ancestor of the stage, so that process and the experiment's name (a
+    queue's worker may run several) make the key.
     """
     import psutil
 
     if "DVC_STAGE" not in os.environ:
         return None
     ancestors = psutil.Process().parents()
-    named = [p for p in ancestors if _is_dvc(p)]
-    # A program that calls DVC as a library: what started the stage's shell.
-    callers = named or [p for p in ancestors if p.name() not in SHELLS]
+    # Without a process named dvc, a program that calls DVC as a library: the one that started the stage's shell.
+    callers = [p for p in ancestors if _is_dvc(p)] or [p for p in ancestors if p.name() not in SHELLS]
     if not callers:
         return None
     process = ProcessId.of(callers[0])
@@ -195,8 +224,8 @@ def execution() -> str | None:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
-def _is_dvc(process: Any) -> bool:
-    """True for `dvc …`, `python …/dvc …` and `python [options] -m dvc …`."""
+def _is_dvc(process: "psutil.Process") -> bool:
+    """Return True for `dvc …`, `python …/dvc …` and `python [options] -m dvc …`."""
     import psutil
 
     try:

@@ -1,7 +1,7 @@
-"""What is on its way to MLflow. Training never waits for a server, and an outage loses nothing.
+"""The queue of what is to be sent to MLflow. Training never waits for a server, and an outage loses no record.
 
-Rows are kept and sent from a thread. While the server does not answer they wait; what is left at the end of a stage
-goes to a file, which the next stage that starts sends.
+A thread sends records. While the server does not answer they wait; what is left at the end of a stage goes to a file,
+which the next stage sends.
 """
 
 import hashlib
@@ -13,10 +13,13 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from srlib import errors
 from srlib.files import remove, write_json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 UNSENT = ".resume/.unsent"
 BATCH = 1000
@@ -26,95 +29,102 @@ LONGEST_PAUSE = 60.0
 _REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST"})
 
 
-class Row(NamedTuple):
+class Record(NamedTuple):
     """A metric, or a tag where `time` is None. `time` is in milliseconds since 1970."""
 
     run: str
     key: str
-    value: Any
+    value: float | str
     time: int | None = None
     step: int = 0
 
 
 class Outbox:
-    """Sends metrics, tags and files in the background, and samples the machine.
+    """Sends metrics, tags and files in the background, and samples the machine's load.
 
     Args:
-        client: An `mlflow.MlflowClient`.
-        run: The id of the run that the samples belong to.
-        unsent: The file that takes what could not be sent.
-        sample: Gives system metrics, name → value; called every ten seconds.
+        client: A client of the store.
+        run: Id of the run that the samples belong to.
+        unsent: The file that receives what could not be sent.
+        sample: Returns system metrics, name → value; called every ten seconds.
     """
 
-    def __init__(self, client: Any, run: str, unsent: Path, sample: Callable[[], dict[str, float]]) -> None:
-        self._client, self._run, self._unsent, self._sample = client, run, unsent, sample
-        self._rows: deque[Row] = deque()
+    def __init__(self, client: "MlflowClient", run: str, unsent: Path, sample: Callable[[], dict[str, float]]) -> None:
+        self._client = client
+        self._run = run
+        self._unsent = unsent
+        self._sample = sample
+        self._samples = 0
+        self._records: deque[Record] = deque()
         self._files: deque[Callable[[], object]] = deque()
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._outage = self._ended = False
-        self._samples = self._suspects = 0
-        self._told: set[str] = set()
+        self._is_ended = False
+        self._is_outage = False
+        self._suspects = 0  # records to send one by one, since a batch of them was refused
+        self._reported: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="MLflow outbox", daemon=True)
         self._thread.start()
 
     def add_metrics(self, run: str, metrics: dict[str, float], step: int) -> None:
-        """Queues metrics of a run with the time of this call."""
+        """Queue metrics of a run, with the time of this call."""
         now = _milliseconds()
-        with self._guard:
-            self._rows.extend(Row(run, name, value, now, step) for name, value in metrics.items())
+        with self._lock:
+            self._records.extend(Record(run, name, value, now, step) for name, value in metrics.items())
 
     def add_tags(self, run: str, tags: dict[str, str]) -> None:
-        """Queues tags of a run."""
-        with self._guard:
-            self._rows.extend(Row(run, name, value) for name, value in tags.items())
+        """Queue tags of a run."""
+        with self._lock:
+            self._records.extend(Record(run, name, value) for name, value in tags.items())
 
     def add_file(self, send: Callable[[], object]) -> None:
-        """Queues a call that sends a file or a picture."""
-        with self._guard:
+        """Queue a call that sends a file or an image."""
+        with self._lock:
             self._files.append(send)
 
     def close(self, seconds: float, ends: dict[str, str]) -> None:
-        """Sends what is left and ends the runs; what cannot be sent within `seconds` is kept for a later start.
+        """Send what is left and end the runs; write what cannot be sent to a file for the next stage.
 
         Args:
-            seconds: How long a server that does not answer is waited for.
-            ends: Run id → status.
+            seconds: Seconds to wait for a server that does not answer.
+            ends: Id of a run → its status.
         """
         now = _milliseconds()
         deadline = time.monotonic() + seconds
         self._closing.set()
         self._thread.join(timeout=seconds)
-        # A thread that still waits for an answer may hold a row: then nothing is sent twice at once, all is kept.
+        # A thread that still waits for an answer may hold a record: then all is kept, rather than sent twice at once.
         while not self._thread.is_alive() and not self._end(ends, now) and time.monotonic() < deadline:
             time.sleep(1)
-        if self._ended:
+        if self._is_ended:
             return
         content = {
             "store": store_digest(self._client),
-            "rows": list(self._rows),
+            "records": list(self._records),
             "ends": {run: [status, now] for run, status in ends.items()},
         }
-        lost = f"; {len(self._files)} pictures or files were not sent" if self._files else ""
+        files = f"; {len(self._files)} images or files were not sent" if self._files else ""
         try:
             write_json(self._unsent, content)
-            kept = "are kept for the next stage that starts"
+            outcome = "will be sent by the next stage"
         except OSError as error:
-            kept = f"are lost ({error.strerror})"
-        print(f"warning: MLflow: {len(self._rows)} rows and the end of the run {kept}{lost}", file=sys.stderr)
+            outcome = f"are lost ({error.strerror})"
+        print(f"warning: MLflow: {len(self._records)} records and the end of the run {outcome}{files}", file=sys.stderr)
 
     def _end(self, ends: dict[str, str], now: int) -> bool:
+        """Send what is left and end the runs; return whether that is done."""
         if self._send():
             try:
                 for run, status in ends.items():
                     self._client.set_terminated(run, status, now)
-                self._ended = True
+                self._is_ended = True
             except Exception as error:
                 self._warn(error)
-                self._ended = _refused(error)
-        return self._ended
+                self._is_ended = _refused(error)
+        return self._is_ended
 
     def _work(self) -> None:
+        """Sample and send until `close`; the pauses grow while the server does not answer."""
         next_send, next_sample, pause = 0.0, time.monotonic() + SEND_SECONDS, SEND_SECONDS
         while not self._closing.wait(0.5):
             now = time.monotonic()
@@ -134,72 +144,83 @@ class Outbox:
             self._sample = dict
 
     def _send(self) -> bool:
-        """Sends all that waits; False if the server does not answer. What it refuses for good is dropped, and said."""
-        while self._rows or self._files:
-            with self._guard:
-                rows = list(islice(self._rows, 1 if self._suspects else BATCH))
-                file = None if rows else self._files[0]
+        """Send the queue; return False if the server does not answer. What it refuses is reported and dropped."""
+        while self._records or self._files:
+            with self._lock:
+                records = list(islice(self._records, 1 if self._suspects else BATCH))
+                file = None if records else self._files[0]
             try:
-                _send_rows(self._client, rows) if file is None else file()
+                _send_records(self._client, records) if file is None else file()
             except Exception as error:
-                if _refused(error) and len(rows) > 1:
-                    self._suspects = len(rows)  # one of them is to blame: each goes alone
+                if _refused(error) and len(records) > 1:
+                    self._suspects = len(records)  # one of them is to blame: each goes alone
                     continue
                 self._warn(error)
                 if not _refused(error):
                     return False
-            self._suspects = max(0, self._suspects - len(rows))
-            with self._guard:
+            self._suspects = max(0, self._suspects - len(records))
+            with self._lock:
                 if file is None:
-                    for _ in rows:
-                        self._rows.popleft()
+                    for _ in records:
+                        self._records.popleft()
                 else:
                     self._files.popleft()
-        if self._outage:
-            self._outage = False
+        if self._is_outage:
+            self._is_outage = False
             print("MLflow answers again; everything was sent", file=sys.stderr)
         return True
 
     def _warn(self, error: Exception) -> None:
-        """One line per outage, one per reason of a refusal."""
+        """Print one line per outage, and one per reason of a refusal."""
         if _refused(error):
-            if one_line(error) not in self._told:
-                self._told.add(one_line(error))
-                print(f"warning: MLflow refuses a row or a file: {one_line(error)}", file=sys.stderr)
-        elif not self._outage:
-            self._outage = True
-            print(f"warning: MLflow: {one_line(error)}; rows are kept and sent later", file=sys.stderr)
+            if one_line(error) not in self._reported:
+                self._reported.add(one_line(error))
+                print(f"warning: MLflow refuses a record or a file: {one_line(error)}", file=sys.stderr)
+        elif not self._is_outage:
+            self._is_outage = True
+            print(f"warning: MLflow: {one_line(error)}; records are kept and sent later", file=sys.stderr)
 
 
-def _send_rows(client: Any, rows: list[Row]) -> None:
-    """Sends up to 1000 rows, in as few requests as they allow. Sending a row twice changes nothing."""
+def _send_records(client: "MlflowClient", records: list[Record]) -> None:
+    """Send up to 1000 records in as few requests as possible. Sending one twice changes nothing."""
     from mlflow.entities import Metric, RunTag
 
-    for run in dict.fromkeys(row.run for row in rows):
-        metrics = [Metric(r.key, r.value, r.time, r.step) for r in rows if r.run == run and r.time is not None]
-        tags = [RunTag(r.key, r.value) for r in rows if r.run == run and r.time is None]
+    for run in dict.fromkeys(record.run for record in records):
+        metrics = [Metric(r.key, r.value, r.time, r.step) for r in records if r.run == run and r.time is not None]
+        tags = [RunTag(r.key, r.value) for r in records if r.run == run and r.time is None]
         if metrics:
             client.log_batch(run, metrics=metrics)
         for start in range(0, len(tags), 100):
             client.log_batch(run, tags=tags[start : start + 100])
 
 
-def send_unsent(client: Any, root: Path) -> None:
-    """Sends what earlier stages could not send to this store."""
+def send_unsent(client: "MlflowClient", root: Path) -> None:
+    """Send what earlier stages could not send to this store.
+
+    Args:
+        client: A client of the store.
+        root: The repository, which holds the files of unsent records.
+    """
     for path in sorted((root / UNSENT).glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["store"] != store_digest(client):
-            continue
-        rows = [Row(*row) for row in content["rows"]]
         try:
-            for start in range(0, len(rows), BATCH):
-                _send_rows(client, rows[start : start + BATCH])
-            for run, (status, end) in content["ends"].items():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            store, ends = content["store"], dict(content["ends"])
+            records = [Record(*record) for record in content["records"]]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            print(f"warning: {path}: not usable, removed: {one_line(error)}", file=sys.stderr)
+            remove(path)
+            continue
+        if store != store_digest(client):
+            continue
+        try:
+            for start in range(0, len(records), BATCH):
+                _send_records(client, records[start : start + BATCH])
+            for run, (status, end) in ends.items():
                 client.set_terminated(run, status, end)
         except Exception as error:
             if not _refused(error):
                 raise
-            print(f"warning: MLflow refuses rows of an earlier stage: {one_line(error)}", file=sys.stderr)
+            print(f"warning: MLflow refuses records of an earlier stage: {one_line(error)}", file=sys.stderr)
         remove(path)
 
 
@@ -207,13 +228,13 @@ def _milliseconds() -> int:
     return time.time_ns() // 1_000_000
 
 
-def store_digest(client: Any) -> str:
-    """Names a store without writing its address, which may hold a password."""
+def store_digest(client: "MlflowClient") -> str:
+    """Return a name for a store that does not show its address, which may hold a password."""
     return hashlib.sha256(client.tracking_uri.encode()).hexdigest()[:16]
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, in one line; of a connection that failed, where to, without the library's own account of it."""
+    """Return an error as one line; for a failed connection a plain one instead of the library's."""
     text = errors.one_line(error)
     if "Max retries exceeded" in text or "Failed to establish a new connection" in text:
         return "the tracking server does not answer"
@@ -221,7 +242,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _refused(error: Exception) -> bool:
-    """True for an answer that would be the same next time."""
+    """Return whether the same request would be refused again."""
     if isinstance(error, OSError):  # a server's broken answer is one, and a ValueError too
         return isinstance(error, FileNotFoundError)
     return getattr(error, "error_code", None) in _REFUSED or isinstance(error, (TypeError, ValueError))

@@ -1,236 +1,225 @@
-"""The MLflow run of a stage: opened under its parent, filled while the stage works, ended however that ends."""
+"""The MLflow run of a stage: opened under its parent, filled while the stage works, ended however the stage ends."""
 
 import contextlib
-import functools
 import json
 import os
 import re
-import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash
+from srlib.params import Params
 from srlib.pipeline.dvc import PipelineStage, ProcessId, execution, git_state, root
+from srlib.signals import Stopped
 from srlib.tracking import registry
+from srlib.tracking._mlflow_compat import system_metrics
 from srlib.tracking.outbox import UNSENT, Outbox, one_line, send_unsent
 from srlib.tracking.store import Store
 
+if TYPE_CHECKING:
+    import keras
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
 PATIENCE = {"FINISHED": 60.0, "FAILED": 10.0, "KILLED": 5.0}
-"""Seconds that the end of a stage waits for a server that does not answer."""
+"""Status of a run → seconds that its end waits for a server that does not answer."""
 
 WEIGHTS = "model.weights.h5"
 
 DATASET_ATTEMPTS = 5
-"""How often an input is recorded before its failure counts."""
+"""Attempts to record the inputs before a failure counts."""
 
 
+@dataclass(frozen=True)
 class TrackedRun:
-    """The MLflow run of one stage. Every call returns at once; a thread sends.
+    """The MLflow run of one stage. Its methods return at once, except `log_model`; a thread sends.
 
     Attributes:
         id: MLflow's id of the run.
+        stage: Name of the stage, as metrics of the parent run are prefixed with it.
+        parent: Id of the parent run, if there is one.
+        store: The tracking store.
+        outbox: The queue of what is to be sent.
+        registered_names: Name of a model → its name in the model registry.
     """
 
-    def __init__(self, client: Any, run: str, outbox: Outbox, stage: str, parent: str | None) -> None:
-        self.id, self._client, self._outbox, self._stage, self._parent = run, client, outbox, stage, parent
+    id: str
+    stage: str
+    parent: str | None
+    store: Store
+    outbox: Outbox
+    registered_names: Mapping[str, str]
 
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Adds a point to each curve; the key `step` of a row is left out.
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a point to the curve of each metric.
 
-        Without `step` these are results: the parent run shows them too, as `<stage>/<metric>`. Characters that MLflow
-        does not take in a name become `_`.
+        Characters that MLflow does not accept in a name become `_`; a metric named `step` is left out.
+
+        Args:
+            metrics: Name → value.
+            step: The step of the point. Without it the values are results, which the parent run shows as well, as
+                `<stage>/<metric>`.
         """
         values = {re.sub(r"[^\w/. :-]", "_", name): float(value) for name, value in metrics.items() if name != "step"}
-        self._outbox.add_metrics(self.id, values, int(step or 0))
-        if step is None and self._parent is not None:
-            results = {f"{self._stage}/{name}": value for name, value in values.items()}
-            self._outbox.add_metrics(self._parent, results, 0)
+        self.outbox.add_metrics(self.id, values, int(step or 0))
+        if step is None and self.parent is not None:
+            results = {f"{self.stage}/{name}": value for name, value in values.items()}
+            self.outbox.add_metrics(self.parent, results, 0)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Sets tags."""
-        self._outbox.add_tags(self.id, dict(tags))
+        """Set tags of the run."""
+        self.outbox.add_tags(self.id, dict(tags))
 
     def log_image(self, name: str, image: np.ndarray | Path, step: int | None = None) -> None:
-        """Adds a picture: uint8 [H, W, 3] or [H, W], or a file.
+        """Add an image.
 
-        With `step` it is one of a series that the UI shows beside the curves. Without, it is the artifact
-        `pictures/<name>`, as a PNG unless it is a file.
+        Args:
+            name: Its name. Without `step` it becomes the artifact `images/<name>.png`.
+            image: uint8 [H, W, 3] or [H, W], or a file, which keeps its own name.
+            step: The step, for one of a series that the UI shows beside the curves.
         """
         if not isinstance(image, np.ndarray):
-            self.log_artifact(image, "pictures")
+            self.log_artifact(image, "images")
             return
         if image.dtype != np.uint8 or image.ndim not in (2, 3):
             raise ValueError(f"{name}: expected uint8 [H, W, 3] or [H, W], got {image.dtype} {list(image.shape)}")
-        picture = image.copy()
+        pixels, client = image.copy(), self.store.client
         if step is None:
-            file = f"pictures/{name.removesuffix('.png')}.png"
-            self._outbox.add_file(lambda: self._client.log_image(self.id, picture, artifact_file=file))
+            file = f"images/{name.removesuffix('.png')}.png"
+            self.outbox.add_file(lambda: client.log_image(self.id, pixels, artifact_file=file))
         else:
             key = re.sub(r"[^A-Za-z0-9_./ -]", "_", name)
-            self._outbox.add_file(lambda: self._client.log_image(self.id, picture, key=key, step=step))
+            self.outbox.add_file(lambda: client.log_image(self.id, pixels, key=key, step=step))
 
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
-        """Adds a file, or all files of a folder, below `folder`. It must stay as it is until the stage ends."""
-        source = Path(path)
+        """Add a file, or all files of a folder. It must not change until the stage ends.
+
+        Args:
+            path: The file or folder.
+            folder: The folder of the run that receives it.
+
+        Raises:
+            SrlibError: There is no such file or folder.
+        """
+        source, client = Path(path), self.store.client
         if not source.exists():
             raise SrlibError(f"{source}: no such file or folder; it was to be recorded in MLflow")
         if source.is_dir():
             target = f"{folder}/{source.name}" if folder else source.name
-            self._outbox.add_file(lambda: self._client.log_artifacts(self.id, str(source), target))
+            self.outbox.add_file(lambda: client.log_artifacts(self.id, str(source), target))
         else:
-            self._outbox.add_file(lambda: self._client.log_artifact(self.id, str(source), folder))
+            self.outbox.add_file(lambda: client.log_artifact(self.id, str(source), folder))
 
-    def log_model(
-        self,
-        model: Any,
-        name: str,
-        example: np.ndarray | None = None,
-        *,
-        folder: Path | None = None,
-        register_as: str | None = None,
-    ) -> None:
-        """Records a Keras model with its signature, an input example and the versions that it needs.
+    def log_model(self, model: "keras.Model", name: str, folder: Path | None = None) -> None:
+        """Record a Keras model, and register it under the name that params.yaml gives it.
 
-        Should MLflow fail, that is one line on stderr: the weights are an output of the stage anyway.
+        A failure of MLflow is one line on stderr: the weights are an output of the stage as well.
 
         Args:
-            model: A picture-to-picture network, NHWC, float32 in [0, 1].
-            name: Its name in MLflow.
-            example: float32 [1, h, w, C], a small LR picture; a gray ramp by default.
-            folder: The model as `srlib.models.save_model` wrote it; recorded with it.
-            register_as: The name in the model registry that it becomes a version of; needs `folder`.
+            model: An image-to-image network, NHWC, float32 in [0, 1].
+            name: Its name in MLflow; `pretrained` and `gan` are registered.
+            folder: The model as `srlib.models.save_model` wrote it. Without it nothing is registered.
         """
-        import keras
         from mlflow.exceptions import MlflowException
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import Schema, TensorSpec
 
-        if example is None:
-            ramp = np.linspace(0, 1, 16, dtype=np.float32)
-            example = np.broadcast_to(ramp[:, None], (1, 16, 16, model.input_shape[-1])).copy()
-        output = keras.ops.convert_to_numpy(model(example))
-        # Height and width are open: the networks are convolutional.
-        inputs, outputs = (
-            Schema([TensorSpec(np.dtype(array.dtype), (-1, -1, -1, array.shape[-1]))]) for array in (example, output)
-        )
-        packages = ["keras", keras.backend.backend(), "numpy"]
-        save = functools.partial(_save_keras_model, folder)
         try:
-            logged = Model.log(
-                artifact_path=None,
-                name=name,
-                flavor=SimpleNamespace(__name__="mlflow.keras", save_model=save),
-                model=model,
-                run_id=self.id,
-                signature=ModelSignature(inputs=inputs, outputs=outputs),
-                input_example=example,
-                pip_requirements=[f"{package}=={version(package)}" for package in packages],
-                validate_serving_input=False,
-            )
-            if register_as and folder:
-                registry.register(self._client, register_as, logged, self.id, file_hash(folder / WEIGHTS))
+            logged = registry.record_model(self.store, self.id, name, model, folder)
+            if folder and name in self.registered_names:
+                weights = file_hash(folder / WEIGHTS)
+                registry.register(self.store.client, self.registered_names[name], logged, self.id, weights)
         except (MlflowException, OSError, PackageNotFoundError) as error:
             print(f"warning: MLflow: the model {name} was not recorded: {one_line(error)}", file=sys.stderr)
 
     def elect(self, name: str, folder: Path, verdict: registry.Verdict) -> None:
-        """Decides, once MLflow answers, whether the model in `folder` becomes the champion of `name`, and prints why.
+        """Decide, once MLflow answers, whether a model becomes the champion of its registered name, and print why.
 
         Args:
-            name: Of the registered model.
-            folder: The model, as `log_model` was given it.
-            verdict: What was measured, and the rule.
+            name: Name of the model, as `log_model` was given it.
+            folder: The model's folder, as `log_model` was given it.
+            verdict: The measured figure, and the rule.
         """
-        weights = file_hash(folder / WEIGHTS)
+        weights, client = file_hash(folder / WEIGHTS), self.store.client
 
         def decide() -> None:
-            print(f"champion: {registry.elect(self._client, name, weights, verdict)}", flush=True)
+            decision = registry.elect(client, self.registered_names[name], weights, verdict)
+            print(f"champion: {decision}", flush=True)
 
-        self._outbox.add_file(decide)
-
-
-def _save_keras_model(folder: Path | None, path: str, validate_serving_input: bool, **options: Any) -> None:
-    """What `mlflow.keras.log_model` calls, with the folder made first: its input example fails without one."""
-    import mlflow.keras
-
-    Path(path).mkdir()
-    mlflow.keras.save_model(path=path, **options)
-    if folder:
-        shutil.copytree(folder, Path(path) / registry.FOLDER)
+        self.outbox.add_file(decide)
 
 
 @contextlib.contextmanager
 def tracked_run(
-    store: Store,
-    stage: PipelineStage,
-    section: str,
-    recipe: Mapping[str, Any],
-    inputs: Mapping[str, Path],
-    fingerprint: str,
-    status_of: Callable[[BaseException], str],
+    store: Store, stage: PipelineStage, section: str, params: Params, inputs: Mapping[str, Path], fingerprint: str
 ) -> Iterator[TrackedRun]:
-    """The MLflow run of a stage, from its start to its end.
+    """Open the MLflow run of a stage, and end it after the block as FINISHED, FAILED or KILLED.
 
     Args:
-        store: Where it is recorded.
+        store: The tracking store.
         stage: The stage as DVC has it.
         section: Its section of params.yaml.
-        recipe: All parameters, nested.
+        params: The whole recipe.
         inputs: Name → path of what the stage reads.
-        fingerprint: Names everything that may change the outputs.
-        status_of: The status that an exception ends the run with.
+        fingerprint: Digest of everything that may change the outputs.
+
+    Yields:
+        The run.
 
     Raises:
         SrlibError: The store cannot be used; before any work is done.
     """
-    from mlflow.tracking.context.registry import resolve_tags
-
-    client, folder, begun = store.client, root(), time.monotonic()
+    start = time.monotonic()
+    recipe = params.model_dump(mode="json")
     with store.in_use():
-        send_unsent(client, folder)
+        send_unsent(store.client, root())
         close_dead_runs(store)
-        process = ProcessId.of()
-        common = resolve_tags({"host": process.host, "process": str(process), **git_state()})
+        common = _common_tags()
         parent, parent_status = _open_parent(store, recipe, common)
-        tags = common | {"dvc.stage": stage.address, "fingerprint": fingerprint}
-        tags |= {f"dvc.dep.{path}": digest for path, digest in stage.dependencies.items()}
-        tags |= _producers(store, stage, inputs)
+        tags = common | _stage_tags(store, stage, inputs, fingerprint)
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
-        run = client.create_run(store.experiment, tags=tags, run_name=stage.address).info.run_id
+        run = store.client.create_run(store.experiment, tags=tags, run_name=stage.address).info.run_id
 
-    outbox = Outbox(client, run, folder / UNSENT / f"{run}.json", _system_metrics(run))
-    tracked = TrackedRun(client, run, outbox, stage.address.replace("@", " "), parent)
+    outbox = Outbox(store.client, run, root() / UNSENT / f"{run}.json", system_metrics(run))
+    names = params.registry.names(params.scale)
+    tracked = TrackedRun(run, stage.address.replace("@", " "), parent, store, outbox, names)
     status = "FINISHED"
     try:
         with store.in_use():
             own = {key: value for key, value in recipe.items() if key == section or not isinstance(value, dict)}
-            _log_params(client, run, flatten(own))
-            _log_inputs(client, run, stage, inputs)
+            _log_params(store.client, run, flatten(own))
+            _log_inputs(store.client, run, stage, inputs)
         yield tracked
+    except (KeyboardInterrupt, Stopped):
+        status = "KILLED"
+        raise
     except BaseException as error:
-        status = status_of(error)
-        if status == "FAILED":
-            tracked.set_tags({"error": one_line(error)})
+        status = "FAILED"
+        tracked.set_tags({"error": one_line(error)})
         raise
     finally:
-        tracked.log_metrics({"seconds_total": time.monotonic() - begun})
+        tracked.log_metrics({"seconds_total": time.monotonic() - start})
         ends = {run: status}
         if parent is not None:
             ends[parent] = parent_status if status == "FINISHED" and parent_status else status
         outbox.close(PATIENCE[status], ends)
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """`{"a": {"b": [1]}}` → `{"a.b": "[1]"}`; what is not a string is written as JSON."""
+def flatten(nested: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """Return nested parameters as one level of dotted names, with values as MLflow shows them.
+
+    Example:
+        >>> flatten({"a": {"b": [1]}, "c": "text"})
+        {'a.b': '[1]', 'c': 'text'}
+    """
     flat: dict[str, str] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
@@ -241,26 +230,49 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def close_dead_runs(store: Store) -> None:
-    """Ends as KILLED what this machine's dead processes left RUNNING: nothing can catch SIGKILL."""
+    """End as KILLED what this machine's dead processes left RUNNING: nothing can catch SIGKILL."""
     for run in _search(store, f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"):
         process = run.data.tags.get("process")
         if process and ProcessId.parse(run.data.tags["host"], process).is_dead():
             store.client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _search(store: Store, query: str) -> list[Any]:
-    found: list[Any] = []
+def _search(store: Store, query: str) -> "list[Run]":
+    """Return all runs of the experiment that match, the newest first."""
+    runs: list[Run] = []
     token = None
     while True:
         page = store.client.search_runs([store.experiment], query, max_results=200, page_token=token)
-        found.extend(page)
+        runs.extend(page)
+        if not page.token or page.token == token or not page:
+            return runs
         token = page.token
-        if not token:
-            return found
 
 
-def _open_parent(store: Store, recipe: Mapping[str, Any], tags: dict[str, str]) -> tuple[str | None, str | None]:
-    """The run of this execution of the pipeline, made by its first stage and opened again by each later one.
+def _common_tags() -> dict[str, str]:
+    """Return the tags of a stage's run and of its parent: the user, the code, the process."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    process = ProcessId.of()
+    tags: dict[str, str] = resolve_tags({"host": process.host, "process": str(process), **git_state()})
+    return tags
+
+
+def _stage_tags(store: Store, stage: PipelineStage, inputs: Mapping[str, Path], fingerprint: str) -> dict[str, str]:
+    """Return the tags that tell what a stage read, and which runs wrote exactly that (`made_by.<input>`)."""
+    tags = {"dvc.stage": stage.address, "fingerprint": fingerprint}
+    tags |= {f"dvc.dep.{path}": digest for path, digest in stage.dependencies.items()}
+    for name, path in inputs.items():
+        place = os.path.normpath(path)
+        if digest := stage.dependencies.get(place):
+            query = f"tags.`dvc.out.{place}` = '{digest}'"
+            makers = _search(store, query) if not set("`'\"") & set(place) else []  # MLflow cannot quote these
+            tags |= {f"made_by.{name}": maker.info.run_id for maker in makers[:1]}
+    return tags
+
+
+def _open_parent(store: Store, recipe: Mapping[str, object], tags: dict[str, str]) -> tuple[str | None, str | None]:
+    """Open the run of this execution of the pipeline, which its first stage creates and each later one opens again.
 
     Returns:
         Its id, and the status that it keeps although this stage succeeds: FAILED or KILLED by an earlier one.
@@ -268,9 +280,8 @@ def _open_parent(store: Store, recipe: Mapping[str, Any], tags: dict[str, str]) 
     key = execution()
     if key is None:
         return None, None
-    found = _search(store, f"tags.execution = '{key}'")
-    if found:
-        parent = found[0].info
+    if runs := _search(store, f"tags.execution = '{key}'"):
+        parent = runs[0].info
         store.client.update_run(parent.run_id, status="RUNNING")
         store.client.set_tag(parent.run_id, "process", tags["process"])
         return parent.run_id, parent.status if parent.status in ("FAILED", "KILLED") else None
@@ -284,19 +295,7 @@ def _open_parent(store: Store, recipe: Mapping[str, Any], tags: dict[str, str]) 
     return created.info.run_id, None
 
 
-def _producers(store: Store, stage: PipelineStage, inputs: Mapping[str, Path]) -> dict[str, str]:
-    """`made_by.<input>` → id of the run that wrote exactly this content; inputs that no run made are left out."""
-    tags = {}
-    for name, path in inputs.items():
-        place = os.path.normpath(path)
-        digest = stage.dependencies.get(place)
-        makers = _search(store, f"tags.`dvc.out.{place}` = '{digest}'") if digest else []
-        if makers:
-            tags[f"made_by.{name}"] = makers[0].info.run_id
-    return tags
-
-
-def _log_params(client: Any, run: str, params: dict[str, str]) -> None:
+def _log_params(client: "MlflowClient", run: str, params: dict[str, str]) -> None:
     from mlflow.entities import Param
 
     entities = [Param(key, value) for key, value in params.items()]
@@ -304,8 +303,8 @@ def _log_params(client: Any, run: str, params: dict[str, str]) -> None:
         client.log_batch(run, params=entities[start : start + 100])
 
 
-def _log_inputs(client: Any, run: str, stage: PipelineStage, inputs: Mapping[str, Path]) -> None:
-    """Each input as a dataset: DVC's hash is its digest, the path in the repository its source."""
+def _log_inputs(client: "MlflowClient", run: str, stage: PipelineStage, inputs: Mapping[str, Path]) -> None:
+    """Record each input as a dataset: DVC's hash is its digest, the path in the repository its source."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.exceptions import MlflowException
 
@@ -328,20 +327,3 @@ def _log_inputs(client: Any, run: str, stage: PipelineStage, inputs: Mapping[str
             if attempt == DATASET_ATTEMPTS - 1:
                 raise
             time.sleep(0.05 * 2**attempt)
-
-
-def _system_metrics(run: str) -> Callable[[], dict[str, float]]:
-    """MLflow's own measures of processor, memory, disk, network and GPUs, under its own names."""
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    monitor = SystemMetricsMonitor(run)
-    monitor.collect_metrics()  # rates count from here
-
-    def sample() -> dict[str, float]:
-        monitor.collect_metrics()
-        values = monitor.aggregate_metrics()
-        for part in monitor.monitors:
-            part.clear_metrics()
-        return {f"system/{name}": value for name, value in values.items()}
-
-    return sample

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import shutil
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,16 +23,17 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Path:
-    """The working folder: the quick start's recipe, and a folder of pictures."""
+    """The working folder: the quick start's recipe, and a folder of images."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     for name in CLEARED:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)
-    shutil.copy(ROOT / "recipes" / "quickstart.yaml", "params.yaml")
-    Path("pictures").mkdir()
-    Path("pictures", "a").write_text("1")
+    recipe = (ROOT / "recipes" / "quickstart.yaml").read_text()
+    Path("params.yaml").write_text(re.sub(r"images: data/raw/\w+", "images: images", recipe))
+    Path("images").mkdir()
+    Path("images", "a").write_text("1")
     return tmp_path
 
 

@@ -25,7 +25,7 @@ from srlib.tracking import Verdict
 from srlib.tracking.registry import elect, fetched, register
 
 ROOT = Path(__file__).parents[2]
-RULE = Verdict("Set5", "psnr_y", 30.0, "higher", 0.0, "the pictures")
+RULE = Verdict("Set5", "psnr_y", 30.0, "higher", 0.0, "the images")
 
 TRAIN = """
 import sys
@@ -39,7 +39,7 @@ with stage_run(stage, keras=True) as run:
     config = ModelConfig("edsr", 4, {"blocks": 1, "filters": 8}, training="gan" if key == "gan" else "pixel")
     model = build(config)
     save_model(model, config, Path("models", key))
-    run.log_model(model, key, Path("models", key))
+    run.tracking.log_model(model, key, Path("models", key))
     run.done([Path("models", key)])
 """
 
@@ -98,7 +98,7 @@ def test_the_first_is_champion_at_once_and_only_a_better_one_takes_it(client: Ml
         (better(31.0, better="lower"), False, "not better than version 1's 30.0000"),
         (better(40.0, metric="ssim_y"), False, "version 1's is not known"),
         (better(40.0, set="Set14"), False, "version 1's is not known; evaluate that one on Set14"),
-        (better(40.0, pictures="others"), False, "version 1's was measured on other pictures"),
+        (better(40.0, images="others"), False, "version 1's was measured on other images"),
     ],
 )
 def test_the_rule(client: MlflowClient, name: str, verdict: Verdict, moves: bool, reason: str) -> None:
@@ -122,7 +122,7 @@ def test_weights_that_nobody_registered_move_nothing_and_the_same_make_one_versi
 def named(folder: Path, name: str) -> str:
     text = Path("params.yaml").read_text()
     own = text.replace("srlib-x{scale}-gan", f"{name} gan").replace("srlib-x{scale}", name)
-    Path("params.yaml").write_text(own.replace("set: sample", "set: pictures"))
+    Path("params.yaml").write_text(own.replace("set: sample", "set: images"))
     return name
 
 
@@ -145,11 +145,11 @@ def test_a_trained_model_is_registered_elected_and_comes_back(
     weights = file_hash(Path("models/pretrained/model.weights.h5"))
     assert version.tags["weights.sha256"] == weights and version.run_id == run.info.run_id
     with stage_run("evaluate") as stage:
-        stage.elect([Candidate("pretrained", Path("models/pretrained"), 30.5, "higher", Path("pictures"))])
-        stage.elect([Candidate("gan", Path("models/pretrained"), 28.0, "higher", Path("pictures"))])
+        stage.elect([Candidate("pretrained", Path("models/pretrained"), 30.5, "higher", Path("images"))])
+        stage.elect([Candidate("gan", Path("models/pretrained"), 28.0, "higher", Path("images"))])
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        f"champion: {named}: version 1 becomes champion: psnr_y 30.5000 on pictures, the first",
+        f"champion: {named}: version 1 becomes champion: psnr_y 30.5000 on images, the first",
         f"champion: {named} gan: these weights are not in MLflow's registry (trained elsewhere, or in an outage): "
         "no champion",
     ]
@@ -215,9 +215,9 @@ def test_upscaling_with_the_champion(folder: Path, database: str, named: str, tm
     pytest.importorskip("openvino")
     Path("models").mkdir()
     train("finetune", "gan", 2)
-    Path("pictures/a").unlink()
+    Path("images/a").unlink()
     with stage_run("evaluate") as stage:
-        stage.elect([Candidate("gan", Path("models/gan"), 28.0, "higher", Path("pictures"))])
+        stage.elect([Candidate("gan", Path("models/gan"), 28.0, "higher", Path("images"))])
     Image.fromarray(np.full((5, 7, 3), 99, np.uint8)).save("a.png")
     arguments = ["upscale", "a.png", "-o", "b.png", "--model", f"models:/{named} gan@champion"]
     known = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}

@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.dvc]
 DVC_YAML = """
 stages:
   prepare:
-    cmd: stages/python stages/prepare.py pictures patches
-    deps: [pictures, stages/prepare.py]
+    cmd: stages/python stages/prepare.py patches
+    deps: ["${prepare.images}", stages/prepare.py]
     params: [scale, seed, prepare]
     outs: [patches]
   pretrain:
@@ -28,17 +28,20 @@ stages:
     outs: [model]
   evaluate:
     cmd: stages/python stages/evaluate.py model scores
-    deps: [model, stages/evaluate.py]
+    deps: [model, "${evaluate.images}", stages/evaluate.py]
     params: [scale, evaluate]
     outs: [scores]
 """
+IMAGES = 'my R&B photo\'s $(touch ran) `touch ran` "100%" * ü'
+"""A folder whose name a shell would take apart."""
 STAGES = {
     "prepare": """
 import sys
 from pathlib import Path
 from srlib.stage import stage_run
-pictures, patches = map(Path, sys.argv[1:])
-with stage_run("prepare", inputs={"pictures": pictures}) as run:
+patches = Path(sys.argv[1])
+with stage_run("prepare") as run:
+    assert Path(run.params.prepare.images, "a").read_text() == "1"
     patches.mkdir()
     (patches / "lr").write_text("1")
     run.done([patches])
@@ -51,7 +54,7 @@ patches, model = map(Path, sys.argv[1:])
 with stage_run("pretrain", inputs={"patches": patches}) as run:
     resumed = (run.resume / "state").exists()
     (run.resume / "state").write_text("1")
-    run.log_metrics({"resumed": resumed})
+    run.tracking.log_metrics({"resumed": resumed})
     model.write_text("weights")
     run.done([model])
     if Path("kill").exists():
@@ -64,7 +67,7 @@ from srlib.stage import stage_run
 model, scores = map(Path, sys.argv[1:])
 with stage_run("evaluate", inputs={"model": model}) as run:
     scores.write_text("28.43")
-    run.log_metrics({"psnr_y": 28.43})
+    run.tracking.log_metrics({"psnr_y": 28.43})
     run.done([scores])
 """,
 }
@@ -77,6 +80,10 @@ def repository(folder: Path, own_store: str) -> Path:
     for name, script in STAGES.items():
         (folder / "stages" / f"{name}.py").write_text(script)
     (folder / "dvc.yaml").write_text(DVC_YAML)
+    recipe = yaml.safe_load((folder / "params.yaml").read_text())
+    recipe["prepare"]["images"] = recipe["evaluate"]["images"] = IMAGES
+    (folder / "params.yaml").write_text(yaml.safe_dump(recipe))
+    (folder / "images").rename(folder / IMAGES)
     (folder / ".gitignore").write_text("mlflow.db*\nmlartifacts\n.resume\nkill\n")
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"], ["git", "add", "-A"]):
         subprocess.run(command, check=True, capture_output=True)
@@ -125,7 +132,8 @@ def test_executed_stages_are_runs_and_a_killed_one_goes_on(repository: Path, own
     assert pretrain.data.tags["git.commit"] == commit
     assert pretrain.data.tags["git.dirty"] == "false"
     assert second.data.metrics["evaluate/psnr_y"] == 28.43
-    assert second.data.params["evaluate.images"] == "data/raw/test"
+    assert second.data.params["evaluate.images"] == IMAGES
+    assert not Path("ran").exists(), "the shell never saw the name"
     assert not state.exists(), "the state goes once dvc.lock records the model"
 
     lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]

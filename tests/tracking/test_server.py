@@ -123,20 +123,20 @@ def address(server: int) -> str:
 def test_metrics_arrive_while_the_stage_runs_and_artifacts_go_to_the_server(
     folder: Path, line: Line, server: int, runs: Callable
 ) -> None:
-    with stage_run("pretrain", inputs={"pictures": Path("pictures")}) as run:
-        run.log_metrics({"loss": 0.25}, step=3)
+    with stage_run("pretrain", inputs={"images": Path("images")}) as run:
+        run.tracking.log_metrics({"loss": 0.25}, step=3)
         wait_for(lambda: runs(address(server))[0].data.metrics.get("loss") == 0.25)
         assert runs(address(server))[0].info.status == "RUNNING"
         wait_for(lambda: "system/cpu_utilization_percentage" in runs(address(server))[0].data.metrics)
-        run.log_image("strip", np.zeros((4, 4, 3), np.uint8))
-        run.log_artifact("params.yaml")
+        run.tracking.log_image("strip", np.zeros((4, 4, 3), np.uint8))
+        run.tracking.log_artifact("params.yaml")
     (found,) = runs(address(server))
     assert found.info.status == "FINISHED"
     assert found.info.artifact_uri.startswith("mlflow-artifacts:/")
     from mlflow import MlflowClient
 
     names = {file.path for file in MlflowClient().list_artifacts(found.info.run_id)}
-    assert names == {"pictures", "params.yaml"}
+    assert names == {"images", "params.yaml"}
     assert not Path("mlflow.db").exists()
     assert not Path("mlartifacts").exists()
 
@@ -154,9 +154,9 @@ def test_an_outage_neither_stops_the_stage_nor_loses_a_row(
     with stage_run("pretrain") as run:
         line.cut()
         for step in range(1500):
-            run.log_metrics({"loss": float(step)}, step)
+            run.tracking.log_metrics({"loss": float(step)}, step)
         wait_for(lambda: has_told("warning: MLflow"))
-        run.log_metrics({"psnr_y": 28.43})
+        run.tracking.log_metrics({"psnr_y": 28.43})
         line.connect()
         wait_for(lambda: has_told("MLflow answers again"))
     (found,) = runs(address(server))
@@ -166,7 +166,7 @@ def test_an_outage_neither_stops_the_stage_nor_loses_a_row(
     assert [(m.step, m.value) for m in history] == [(step, float(step)) for step in range(1500)]
     assert (found.info.status, found.data.metrics["psnr_y"]) == ("FINISHED", 28.43)
     assert told.splitlines() == [
-        "warning: MLflow: the tracking server does not answer; rows are kept and sent later",
+        "warning: MLflow: the tracking server does not answer; records are kept and sent later",
         "MLflow answers again; everything was sent",
     ]
 
@@ -175,7 +175,7 @@ def test_a_champion_is_decided_once_the_server_answers_again(
     folder: Path, line: Line, server: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(text.replace("srlib-x{scale}-gan", "outage").replace("set: sample", "set: pictures"))
+    Path("params.yaml").write_text(text.replace("srlib-x{scale}-gan", "outage").replace("set: sample", "set: images"))
     Path("gan").mkdir()
     Path("gan/model.weights.h5").write_bytes(b"weights")
     store = connect(folder)
@@ -197,12 +197,10 @@ def test_a_champion_is_decided_once_the_server_answers_again(
 
     with stage_run("evaluate") as run:
         line.cut()
-        run.elect([Candidate("gan", Path("gan"), 28.43, "higher", Path("pictures"))])
+        run.elect([Candidate("gan", Path("gan"), 28.43, "higher", Path("images"))])
         wait_for(lambda: has_told("warning: MLflow"))
         line.connect()
-        wait_for(
-            lambda: has_told("champion: outage: version 1 becomes champion: psnr_y 28.4300 on pictures, the first")
-        )
+        wait_for(lambda: has_told("champion: outage: version 1 becomes champion: psnr_y 28.4300 on images, the first"))
     assert client.get_model_version_by_alias("outage", "champion").tags["champion"].startswith("yes: ")
 
 
@@ -211,11 +209,11 @@ def test_what_could_not_be_sent_is_sent_by_the_next_stage(
 ) -> None:
     with stage_run("pretrain") as run:
         line.cut()
-        run.log_metrics({"loss": 0.5}, step=7)
+        run.tracking.log_metrics({"loss": 0.5}, step=7)
         Path("model").write_text("1")
         run.done(["model"])
     told = capsys.readouterr().err
-    assert "rows and the end of the run are kept for the next stage that starts" in told
+    assert "records and the end of the run will be sent by the next stage" in told
     assert "Traceback" not in told
     (kept,) = Path(".resume/.unsent").iterdir()
     assert "127.0.0.1" not in kept.read_text(), "an address may hold a password"
@@ -233,8 +231,8 @@ def test_what_the_server_refuses_is_said_and_does_not_hold_up_the_rest(
     folder: Path, line: Line, server: int, runs: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with stage_run("pretrain") as run:
-        run.log_metrics({"psnr_y": 28.43, "n" * 300: 1.0, "ESPCN (×4)": 2.0}, step=1)
-        run.log_metrics({"loss": 0.5}, step=1)
+        run.tracking.log_metrics({"psnr_y": 28.43, "n" * 300: 1.0, "ESPCN (×4)": 2.0}, step=1)
+        run.tracking.log_metrics({"loss": 0.5}, step=1)
     (found,) = runs(address(server))
     assert found.info.status == "FINISHED"
     assert {
@@ -245,7 +243,7 @@ def test_what_the_server_refuses_is_said_and_does_not_hold_up_the_rest(
         "loss": 0.5,
     }
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: MLflow refuses a row or a file: ")
+    assert line.startswith("warning: MLflow refuses a record or a file: ")
 
 
 def test_a_server_that_is_not_there_is_one_line_before_any_work(

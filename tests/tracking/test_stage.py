@@ -1,9 +1,7 @@
 """srlib.stage against a real store in SQLite: what a run holds, and how it ends."""
 
-import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable
@@ -27,9 +25,9 @@ WAITS = """
 import sys, time
 from pathlib import Path
 from srlib.stage import stage_run
-with stage_run(sys.argv[1], inputs={"pictures": Path("pictures")}) as run:
+with stage_run(sys.argv[1], inputs={"images": Path("images")}) as run:
     (run.resume / "state").write_text(sys.argv[1])
-    run.log_metrics({"loss": 0.5}, step=1)
+    run.tracking.log_metrics({"loss": 0.5}, step=1)
     print("at work", flush=True)
     time.sleep(60)
 """
@@ -45,21 +43,20 @@ with stage_run("pretrain", keras=True) as run:
     intra, inter = threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads()
     print(intra, inter, is_op_determinism_enabled())
     lr = keras.Input((None, None, 3))
-    run.log_model(keras.Model(lr, keras.layers.UpSampling2D(4)(lr)), "nearest")
+    run.tracking.log_model(keras.Model(lr, keras.layers.UpSampling2D(4)(lr)), "nearest")
 """
 
 
 def test_a_run_holds_what_the_stage_was_and_did(folder: Path, own_store: str, runs: Callable) -> None:
-    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    with stage_run("pretrain", inputs={"pictures": Path("pictures/")}) as run:
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    with stage_run("pretrain", inputs={"images": Path("images/")}) as run:
         for step in (10, 20):
-            run.log_metrics({"step": step, "loss": 1 / step}, step)
-        run.log_metrics({"psnr_y": 28.43})
-        run.log_image("validation ×4", picture, step=20)
-        run.log_image("strip.png", picture)
-        run.log_artifact("pictures", "data")
-        with run.timing("training"):
-            Path("model").write_text("weights")
+            run.tracking.log_metrics({"step": step, "loss": 1 / step}, step)
+        run.tracking.log_metrics({"psnr_y": 28.43})
+        run.tracking.log_image("validation ×4", image, step=20)
+        run.tracking.log_image("strip.png", image)
+        run.tracking.log_artifact("images", "data")
+        Path("model").write_text("weights")
         run.done(["model"])
     (found,) = runs(own_store, "srlib")
     client = MlflowClient(own_store)
@@ -70,41 +67,41 @@ def test_a_run_holds_what_the_stage_was_and_did(folder: Path, own_store: str, ru
     assert {key.split(".")[0] for key in found.data.params} == {"scale", "seed", "pretrain"}
     assert [(m.step, m.value) for m in client.get_metric_history(found.info.run_id, "loss")] == [(10, 0.1), (20, 0.05)]
     assert found.data.metrics["psnr_y"] == 28.43
-    assert 0 <= found.data.metrics["seconds_training"] <= found.data.metrics["seconds_total"]
+    assert found.data.metrics["seconds_total"] >= 0
     assert "step" not in found.data.metrics
     (data,) = found.inputs.dataset_inputs
-    assert (data.dataset.name, data.dataset.digest) == ("pictures", tree_hash(Path("pictures"))[:36])
+    assert (data.dataset.name, data.dataset.digest) == ("images", tree_hash(Path("images"))[:36])
     tags = found.data.tags
     assert tags["dvc.stage"] == "pretrain"
-    assert tags["dvc.dep.pictures"] == tree_hash(Path("pictures"))
+    assert tags["dvc.dep.images"] == tree_hash(Path("images"))
     assert tags["dvc.out.model"] == tree_hash(Path("model"))
     assert len(tags["fingerprint"]) == 16
     assert str(folder) not in " ".join([*tags.values(), *found.data.params.values(), data.dataset.source])
-    assert tree_hash(Path(download_artifacts(run_id=found.info.run_id, artifact_path="data/pictures"))) == tree_hash(
-        Path("pictures")
+    assert tree_hash(Path(download_artifacts(run_id=found.info.run_id, artifact_path="data/images"))) == tree_hash(
+        Path("images")
     )
     from PIL import Image
 
-    strip = download_artifacts(run_id=found.info.run_id, artifact_path="pictures/strip.png")
-    assert np.array_equal(np.asarray(Image.open(strip)), picture)
+    strip = download_artifacts(run_id=found.info.run_id, artifact_path="images/strip.png")
+    assert np.array_equal(np.asarray(Image.open(strip)), image)
     assert any("validation _4+step+20" in str(path) for path in Path("mlartifacts").rglob("*.png"))
 
 
 def test_a_later_stage_names_the_run_that_made_its_input(folder: Path, runs: Callable) -> None:
-    with stage_run("prepare", inputs={"pictures": Path("pictures")}) as run:
+    with stage_run("prepare", inputs={"images": Path("images")}) as run:
         Path("patches").write_text("1")
         run.done(["patches"])
-    with stage_run("pretrain", inputs={"patches": Path("patches"), "pictures": Path("pictures")}):
+    with stage_run("pretrain", inputs={"patches": Path("patches"), "images": Path("images")}):
         pass
     prepare, pretrain = runs()
     assert pretrain.data.tags["made_by.patches"] == prepare.info.run_id
-    assert "made_by.pictures" not in pretrain.data.tags
+    assert "made_by.images" not in pretrain.data.tags
 
 
 @pytest.mark.parametrize(
     ("failure", "line"),
     [
-        (SrlibError("a.png: not a picture\nb.png: not a picture"), "error: a.png: not a picture\nerror: b.png: not a"),
+        (SrlibError("a.png: not an image\nb.png: not an image"), "error: a.png: not an image\nerror: b.png: not a"),
         (OSError(28, "No space left on device", "models/x"), "error: prepare: No space left on device: models/x\n"),
         (
             OSError(28, "Can't write data (file write failed: filename = 'models/w.h5', errno = 28, total = 7)"),
@@ -141,14 +138,14 @@ def test_a_bug_keeps_its_traceback(folder: Path, runs: Callable) -> None:
 
 def test_stages_that_start_together_record_the_same_input(folder: Path, runs: Callable) -> None:
     store = connect(folder)
-    stage = PipelineStage("prepare", {"pictures": "0" * 32})
+    stage = PipelineStage("prepare", {"images": "0" * 32})
     ids = [store.client.create_run(store.experiment).info.run_id for _ in range(8)]
     for round_ in range(3):
         together = threading.Barrier(len(ids))
 
-        def record(run: str, together: threading.Barrier = together, name: str = f"pictures {round_}") -> None:
+        def record(run: str, together: threading.Barrier = together, name: str = f"images {round_}") -> None:
             together.wait()
-            _log_inputs(store.client, run, stage, {name: Path("pictures")})
+            _log_inputs(store.client, run, stage, {name: Path("images")})
 
         with ThreadPoolExecutor(len(ids)) as pool:
             list(pool.map(record, ids))
@@ -184,7 +181,7 @@ def test_a_stage_that_is_stopped_ends_killed_and_one_that_was_killed_is_found(
     )
     with stage_run("evaluate"):
         assert {r.info.run_name: r.info.status for r in runs()}["finetune"] == "RUNNING", "it is alive"
-    with pytest.raises(SystemExit), stage_run("pretrain", inputs={"pictures": Path("pictures")}) as run:
+    with pytest.raises(SystemExit), stage_run("pretrain", inputs={"images": Path("images")}) as run:
         run.resume  # noqa: B018
     line = f"error: pretrain: process {working['pretrain'].pid} works on the same state"
     assert line in capsys.readouterr().err
@@ -194,7 +191,7 @@ def test_a_stage_that_is_stopped_ends_killed_and_one_that_was_killed_is_found(
     codes = {name: process.returncode for name, process in working.items()}
     assert codes == {"download": 129, "prepare": 143, "pretrain": 130, "finetune": -9}
     assert told["pretrain"].splitlines()[-2:] == [
-        "pretrain: run it again to go on from the last saved state",
+        "pretrain: run it again to go on from the last checkpoint",
         "error: pretrain: stopped by SIGINT",
     ]
     alive = [run for run in runs() if run.info.status != "FAILED"]
@@ -207,34 +204,12 @@ def test_a_stage_that_is_stopped_ends_killed_and_one_that_was_killed_is_found(
     }
     assert next(run for run in alive if run.info.run_name == "pretrain").data.metrics["loss"] == 0.5
 
-    with stage_run("finetune", inputs={"pictures": Path("pictures")}) as run:
+    with stage_run("finetune", inputs={"images": Path("images")}) as run:
         assert (run.resume / "state").read_text() == "finetune"
     first, second = (r for r in runs() if r.info.run_name == "finetune")
     assert (first.info.status, second.info.status) == ("KILLED", "FINISHED")
     assert second.data.tags["resumed_from"] == first.info.run_id
     assert second.data.tags["fingerprint"] == first.data.tags["fingerprint"]
-
-
-def test_a_new_database_is_whole_and_waits_for_the_disk_again(folder: Path, own_store: str) -> None:
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    settings: list[int] = []
-
-    def look(connection: sqlite3.Connection, record: object, proxy: object) -> None:
-        settings.append(connection.execute("PRAGMA synchronous").fetchone()[0])
-
-    event.listen(Engine, "checkout", look)
-    try:
-        connect(folder)
-        assert 0 in settings
-        settings.clear()
-        connect(folder).client.search_experiments()
-        assert set(settings) == {2}
-    finally:
-        event.remove(Engine, "checkout", look)
-    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database:
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_an_unusable_store_is_one_line(
@@ -302,5 +277,5 @@ def test_a_stage_pins_its_threads_and_records_its_model(
     assert example.shape == (1, 16, 16, 3) and example.dtype == np.float32
     sr = mlflow.pyfunc.load_model(f"models:/{model.model_id}").predict(np.ones((2, 5, 7, 3), np.float32))
     assert sr.shape == (2, 20, 28, 3), "any size can be served"
-    requirements = Path(mlflow.get_logged_model(model.model_id).artifact_location, "requirements.txt").read_text()
+    requirements = Path(download_artifacts(f"models:/{model.model_id}/requirements.txt")).read_text()
     assert [line.split("==")[0] for line in requirements.split()] == ["mlflow", "keras", "tensorflow", "numpy"]

@@ -1,0 +1,146 @@
+"""What depends on MLflow's internals, defaults and database; nothing else in the project does.
+
+The tests of this module fail where a new version of MLflow behaves differently.
+"""
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from srlib.errors import SrlibError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SETTINGS = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",  # a loop of them is followed for hundreds of requests
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default is minutes per request; here a thread tries again
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would show a password in the address
+}
+_QUIET = {
+    "alembic": logging.WARNING,
+    "mlflow": logging.WARNING,
+    "mlflow.utils.environment": logging.ERROR,  # an environment without pip is fine
+    "urllib3.connectionpool": logging.ERROR,  # the outbox reports an outage once
+}
+_SAFE_IN_URI = frozenset("/._- +@~=,()[]")
+_ARTIFACT_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+_ARTIFACT_SCHEMES = ("file", "http", "https", "mlflow-artifacts", "s3", "gs", "wasbs", "abfss", "")
+
+
+def open_client(uri: str) -> "MlflowClient":
+    """Return a client of a store, with MLflow's settings and log levels as this project needs them."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    for logger, level in _QUIET.items():
+        logging.getLogger(logger).setLevel(level)
+    with _environment_kept():
+        mlflow.set_tracking_uri(uri)
+    return mlflow.MlflowClient()
+
+
+def use_experiment(experiment: str) -> None:
+    """Make an experiment, by its id, the one that logged models go to, whatever run they name."""
+    import mlflow
+
+    with _environment_kept():
+        mlflow.set_experiment(experiment_id=experiment)
+
+
+@contextlib.contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Undo what MLflow writes into the environment, where its next call would read it as the user's wish."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def database_uri(path: Path) -> str:
+    """Return the address of a SQLite database.
+
+    MLflow decodes `%20` and cuts off at `?`, with no way to write these characters: a path that holds such a character
+    is given relative to the working folder, which lies in the same repository.
+    """
+    absolute = str(path.resolve())
+    is_safe = all(c.isalnum() or c in _SAFE_IN_URI for c in absolute)
+    return f"sqlite:///{absolute if is_safe else os.path.relpath(absolute)}"
+
+
+def move_artifacts(database: Path, old: str, new: str) -> None:
+    """Replace a folder of artifacts in a SQLite database: MLflow stores absolute addresses, and a repository may move.
+
+    Args:
+        database: The database.
+        old: The address that the folder had.
+        new: The address that it has now.
+    """
+    with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        for table, column in _ARTIFACT_COLUMNS:
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608 (names of our own)
+                f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+            )
+
+
+def system_metrics(run: str) -> Callable[[], dict[str, float]]:
+    """Return a function that measures processor, memory, disk, network and GPUs, under MLflow's names."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run)
+    monitor.collect_metrics()  # rates count from here
+
+    def sample() -> dict[str, float]:
+        monitor.collect_metrics()
+        values = monitor.aggregate_metrics()
+        for part in monitor.monitors:
+            part.clear_metrics()
+        return {f"system/{name}": value for name, value in values.items()}
+
+    return sample
+
+
+def fetch_files(location: str, names: tuple[str, ...], folder: Path) -> None:
+    """Download files from a store of artifacts, one request for each.
+
+    The store's own listing, as `mlflow.artifacts.download_artifacts` uses it, may be endless.
+
+    Args:
+        location: Address of a folder of artifacts.
+        names: Paths below it.
+        folder: An existing folder that receives the files, by their last names.
+
+    Raises:
+        SrlibError: The store is of a kind that is not supported.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    scheme = urlsplit(location).scheme
+    if scheme not in _ARTIFACT_SCHEMES:
+        raise SrlibError(f"artifacts at {scheme}: cannot be read; expected one of {', '.join(_ARTIFACT_SCHEMES[:-1])}")
+    repository = get_artifact_repository(location)
+    for name in names:
+        repository._download_file(name, str(folder / Path(name).name))
