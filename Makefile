@@ -39,4 +39,4 @@ setup: .venv/installed
 	@touch $@
 
 clean: ## remove what can be rebuilt, not the downloads
-	rm -rf .venv .resume _site data/patches models results
+	rm -rf .venv .resume _site data/params.checked data/patches models results

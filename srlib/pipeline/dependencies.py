@@ -133,13 +133,14 @@ def updated(text: str, root: Path) -> str:
     lines: list[str] = []
     stage, in_deps = "", False
     for line in text.splitlines():
-        depth = len(line) - len(line.lstrip())
-        if depth == 2 and line.endswith(":"):
-            stage = line.strip(" :")
-        if line.strip() and depth <= 4:
-            in_deps = line == "    deps:"
-        if in_deps and line.startswith("      - "):
-            entry = line[8:].partition(" #")[0].strip()
+        content = line.partition(" #")[0].rstrip()
+        depth = len(content) - len(content.lstrip())
+        if depth == 2 and content.endswith(":"):
+            stage = content.strip(" :")
+        if content and depth <= 4:
+            in_deps = content == "    deps:"
+        if in_deps and content.startswith("      - "):
+            entry = content[8:].strip()
             if entry == f"stages/{stage}.py":
                 lines += [f"      - {file}" for file in _code_of_stage(stage, root)]
             if entry.startswith(CODE):

@@ -21,7 +21,8 @@ def tags(run) -> dict[str, str]:
 
 
 def test_the_whole_chain_runs(repository: Repository) -> None:
-    assert sorted(repository.ran[:3]) == sorted(DOWNLOADS)
+    assert repository.ran[0] == "check"
+    assert sorted(repository.ran[1:4]) == sorted(DOWNLOADS)
     assert [stage for stage in repository.ran if stage in TRAINING] == TRAINING
     table = (repository.path / "results/table.md").read_text()
     for method in ("nearest", "bilinear", "bicubic", "EDSR", "SRGAN"):
@@ -34,7 +35,8 @@ def test_each_executed_stage_is_one_run_below_one_parent(repository: Repository)
     parents = [run for run in runs if "mlflow.parentRunId" not in tags(run)]
     assert len(parents) == 1
     children = [run for run in runs if tags(run).get("mlflow.parentRunId") == parents[0].info.run_id]
-    assert len(children) == len(repository.ran) == len(runs) - 1
+    assert {tags(run)["dvc.stage"] for run in children} == {*repository.ran} - {"check"}
+    assert len(children) == len(repository.ran) - 1 == len(runs) - 1
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
@@ -63,14 +65,14 @@ def test_a_changed_key_concerns_its_stage_and_the_report(repository: Repository,
     repository.change(key, value)
     changed = json.loads(repository.run("dvc", "status", "--json").stdout)
     (repository.path / "params.yaml").write_text(original)
-    assert set(changed) == expected
+    assert set(changed) == {"check"} | expected
 
 
 def test_a_changed_key_runs_its_stage_and_what_follows(repository: Repository) -> None:
     original = (repository.path / "params.yaml").read_text()
     lock = (repository.path / "dvc.lock").read_text()
     repository.change("prepare.validation", 0.3)
-    assert repository.repro() == TRAINING
+    assert repository.repro() == ["check", *TRAINING]
     (repository.path / "params.yaml").write_text(original)
     assert repository.repro() == [], "going back is served from the run cache"
     assert (repository.path / "dvc.lock").read_text() == lock
@@ -80,7 +82,7 @@ def test_another_test_set_fetches_that_alone(repository: Repository, shared: Pat
     original = (repository.path / "params.yaml").read_text()
     repository.change("download.test", ["sample", "Set5"])
     done = repository.run("dvc", "repro", SRLIB_MIRROR=str(shared / "mirror"))
-    assert ran(done) == ["download@test", "evaluate"]
+    assert ran(done) == ["check", "download@test", "evaluate"]
     assert "Set5" in (repository.path / "results/table.md").read_text()
     (repository.path / "params.yaml").write_text(original)
     assert repository.repro() == []
@@ -100,7 +102,7 @@ def test_dvc_has_something_to_say(repository: Repository) -> None:
 
 def test_an_experiment_runs_with_a_changed_parameter(repository: Repository) -> None:
     done = repository.run("dvc", "exp", "run", "-n", "stronger", "-S", "finetune.adversarial_weight=0.006")
-    assert ran(done) == ["finetune", "evaluate"]
+    assert ran(done) == ["check", "finetune", "evaluate"]
     shown = repository.run("dvc", "exp", "show", "--csv").stdout
     assert "stronger" in shown
     assert "psnr_y" in shown
@@ -129,16 +131,33 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-def test_a_mistake_in_a_late_section_stops_the_first_stage(repository: Repository) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("pretrain.model.name", "edrs", "pretrain.model: expected `name` to be one of"),
+        ("finetune.adverserial_weight", 0.005, "finetune.adverserial_weight: unknown key"),
+        (
+            "download.features",
+            {"file": "none.h5", "sha256": "0" * 64},
+            "download.features: expected a file, got none.h5",
+        ),
+    ],
+)
+def test_a_mistake_costs_no_earlier_output(repository: Repository, key: str, value: object, message: str) -> None:
     original = (repository.path / "params.yaml").read_text()
-    repository.change("finetune.adverserial_weight", 0.005)
+    lock = (repository.path / "dvc.lock").read_text()
+    repository.change(key, value)
+    repository.change("pretrain.learning_rate.peak", 2e-3)
     repository.change("prepare.validation", 0.31)
     done = repository.run("dvc", "repro", check=False)
     (repository.path / "params.yaml").write_text(original)
     assert done.returncode != 0
-    assert "finetune.adverserial_weight: unknown key" in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert "Running stage 'pretrain'" not in done.stdout
+    assert ran(done) == ["check"]
+    assert (repository.path / "dvc.lock").read_text() == lock
+    for path in ("models/pretrained/model.weights.h5", "models/gan", "data/patches", "results/report.html"):
+        assert (repository.path / path).exists(), path
 
 
 def test_a_second_copy_killed_in_both_trainings_has_the_same_hashes(repository: Repository, new_repository) -> None:
