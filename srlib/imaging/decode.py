@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from srlib.errors import SrlibError, one_line
 from srlib.files import read_regular
 from srlib.imaging.folders import OTHER_SUFFIXES, READABLE
-from srlib.imaging.header import MAX_PIXELS, Header, TooLargeError, UnsupportedError
+from srlib.imaging.header import Header, TooLargeError, UnsupportedError
 from srlib.imaging.jpeg import open_jpeg
 from srlib.imaging.png import SIGNATURE, open_png
 from srlib.imaging.simple import open_simple
@@ -20,8 +20,8 @@ from srlib.imaging.tiff import open_tiff
 LARGEST_FILE = 2**32
 """Most bytes of a file that is read."""
 
-# Sizes are checked here before anything is decoded. Pillow sees deep samples as bytes, up to 64 times as many.
-Pillow.MAX_IMAGE_PIXELS = 64 * MAX_PIXELS
+# Sizes are checked here before anything is decoded; Pillow would count the bytes of deep samples as pixels.
+Pillow.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks would tear the progress line; what matters is raised
 
 _OPENERS: tuple[tuple[bytes, Callable[[bytes], Header]], ...] = (

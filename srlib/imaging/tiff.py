@@ -5,9 +5,13 @@ in Pillow: it gets the same strips under a directory of its own that declares a 
 misread bit depth, planes, sign or photometric interpretation. What the samples mean is decided here.
 """
 
+import contextlib
 import io
 import logging
+import os
 import struct
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
@@ -529,7 +533,7 @@ def _through_libtiff(layout: _Layout, plane: _Plane, samples: int, width: int) -
         uint8 [H, width, samples].
     """
     plain = _with_directory(layout.content, _plain_directory(layout, plane, samples, width))
-    with Pillow.open(io.BytesIO(plain), formats=["TIFF"]) as image:
+    with Pillow.open(io.BytesIO(plain), formats=["TIFF"]) as image, _quiet():
         if image.size != (width, layout.height):
             raise DamagedError(f"decoded as {image.mode} of {image.size}")
         values = np.asarray(image)
@@ -537,6 +541,39 @@ def _through_libtiff(layout: _Layout, plane: _Plane, samples: int, width: int) -
     if values.shape[2] != max(samples, 1):
         raise DamagedError(f"decoded with {values.shape[2]} channels, not {max(samples, 1)}")
     return values
+
+
+class _Quiet:
+    """Whether standard error is closed at present, and by how many threads."""
+
+    lock = threading.Lock()
+    threads = 0
+    saved = -1
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep libtiff from printing to standard error: what it says is in the error that is raised.
+
+    It prints from C, so the descriptor itself is redirected while at least one thread decodes.
+    """
+    with _Quiet.lock:
+        if _Quiet.threads == 0:
+            with contextlib.suppress(OSError):  # there is no standard error
+                _Quiet.saved = os.dup(2)
+                sink = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(sink, 2)
+                os.close(sink)
+        _Quiet.threads += 1
+    try:
+        yield
+    finally:
+        with _Quiet.lock:
+            _Quiet.threads -= 1
+            if _Quiet.threads == 0 and _Quiet.saved >= 0:
+                os.dup2(_Quiet.saved, 2)
+                os.close(_Quiet.saved)
+                _Quiet.saved = -1
 
 
 def _plain_directory(layout: _Layout, plane: _Plane, samples: int, width: int) -> dict[int, tuple[int, ...] | bytes]:

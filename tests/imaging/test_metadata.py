@@ -1,0 +1,137 @@
+"""Metadata is kept, mended or named, whatever the formats hold."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srlib.imaging import xmp as xmp_data
+from srlib.imaging.image_file import ImageFile, encode_image_file, read_image_file
+from srlib.imaging.metadata import Metadata
+
+RDF = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+GRAY = np.zeros((4, 4, 3), np.uint8)
+
+
+def packet(attributes: bytes = b"", inner: bytes = b"") -> bytes:
+    return (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + RDF + b'<rdf:Description rdf:about=""' + attributes + b">" + inner
+        + b"</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )  # fmt: skip
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def jpeg(*segments: bytes, behind: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(GRAY).save(out, "JPEG")
+    return out.getvalue()[:2] + b"".join(segments) + out.getvalue()[2:] + behind
+
+
+def app1_xmp(xmp: bytes) -> bytes:
+    return segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp)
+
+
+def test_long_xmp_becomes_extended_xmp_and_is_read_back() -> None:
+    long = packet(b' xmlns:dc="http://purl.org/dc/elements/1.1/" dc:source="' + b"a" * 200_000 + b'"')
+    content, notes = encode_image_file(ImageFile(GRAY, metadata=Metadata(xmp=long)), "jpeg")
+    assert notes == ()
+    image = read_image_file(Path("a.jpg"), content)
+    assert image.metadata.xmp is not None and b"a" * 200_000 in image.metadata.xmp and image.notes == ()
+    assert b"HasExtendedXMP" not in image.metadata.xmp
+    again, _ = encode_image_file(image, "jpeg")
+    assert b"a" * 200_000 in (read_image_file(Path("b.jpg"), again).metadata.xmp or b"")
+
+
+def test_extended_xmp_with_namespaces_of_its_own() -> None:
+    guid = b"0123456789ABCDEF0123456789ABCDEF"
+    main = packet(b' xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="' + guid + b'" a:b="1"')
+    more = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:c="urn:c">' + RDF
+    more += b'<rdf:Description c:d="2"/></rdf:RDF></x:xmpmeta>'
+    parts = [guid + struct.pack(">II", len(more), at) + more[at : at + 50] for at in range(0, len(more), 50)]
+    merged = xmp_data.merged(main, parts[::-1])
+    assert (
+        merged is not None and b'a:b="1"' in merged and b'c:d="2"' in merged and merged.count(b'xmlns:c="urn:c"') == 1
+    )
+    assert xmp_data.merged(main, parts[1:]) is None, "a part is missing"
+
+
+def test_incomplete_extended_xmp_is_named() -> None:
+    guid = b"0" * 32
+    main = packet(b' xmpNote:HasExtendedXMP="' + guid + b'"')
+    part = segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + guid + struct.pack(">II", 999, 0) + b"<x")
+    image = read_image_file(Path("a.jpg"), jpeg(app1_xmp(main), part))
+    assert image.notes == ("not kept: incomplete extended XMP data",)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "inner", "part"),
+    [
+        (b' GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion="1"', b"", "the film of the motion photo"),
+        (b' GCamera:MicroVideo="1" GCamera:MicroVideoOffset="30000"', b"", "the film of the motion photo"),
+        (b"", b"<GCamera:MotionPhoto>1</GCamera:MotionPhoto>", "the film of the motion photo"),
+        (b' hdrgm:Version="1.0"', b"<hdrgm:GainMapMax><rdf:Seq><rdf:li>2</rdf:li></rdf:Seq></hdrgm:GainMapMax>",
+         "the gain map for bright screens"),
+        (b"", b"<Container:Directory><rdf:Seq/></Container:Directory>", "what follows the image in the file"),
+    ],
+)  # fmt: skip
+def test_references_to_what_is_not_kept_are_removed_and_named(attributes: bytes, inner: bytes, part: str) -> None:
+    image = read_image_file(
+        Path("a.jpg"), jpeg(app1_xmp(packet(attributes + b' dc:title="kept"', inner)), behind=b"film")
+    )
+    assert image.notes == (f"not kept: {part}",)
+    assert image.metadata.xmp == packet(b' dc:title="kept"')
+
+
+def test_hostile_xmp_takes_linear_time() -> None:
+    for piece in (b"<hdrgm:a>", b" hdrgm:a", b"<Container:Directory ", b"   ", b"<?xpacket "):
+        xmp = piece * (2**20 // len(piece))
+        xmp_data.without_pointers(xmp), xmp_data.resized(xmp, 1, 1), xmp_data.split(xmp)
+
+
+def test_exif_without_its_last_pointer_is_mended() -> None:
+    data = b"II*\0" + struct.pack("<IHHHI4s", 8, 1, 0x010F, 2, 4, b"abc\0")
+    image = read_image_file(Path("a.jpg"), jpeg(segment(0xE1, b"Exif\0\0" + data)))
+    for format in ("png", "jpeg", "tiff", "webp"):
+        content, notes = encode_image_file(image, format)
+        assert notes == () and Image.open(io.BytesIO(content)).getexif()[0x010F] == "abc"
+
+
+def test_what_jpeg_cannot_hold_is_named() -> None:
+    data = b"II*\0" + struct.pack("<IHHHII", 8, 1, 0x010F, 2, 70_000, 26) + bytes(4) + b"a" * 70_000
+    metadata = Metadata(
+        exif=data, icc=bytes(16) + b"CMYK" + bytes(200), chunks=((b"tEXt", b"a\0b"), (b"gAMA", bytes(4)))
+    )
+    _, notes = encode_image_file(ImageFile(GRAY, metadata=metadata), "jpeg")
+    assert notes == (
+        f"EXIF data of {len(data):,} bytes is left out: JPEG holds 65,527",
+        "a color profile that does not fit the channels is left out",
+        "left out what only a PNG can hold: gAMA, tEXt",
+    )
+
+
+def test_unreadable_exif_is_named() -> None:
+    image = ImageFile(GRAY, metadata=Metadata(exif=b"\0\x08\0\x02\x01\x12"))
+    assert encode_image_file(image, "png")[1] == ("EXIF data that cannot be read is left out",)
+
+
+def test_comments_iptc_and_further_images_are_named() -> None:
+    content = jpeg(
+        segment(0xED, b"Photoshop 3.0\0" + b"8BIM"), segment(0xFE, b"a comment"), segment(0xE2, b"MPF\0" + bytes(8))
+    )
+    parts = "IPTC and Photoshop data, the JPEG comment, further images in the file, such as a preview or a gain map"
+    assert read_image_file(Path("a.jpg"), content).notes == (f"not kept: {parts}",)
+
+
+@pytest.mark.parametrize("space", [b"GRAY", b"RGB "])
+def test_deep_gray_with_alpha_in_tiff_fits_its_profile(space: bytes) -> None:
+    icc = bytes(16) + space + bytes(200)
+    image = ImageFile(GRAY.astype(np.uint16), np.zeros((4, 4), np.uint16), True, metadata=Metadata(icc=icc))
+    content, notes = encode_image_file(image, "tiff")
+    again = read_image_file(Path("a.tif"), content)
+    assert notes == () and again.metadata.icc == icc and again.gray == (space == b"GRAY")
