@@ -152,7 +152,7 @@ def read_exported(folder: Path) -> ExportedModel:
             raise SrlibError(f"{folder / name}: not the file that was exported (its SHA-256 differs); export it again")
     if ONNX in content and _EXTERNAL_DATA in content[ONNX]:
         raise SrlibError(f"{folder / ONNX}: expected weights inside the file, got a reference to another file")
-    return ExportedModel(config, content.get(XML) or content[ONNX], content.get(BIN, b""))
+    return ExportedModel(config, content[XML] if XML in content else content[ONNX], content.get(BIN, b""))
 
 
 def _read_config(folder: Path) -> ExportConfig:
