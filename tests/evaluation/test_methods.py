@@ -202,11 +202,11 @@ class TestGiven:
         np.testing.assert_array_equal(method.upscale(picture, 4), own.upscale(picture, 4))
 
     def test_the_weights_that_come_with_srlib_are_those_of_the_docs(self, picture: np.ndarray) -> None:
-        blocks = (ROOT / "docs/protocol.md").read_text().split("```yaml\n")
+        blocks = (ROOT / "docs/reference/protocol.md").read_text().split("```yaml\n")
         section = next(yaml.safe_load(block.split("```")[0]) for block in blocks if "srlib/weights" in block)
         lr = downscale(picture, 4)
         bicubic = psnr_y(picture, resize(lr, picture.shape[:2]), scale=4)
-        for item in Evaluate(images="", **section["evaluate"]).methods:
+        for item in Evaluate(images="x", **section["evaluate"]).methods:
             method = from_file(item.name, ROOT / item.file, 4, sha256=item.sha256)
             assert method.upscale is not None
             gain = psnr_y(picture, method.upscale(lr, 4), scale=4) - bicubic
