@@ -125,7 +125,7 @@ def make_page(
     secret = read_key(key).secret if key.exists() else secrets.token_hex(32)
     page_items: list[PageItem] = []
     key_items: dict[str, KeyItem] = {}
-    shown = []
+    example_items = []
     with progress(len(names) + len(examples), "survey", "images") as advance:
         for name in names:
             pixels = read_versions(versions[name], methods, options.max_side, options.scale)
@@ -134,13 +134,15 @@ def make_page(
                 key_items[page_item.id] = key_item
             advance()
         for path in examples:
-            shown.append(example(path, min(options.max_side, _EXAMPLE_SIDE), options.scale, bytes.fromhex(secret)))
+            example_items.append(
+                example(path, min(options.max_side, _EXAMPLE_SIDE), options.scale, bytes.fromhex(secret))
+            )
             advance()
     sets = sorted({name[0] for name in versions}, key=set_order)
     content = _key(secret, options, key_items, methods, sets, origin or {})
     if key.exists() and read_key(key).survey != content.survey:
         raise SrlibError(f"{key}: the key of another survey, whose answers need it; choose another --key, or delete it")
-    text = _render(content, page_items, shown)
+    text = _render(content, page_items, example_items)
     if len(text) > MAX_PAGE_BYTES:
         raise SrlibError(
             f"{page}: would have {len(text) >> 20} MB, at most {MAX_PAGE_BYTES >> 20} open well on a phone; "

@@ -52,7 +52,7 @@ def score_answers(answers: Sequence[Path], key: Path, out: Path, *, unfinished: 
         reasons = "".join(f"\n{file}: {reason}" for file, reason in refused)
         raise SrlibError(f"none of {len(files)} files counts{reasons}")
     images = _images(content.items)
-    votes = _votes([given for _, given in accepted], content.items, content.methods)
+    votes = _votes([latest for _, latest in accepted], content.items, content.methods)
     rows: list[Opinion] = []
     names = {name for name, _ in images}
     for name in [ALL, *(name for name in content.sets if name in names)]:
@@ -92,21 +92,21 @@ def _sift(
     for path in files:
         try:
             with path.open("rb") as file:
-                given = survey.check(file.read(MAX_ANSWERS_BYTES + 1))
+                content = survey.check(file.read(MAX_ANSWERS_BYTES + 1))
         except (SrlibError, OSError) as error:
             refused.append((str(path), str(error)))
         else:
-            by_rater.setdefault(given.rater, []).append((str(path), given))
+            by_rater.setdefault(content.rater, []).append((str(path), content))
     accepted = []
     for rater in sorted(by_rater):
         revisions = sorted(by_rater[rater], key=lambda entry: (-entry[1].revision, entry[0]))
         name, latest = revisions[0]
-        if any(given.revision == latest.revision and given.votes != latest.votes for _, given in revisions):
+        if any(one.revision == latest.revision and one.votes != latest.votes for _, one in revisions):
             reason = f"rater {rater} gave two different answers as revision {latest.revision}"
             refused += [(other, reason) for other, _ in revisions]
             continue
-        for other, given in revisions[1:]:
-            same = "the same answers as" if given.votes == latest.votes else "replaced by the later revision in"
+        for other, earlier in revisions[1:]:
+            same = "the same answers as" if earlier.votes == latest.votes else "replaced by the later revision in"
             refused.append((other, f"{same} {name} (rater {rater})"))
         if len(latest.votes) < len(survey.groups) and not unfinished:
             refused.append((name, f"unfinished: {len(latest.votes)} of {len(survey.groups)} versions rated"))
@@ -119,10 +119,10 @@ def _images(items: Mapping[str, KeyItem]) -> list[tuple[str, str]]:
     return sorted({(item.set, item.image) for item in items.values()})
 
 
-def _votes(given: Sequence[Answers], items: Mapping[str, KeyItem], methods: Sequence[str]) -> Votes:
+def _votes(accepted: Sequence[Answers], items: Mapping[str, KeyItem], methods: Sequence[str]) -> Votes:
     images = {name: i for i, name in enumerate(_images(items))}
-    votes = np.full((len(given), len(images), len(methods)), np.nan)
-    for rater, answers in enumerate(given):
+    votes = np.full((len(accepted), len(images), len(methods)), np.nan)
+    for rater, answers in enumerate(accepted):
         for name, value in answers.votes:
             item = items[name]
             votes[rater, images[item.set, item.image], methods.index(item.method)] = value

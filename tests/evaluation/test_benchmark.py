@@ -1,4 +1,4 @@
-"""Test sets in folders, the scoring loop, given methods, and what is said where something does not fit."""
+"""Test sets in folders, the scoring loop, methods from folders, and errors where something does not fit."""
 
 import os
 from pathlib import Path
@@ -39,16 +39,16 @@ def sets(tmp_path: Path) -> Path:
 
 
 def test_sets_in_the_published_order(sets: Path) -> None:
-    found = find_sets(sets, 4)
-    assert {name: [p.name for p in pictures] for name, pictures in found.items()} == {
+    index = find_sets(sets, 4)
+    assert {name: [p.name for p in images] for name, images in index.items()} == {
         "Set5": ["0801"],
         "Own": ["a", "b"],
     }
-    assert list(found) == ["Set5", "Own"]
-    assert found["Set5"][0].lr == sets / "Set5/LR/0801x4.png"
+    assert list(index) == ["Set5", "Own"]
+    assert index["Set5"][0].lr == sets / "Set5/LR/0801x4.png"
 
 
-def test_scores_of_every_method_on_every_picture(sets: Path) -> None:
+def test_scores_of_every_method_on_every_image(sets: Path) -> None:
     methods = [interpolation("nearest"), interpolation("bicubic")]
     results = list(evaluate(find_sets(sets, 4), methods, 4))
     assert [(s.set, s.image, s.method) for r in results for s in r.scores] == [
@@ -71,7 +71,7 @@ def test_a_given_lr_is_used(sets: Path) -> None:
     np.testing.assert_array_equal(result.lr, read_image(sets / "Set5/LR/0801x4.png"))
 
 
-def test_one_picture_in_memory_at_a_time(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_in_memory_at_a_time(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     monkeypatch.setattr(benchmark, "read_image", lambda path: read.append(path.name) or read_image(path))
     results = evaluate({"Own": find_sets(sets, 4)["Own"]}, [interpolation("bicubic")], 4)
@@ -92,7 +92,7 @@ def test_the_seconds_are_those_of_the_method_after_a_warm_up(sets: Path) -> None
     timing = Timing()
     for result in evaluate({"Own": find_sets(sets, 4)["Own"]}, [Method("mine", upscale)], 4):
         timing.add(result)
-    assert seen == [(24, 18, 3), (24, 18, 3), (16, 20, 3)]  # the first picture twice
+    assert seen == [(24, 18, 3), (24, 18, 3), (16, 20, 3)]  # the first image twice
     figures = timing.metrics()
     assert set(figures) == {"seconds/mine", "megapixels_per_second/mine"}
     assert figures["megapixels_per_second/mine"] == pytest.approx((96 * 72 + 64 * 80) / 1e6 / figures["seconds/mine"])
@@ -112,7 +112,7 @@ def test_a_taken_name_is_named(sets: Path, names: tuple[str, ...]) -> None:
         next(evaluate(find_sets(sets, 4), methods, 4))
 
 
-def test_finished_pictures_as_a_method(sets: Path, tmp_path: Path) -> None:
+def test_finished_images_as_a_method(sets: Path, tmp_path: Path) -> None:
     for test_set, name in (("Set5", "0801x4"), ("Own", "a"), ("Own", "b")):
         hr = read_image(sets / "Set5/HR/0801.png" if test_set == "Set5" else sets / f"Own/{name}.png")
         write_png(tmp_path / f"theirs/{test_set}/{name}.png", crop_to_multiple(hr, 4))
@@ -121,7 +121,7 @@ def test_finished_pictures_as_a_method(sets: Path, tmp_path: Path) -> None:
     assert results[0].seconds == {}
 
 
-def test_finished_pictures_that_do_not_fit_are_all_named_first(sets: Path, tmp_path: Path) -> None:
+def test_finished_images_that_do_not_fit_are_all_named_first(sets: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "theirs/Set5/0801.png", np.zeros((20, 20, 3), np.uint8))
     write_png(tmp_path / "theirs/Own/b.png", np.zeros((64, 80, 3), np.uint8))
     called = []
@@ -134,7 +134,7 @@ def test_finished_pictures_that_do_not_fit_are_all_named_first(sets: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda s: write_png(s / "Own/tiny.png", np.zeros((20, 90, 3), np.uint8)), r"tiny.png: expected at least"),
         (lambda s: (s / "Set5/LR/0801x4.png").rename(s / "Set5/LR/0802x4.png"), "no LR image for 0801.png"),
@@ -146,9 +146,9 @@ def test_finished_pictures_that_do_not_fit_are_all_named_first(sets: Path, tmp_p
         (lambda s: (s / "Empty").mkdir(), "Empty: expected images, found none"),
     ],
 )
-def test_a_set_that_does_not_fit_is_named(sets: Path, spoil: object, told: str) -> None:
+def test_a_set_that_does_not_fit_is_named(sets: Path, spoil: object, message: str) -> None:
     spoil(sets)  # type: ignore[operator]
-    with pytest.raises(SrlibError, match=told):
+    with pytest.raises(SrlibError, match=message):
         find_sets(sets, 4)
 
 
@@ -208,7 +208,7 @@ def test_names_that_belong_together(name: str, key: str) -> None:
     assert image_key(Path(name), 4) == key
 
 
-def test_pictures_to_show() -> None:
+def test_images_to_show() -> None:
     sets = {
         name: [BenchmarkImage(name, image, Path(image)) for image in images]
         for name, images in {"Set5": "abc", "Set14": ["d", "e", "zebra"], "Own": "f"}.items()
@@ -219,7 +219,7 @@ def test_pictures_to_show() -> None:
 
 
 class TestScoringFolders:
-    def test_scores_pictures_of_any_origin(self, sets: Path, tmp_path: Path) -> None:
+    def test_scores_images_of_any_origin(self, sets: Path, tmp_path: Path) -> None:
         for name in "ab":
             hr = crop_to_multiple(read_image(sets / f"Own/{name}.png"), 4)
             write_png(tmp_path / f"sr/{name}x4.png", resize(downscale(hr, 4), 4))
@@ -242,7 +242,7 @@ class TestScoringFolders:
         assert any("no image for" in line and "b.png" in line for line in lines)
         assert any("no original for" in line and "c.png" in line for line in lines)
 
-    def test_too_small_pictures_are_named(self, tmp_path: Path) -> None:
+    def test_too_small_images_are_named(self, tmp_path: Path) -> None:
         write_png(tmp_path / "hr/a.png", np.zeros((16, 16, 3), np.uint8))
         with pytest.raises(SrlibError, match="at least 21×21"):
             next(score_folder(tmp_path / "hr", tmp_path / "hr", 4))

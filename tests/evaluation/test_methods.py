@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     import skimage.data
 
     return skimage.data.chelsea()[40:120, 100:196]
@@ -56,25 +56,25 @@ def frozen_graph(path: Path, channels: int, *, nchw: bool = False, pyramid: bool
         out = tf.nn.depth_to_space(tf.nn.conv2d(lr, tf.constant(kernel), 1, "SAME"), scale)
         if pyramid:
             half = tf.nn.depth_to_space(tf.nn.conv2d(lr, tf.constant(kernel[..., : channels * 4]), 1, "SAME"), 2)
-            tf.identity(half, name="a_smaller_picture")
+            tf.identity(half, name="a_smaller_image")
         out = tf.transpose(out, [0, 3, 1, 2]) if nchw else out
         tf.identity(out, name="sr")
     path.write_bytes(graph.as_graph_def().SerializeToString())
     return path
 
 
-def rgb_chroma(picture: np.ndarray) -> np.ndarray:
+def rgb_chroma(image: np.ndarray) -> np.ndarray:
     from skimage.color import rgb2ycbcr
 
-    return rgb2ycbcr(picture)[..., 1:]
+    return rgb2ycbcr(image)[..., 1:]
 
 
 class TestTrained:
-    def test_named_by_architecture_and_training(self, models: Path, picture: np.ndarray) -> None:
+    def test_named_by_architecture_and_training(self, models: Path, image: np.ndarray) -> None:
         edsr, srgan = from_model(models / "pixel", 4), from_model(models / "gan", 4)
         assert (edsr.name, srgan.name) == ("EDSR", "SRGAN")
         assert edsr.upscale is not None and edsr.cost is not None
-        assert edsr.upscale(picture, 4).shape == (320, 384, 3)
+        assert edsr.upscale(image, 4).shape == (320, 384, 3)
         assert from_model(models / "pixel", 4, "mine").name == "mine"
 
     def test_what_it_costs_by_hand(self, models: Path) -> None:
@@ -93,48 +93,48 @@ class TestTrained:
 
 class TestFrozenGraphs:
     @pytest.mark.parametrize("nchw", [False, True])
-    def test_rgb_of_both_layouts(self, tmp_path: Path, picture: np.ndarray, nchw: bool) -> None:
+    def test_rgb_of_both_layouts(self, tmp_path: Path, image: np.ndarray, nchw: bool) -> None:
         path = frozen_graph(tmp_path / "net.pb", 3, nchw=nchw)
         method = from_file("theirs", path, 4, sha256=content_hash(path))
         assert method.name == "theirs" and method.upscale is not None and method.cost is not None
-        np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
+        np.testing.assert_array_equal(method.upscale(image, 4), resize(image, 4, kernel="nearest"))
         assert method.cost.parameters == 3 * 48
         assert method.cost.multiply_adds(10, 7) == 70 * 3 * 48
 
-    def test_the_largest_output_of_a_pyramid(self, tmp_path: Path, picture: np.ndarray) -> None:
+    def test_the_largest_output_of_a_pyramid(self, tmp_path: Path, image: np.ndarray) -> None:
         path = frozen_graph(tmp_path / "net.pb", 3, pyramid=True)
         method = from_file("theirs", path, 4, sha256=content_hash(path))
         assert method.upscale is not None
-        np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
+        np.testing.assert_array_equal(method.upscale(image, 4), resize(image, 4, kernel="nearest"))
 
     @pytest.mark.parametrize("channels", ["luma", "luma-studio"])
     def test_luma_from_the_network_and_chroma_from_bicubic(
-        self, tmp_path: Path, picture: np.ndarray, channels: Any
+        self, tmp_path: Path, image: np.ndarray, channels: Any
     ) -> None:
         from skimage.color import rgb2ycbcr
 
         path = frozen_graph(tmp_path / "net.pb", 1)
         method = from_file("theirs", path, 4, sha256=content_hash(path), channels=channels)
         assert method.upscale is not None
-        gray = np.repeat(picture[..., :1], 3, axis=2)
+        gray = np.repeat(image[..., :1], 3, axis=2)
         np.testing.assert_array_equal(method.upscale(gray, 4), resize(gray, 4, kernel="nearest"))
-        soft = picture // 4 + 96  # far from black and white: nothing is clamped
+        soft = image // 4 + 96  # far from black and white: nothing is clamped
         sr = rgb2ycbcr(method.upscale(soft, 4))
         np.testing.assert_allclose(sr[..., 0], rgb2ycbcr(resize(soft, 4, kernel="nearest"))[..., 0], atol=0.6)
         np.testing.assert_allclose(sr[..., 1:], rgb2ycbcr(resize(soft, 4))[..., 1:], atol=0.6)
 
-    def test_a_network_that_wants_levels(self, tmp_path: Path, picture: np.ndarray) -> None:
+    def test_a_network_that_wants_levels(self, tmp_path: Path, image: np.ndarray) -> None:
         path = frozen_graph(tmp_path / "net.pb", 3)
         method = from_file("theirs", path, 4, sha256=content_hash(path), value_range=255)
         assert method.upscale is not None
-        np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
+        np.testing.assert_array_equal(method.upscale(image, 4), resize(image, 4, kernel="nearest"))
 
-    def test_another_scale_is_named(self, tmp_path: Path, picture: np.ndarray) -> None:
+    def test_another_scale_is_named(self, tmp_path: Path, image: np.ndarray) -> None:
         path = frozen_graph(tmp_path / "net.pb", 3, scale=2)
         method = from_file("theirs", path, 4, sha256=content_hash(path))
         assert method.upscale is not None
         with pytest.raises(SrlibError, match=r"output of shape \(1, 160, 192, 3\), expected \(1, 320, 384, 3\)"):
-            method.upscale(picture, 4)
+            method.upscale(image, 4)
 
     @pytest.mark.parametrize(("name", "least"), [("ESPCN", 1.0), ("FSRCNN", 1.0), ("LapSRN", 0.7)])
     def test_published_luma_networks_beat_bicubic(self, shared: Path, name: str, least: float) -> None:
@@ -151,7 +151,7 @@ class TestFrozenGraphs:
 
 class TestOpenVINO:
     @pytest.mark.parametrize("nchw", [False, True])
-    def test_both_layouts(self, tmp_path: Path, picture: np.ndarray, nchw: bool) -> None:
+    def test_both_layouts(self, tmp_path: Path, image: np.ndarray, nchw: bool) -> None:
         lr = opset.parameter([1, 3, -1, -1] if nchw else [1, -1, -1, 3], np.float32)
         x = lr if nchw else opset.transpose(lr, [0, 3, 1, 2])
         kernel = np.repeat(np.eye(3, dtype=np.float32), 16, axis=0).reshape(48, 3, 1, 1)
@@ -162,11 +162,11 @@ class TestOpenVINO:
         ov.save_model(ov.Model([x], [lr]), path, compress_to_fp16=False)
         method = from_file("theirs", path, 4, sha256=content_hash(path))
         assert method.upscale is not None and method.cost is not None
-        np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
+        np.testing.assert_array_equal(method.upscale(image, 4), resize(image, 4, kernel="nearest"))
         assert method.cost.multiply_adds(10, 7) == 70 * 3 * 48
         assert method.cost.parameters == 3 * 48
 
-    def test_an_onnx_file(self, tmp_path: Path, picture: np.ndarray) -> None:
+    def test_an_onnx_file(self, tmp_path: Path, image: np.ndarray) -> None:
         make = onnx.helper
         kernel = np.repeat(np.eye(3, dtype=np.float32), 16, axis=0).reshape(48, 3, 1, 1)
         nodes = [
@@ -182,7 +182,7 @@ class TestOpenVINO:
         path.write_bytes(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)]).SerializeToString())
         method = from_file("theirs", path, 4, sha256=content_hash(path))
         assert method.upscale is not None and method.cost is not None
-        np.testing.assert_array_equal(method.upscale(picture, 4), resize(picture, 4, kernel="nearest"))
+        np.testing.assert_array_equal(method.upscale(image, 4), resize(image, 4, kernel="nearest"))
         assert (method.cost.parameters, method.cost.multiply_adds(10, 7)) == (144, 70 * 144)
 
     def test_a_changed_weights_file_is_named(self, tmp_path: Path) -> None:
@@ -195,24 +195,24 @@ class TestOpenVINO:
 
 
 class TestGiven:
-    def test_our_own_folder(self, models: Path, picture: np.ndarray) -> None:
+    def test_our_own_folder(self, models: Path, image: np.ndarray) -> None:
         method = from_file("older", models / "pixel", 4, sha256=content_hash(models / "pixel"))
         own = from_model(models / "pixel", 4)
         assert method.name == "older" and method.upscale is not None and own.upscale is not None
-        np.testing.assert_array_equal(method.upscale(picture, 4), own.upscale(picture, 4))
+        np.testing.assert_array_equal(method.upscale(image, 4), own.upscale(image, 4))
 
-    def test_the_weights_that_come_with_srlib_are_those_of_the_docs(self, picture: np.ndarray) -> None:
+    def test_the_weights_that_come_with_srlib_are_those_of_the_docs(self, image: np.ndarray) -> None:
         blocks = (ROOT / "docs/reference/protocol.md").read_text().split("```yaml\n")
         section = next(yaml.safe_load(block.split("```")[0]) for block in blocks if "srlib/weights" in block)
-        lr = downscale(picture, 4)
-        bicubic = psnr_y(picture, resize(lr, picture.shape[:2]), scale=4)
+        lr = downscale(image, 4)
+        bicubic = psnr_y(image, resize(lr, image.shape[:2]), scale=4)
         for item in Evaluate(images="x", **section["evaluate"]).methods:
             method = from_file(item.name, ROOT / item.file, 4, sha256=item.sha256)
             assert method.upscale is not None
-            gain = psnr_y(picture, method.upscale(lr, 4), scale=4) - bicubic
+            gain = psnr_y(image, method.upscale(lr, 4), scale=4) - bicubic
             assert gain > (1 if item.name == "psnr-x4" else 0)
 
-    def test_every_network_of_ours_side_by_side(self, tmp_path: Path, picture: np.ndarray) -> None:
+    def test_every_network_of_ours_side_by_side(self, tmp_path: Path, image: np.ndarray) -> None:
         import keras
 
         from srlib.models import MODELS, ModelConfig, build, save_model
@@ -225,35 +225,35 @@ class TestGiven:
             save_model(build(config), config, folder)
             methods.append(OtherMethod(name=folder.name, file=str(folder), sha256=content_hash(folder)))
         section = Evaluate(images="x", interpolations=["bicubic"], methods=methods)
-        found = recipe_methods(section, 2, tmp_path / "edsr-pixel", tmp_path / "srresnet-gan")
+        listed = recipe_methods(section, 2, tmp_path / "edsr-pixel", tmp_path / "srresnet-gan")
         names = [method.name for method in methods]
-        assert [method.name for method in found] == ["bicubic", *names, "EDSR", "SRGAN"]
+        assert [method.name for method in listed] == ["bicubic", *names, "EDSR", "SRGAN"]
         luma_alone = {"srcnn-pixel", "espcn-pixel", "fsrcnn-pixel"}
-        soft = picture[:24, :30] // 4 + 96
+        soft = image[:24, :30] // 4 + 96
         chroma = rgb_chroma(resize(soft, 2))
-        for method in found[1:]:
+        for method in listed[1:]:
             assert method.upscale is not None and method.cost is not None
             sr = method.upscale(soft, 2)
             assert sr.shape == (48, 60, 3) and sr.dtype == np.uint8
             if method.name in luma_alone and sr.min() > 0 and sr.max() < 255:
                 np.testing.assert_allclose(rgb_chroma(sr), chroma, atol=0.6)
 
-    def test_a_folder_of_pictures(self, tmp_path: Path, picture: np.ndarray) -> None:
-        write_png(tmp_path / "theirs/a.png", picture)
+    def test_a_folder_of_images(self, tmp_path: Path, image: np.ndarray) -> None:
+        write_png(tmp_path / "theirs/a.png", image)
         folder = tmp_path / "theirs"
         assert from_file("theirs", folder, 4, sha256=content_hash(folder)).folder == folder
 
     @pytest.mark.parametrize(
-        ("name", "content", "told"),
+        ("name", "content", "message"),
         [
             ("net.pb", b"\xff\xff\xff", "not a frozen TensorFlow graph"),
             ("net.pb", b"", "expected one input and an output"),
             ("net.pth", b"anything", "expected a .pb, .onnx, .xml file"),
         ],
     )
-    def test_a_file_of_no_use_is_named(self, tmp_path: Path, name: str, content: bytes, told: str) -> None:
+    def test_a_file_of_no_use_is_named(self, tmp_path: Path, name: str, content: bytes, message: str) -> None:
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(SrlibError, match=told):
+        with pytest.raises(SrlibError, match=message):
             from_file("theirs", tmp_path / name, 4, sha256=content_hash(tmp_path / name))
 
     def test_nothing_there_or_something_else(self, tmp_path: Path) -> None:
@@ -268,11 +268,11 @@ class TestGiven:
 
 
 class TestEnsemble:
-    def test_the_mean_over_eight_views_by_hand(self, picture: np.ndarray) -> None:
+    def test_the_mean_over_eight_views_by_hand(self, image: np.ndarray) -> None:
         def lopsided(lr: np.ndarray, scale: int) -> np.ndarray:
             return np.roll(resize(lr, scale), 3, axis=0)  # every view of it comes out another
 
-        views = [picture, picture[::-1], picture[:, ::-1], picture[::-1, ::-1]]
+        views = [image, image[::-1], image[:, ::-1], image[::-1, ::-1]]
         backs = [lambda x: x, lambda x: x[::-1], lambda x: x[:, ::-1], lambda x: x[::-1, ::-1]]
         mean = np.zeros((320, 384, 3))
         for view, back in zip(views, backs, strict=True):
@@ -281,22 +281,22 @@ class TestEnsemble:
             mean += back(turned.transpose(1, 0, 2)).astype(float)
         method = self_ensemble(Method("net", lopsided, cost=Cost(5, lambda h, w: h * w)))
         assert method.name == "net+" and method.upscale is not None and method.cost is not None
-        np.testing.assert_array_equal(method.upscale(picture, 4), to_uint8(mean / (8 * 255)))
+        np.testing.assert_array_equal(method.upscale(image, 4), to_uint8(mean / (8 * 255)))
         assert method.cost.parameters == 5 and method.cost.multiply_adds(3, 4) == 96
 
-    def test_a_symmetric_method_is_left_as_it_is(self, picture: np.ndarray) -> None:
+    def test_a_symmetric_method_is_left_as_it_is(self, image: np.ndarray) -> None:
         single = interpolation("bicubic")
         eight = self_ensemble(single)
         assert single.upscale is not None and eight.upscale is not None
-        assert np.abs(eight.upscale(picture, 4).astype(int) - single.upscale(picture, 4)).max() <= 1
+        assert np.abs(eight.upscale(image, 4).astype(int) - single.upscale(image, 4)).max() <= 1
 
 
 def test_the_rows_of_a_recipe(models: Path, tmp_path: Path) -> None:
     path = frozen_graph(tmp_path / "net.pb", 3)
     theirs = OtherMethod(name="theirs", file=str(path), sha256=content_hash(path))
     section = Evaluate(images="x", interpolations=["bicubic"], self_ensemble=True, methods=[theirs])
-    found = [method.name for method in recipe_methods(section, 4, models / "pixel", models / "gan")]
-    assert found == ["bicubic", "theirs", "EDSR", "EDSR+", "SRGAN"]
+    listed = [method.name for method in recipe_methods(section, 4, models / "pixel", models / "gan")]
+    assert listed == ["bicubic", "theirs", "EDSR", "EDSR+", "SRGAN"]
 
 
 def test_a_given_row_may_not_be_named_like_one_of_the_recipe(models: Path) -> None:

@@ -69,10 +69,10 @@ def test_scores_of_finished_folders_equal_a_second_library(mirror: Path, tmp_pat
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def set5(mirror: Path, enlarge: Callable[[np.ndarray], np.ndarray]) -> list[Pair]:
-    """(hr, sr) of Set5 where `enlarge` makes SR of HR."""
-    pictures = [read_image(file) for file in sorted((mirror / "Set5/image_SRF_4").glob("*_HR.png"))]
-    return [(hr, enlarge(hr)) for hr in pictures]
+def set5(mirror: Path, upscale: Callable[[np.ndarray], np.ndarray]) -> list[Pair]:
+    """(hr, sr) of Set5 where `upscale` makes SR of HR."""
+    images = [read_image(file) for file in sorted((mirror / "Set5/image_SRF_4").glob("*_HR.png"))]
+    return [(hr, upscale(hr)) for hr in images]
 
 
 def opencv_degradation(hr: np.ndarray) -> np.ndarray:
@@ -120,8 +120,8 @@ TRAPS: dict[str, tuple[Callable[[list[Pair]], float], Callable[[np.ndarray], np.
 @pytest.mark.parametrize("trap", TRAPS)
 def test_a_likely_mistake_scores_otherwise(trap: str, mirror: Path) -> None:
     """The mistake gives its known figure, which is far from ours: making it in srlib would fail the test above."""
-    measure, enlarge, known = TRAPS[trap]
-    wrong = measure(set5(mirror, enlarge))
+    measure, upscale, known = TRAPS[trap]
+    wrong = measure(set5(mirror, upscale))
     assert wrong == pytest.approx(known, abs=0.03)
     assert abs(wrong - EXPECTED["Set5"][1]) > 0.5
 
@@ -170,7 +170,7 @@ def test_any_pair_equals_the_second_library(height: int, width: int, scale: int,
         assert psnr_rgb(hr, sr, shave=scale + 6) == pytest.approx(peak_signal_noise_ratio(c, d, data_range=255))
 
 
-def test_equal_pictures_are_perfect() -> None:
+def test_equal_images_are_perfect() -> None:
     image = skimage.data.chelsea()
     assert psnr_y(image, image, scale=4) == np.inf
     assert ssim_y(image, image, scale=4) == pytest.approx(1)
@@ -190,7 +190,7 @@ def test_what_cannot_be_compared_is_said(hr: np.ndarray, sr: np.ndarray, words: 
         ssim_y(hr, sr, scale=4)
 
 
-def test_folders_that_do_not_fit_are_told_at_once(tmp_path: Path) -> None:
+def test_folders_that_do_not_fit_are_reported_at_once(tmp_path: Path) -> None:
     image = crop_to_multiple(skimage.data.chelsea(), 4)
     for name in ("a", "b", "c"):
         write_png(tmp_path / "hr" / f"{name}.png", image)

@@ -22,18 +22,18 @@ def test_the_interval_is_scipys() -> None:
 
 @given(samples)
 def test_the_interval_holds_the_mean_and_is_the_same_every_time(values: list[float]) -> None:
-    found = estimate(values)
-    assert found == estimate(values)
-    assert found.low is not None and found.high is not None
-    assert min(values) - 1e-9 <= found.low <= found.mean + 1e-9
-    assert found.mean - 1e-9 <= found.high <= max(values) + 1e-9
+    result = estimate(values)
+    assert result == estimate(values)
+    assert result.low is not None and result.high is not None
+    assert min(values) - 1e-9 <= result.low <= result.mean + 1e-9
+    assert result.mean - 1e-9 <= result.high <= max(values) + 1e-9
 
 
 @given(samples, st.floats(0.01, 2))
-def test_a_constant_gain_is_certain_however_much_pictures_differ(values: list[float], gain: float) -> None:
-    found = difference([value + gain for value in values], values)
-    assert found.low == pytest.approx(gain) and found.high == pytest.approx(gain)
-    assert found.differs
+def test_a_constant_gain_is_certain_however_much_images_differ(values: list[float], gain: float) -> None:
+    result = difference([value + gain for value in values], values)
+    assert result.low == pytest.approx(gain) and result.high == pytest.approx(gain)
+    assert result.differs
 
 
 def test_chance_is_not_sold_as_progress() -> None:
@@ -42,7 +42,7 @@ def test_chance_is_not_sold_as_progress() -> None:
     assert not difference((base + gains).tolist(), base.tolist()).differs
 
 
-def test_few_pictures_have_no_interval() -> None:
+def test_few_images_have_no_interval() -> None:
     assert estimate([30.0, 31.0, 32.0, 33.0]) == Estimate(31.5)
     assert not difference([2.0], [1.0]).differs
 
@@ -54,6 +54,6 @@ def test_infinite_scores() -> None:
     assert difference([infinite] * 6, [infinite] * 6).mean == 0
 
 
-def test_scores_of_different_pictures_are_refused() -> None:
+def test_scores_of_different_images_are_refused() -> None:
     with pytest.raises(ValueError, match="got 2 and 3"):
         difference([1.0, 2.0], [1.0, 2.0, 3.0])

@@ -27,9 +27,9 @@ from srlib.evaluation.tables import (
 INFINITE = float("inf")
 
 
-def score(test_set: str, picture: str, method: str, psnr: float, work: int = 0) -> Score:
+def score(test_set: str, image: str, method: str, psnr: float, work: int = 0) -> Score:
     values = {"psnr_y": psnr, "ssim_y": 1 - 1 / psnr, "psnr_rgb": psnr - 1, "color_error": 0.5}
-    return Score(test_set, picture, method, values, work)
+    return Score(test_set, image, method, values, work)
 
 
 @pytest.fixture
@@ -45,16 +45,16 @@ METHODS = [Method("bicubic"), Method("EDSR", cost=Cost(1_517_571, lambda h, w: h
 
 
 def test_means_for_dvc(scores: list[Score]) -> None:
-    found = scores_json(scores)
-    assert found["Set5"]["bicubic"]["psnr_y"] == 27.0
-    assert found["Set5"]["EDSR"]["psnr_y"] == 28.25
-    assert found["Own"]["EDSR"]["psnr_y"] is None
-    assert json.dumps(found, allow_nan=False) == json.dumps(scores_json(scores), allow_nan=False)
+    result = scores_json(scores)
+    assert result["Set5"]["bicubic"]["psnr_y"] == 27.0
+    assert result["Set5"]["EDSR"]["psnr_y"] == 28.25
+    assert result["Own"]["EDSR"]["psnr_y"] is None
+    assert json.dumps(result, allow_nan=False) == json.dumps(scores_json(scores), allow_nan=False)
     assert flat(scores)["Set5/EDSR/psnr_y"] == 28.25
     assert "Own/EDSR/psnr_y" not in flat(scores)
 
 
-def test_one_csv_line_per_picture_and_method(scores: list[Score]) -> None:
+def test_one_csv_line_per_image_and_method(scores: list[Score]) -> None:
     rows = list(csv.DictReader(io.StringIO(scores_csv(scores))))
     assert list(rows[0]) == ["set", "picture", "method", *METRICS, "multiply_adds"]
     assert len(rows) == 12
@@ -93,7 +93,7 @@ def test_intervals_and_differences(scores: list[Score]) -> None:
     set5, own = difference_table(scores).rows
     assert set5[:3] == ["Set5", "EDSR − bicubic", "+1.25 [+1.25, +1.25]"]
     assert set5[4] == "yes"
-    assert own[2] == "∞" and own[4] == ""  # a single picture has no interval
+    assert own[2] == "∞" and own[4] == ""  # a single image has no interval
 
 
 def test_markdown(scores: list[Score]) -> None:
@@ -137,5 +137,5 @@ def test_how_counts_are_written() -> None:
     assert [gigas(n) for n in (0, 4.43e9, 2.1e12)] == ["", "4.43 G", "2.1 T"]
 
 
-def test_pictures_stay_in_order(scores: list[Score]) -> None:
+def test_images_stay_in_order(scores: list[Score]) -> None:
     assert by_set(scores)["Set5"]["EDSR"]["psnr_y"] == [21.25, 25.25, 29.25, 31.25, 34.25]

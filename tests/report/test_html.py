@@ -86,9 +86,9 @@ def test_opens_without_an_error_and_fits(browse: Callable[..., Any], page: Path,
     assert browser.errors() == []
     assert browser.js("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert browser.js("[...document.images].every(i => i.hidden || i.naturalWidth > 0)")
-    shown = pixels(browser)
-    assert (np.median(shown) > 200) == (scheme == "light")
-    # Text can be told from its ground by contrast, as WCAG counts it.
+    screen = pixels(browser)
+    assert (np.median(screen) > 200) == (scheme == "light")
+    # Text has enough contrast with its background, as WCAG defines it.
     ratio = """(() => {
       const light = c => c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
         .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
@@ -178,7 +178,7 @@ def test_the_slider_and_the_versions_with_the_keyboard(browse: Callable[..., Any
     assert browser.js(f"{visible}.map(i => i.dataset.version)") == ["EDSR", "SRGAN"]
 
 
-def test_the_pictures_are_the_scored_ones(browse: Callable[..., Any], page: Path) -> None:
+def test_the_images_are_the_scored_ones(browse: Callable[..., Any], page: Path) -> None:
     browser = browse()
     browser.open(page.as_uri())
     seen = browser.js("""(() => { const i = document.querySelector('.stage img[data-version="HR"]');
@@ -190,17 +190,17 @@ def test_the_pictures_are_the_scored_ones(browse: Callable[..., Any], page: Path
     np.testing.assert_array_equal(np.array(seen[2:]).reshape(-1, 4)[:, :3], hr[0])
 
 
-def test_large_pictures_are_shown_in_part(tmp_path: Path) -> None:
+def test_large_images_are_shown_in_part(tmp_path: Path) -> None:
     write_png(tmp_path / "Own/big.png", np.tile(skimage.data.chelsea()[:200, :400], (2, 2, 1)))
     result = next(evaluate(find_sets(tmp_path, 4), [interpolation("bicubic")], 4))
-    shown = exhibit(result, ["bicubic"], side=48)
-    assert shown.part
-    picture = Pillow.open(io.BytesIO(base64.b64decode(shown.versions["HR"].split(",")[1])))
-    assert picture.size == (640, 400)
+    screen = exhibit(result, ["bicubic"], side=48)
+    assert screen.part
+    image = Pillow.open(io.BytesIO(base64.b64decode(screen.versions["HR"].split(",")[1])))
+    assert image.size == (640, 400)
 
 
 def test_nothing_but_numbers(tmp_path: Path) -> None:
-    """Without pictures, curves, networks or a published table the report still stands."""
+    """Without images, curves, networks or a published table the report still stands."""
     write_png(tmp_path / "Own/a.png", skimage.data.chelsea()[:60, :60])
     methods = [interpolation("bicubic")]
     scores = [score for result in evaluate(find_sets(tmp_path, 3), methods, 3) for score in result.scores]
@@ -212,7 +212,7 @@ def test_nothing_but_numbers(tmp_path: Path) -> None:
 class TestPlots:
     def test_points_lie_where_their_values_are(self) -> None:
         text = scatter("t", [Point("a", 1e3, 20), Point("b", 1e5, 30), Point("c", 1e7, 40)], "x", "y", log_x=True)
-        places = [tuple(map(float, found)) for found in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', text)]
+        places = [tuple(map(float, place)) for place in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', text)]
         (xa, ya), (xb, yb), (xc, yc) = places
         assert xb - xa == pytest.approx(xc - xb, abs=0.2) and xa < xb
         assert ya - yb == pytest.approx(yb - yc, abs=0.2) and ya > yb

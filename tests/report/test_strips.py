@@ -46,12 +46,12 @@ def test_the_square_is_the_best_of_all(height: int, width: int, side: int, seed:
     assert windows[region.top, region.left] == windows.max()
 
 
-def test_the_zoomed_squares_are_the_pictures_own_pixels(result: Result) -> None:
+def test_the_zoomed_squares_are_the_images_own_pixels(result: Result) -> None:
     drawing = strip(result, ["bicubic", "EDSR"], scale=4, side=48)
     region = busiest_region(result.hr, result.lr, 48)
     nearest = resize(result.lr, result.hr.shape[:2], kernel="nearest")
     for image in (nearest, result.sr["bicubic"], result.sr["EDSR"], result.hr):
-        # Six times enlarged, without its framed border.
+        # Six times scaled up, without its framed border.
         inside = region.cut(image)[1:-1, 1:-1].repeat(6, axis=0).repeat(6, axis=1)
         rows = np.flatnonzero((drawing[..., 0] == inside[0, 0, 0]).any(axis=1))
         columns = range(32 + 6, drawing.shape[1] - inside.shape[1])

@@ -65,7 +65,7 @@ class Made:
         """What an honest page would send for a rater who thinks `OPINION`, or `opinion`."""
         think = OPINION | opinion
         order = self.survey.presentation(rater)[:votes]
-        given = {
+        content = {
             "format": "srlib survey answers 1",
             "survey": self.survey.survey,
             "rater": rater,
@@ -74,8 +74,8 @@ class Made:
             "votes": [[item, think[self.items[item]["method"]]] for item in order],
             "seal": "0" * 64,
         }
-        seal = self.survey.seal_of(Answers.model_validate_json(json.dumps(given)))
-        return json.dumps(given | {"seal": seal}).encode()
+        seal = self.survey.seal_of(Answers.model_validate_json(json.dumps(content)))
+        return json.dumps(content | {"seal": seal}).encode()
 
 
 @pytest.fixture(scope="session")

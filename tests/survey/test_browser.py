@@ -82,9 +82,9 @@ def test_three_raters_at_once(browse: Any, server: SurveyServer, made: Any) -> N
     with ThreadPoolExecutor(3) as pool:
         errors = list(pool.map(lambda who: person(who[0], **who[1]), people))
     assert errors == [[], [], []]
-    given = [json.loads(file.read_bytes()) for file in server.answers.iterdir()]
-    assert len({one["rater"] for one in given}) == 3 and sorted(one["language"] for one in given) == ["ar", "en", "en"]
-    assert len({tuple(item for item, _ in one["votes"]) for one in given}) == 3
+    sent = [json.loads(file.read_bytes()) for file in server.answers.iterdir()]
+    assert len({one["rater"] for one in sent}) == 3 and sorted(one["language"] for one in sent) == ["ar", "en", "en"]
+    assert len({tuple(item for item, _ in one["votes"]) for one in sent}) == 3
     opinions = score_answers([server.answers], made.key, server.answers.parent / "out")
     assert {row.method: row.mos for row in opinions.rows if row.set == "all"} == OPINION
     assert all((row.votes, row.raters) == (9, 3) for row in opinions.rows if row.set == "all")
@@ -199,8 +199,8 @@ def test_page_hashes_and_orders_as_the_scoring_does(browse: Any, made: Any) -> N
 
 
 @pytest.mark.parametrize("ratio", [1, 3])
-def test_pictures_are_shown_in_whole_device_pixels(browse: Any, made: Any, images: Path, ratio: int) -> None:
-    """What is on the screen is the picture, enlarged by a whole factor: nothing blurred, nothing sharpened."""
+def test_images_are_shown_in_whole_device_pixels(browse: Any, made: Any, images: Path, ratio: int) -> None:
+    """What is on the screen is the image, scaled up by a whole factor: nothing blurred, nothing sharpened."""
     browser = browse()
     browser.devtools("Emulation.setDeviceMetricsOverride", width=700, height=640, deviceScaleFactor=ratio, mobile=False)
     browser.open(made.page.as_uri())
@@ -219,7 +219,7 @@ def test_pictures_are_shown_in_whole_device_pixels(browse: Any, made: Any, image
     )
 
 
-def test_keyboard_alone_with_visible_focus_and_names_for_screen_readers(browse: Any, made: Any) -> None:
+def test_keyboard_focus_and_names_for_screen_readers(browse: Any, made: Any) -> None:
     browser = browse()
     browser.open(made.page.as_uri())
     browser.press("Tab", "Tab", "Enter")  # past the language, to start

@@ -49,19 +49,19 @@ def test_every_version_is_there_to_the_pixel(made: Any, images: Path) -> None:
     for item in items:
         entry = made.items[item["id"]]
         source = read_image(images / entry["set"] / entry["method"] / f"{entry['picture']}.png")
-        shown = decode(item["png"])
-        assert (item["height"], item["width"]) == shown.shape[:2]
-        np.testing.assert_array_equal(shown, source)
+        pixels = decode(item["png"])
+        assert (item["height"], item["width"]) == pixels.shape[:2]
+        np.testing.assert_array_equal(pixels, source)
     assert {entry["method"] for entry in made.items.values()} == set(METHODS)
 
 
-def without_pictures(page: Path) -> str:
+def without_images(page: Path) -> str:
     """The source of a page; base64 may spell any four letters by chance."""
     return re.sub(r'"[A-Za-z0-9+/=]{200,}"', "", page.read_text(encoding="utf-8"))
 
 
 def test_source_names_nothing_that_is_hidden(made: Any) -> None:
-    text = without_pictures(made.page)
+    text = without_images(made.page)
     names = {entry[field] for entry in made.items.values() for field in ("set", "picture", "method")}
     key = json.loads(made.key.read_text())
     for hidden in [*names, key["secret"]]:
@@ -81,7 +81,7 @@ def test_lengths_and_encoders_tell_nothing(made: Any) -> None:
             chunks.append(kind)
             at += 12 + size
         assert list(dict.fromkeys(chunks)) == [b"IHDR", b"srPd", b"IDAT", b"IEND"]
-    assert [len(found) for found in lengths.values()] == [1, 1, 1]
+    assert [len(sizes) for sizes in lengths.values()] == [1, 1, 1]
 
 
 def test_place_in_the_file_follows_the_opaque_ids(made: Any) -> None:
@@ -114,19 +114,19 @@ def test_key_of_another_survey_is_never_overwritten(images: Path, tmp_path: Path
     assert key.read_bytes() == made.key.read_bytes() and not (tmp_path / "page.html").exists()
 
 
-def test_examples_are_nearest_neighbor_and_original_and_not_rated(made: Any, images: Path) -> None:
+def test_examples_are_nearest_neighbor_and_original(made: Any, images: Path) -> None:
     originals = {path.stem: read_image(path) for path in list_images(images) if path.parent.name == "original"}
     rated = {entry["picture"] for entry in made.items.values()}
     examples = data_of(made.page)["calibration"]
-    shown = []
+    pixels = []
     for example in examples:
         good, bad = decode(example["good"]), decode(example["bad"])
-        shown += [name for name, image in originals.items() if np.array_equal(image, good)]
+        pixels += [name for name, image in originals.items() if np.array_equal(image, good)]
         assert len(example["good"]) == len(example["bad"])
         blocks = bad.reshape(good.shape[0] // 4, 4, good.shape[1] // 4, 4, 3)
         assert (blocks == blocks[:, :1, :, :1]).all()
         np.testing.assert_allclose(bad.mean((0, 1)), good.mean((0, 1)), atol=1)
-    assert len(set(shown)) == 2 and not set(shown) & rated and set(shown) | rated == set(originals)
+    assert len(set(pixels)) == 2 and not set(pixels) & rated and set(pixels) | rated == set(originals)
 
 
 def test_examples_from_another_folder_hold_nothing_out(images: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_examples_from_another_folder_hold_nothing_out(images: Path, tmp_path: P
         make(images, tmp_path / "p.html", tmp_path / "k.json", examples=4, examples_from=tmp_path / "others")
 
 
-def test_large_pictures_are_cut_alike_to_where_most_is_to_be_seen(tmp_path: Path) -> None:
+def test_large_images_are_cut_to_their_most_detailed_square(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     whole = np.full((120, 200, 3), 128, np.uint8)
     whole[40:104, 120:184] = rng.integers(0, 256, (64, 64, 3))
@@ -170,7 +170,7 @@ def named(key: Path, item: dict[str, Any]) -> str:
     return json.loads(key.read_text())["items"][item["id"]]["method"]
 
 
-def test_pictures_are_spread_evenly_over_the_sets(tmp_path: Path) -> None:
+def test_images_are_spread_evenly_over_the_sets(tmp_path: Path) -> None:
     image = np.zeros((16, 16, 3), np.uint8)
     for name, count in (("Big", 12), ("Small", 3)):
         for number in range(count):
@@ -184,8 +184,8 @@ def test_pictures_are_spread_evenly_over_the_sets(tmp_path: Path) -> None:
     assert first.images == again.images != other.images
 
 
-def test_benchmark_pictures_make_a_survey(shared: Path, tmp_path: Path) -> None:
-    """Real sets, a grayscale picture and odd sizes among them; 720 pixels are cut, 256 are not."""
+def test_benchmark_images_make_a_survey(shared: Path, tmp_path: Path) -> None:
+    """Real sets, a grayscale image and odd sizes among them; 720 pixels are cut, 256 are not."""
     for name, numbers in (("Set5", (1, 3)), ("Set14", (2, 3, 13))):
         for number in numbers:
             files = shared / "mirror/SelfExSR/data" / name / "image_SRF_4" / f"img_{number:03}_SRF_4_"
@@ -227,7 +227,7 @@ class Links(HTMLParser):
         self.inside = ""
 
 
-def test_page_is_self_contained_and_its_policy_allows_just_itself(made: Any) -> None:
+def test_the_policy_allows_only_the_page_itself(made: Any) -> None:
     text = made.page.read_text(encoding="utf-8")
     links = Links()
     links.feed(text)
@@ -237,11 +237,11 @@ def test_page_is_self_contained_and_its_policy_allows_just_itself(made: Any) -> 
     for kind in ("style", "script"):
         digest = base64.b64encode(hashlib.sha256(links.texts[kind].encode()).digest()).decode()
         assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
-    assert not re.search("https?://", without_pictures(made.page))
+    assert not re.search("https?://", without_images(made.page))
 
 
-def survey_of(order: Any, pictures: int = 4, versions: int = 4) -> Survey:
-    groups = {f"{p}{v}".rjust(24, "0"): f"{p}".rjust(12, "0") for p in range(pictures) for v in range(versions)}
+def survey_of(order: Any, images: int = 4, versions: int = 4) -> Survey:
+    groups = {f"{p}{v}".rjust(24, "0"): f"{p}".rjust(12, "0") for p in range(images) for v in range(versions)}
     return Survey("0" * 16, 7, order, "00" * 32, groups)
 
 
@@ -253,7 +253,7 @@ def test_order_is_the_raters_own_and_can_be_computed_again() -> None:
     assert orders["anna"] == survey_of("grouped").presentation("anna")
 
 
-def test_versions_of_a_picture_follow_one_another_unless_mixed() -> None:
+def test_versions_of_an_image_follow_one_another_unless_mixed() -> None:
     def changes(order: list[str], survey: Survey) -> int:
         return sum(survey.groups[a] != survey.groups[b] for a, b in pairwise(order))
 
@@ -263,7 +263,7 @@ def test_versions_of_a_picture_follow_one_another_unless_mixed() -> None:
 
 
 @pytest.mark.parametrize("order", ["grouped", "mixed"])
-def test_no_version_and_no_picture_is_favored(order: Any) -> None:
+def test_no_version_and_no_image_is_favored(order: Any) -> None:
     survey = survey_of(order)
     firsts = [survey.presentation(f"rater-{n}")[0] for n in range(1600)]
     counts = [firsts.count(item) for item in survey.groups]

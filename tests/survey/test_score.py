@@ -56,7 +56,7 @@ def test_honest_answers_give_back_the_opinion(made: Any, answers: Path) -> None:
 
 
 def test_the_articles_size(made: Any, answers: Path) -> None:
-    """67 raters: as many votes per method as raters times pictures."""
+    """67 raters: as many votes per method as raters times images."""
     for number in range(67):
         (answers / f"{number}.json").write_bytes(made.answers(f"rater-{number}", bicubic=1 + number % 2))
     rows = [row for row in scored(made, answers).rows if row.set == "all"]
@@ -72,7 +72,7 @@ def test_mean_is_over_votes_and_counts_agree(made: Any, answers: Path) -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_interval_where_only_raters_or_only_pictures_differ(axis: int) -> None:
+def test_interval_where_only_raters_or_only_images_differ(axis: int) -> None:
     """There the two-way bootstrap is the plain one over that axis, which SciPy has too."""
     values = np.random.default_rng(5).integers(1, 6, 60).astype(float)
     shape = (60, 7, 1) if axis == 0 else (7, 60, 1)
@@ -84,7 +84,7 @@ def test_interval_where_only_raters_or_only_pictures_differ(axis: int) -> None:
 
 
 def test_interval_covers_the_truth_with_both_kinds_of_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strict raters and hard pictures: about 95 of 100 intervals hold the true mean; of plain intervals far fewer."""
+    """Strict raters and hard images: about 95 of 100 intervals hold the true mean; of plain intervals far fewer."""
     monkeypatch.setattr(survey_score, "RESAMPLES", 2000)
     rng = np.random.default_rng(11)
     held = plain = 0
@@ -184,22 +184,22 @@ def test_each_kind_of_forgery_is_named(made: Any, answers: Path, images: Path, t
         "text": "not the answers of a survey",
         "large": "too many",
     }
-    found = reasons(opinions)
-    assert set(found) == {f"{name}.json" for name in expected}
+    refused = reasons(opinions)
+    assert set(refused) == {f"{name}.json" for name in expected}
     for name, word in expected.items():
-        assert word in found[f"{name}.json"], (name, found[f"{name}.json"])
+        assert word in refused[f"{name}.json"], (name, refused[f"{name}.json"])
         assert f"{name}.json" in (answers.parent / "out" / "mos.md").read_text()
 
 
 def test_sealed_answers_in_another_order_are_refused(made: Any) -> None:
     """Whoever has the sealing key can seal anything, but not make the order right for another rater by renaming."""
-    given = json.loads(made.answers("anna"))
-    given["votes"] = given["votes"][::-1]
+    content = json.loads(made.answers("anna"))
+    content["votes"] = content["votes"][::-1]
     from srlib.survey.answers import Answers
 
-    given["seal"] = made.survey.seal_of(Answers.model_validate_json(json.dumps(given)))
+    content["seal"] = made.survey.seal_of(Answers.model_validate_json(json.dumps(content)))
     with pytest.raises(SrlibError, match="order in which this rater saw them"):
-        made.survey.check(json.dumps(given).encode())
+        made.survey.check(json.dumps(content).encode())
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -225,7 +225,7 @@ def test_nothing_left_names_every_reason(made: Any, answers: Path) -> None:
         score_answers([answers], made.page, answers)
 
 
-def test_outputs_are_the_same_bytes_and_leave_the_rest_of_the_folder_alone(made: Any, answers: Path) -> None:
+def test_outputs_are_the_same_bytes_and_other_files_stay(made: Any, answers: Path) -> None:
     for number in range(5):
         (answers / f"{number}.json").write_bytes(made.answers(f"r{number}", EDSR=1 + number % 5))
     out = answers.parent / "out"
@@ -276,7 +276,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClien
     return client
 
 
-def test_scores_go_into_the_run_that_made_the_pictures(
+def test_scores_go_into_the_run_that_made_the_images(
     store: mlflow.MlflowClient, images: Path, tmp_path: Path, made: Any, answers: Path
 ) -> None:
     experiment = store.get_experiment_by_name("srlib").experiment_id

@@ -83,17 +83,17 @@ def test_many_at_once_are_all_stored_whole(server: SurveyServer, made: Any) -> N
 
 
 def test_no_part_of_a_path_comes_from_the_client(server: SurveyServer, made: Any) -> None:
-    given = json.loads(made.answers("anna")) | {"rater": "../../evil"}
-    status, body, _ = ask(server, "POST", "/answers", json.dumps(given).encode(), JSON)
+    content = json.loads(made.answers("anna")) | {"rater": "../../evil"}
+    status, body, _ = ask(server, "POST", "/answers", json.dumps(content).encode(), JSON)
     assert status == 400 and b"rater" in body and not stored(server)
     assert ask(server, "POST", "/answers/../x.json", made.answers("anna"), JSON)[0] == 404
     assert not stored(server)
 
 
-def test_refused_answers_are_told_why(server: SurveyServer, made: Any) -> None:
-    given = json.loads(made.answers("anna"))
-    given["votes"][0][1] = 1 if given["votes"][0][1] == 5 else 5
-    status, body, _ = ask(server, "POST", "/answers", json.dumps(given).encode(), JSON)
+def test_refused_answers_get_the_reason(server: SurveyServer, made: Any) -> None:
+    content = json.loads(made.answers("anna"))
+    content["votes"][0][1] = 1 if content["votes"][0][1] == 5 else 5
+    status, body, _ = ask(server, "POST", "/answers", json.dumps(content).encode(), JSON)
     assert status == 400 and "tampered" in json.loads(body)["error"] and not stored(server)
 
 

@@ -139,8 +139,8 @@ function fit(image) {
   const stage = image.closest(".stage");
   const ratio = window.devicePixelRatio || 1;
   const { width, height } = image.dataset;
-  const room = Math.floor(Math.min((stage.clientWidth * ratio) / width, (stage.clientHeight * ratio) / height) + 1e-6);
-  const multiple = Math.max(1, Math.min(room, 2 * Math.ceil(ratio)));
+  const largest = Math.floor(Math.min((stage.clientWidth * ratio) / width, (stage.clientHeight * ratio) / height) + 1e-6);
+  const multiple = Math.max(1, Math.min(largest, 2 * Math.ceil(ratio)));
   image.style.width = `${(width * multiple) / ratio}px`;
   image.style.height = `${(height * multiple) / ratio}px`;
 }
