@@ -118,15 +118,15 @@ def test_examples_are_nearest_neighbor_and_original(made: Any, images: Path) -> 
     originals = {path.stem: read_image(path) for path in list_images(images) if path.parent.name == "original"}
     rated = {entry["picture"] for entry in made.items.values()}
     examples = data_of(made.page)["calibration"]
-    pixels = []
+    names = []
     for example in examples:
         good, bad = decode(example["good"]), decode(example["bad"])
-        pixels += [name for name, image in originals.items() if np.array_equal(image, good)]
+        names += [name for name, image in originals.items() if np.array_equal(image, good)]
         assert len(example["good"]) == len(example["bad"])
         blocks = bad.reshape(good.shape[0] // 4, 4, good.shape[1] // 4, 4, 3)
         assert (blocks == blocks[:, :1, :, :1]).all()
         np.testing.assert_allclose(bad.mean((0, 1)), good.mean((0, 1)), atol=1)
-    assert len(set(pixels)) == 2 and not set(pixels) & rated and set(pixels) | rated == set(originals)
+    assert len(set(names)) == 2 and not set(names) & rated and set(names) | rated == set(originals)
 
 
 def test_examples_from_another_folder_hold_nothing_out(images: Path, tmp_path: Path) -> None:
