@@ -13,46 +13,57 @@ if TYPE_CHECKING:
     from srlib.inference.upscaler import Upscaler
 
 
+Inputs = Annotated[
+    list[str], typer.Argument(help="Image files, folders or patterns; or - for standard input.", metavar="IN")
+]
+Out = Annotated[
+    str, typer.Option("--out", "-o", help="A file for a single image, else a folder; - is standard output.")
+]
+Factor = Annotated[
+    str | None, typer.Option(help="Factor from 1 to 16 such as 4, 1.5 or 8/3 (default: the model's own).")
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="psnr-x4 or gan-x4, which come with srlib; a model folder; or from MLflow models:/NAME@champion, "
+        "models:/NAME/2 or runs:/ID/NAME."
+    ),
+]
+Fidelity = Annotated[
+    float | None,
+    typer.Option(help="Blend of GAN and PSNR weights, from 0 (GAN, sharp) to 1 (PSNR, faithful).", min=0, max=1),
+]
+Gan = Annotated[
+    str | None, typer.Option(help="GAN counterpart of --model for --fidelity, such as models/gan.", metavar="FOLDER")
+]
+Ensemble = Annotated[
+    bool, typer.Option("--ensemble", help="Average over eight flips and rotations: 8 times slower, slightly better.")
+]
+Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Tile = Annotated[str, typer.Option(help="auto, or the side of a tile in pixels of the input image.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all).", min=1)]
+FileFormat = Annotated[
+    str | None,
+    typer.Option("--format", help="png, jpeg, tiff or webp (default: by the ending of OUT, else as the input)."),
+]
+Quality = Annotated[int, typer.Option(help="JPEG and WebP quality; 100 is lossless in WebP.", min=1, max=100)]
+AllowLarge = Annotated[bool, typer.Option("--allow-large", help="Also upscale images of more than 67 megapixels.")]
+
+
 def upscale(
-    inputs: Annotated[
-        list[str], typer.Argument(help="Image files, folders or patterns; or - for standard input.", metavar="IN")
-    ],
-    out: Annotated[
-        str, typer.Option("--out", "-o", help="A file for a single image, else a folder; - is standard output.")
-    ],
-    scale: Annotated[
-        str | None, typer.Option(help="Factor from 1 to 16 such as 4, 1.5 or 8/3 (default: the model's own).")
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="psnr-x4 or gan-x4, which come with srlib; a model folder; or from MLflow models:/NAME@champion, "
-            "models:/NAME/2 or runs:/ID/NAME."
-        ),
-    ] = "psnr-x4",
-    fidelity: Annotated[
-        float | None,
-        typer.Option(help="Blend of GAN and PSNR weights, from 0 (GAN, sharp) to 1 (PSNR, faithful).", min=0, max=1),
-    ] = None,
-    gan: Annotated[
-        str | None,
-        typer.Option(help="GAN counterpart of --model for --fidelity, such as models/gan.", metavar="FOLDER"),
-    ] = None,
-    ensemble: Annotated[
-        bool,
-        typer.Option("--ensemble", help="Average over eight flips and rotations: 8 times slower, slightly better."),
-    ] = False,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    tile: Annotated[str, typer.Option(help="auto, or the side of a tile in pixels of the input image.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all).", min=1)] = None,
-    file_format: Annotated[
-        str | None,
-        typer.Option("--format", help="png, jpeg, tiff or webp (default: by the ending of OUT, else as the input)."),
-    ] = None,
-    quality: Annotated[int, typer.Option(help="JPEG and WebP quality; 100 is lossless in WebP.", min=1, max=100)] = 95,
-    allow_large: Annotated[
-        bool, typer.Option("--allow-large", help="Also upscale images of more than 67 megapixels.")
-    ] = False,
+    inputs: Inputs,
+    out: Out,
+    scale: Factor = None,
+    model: Model = "psnr-x4",
+    fidelity: Fidelity = None,
+    gan: Gan = None,
+    ensemble: Ensemble = False,
+    precision: Precision = "auto",
+    tile: Tile = "auto",
+    threads: Threads = None,
+    file_format: FileFormat = None,
+    quality: Quality = 95,
+    allow_large: AllowLarge = False,
     force: Force = False,
 ) -> None:
     """Upscale PNG, JPEG, TIFF or WebP images of any size; bit depth, transparency, color profile and EXIF are kept.

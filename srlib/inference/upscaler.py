@@ -225,17 +225,17 @@ class Upscaler:
         for row in cut.rows:
             for column in cut.columns:
                 lr = rgb[row.start : row.stop, column.start : column.stop]
-                kept = self._kept(row), self._kept(column)
+                inner = self._inner(row), self._inner(column)
                 target = out[self._target(row), self._target(column)]
                 if as_levels:
-                    target[:] = network(network_input(lr, "rgb"))[kept]
+                    target[:] = network(network_input(lr, "rgb"))[inner]
                 else:
-                    _round_into(target, self._float_tile(network, lr)[kept], self._rounding_threads)
+                    _round_into(target, self._float_tile(network, lr)[inner], self._rounding_threads)
                 if on_pixels:
                     on_pixels((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
         return out
 
-    def _kept(self, span: Span) -> slice:
+    def _inner(self, span: Span) -> slice:
         """Return the part of an upscaled tile that is kept, along one axis."""
         return slice((span.keep_start - span.start) * self.scale, (span.keep_stop - span.start) * self.scale)
 

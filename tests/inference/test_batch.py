@@ -74,10 +74,10 @@ def test_one_file(folder, bicubic, capfd):
         assert image.size == (14, 18)
 
 
-def test_a_folder_keeps_its_structure_and_each_picture_its_format(folder, bicubic):
+def test_folder_structure_and_formats_are_kept(folder, bicubic):
     for name in ("a.png", "deep/er/b.JPG", "deep/c.bmp", "d.webp", "e.tif", "f.gif"):
         draw(Path("in", name))
-    Path("in/notes.txt").write_text("not a picture")
+    Path("in/notes.txt").write_text("not an image")
     draw(Path("in/.hidden/g.png"))
     assert upscale(["in"], "out", lambda: bicubic) == Summary(6, 0)
     assert below("out") == ["a.png", "d.webp", "deep/c.png", "deep/er/b.JPG", "e.tif", "f.png"]
@@ -91,7 +91,7 @@ def test_a_folder_keeps_its_structure_and_each_picture_its_format(folder, bicubi
     assert below("jpg") == ["a.jpg", "d.jpg", "deep/c.jpg", "deep/er/b.JPG", "e.jpg", "f.jpg"]
 
 
-def test_patterns_that_the_shell_did_not_expand(folder, bicubic):
+def test_patterns(folder, bicubic):
     for name in ("in/a.png", "in/b.png", "in/deep/c.png", "in/x[1].png", "in/readme.txt"):
         draw(Path(name)) if name.endswith("png") else Path(name).write_text("")
     assert upscale(["in/?.png", "in/x[1].png"], "out", lambda: bicubic).done == 3, "a file of that very name"
@@ -127,7 +127,7 @@ def test_patterns_that_the_shell_did_not_expand(folder, bicubic):
         (["in"], "text.txt", {}, "text.txt: expected a name that ends in"),
     ],
 )
-def test_mistakes_are_told_before_any_work(folder, inputs, out, options, message):
+def test_mistakes_are_reported_before_any_work(folder, inputs, out, options, message):
     draw(Path("in/a.png"))
     draw(Path("in/deep/a.png"))
     draw(Path("b.jpg"))
@@ -138,13 +138,13 @@ def test_mistakes_are_told_before_any_work(folder, inputs, out, options, message
     def never():
         raise AssertionError("the model was opened")
 
-    with pytest.raises(SrlibError) as told:
+    with pytest.raises(SrlibError) as error:
         upscale(inputs, out, never, **options)
-    assert str(told.value).startswith(message)
+    assert str(error.value).startswith(message)
     assert below(".") == before
 
 
-def test_what_is_there_stays_and_the_output_is_not_read_again(folder, bicubic):
+def test_existing_results_stay_and_are_not_read_again(folder, bicubic):
     for name in "abc":
         draw(Path("in", f"{name}.png"))
     Path("in/big").mkdir()
@@ -159,15 +159,15 @@ def test_what_is_there_stays_and_the_output_is_not_read_again(folder, bicubic):
     assert upscale(["in/big/*"], "in", lambda: bicubic) == Summary(0, 3)
 
 
-def test_a_bad_picture_is_named_at_the_end_and_does_not_stop_the_rest(folder, bicubic):
+def test_a_bad_image_is_named_and_does_not_stop_the_rest(folder, bicubic):
     for name in "abcd":
         draw(Path("in", f"{name}.png"))
     Path("in/b.png").write_bytes(Path("in/a.png").read_bytes()[:60])
     Path("in/e.heic").write_bytes(b"")
     draw(Path("in/wide.png"), size=(1, 16400))
-    with pytest.raises(SrlibError) as told:
+    with pytest.raises(SrlibError) as error:
         upscale(["in"], "out", lambda: bicubic, format="jpeg")
-    lines = str(told.value).splitlines()
+    lines = str(error.value).splitlines()
     assert lines[0].startswith("in/b.png: truncated or damaged")
     assert lines[1].startswith("in/e.heic: this image format is not supported")
     assert lines[2].startswith("in/wide.png: 65600×4 pixels are too many for JPEG (at most 65,500 per side); use")
@@ -175,7 +175,7 @@ def test_a_bad_picture_is_named_at_the_end_and_does_not_stop_the_rest(folder, bi
     assert below("out") == ["a.jpg", "c.jpg", "d.jpg"]
 
 
-def test_a_full_disk_stops_the_run_and_leaves_nothing_half(folder, bicubic, monkeypatch):
+def test_a_full_disk_stops_the_run(folder, bicubic, monkeypatch):
     for name in "abc":
         draw(Path("in", f"{name}.png"))
     write = batch.write_bytes
@@ -191,7 +191,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half(folder, bicubic, monk
     assert below("out") == ["a.png"]
 
 
-def test_a_picture_that_memory_cannot_hold_is_refused_before_work(folder, bicubic, monkeypatch):
+def test_an_image_too_large_for_memory_is_refused(folder, bicubic, monkeypatch):
     draw(Path("a.png"), size=(100, 100))
     monkeypatch.setattr(batch, "free_memory", lambda: 900_000)
     with pytest.raises(SrlibError, match=r"^a.png: ×4 gives 400×400 pixels, which need about 0.0 GB of memory"):
@@ -199,7 +199,7 @@ def test_a_picture_that_memory_cannot_hold_is_refused_before_work(folder, bicubi
     assert upscale(["a.png"], "b.png", lambda: bicubic, factor=Fraction(2)).done == 1
 
 
-def test_what_a_format_cannot_hold_is_told_once(folder, bicubic, capfd):
+def test_what_a_format_cannot_hold_is_printed_once(folder, bicubic, capfd):
     for name in "abc":
         Path("in").mkdir(exist_ok=True)
         Image.fromarray(np.full((5, 5, 4), 128, np.uint8)).save(f"in/{name}.png")
@@ -208,22 +208,24 @@ def test_what_a_format_cannot_hold_is_told_once(folder, bicubic, capfd):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_stopped_leaves_nothing_half_and_goes_on(folder, bicubic, number):
+def test_an_interrupted_run_continues(folder, bicubic, number):
     for name in "abcd":
         draw(Path("in", f"{name}.png"))
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)]
-    known = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "at work\n"
         process.send_signal(number)
-        _, told = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     assert below("out") == ["a.png", "b.png"]
     if number == signal.SIGKILL:
         Path("out/.c.png.999999.tmp").write_bytes(b"half")  # what a kill while writing leaves
     else:
         assert process.returncode == 128 + number
-        assert told.splitlines()[-1] == "stopped: 2 images are done, 2 are not; run it again to continue"
+        assert errors.splitlines()[-1] == "stopped: 2 images are done, 2 are not; run it again to continue"
     before = {name: Path("out", name).stat().st_mtime_ns for name in below("out")}
     assert upscale(["in"], "out", lambda: bicubic) == Summary(2, 2)
     assert below("out") == ["a.png", "b.png", "c.png", "d.png"]
@@ -263,50 +265,52 @@ def test_standard_input_and_output(folder, bicubic, monkeypatch):
 def test_the_command_line_imports_late():
     heavy = {"numpy", "cv2", "PIL", "openvino", "pydantic"}
     code = f"import sys, srlib.cli; print(sorted({heavy} & set(sys.modules)))"
-    known = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, check=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
 
 
 def command(*arguments: str, **options) -> subprocess.CompletedProcess:
-    known = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "srlib.cli", "upscale", *arguments],
-        env=known,
+        env=environment,
         capture_output=True,
         check=False,
         **options,
     )
 
 
-def test_the_command_tells_mistakes_in_one_line(folder):
+def test_mistakes_of_the_command_are_one_line(folder):
     draw(Path("a.png"))
-    for arguments, told in [
+    for arguments, message in [
         (["a.png", "-o", "b.png", "--model", "none"], "error: none: expected a model's folder or one of the models"),
         (["a.png", "-o", "b.png", "--scale", "40"], "error: scale: expected a factor from 1 to 16"),
         (["a.png", "-o", "b.png", "--tile", "big"], "error: --tile: expected auto or a number of pixels, got big"),
     ]:
         result = command(*arguments, text=True)
-        assert result.returncode == 1 and result.stderr.startswith(told) and result.stderr.count("\n") == 1
+        assert result.returncode == 1 and result.stderr.startswith(message) and result.stderr.count("\n") == 1
     assert below(".") == ["a.png"]
 
 
-def test_who_reads_standard_output_may_go_away(folder):
+def test_a_closed_standard_output_ends_quietly(folder):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from conftest import Bicubic\n"
-        "import srlib.inference.upscaler as room; room.open_model = lambda *a, **k: Bicubic()\n"
+        "import srlib.inference.upscaler as upscaler; upscaler.open_model = lambda *a, **k: Bicubic()\n"
         "import srlib.cli; sys.argv = ['srlib', 'upscale', 'a.png', '-o', '-']; srlib.cli.main()"
     )
     draw(Path("a.png"), size=(300, 300))
-    known = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     arguments = [sys.executable, "-c", code, str(Path(__file__).parent)]
-    with subprocess.Popen(arguments, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
-        told = process.stderr.read()
+        errors = process.stderr.read()
         for _ in range(300):
             if process.poll() is not None:
                 break
             time.sleep(0.1)
     assert process.returncode == 1
-    assert "Traceback" not in told and "rror" not in told
+    assert "Traceback" not in errors and "rror" not in errors

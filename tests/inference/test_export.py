@@ -1,4 +1,4 @@
-"""Every network of ours as OpenVINO and ONNX files: the same pictures as Keras', the same bytes again, blending."""
+"""Every network as OpenVINO and ONNX files: the same images as Keras, the same bytes again, blending."""
 
 import dataclasses
 import shutil
@@ -78,27 +78,27 @@ def at_once(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def exported(sources: Path) -> dict[str, tuple[Path, exporter.ExportReport]]:
-    found = {}
+    exports = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convert, "to_onnx", lambda folder, path: shutil.copy(sources / f"{folder.name}.onnx", path))
         for path in sorted(sources.glob("*.onnx")):
             out = sources / f"{path.stem}.light"
-            found[path.stem] = out, exporter.export(sources / path.stem, out, "openvino")
+            exports[path.stem] = out, exporter.export(sources / path.stem, out, "openvino")
         out = sources / "onnx.light"
-        found["onnx"] = out, exporter.export(sources / "edsr", out, "onnx")
-    return found
+        exports["onnx"] = out, exporter.export(sources / "edsr", out, "onnx")
+    return exports
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     y, x = np.mgrid[:37, :45]
     waves = [128 + 100 * np.sin(x / 3 + k) * np.cos(y / (4 + k)) for k in range(3)]
     return np.stack(waves, axis=-1).astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", list(SMALL))
-def test_pictures_are_those_of_keras(
-    exported: dict[str, tuple[Path, exporter.ExportReport]], picture: np.ndarray, name: str
+def test_images_equal_those_of_keras(
+    exported: dict[str, tuple[Path, exporter.ExportReport]], image: np.ndarray, name: str
 ) -> None:
     from srlib.evaluation.methods import upscale_function
     from srlib.models import load_model
@@ -106,11 +106,11 @@ def test_pictures_are_those_of_keras(
     if name not in exported:
         pytest.skip(f"{name} is not among the networks")
     folder, check = exported[name]
-    wanted = upscale_function(load_model(folder.with_suffix(""))[0])(picture)
-    got = open_model(str(folder), precision="float32")(picture)
+    expected = upscale_function(load_model(folder.with_suffix(""))[0])(image)
+    got = open_model(str(folder), precision="float32")(image)
     assert check.difference < 0.01
-    assert np.mean(got != wanted) < 1e-3
-    assert np.abs(got.astype(int) - wanted).max() <= 1
+    assert np.mean(got != expected) < 1e-3
+    assert np.abs(got.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -150,25 +150,27 @@ def test_the_same_weights_give_the_same_bytes(
     assert 'version="20' not in text
 
 
-def test_the_onnx_file_names_its_ends_and_no_version(exported: dict[str, tuple[Path, exporter.ExportReport]]) -> None:
+def test_the_onnx_file_names_its_axes_and_no_version(exported: dict[str, tuple[Path, exporter.ExportReport]]) -> None:
     import onnx
 
     content = onnx.load(exported["onnx"][0] / model_files.ONNX)
     assert [value.name for value in (*content.graph.input, *content.graph.output)] == ["lr", "sr"]
     assert content.producer_version == content.doc_string == ""
     sides = content.graph.input[0].type.tensor_type.shape.dim[1:3]
-    assert all(not side.HasField("dim_value") for side in sides)
+    assert [side.dim_param for side in sides] == ["height", "width"]
 
 
-def test_onnx_files_enlarge_too(exported: dict[str, tuple[Path, exporter.ExportReport]], picture: np.ndarray) -> None:
-    through = [open_model(str(exported[name][0]), precision="float32")(picture) for name in ("onnx", "edsr")]
+def test_onnx_files_can_be_used_for_upscaling(
+    exported: dict[str, tuple[Path, exporter.ExportReport]], image: np.ndarray
+) -> None:
+    through = [open_model(str(exported[name][0]), precision="float32")(image) for name in ("onnx", "edsr")]
     assert np.abs(through[0].astype(int) - through[1]).max() <= 1
 
 
 class TestBlending:
     @pytest.mark.parametrize("fidelity", [0.0, 0.3, 1.0])
     def test_it_is_blending_in_keras(
-        self, exported: dict[str, tuple[Path, exporter.ExportReport]], picture: np.ndarray, fidelity: float
+        self, exported: dict[str, tuple[Path, exporter.ExportReport]], image: np.ndarray, fidelity: float
     ) -> None:
         from srlib.evaluation.methods import upscale_function
         from srlib.models import load_model
@@ -177,11 +179,11 @@ class TestBlending:
         blended, other = (load_model(folder.with_suffix(""))[0] for folder in (psnr, gan))
         for variable, start in zip(blended.weights, other.weights, strict=True):
             variable.assign(start + fidelity * (variable - start))
-        wanted = upscale_function(blended)(picture)
-        got = open_model(str(psnr), fidelity=fidelity, gan=str(gan), precision="float32")(picture)
-        assert np.mean(got != wanted) < 1e-3
-        assert np.abs(got.astype(int) - wanted).max() <= 1
-        ends = [open_model(str(folder), precision="float32")(picture) for folder in (gan, psnr)]
+        expected = upscale_function(blended)(image)
+        got = open_model(str(psnr), fidelity=fidelity, gan=str(gan), precision="float32")(image)
+        assert np.mean(got != expected) < 1e-3
+        assert np.abs(got.astype(int) - expected).max() <= 1
+        ends = [open_model(str(folder), precision="float32")(image) for folder in (gan, psnr)]
         assert (got == ends[0]).all() == (fidelity == 0)
         assert (got == ends[1]).all() == (fidelity == 1)
 
@@ -266,11 +268,9 @@ class TestRefusals:
         assert not (tmp_path / "out").exists()
 
 
-def test_pictures_given_tell_what_bfloat16_costs(
-    at_once: None, sources: Path, picture: np.ndarray, tmp_path: Path
-) -> None:
-    write_png(tmp_path / "pictures" / "a.png", np.kron(picture, np.ones((2, 2, 1), np.uint8)))
-    check = exporter.export(sources / "compact", tmp_path / "out", "openvino", images=tmp_path / "pictures")
+def test_given_images_measure_bfloat16(at_once: None, sources: Path, image: np.ndarray, tmp_path: Path) -> None:
+    write_png(tmp_path / "images" / "a.png", np.kron(image, np.ones((2, 2, 1), np.uint8)))
+    check = exporter.export(sources / "compact", tmp_path / "out", "openvino", images=tmp_path / "images")
     assert check.images == 1
     if runtime.has_bfloat16():
         assert check.config.bfloat16 == round(check.psnr_y["bfloat16"] - check.psnr_y["float32"], 4)

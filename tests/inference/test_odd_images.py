@@ -1,4 +1,4 @@
-"""Three hundred generated odd pictures: every mode, depth and format, 1 to 70 pixels, through the whole path."""
+"""Three hundred generated odd images: every mode, depth and format, 1 to 70 pixels, through the whole path."""
 
 import io
 from fractions import Fraction
@@ -62,7 +62,7 @@ def drawn(mode: str, format: str, height: int, width: int, seed: int) -> bytes:
     target=st.sampled_from(sorted(FORMATS)),
     factor=st.sampled_from([Fraction(4), Fraction(2), Fraction(3, 2), Fraction(1)]),
 )
-def test_any_picture_becomes_the_same_picture_enlarged(bicubic, kind, height, width, seed, target, factor):
+def test_any_image_becomes_the_same_image_upscaled(bicubic, kind, height, width, seed, target, factor):
     mode, format = kind
     source = read_image_file(Path("a"), drawn(mode, format, height, width, seed))
     assert source.rgb.shape == (height, width, 3)
@@ -109,7 +109,7 @@ def network():
     width=st.integers(1, 70),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_the_shipped_model_takes_any_picture(network, kind, height, width, seed):
+def test_the_shipped_model_takes_any_image(network, kind, height, width, seed):
     source = read_image_file(Path("a"), drawn(*kind, height, width, seed))
     result = upscale_image(source, network, Fraction(network.scale))
     again = read_image_file(Path("a"), encode_image_file(result, "png")[0])
@@ -119,8 +119,8 @@ def test_the_shipped_model_takes_any_picture(network, kind, height, width, seed)
     np.testing.assert_array_equal(again.alpha, result.alpha)
 
 
-def test_the_shipped_model_is_not_far_from_bicubic_on_a_ramp_and_makes_no_bands(network):
-    """A slow ramp of 16 bits: what an 8-bit picture shows as 12 bands."""
+def test_the_shipped_model_makes_no_bands_on_a_16_bit_ramp(network):
+    """A slow ramp of 16 bits: what an 8-bit image shows as 12 bands."""
     ramp = np.linspace(20000, 23000, 64).astype(np.uint16)
     source = ImageFile(np.broadcast_to(ramp[None, :, None], (48, 64, 3)).copy())
     got = upscale_image(source, network, Fraction(4)).rgb[64:-64, 64:-64].astype(float)

@@ -19,10 +19,10 @@ def disc(size, dtype=np.uint8, oversampling=8):
     return np.rint(cover * np.iinfo(dtype).max).astype(dtype)
 
 
-def over(picture, background):
-    top = np.iinfo(picture.rgb.dtype).max
-    weight = picture.alpha[..., None] / top
-    return picture.rgb / top * weight + background * (1 - weight)
+def over(image, background):
+    top = np.iinfo(image.rgb.dtype).max
+    weight = image.alpha[..., None] / top
+    return image.rgb / top * weight + background * (1 - weight)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -38,7 +38,7 @@ def test_a_disc_on_transparent_ground_has_no_fringe(bicubic, dtype, hidden, back
     alone = np.rint(color * top) / top
     ideal = alone * got.alpha[..., None] / top + background * (1 - got.alpha[..., None] / top)
     assert np.abs(over(got, background) - ideal).max() < 1.5 / top, "the edge has the disc's own color"
-    # What enlarging without care does: the hidden color shines through.
+    # What upscaling without filling does: the hidden color shines through.
     careless = ImageFile(resize(rgb, 4), got.alpha)
     assert np.abs(over(careless, background) - ideal).max() > 0.1
     exact = disc(256, dtype) / top
@@ -47,7 +47,7 @@ def test_a_disc_on_transparent_ground_has_no_fringe(bicubic, dtype, hidden, back
     assert (got.alpha[flat] == 0).all()
 
 
-def test_transparent_pixels_take_their_neighbors_color_and_visible_ones_keep_theirs():
+def test_only_transparent_pixels_are_filled_from_neighbors():
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (37, 53, 3), np.uint8)
     alpha = np.zeros((37, 53), np.uint8)
@@ -64,14 +64,14 @@ def test_transparent_pixels_take_their_neighbors_color_and_visible_ones_keep_the
 
 @pytest.mark.parametrize("factor", [Fraction(1), Fraction(3, 2), Fraction(3), Fraction(4), Fraction(8), Fraction(16)])
 @pytest.mark.parametrize("size", [(1, 1), (7, 13)])
-def test_any_factor_gives_matlabs_size_and_is_bicubic_from_the_networks_picture(bicubic, factor, size):
+def test_other_factors_are_bicubic_from_the_networks_result(bicubic, factor, size):
     rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     done = []
-    picture = ImageFile(rgb, rgb[..., 0])
-    got = upscale_image(picture, bicubic, factor, on_pixels=done.append)
+    image = ImageFile(rgb, rgb[..., 0])
+    got = upscale_image(image, bicubic, factor, on_pixels=done.append)
     assert got.rgb.shape[:2] == got.alpha.shape == upscaled_size(*size, factor)
     np.testing.assert_array_equal(got.rgb, resize(bicubic(fill_transparent(rgb, rgb[..., 0])), factor / 4))
-    assert sum(done) == pixels_to_process(picture)
+    assert sum(done) == pixels_to_process(image)
 
 
 def test_gray_stays_gray_and_sixteen_bits_stay_fine(bicubic):

@@ -66,17 +66,17 @@ def noise(height: int, width: int, dtype: Any = np.uint8) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (40, 3), (33, 47)])
 def test_every_level_of_both_depths_comes_back(nearest: str, size: tuple[int, int], dtype: Any) -> None:
-    picture = noise(*size, dtype)
-    got = open_model(nearest, precision="float32")(picture)
+    image = noise(*size, dtype)
+    got = open_model(nearest, precision="float32")(image)
     assert got.dtype == dtype
-    np.testing.assert_array_equal(got, picture.repeat(4, axis=0).repeat(4, axis=1))
+    np.testing.assert_array_equal(got, image.repeat(4, axis=0).repeat(4, axis=1))
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
-def test_tiles_give_the_whole_picture(chain: str, height: int, width: int, side: int) -> None:
-    picture = noise(height, width)
-    whole, cut = (_opened(chain, tile)(picture) for tile in (1000, side))
+def test_tiles_give_the_whole_image(chain: str, height: int, width: int, side: int) -> None:
+    image = noise(height, width)
+    whole, cut = (_opened(chain, tile)(image) for tile in (1000, side))
     assert np.abs(whole.astype(int) - cut).max() <= 1
     assert np.mean(whole != cut) < 1e-3
 
@@ -85,12 +85,12 @@ def _opened(chain: str, tile: int) -> Upscaler:
     return open_model(chain, precision="float32", tile=tile)
 
 
-def test_one_pixel_less_overlap_would_be_seen(chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = noise(50, 50)
-    whole = open_model(chain, precision="float32", tile=1000)(picture)
+def test_one_pixel_less_overlap_shows(chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(50, 50)
+    whole = open_model(chain, precision="float32", tile=1000)(image)
     cut = open_model(chain, precision="float32", tile=9)
     cut.receptive_field -= 1
-    assert np.abs(whole.astype(int) - cut(picture)).max() > 1
+    assert np.abs(whole.astype(int) - cut(image)).max() > 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -101,40 +101,40 @@ def test_progress_counts_every_pixel_once(chain: str, dtype: Any) -> None:
     assert sum(done) == 50 * 70
 
 
-def test_the_ensemble_turns_with_the_picture(chain: str) -> None:
+def test_the_ensemble_rotates_with_the_image(chain: str) -> None:
     upscaler, single = (open_model(chain, ensemble=one, precision="float32") for one in (True, False))
-    picture = noise(23, 31)
-    turned = np.ascontiguousarray(np.rot90(picture[:, ::-1]))
+    image = noise(23, 31)
+    turned = np.ascontiguousarray(np.rot90(image[:, ::-1]))
     got = np.rot90(upscaler(turned), -1)[:, ::-1]
-    assert np.abs(got.astype(int) - upscaler(picture)).max() <= 1
-    assert np.abs(np.rot90(single(turned), -1)[:, ::-1].astype(int) - single(picture)).max() > 1
+    assert np.abs(got.astype(int) - upscaler(image)).max() <= 1
+    assert np.abs(np.rot90(single(turned), -1)[:, ::-1].astype(int) - single(image)).max() > 1
 
 
 def test_the_ensemble_is_averaged_before_it_is_rounded(chain: str) -> None:
-    picture = noise(20, 20)
+    image = noise(20, 20)
     network = runtime.CompiledNetwork(exported.read_exported(Path(chain)), precision="float32")
     views = []
     for turns in range(4):
         for flipped in (False, True):
-            view = np.rot90(picture[:, ::-1] if flipped else picture, turns).astype(np.float32) / np.float32(255)
+            view = np.rot90(image[:, ::-1] if flipped else image, turns).astype(np.float32) / np.float32(255)
             sr = np.rot90(network(view), -turns)
             views.append(sr[:, ::-1] if flipped else sr)
     mean = np.mean(np.array(views, np.float64), axis=0)
-    wanted = np.floor(np.clip(mean, 0, 1) * 255 + 0.5).astype(np.uint8)
-    np.testing.assert_array_equal(open_model(chain, ensemble=True, precision="float32")(picture), wanted)
+    expected = np.floor(np.clip(mean, 0, 1) * 255 + 0.5).astype(np.uint8)
+    np.testing.assert_array_equal(open_model(chain, ensemble=True, precision="float32")(image), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_luma_network_leaves_chroma_to_bicubic(tmp_path: Path, dtype: Any) -> None:
     """The network repeats luma: the result has that luma, and bicubic's differences between R, G and B."""
     folder = write_network(tmp_path / "luma", [np.ones((4, 1, 1, 1))], 2, "luma-studio")
-    picture = noise(30, 20, dtype) // 2 + np.iinfo(dtype).max // 4
-    whole, cut = (open_model(str(folder), tile=tile, precision="float32")(picture) for tile in (1000, 8))
+    image = noise(30, 20, dtype) // 2 + np.iinfo(dtype).max // 4
+    whole, cut = (open_model(str(folder), tile=tile, precision="float32")(image) for tile in (1000, 8))
     np.testing.assert_array_equal(whole, cut)
     weights = np.array([65.481, 128.553, 24.966]) / 219
-    wanted = (picture @ weights).repeat(2, axis=0).repeat(2, axis=1)
-    assert np.abs(whole @ weights - wanted).max() < 0.6
-    bicubic = resize(picture, 2).astype(float)
+    expected = (image @ weights).repeat(2, axis=0).repeat(2, axis=1)
+    assert np.abs(whole @ weights - expected).max() < 0.6
+    bicubic = resize(image, 2).astype(float)
     assert np.abs((whole - bicubic) - (whole - bicubic).mean(axis=2, keepdims=True)).max() <= 1.01
 
 
@@ -154,15 +154,15 @@ class TestPrecision:
         assert runtime.choose_precision("auto", config) == "float32"
 
     def test_sixteen_bits_are_computed_in_float32(self, chain: str) -> None:
-        picture = noise(20, 20, np.uint16)
-        got, wanted = (open_model(chain, precision=kind)(picture) for kind in ("auto", "float32"))
-        np.testing.assert_array_equal(got, wanted)
+        image = noise(20, 20, np.uint16)
+        got, expected = (open_model(chain, precision=kind)(image) for kind in ("auto", "float32"))
+        np.testing.assert_array_equal(got, expected)
 
     def test_bfloat16_is_near(self, chain: str) -> None:
         if not runtime.has_bfloat16():
             pytest.skip("this processor has no bfloat16")
-        picture = noise(40, 40)
-        low, high = (open_model(chain, precision=kind)(picture).astype(int) for kind in ("bfloat16", "float32"))
+        image = noise(40, 40)
+        low, high = (open_model(chain, precision=kind)(image).astype(int) for kind in ("bfloat16", "float32"))
         assert 0 < np.abs(low - high).max() < 16
 
     def test_bfloat16_is_refused_where_there_is_none(self, chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_no_such_model(tmp_path: Path) -> None:
         open_model("nothing-here")
 
 
-def test_a_config_that_is_none(tmp_path: Path) -> None:
+def test_a_config_without_keys(tmp_path: Path) -> None:
     (tmp_path / exported.CONFIG).write_text(json.dumps({"scale": 4}))
     (tmp_path / exported.XML).write_text("")
     with pytest.raises(SrlibError, match="not an exported model's config"):
@@ -198,12 +198,12 @@ def test_a_config_that_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
 )
-def test_what_is_no_picture_is_refused(nearest: str, picture: np.ndarray) -> None:
+def test_other_arrays_are_refused(nearest: str, image: np.ndarray) -> None:
     with pytest.raises(SrlibError, match="expected an image"):
-        open_model(nearest)(picture)
+        open_model(nearest)(image)
 
 
 def test_a_network_that_has_diverged_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""Options of `srlib upscale`; what it does with files is tested in tests/inference."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from srlib.cli import app, main
+from srlib.errors import SrlibError
+from srlib.inference.upscaler import SHIPPED
+
+
+@pytest.fixture
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
+    Image.fromarray(noise).save("a.png")
+    return "a.png"
+
+
+def run(*arguments: str) -> None:
+    CliRunner().invoke(app, ["upscale", *arguments, "--force"], catch_exceptions=False, standalone_mode=False)
+
+
+def pixels(path: str) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_gan_names_the_counterpart_of_ones_own_model(image: str) -> None:
+    psnr, gan = (str(SHIPPED / name) for name in ("psnr-x4", "gan-x4"))
+    run(image, "-o", "own.png", "--model", psnr, "--gan", gan, "--fidelity", "0.3")
+    run(image, "-o", "shipped.png", "--fidelity", "0.3")
+    np.testing.assert_array_equal(pixels("own.png"), pixels("shipped.png"))
+    run(image, "-o", "whole.png", "--model", psnr)
+    assert (pixels("own.png") != pixels("whole.png")).any()
+
+
+def test_gan_without_fidelity_says_what_to_add(image: str) -> None:
+    with pytest.raises(SrlibError, match="gan: expected `fidelity` too, which says how much of gan-x4 to blend in"):
+        run(image, "-o", "b.png", "--gan", "gan-x4")
+
+
+def test_fidelity_of_ones_own_model_asks_for_gan(image: str) -> None:
+    with pytest.raises(SrlibError, match=r"fidelity needs two models: name the one with GAN weights too \(--gan\)"):
+        run(image, "-o", "b.png", "--model", str(SHIPPED / "psnr-x4"), "--fidelity", "0.3")
+
+
+@pytest.mark.parametrize("tile", ["big", "0", "-1", "²", "1.5", "9" * 20])
+def test_tile_is_auto_or_a_number(image: str, tile: str) -> None:
+    with pytest.raises(SrlibError, match=f"--tile: expected auto or a number of pixels, got {tile}"):
+        run(image, "-o", "b.png", "--tile", tile)
+
+
+def test_each_mistake_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["srlib", "upscale", "no.png", "nor.png", "-o", "out"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["error: no.png: no such file or folder", "error: nor.png: no such file or folder"]
