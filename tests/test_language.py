@@ -69,7 +69,7 @@ ALLOWED: dict[str, dict[str, str]] = {
 }
 """File → expression of the allowed words → reason."""
 
-FILES = ("srlib", "stages", "docs", "recipes", "tests", "benchmarks", "data/photos")
+FILES = ("srlib", "stages", "docs", "tests", "benchmarks", "data/photos")
 SUFFIXES = {".py", ".md", ".yaml", ".html", ".css", ".js", ".cff", ".toml"}
 
 _WORDS = {re.compile(rf"(?<![A-Za-z])(?:{word})(?![A-Za-z])", re.IGNORECASE): advice for word, advice in WORDS.items()}
@@ -88,6 +88,7 @@ class Finding(NamedTuple):
 def files() -> list[Path]:
     """Return every file that is checked, in a fixed order."""
     top = [path for path in ROOT.iterdir() if path.suffix in {".md", ".yaml", ".cff"} and path.is_file()]
+    top.remove(ROOT / "params.yaml")  # this and recipes/ are the user's to change
     below = [path for folder in FILES for path in (ROOT / folder).rglob("*") if path.suffix in SUFFIXES]
     return sorted(path for path in top + below if path.is_file() and "_site" not in path.parts)
 

@@ -18,7 +18,7 @@ def write(tmp_path: Path) -> Callable[[dict[str, object]], Path]:
     """Write the quick start with some keys changed, at dotted paths, and return the file."""
 
     def write(changes: dict[str, object]) -> Path:
-        content = yaml.safe_load((ROOT / "recipes/quickstart.yaml").read_text())
+        content = yaml.safe_load((ROOT / "tests/recipe.yaml").read_text())
         for key, value in changes.items():
             *sections, last = key.split(".")
             section = content

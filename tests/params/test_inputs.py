@@ -117,8 +117,8 @@ def test_a_folder_of_images_as_a_method(tmp_path: Path, write: Write) -> None:
 def test_stages_are_those_of_the_pipeline() -> None:
     import yaml
 
-    assert list(STAGES) == list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
-    params = load_params(ROOT / "recipes/quickstart.yaml")
+    assert ["check", *STAGES] == list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    params = load_params(ROOT / "tests/recipe.yaml")
     with pytest.raises(ValueError, match="expected one of download"):
         next(input_mistakes(params, "train"))
 

@@ -49,7 +49,7 @@ def make(folder: Path) -> str:
         4,
         exhibits=[exhibit(result, ["bicubic", "EDSR", "SRGAN"], side=48) for result in results],
         curves=[("pretrain", folder / "loss.csv"), ("finetune", folder / "validation.csv")],
-        recipe=load_params(ROOT / "recipes/quickstart.yaml"),
+        recipe=load_params(ROOT / "tests/recipe.yaml"),
     )
 
 

@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Pa
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)
-    recipe = (ROOT / "recipes" / "quickstart.yaml").read_text()
+    recipe = (ROOT / "tests" / "recipe.yaml").read_text()
     Path("params.yaml").write_text(re.sub(r"images: data/raw/\w+", "images: images", recipe))
     Path("images").mkdir()
     Path("images", "a").write_text("1")
