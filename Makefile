@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export DVC_NO_ANALYTICS = 1
+# A container may have neither a home folder nor a name for its user; DVC needs both.
+export HOME ?= $(CURDIR)/.venv
+export USER ?= someone
 # The set-up compiles nothing: of 22,000 modules the stages import 5,000, and Python keeps those as it meets them.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -4,9 +4,11 @@ The tests of this module fail where a new version of MLflow behaves differently.
 """
 
 import contextlib
+import getpass
 import logging
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +49,7 @@ def open_client(uri: str) -> "MlflowClient":
     """Return a client of a store, with MLflow's settings and log levels as this project needs them."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    _name_the_user()
     import mlflow
 
     for logger, level in _QUIET.items():
@@ -54,6 +57,18 @@ def open_client(uri: str) -> "MlflowClient":
     with _environment_kept():
         mlflow.set_tracking_uri(uri)
     return mlflow.MlflowClient()
+
+
+def _name_the_user() -> None:
+    """Name a home folder and a user where a container has neither: MLflow and DVC raise without them."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        os.environ["USER"] = f"uid-{os.getuid()}"
 
 
 def use_experiment(experiment: str) -> None:

@@ -1,7 +1,9 @@
 """What srlib.tracking takes from MLflow's internals, held against the installed version."""
 
 import contextlib
+import getpass
 import os
+import pwd
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +32,19 @@ def test_opening_a_store_leaves_the_environment_alone(own_store: str, folder: Pa
     connect(folder)
     assert "MLFLOW_TRACKING_URI" not in os.environ and "MLFLOW_EXPERIMENT_ID" not in os.environ
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_a_container_without_home_and_user(monkeypatch: pytest.MonkeyPatch, own_store: str, folder: Path) -> None:
+    def missing(uid: int) -> None:
+        raise KeyError(f"uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", missing)
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    connect(folder)
+    assert Path.home().is_dir()
+    assert getpass.getuser() == f"uid-{os.getuid()}"
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "ü", "a+b@c=d", "50%20off", "what?", "a#b", "a;b", "a:b"])

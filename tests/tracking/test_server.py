@@ -175,7 +175,7 @@ def test_a_champion_is_decided_once_the_server_answers_again(
     folder: Path, line: Line, server: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(text.replace("srlib-x{scale}-gan", "outage").replace("set: sample", "set: images"))
+    Path("params.yaml").write_text(text.replace("srlib-x{scale}-gan", "outage"))
     Path("gan").mkdir()
     Path("gan/model.weights.h5").write_bytes(b"weights")
     store = connect(folder)
@@ -200,7 +200,7 @@ def test_a_champion_is_decided_once_the_server_answers_again(
         run.elect([Candidate("gan", Path("gan"), 28.43, "higher", Path("images"))])
         wait_for(lambda: has_told("warning: MLflow"))
         line.connect()
-        wait_for(lambda: has_told("champion: outage: version 1 becomes champion: psnr_y 28.4300 on images, the first"))
+        wait_for(lambda: has_told("champion: outage: version 1 becomes champion: psnr_y 28.4300 on sample, the first"))
     assert client.get_model_version_by_alias("outage", "champion").tags["champion"].startswith("yes: ")
 
 
@@ -272,6 +272,7 @@ def test_a_deleted_experiment_is_one_line(folder: Path, line: Line) -> None:
 def test_the_ui_says_that_a_port_is_taken_and_where_a_servers_runs_are(
     folder: Path, server: int, own_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    connect(folder)
     with pytest.raises(SrlibError, match=f"port {server} is taken"):
         serve_ui(server)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org/mlflow")

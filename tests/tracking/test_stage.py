@@ -277,5 +277,6 @@ def test_a_stage_pins_its_threads_and_records_its_model(
     assert example.shape == (1, 16, 16, 3) and example.dtype == np.float32
     sr = mlflow.pyfunc.load_model(f"models:/{model.model_id}").predict(np.ones((2, 5, 7, 3), np.float32))
     assert sr.shape == (2, 20, 28, 3), "any size can be served"
-    requirements = Path(download_artifacts(f"models:/{model.model_id}/requirements.txt")).read_text()
+    location = mlflow.get_logged_model(model.model_id).artifact_location
+    requirements = Path(download_artifacts(f"{location}/requirements.txt")).read_text()
     assert [line.split("==")[0] for line in requirements.split()] == ["mlflow", "keras", "tensorflow", "numpy"]
