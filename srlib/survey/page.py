@@ -23,7 +23,7 @@ from srlib.files import atomic_path, check_output, write_text
 from srlib.progress import progress
 from srlib.survey.answers import DATA_END, DATA_START, Example, KeyItem, Order, PageData, PageItem, SurveyKey, read_key
 from srlib.survey.items import example, items, keyed_hash, read_versions
-from srlib.survey.selection import ImageName, default_methods, draw, draw_examples, find_images
+from srlib.survey.selection import ImageName, Versions, default_methods, draw, draw_examples, find_images
 from srlib.webpage import render_page
 
 MAX_PAGE_BYTES = 96 << 20
@@ -123,21 +123,7 @@ def make_page(
         raise SrlibError(f"{images}: expected at least two methods in every set, found {', '.join(methods) or 'none'}")
     names, examples = _choose(images, versions, options)
     secret = read_key(key).secret if key.exists() else secrets.token_hex(32)
-    page_items: list[PageItem] = []
-    key_items: dict[str, KeyItem] = {}
-    example_items = []
-    with progress(len(names) + len(examples), "survey", "images") as advance:
-        for name in names:
-            pixels = read_versions(versions[name], methods, options.max_side, options.scale)
-            for page_item, key_item in items(name, pixels, bytes.fromhex(secret)):
-                page_items.append(page_item)
-                key_items[page_item.id] = key_item
-            advance()
-        for path in examples:
-            example_items.append(
-                example(path, min(options.max_side, _EXAMPLE_SIDE), options.scale, bytes.fromhex(secret))
-            )
-            advance()
+    page_items, key_items, example_items = _encode(names, versions, examples, methods, options, bytes.fromhex(secret))
     sets = sorted({name[0] for name in versions}, key=set_order)
     content = _key(secret, options, key_items, methods, sets, origin or {})
     if key.exists() and read_key(key).survey != content.survey:
@@ -175,6 +161,31 @@ def _choose(
             "add images, or use a smaller --examples or --examples-from FOLDER"
         )
     return names[:rated][: options.count or None], [versions[name][ORIGINAL] for name in names[rated:]]
+
+
+def _encode(
+    names: Sequence[ImageName],
+    versions: Versions,
+    examples: Sequence[Path],
+    methods: Sequence[str],
+    options: SurveyOptions,
+    secret: bytes,
+) -> tuple[list[PageItem], dict[str, KeyItem], list[Example]]:
+    """Return what the page and the key file hold of the images, and the examples."""
+    page_items: list[PageItem] = []
+    key_items: dict[str, KeyItem] = {}
+    example_items = []
+    with progress(len(names) + len(examples), "survey", "images") as advance:
+        for name in names:
+            pixels = read_versions(versions[name], methods, options.max_side, options.scale)
+            for page_item, key_item in items(name, pixels, secret):
+                page_items.append(page_item)
+                key_items[page_item.id] = key_item
+            advance()
+        for path in examples:
+            example_items.append(example(path, min(options.max_side, _EXAMPLE_SIDE), options.scale, secret))
+            advance()
+    return page_items, key_items, example_items
 
 
 def _key(
