@@ -23,6 +23,6 @@ def score(
         check_output(csv)
     scores = [score for result in score_folder(sr_folder, hr_folder, scale) for score in result.scores]
     tables.print_table(tables.image_table(scores))
-    tables.print_table(tables.detail_table(hr_folder.name, scores))
+    tables.print_table(tables.detail_table(scores[0].set, scores))
     if csv:
         write_text(csv, tables.scores_csv(scores))

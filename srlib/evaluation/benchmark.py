@@ -169,7 +169,7 @@ def score_folder(sr: Path, hr: Path, scale: int) -> Iterator[Result]:
     """
     images = check_folders(sr, hr, scale)
     name = "SR" if name_problem(sr.name) or sr.name == ORIGINAL else sr.name
-    yield from evaluate({hr.name: images}, [Method(name, folder=sr)], scale)
+    yield from evaluate({images[0].set: images}, [Method(name, folder=sr)], scale)
 
 
 def evaluate(

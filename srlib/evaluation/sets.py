@@ -157,9 +157,9 @@ def _images(folder: Path, name: str, scale: int) -> list[BenchmarkImage]:
 
 
 def _name_problems(image: BenchmarkImage) -> Iterator[str]:
-    """Yield why the image's output files, `<name>.png` and the strip `<set>_<name>.png`, cannot be written."""
+    """Yield why the names of the image's output files, `<name>.png` and `<set>_<name>.png`, are impossible."""
     if problem := name_problem(f"{image.set}_{image.name}", ".png"):
-        yield f"{shown(image.hr)}: the strip is named {image.set}_<name>.png: {problem}; rename the image"
+        yield f"{shown(image.hr)}: outputs are named {image.set}_<name>.png: {problem}; rename the image"
 
 
 def _size_problems(image: BenchmarkImage, scale: int) -> Iterator[str]:
@@ -186,8 +186,9 @@ def check_folders(sr: Path, hr: Path, scale: int) -> list[BenchmarkImage]:
     problems += [f"{hr}: no original for {path}" for key, path in versions.items() if key not in originals]
     for key in originals.keys() & versions.keys():
         problems += version_problems(versions[key], originals[key], scale)
-    images = [BenchmarkImage(hr.name, key, path) for key, path in originals.items()]
-    problems += [problem for image in images for problem in _size_problems(image, scale)]
+    name = "HR" if name_problem(hr.name) else hr.name
+    images = [BenchmarkImage(name, key, path) for key, path in originals.items()]
+    problems += [problem for image in images for problem in (*_name_problems(image), *_size_problems(image, scale))]
     if problems:
         raise SrlibError("\n".join(sorted(problems)))
     return images

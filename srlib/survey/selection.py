@@ -7,7 +7,7 @@ from pathlib import Path
 
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import ORIGINAL
-from srlib.evaluation.sets import index_images
+from srlib.evaluation.sets import index_images, name_problem, shown
 from srlib.imaging.folders import list_images
 
 ImageName = tuple[str, str]
@@ -63,7 +63,9 @@ def find_images(images: Path, methods: Sequence[str], sets: Sequence[str], scale
             continue
         files = {method: index_images(images / name / method, scale) for method in needed}
         for image in sorted(set().union(*files.values())):
-            if missing := [method for method in needed if image not in files[method]]:
+            if problem := name_problem(f"{name}/{image}"):
+                problems.append(f"{shown(images / name)}: {shown(Path(image))}: {problem}; rename it")
+            elif missing := [method for method in needed if image not in files[method]]:
                 problems.append(f"{images / name}: {image} is missing in {', '.join(missing)}")
             else:
                 versions[name, image] = {method: files[method][image] for method in needed}

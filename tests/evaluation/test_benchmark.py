@@ -246,3 +246,17 @@ class TestScoringFolders:
         write_png(tmp_path / "hr/a.png", np.zeros((16, 16, 3), np.uint8))
         with pytest.raises(SrlibError, match="at least 21×21"):
             next(score_folder(tmp_path / "hr", tmp_path / "hr", 4))
+
+    @pytest.mark.parametrize("name", [b"caf\xe9.png", b"two\nlines.png"])
+    def test_names_that_tables_cannot_have(self, tmp_path: Path, name: bytes) -> None:
+        write_png(tmp_path / "hr/a.png", np.zeros((64, 64, 3), np.uint8))
+        (tmp_path / "hr/a.png").rename(tmp_path / "hr" / os.fsdecode(name))
+        with pytest.raises(SrlibError, match="expected a name") as error:
+            next(score_folder(tmp_path / "hr", tmp_path / "hr", 4))
+        assert "\n" not in str(error.value) and str(error.value).encode()
+
+    def test_a_folder_with_an_impossible_name(self, tmp_path: Path) -> None:
+        folder = tmp_path / os.fsdecode(b"caf\xe9")
+        write_png(folder / "a.png", np.zeros((64, 64, 3), np.uint8))
+        score = next(score_folder(folder, folder, 4)).scores[0]
+        assert (score.set, score.method) == ("HR", "SR")

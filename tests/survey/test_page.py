@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import struct
 from html.parser import HTMLParser
@@ -389,3 +390,10 @@ def test_a_key_without_origin_is_read(made: Any, tmp_path: Path) -> None:
         (tmp_path / "key.json").write_text(json.dumps(content | spoil))
         with pytest.raises(SrlibError, match="expected a file of the format 'srlib survey key 1'"):
             read_key(tmp_path / "key.json")
+
+
+def test_image_names_that_the_key_cannot_hold(tiny: Path, tmp_path: Path) -> None:
+    for method in tiny.glob("Own/*"):
+        (method / "a.png").rename(method / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(SrlibError, match="expected a name in UTF-8"):
+        make(tiny, tmp_path / "p.html", tmp_path / "k.json")
