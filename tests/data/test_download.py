@@ -66,24 +66,24 @@ def source(server: "faults.Server", path: str = PATH, content: bytes = CONTENT, 
     return Source(server.address + path, terms="made here", **facts)
 
 
-def place(store: Path, wanted: Source) -> Path:
-    return store / f"{wanted.digest}-{wanted.name}"
+def place(store: Path, origin: Source) -> Path:
+    return store / f"{origin.digest}-{origin.name}"
 
 
-def partial(store: Path, wanted: Source) -> Path:
-    return store / f"{wanted.digest}-{wanted.name}.partial"
+def partial(store: Path, origin: Source) -> Path:
+    return store / f"{origin.digest}-{origin.name}.partial"
 
 
-def assert_only(store: Path, *wanted: Source) -> None:
+def assert_only(store: Path, *origin: Source) -> None:
     assert sorted(path.name for path in store.iterdir() if path.name != ".locks") == sorted(
-        place(store, s).name for s in wanted
+        place(store, s).name for s in origin
     )
 
 
-def assert_one_line(error: SrlibError, wanted: Source, *words: str, address: str | None = None) -> None:
+def assert_one_line(error: SrlibError, origin: Source, *words: str, address: str | None = None) -> None:
     line = str(error)
     assert line.isprintable()
-    for word in (wanted.name, address or wanted.address, "SRLIB_MIRROR", wanted.mirror, *words):
+    for word in (origin.name, address or origin.address, "SRLIB_MIRROR", origin.mirror, *words):
         assert word in line
 
 
@@ -174,11 +174,11 @@ MENDED = {
 def test_temporary_fault_ends_in_correct_bytes(kind: str, known: bool, server, store: Path) -> None:
     planned, starts = MENDED[kind]
     server.faults[PATH] = list(planned)
-    wanted = source(server) if known else source(server, size=None)
-    found = fetch([wanted], store)
-    assert found == {wanted: place(store, wanted)}
-    assert found[wanted].read_bytes() == CONTENT
-    assert_only(store, wanted)
+    origin = source(server) if known else source(server, size=None)
+    paths = fetch([origin], store)
+    assert paths == {origin: place(store, origin)}
+    assert paths[origin].read_bytes() == CONTENT
+    assert_only(store, origin)
     if known:
         assert [start for _, start in server.requests] == starts
 
@@ -254,17 +254,17 @@ def test_offline(store: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    wanted = Source(f"http://127.0.0.1:{port}/one.bin", "0" * 64, "", mirror="sets/one.bin", size=9)
+    origin = Source(f"http://127.0.0.1:{port}/one.bin", "0" * 64, "", mirror="sets/one.bin", size=9)
     with pytest.raises(SrlibError) as caught:
-        fetch([wanted], store)
-    assert_one_line(caught.value, wanted, "refused")
+        fetch([origin], store)
+    assert_one_line(caught.value, origin, "refused")
     assert_only(store)
 
 
 def test_md5_is_verified(server, store: Path) -> None:
-    wanted = source(server, digest=hashlib.md5(CONTENT).hexdigest())
+    origin = source(server, digest=hashlib.md5(CONTENT).hexdigest())
     server.faults[PATH] = [faults.corrupt(0.1)]
-    assert fetch([wanted], store)[wanted].read_bytes() == CONTENT
+    assert fetch([origin], store)[origin].read_bytes() == CONTENT
     assert len(server.requests) == 2
 
 
@@ -318,26 +318,26 @@ def test_partial_of_wrong_kind_is_named(kind, server, store: Path) -> None:
 
 def test_killed_client_resumes(server, store: Path) -> None:
     server.files[PATH] = content = random.Random(4).randbytes(5_000_000)
-    wanted = source(server, content=content)
+    origin = source(server, content=content)
     server.faults[PATH] = [faults.stall(0.6)]
-    with faults.start_client([wanted], store) as client:
-        path = partial(store, wanted)
+    with faults.start_client([origin], store) as client:
+        path = partial(store, origin)
         while not path.exists() or path.stat().st_size < 3_000_000:
             assert client.poll() is None
             time.sleep(0.005)
         client.send_signal(signal.SIGKILL)
     assert client.returncode == -signal.SIGKILL
-    assert not place(store, wanted).exists()
-    assert fetch([wanted], store)[wanted].read_bytes() == content
+    assert not place(store, origin).exists()
+    assert fetch([origin], store)[origin].read_bytes() == content
     assert server.requests == [(PATH, 0), (PATH, 3_000_000)]
-    assert_only(store, wanted)
+    assert_only(store, origin)
 
 
 def test_two_processes_fetch_a_file_once(server, store: Path) -> None:
     server.faults[PATH] = [lambda h, c, s: h.head(c, s) or (time.sleep(0.2), h.wfile.write(c))]
     with faults.start_client([source(server)], store) as one, faults.start_client([source(server)], store) as two:
-        told = [process.communicate()[1] for process in (one, two)]
-    assert (one.returncode, two.returncode) == (0, 0), told
+        errors = [process.communicate()[1] for process in (one, two)]
+    assert (one.returncode, two.returncode) == (0, 0), errors
     assert len(server.requests) == 1
     assert place(store, source(server)).read_bytes() == CONTENT
     assert_only(store, source(server))
@@ -346,14 +346,14 @@ def test_two_processes_fetch_a_file_once(server, store: Path) -> None:
 def test_threads_fetch_each_file_once(server, store: Path) -> None:
     many = {f"/{number}.bin": random.Random(number).randbytes(30_000) for number in range(12)}
     server.files |= many
-    wanted = [source(server, path, content) for path, content in many.items()]
-    threads = [threading.Thread(target=fetch, args=(wanted[::step], store)) for step in (1, -1, 1)]
+    origin = [source(server, path, content) for path, content in many.items()]
+    threads = [threading.Thread(target=fetch, args=(origin[::step], store)) for step in (1, -1, 1)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sorted(path for path, _ in server.requests) == sorted(many)
-    assert_only(store, *wanted)
+    assert_only(store, *origin)
 
 
 def test_several_files_come_at_once(server, store: Path) -> None:
@@ -364,11 +364,11 @@ def test_several_files_come_at_once(server, store: Path) -> None:
         barrier.wait()
         faults.drop(1)(handler, content, start)
 
-    wanted = [source(server, f"/{n}.bin") for n in range(4)]
+    origin = [source(server, f"/{n}.bin") for n in range(4)]
     server.files |= {f"/{n}.bin": CONTENT for n in range(4)}
     server.faults = {f"/{n}.bin": [together] for n in range(4)}
-    fetch(wanted, store)
-    assert_only(store, *wanted)
+    fetch(origin, store)
+    assert_only(store, *origin)
     assert not barrier.broken
 
 
@@ -398,17 +398,17 @@ def test_ctrl_c_stops_and_keeps_partial_file(server, store: Path, tmp_path: Path
         "from srlib.data.sources import Source; store, *facts, size = sys.argv[1:]\n"
         "fetch([Source(*facts, size=int(size))], Path(store))"
     )
-    wanted = source(server)
-    facts = [wanted.address, wanted.digest, wanted.terms, wanted.mirror, str(wanted.size)]
+    origin = source(server)
+    facts = [origin.address, origin.digest, origin.terms, origin.mirror, str(origin.size)]
     command = [sys.executable, "-c", code, str(store), *facts]  # with the true TIMEOUT of 30 s
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as client:
-        path = partial(store, wanted)
+        path = partial(store, origin)
         while not path.exists() or path.stat().st_size < 350_000:
             assert client.poll() is None
             time.sleep(0.005)
         client.send_signal(signal.SIGINT)
-        told = client.communicate(timeout=15)[1]
-    assert told.rstrip().endswith("KeyboardInterrupt")
+        message = client.communicate(timeout=15)[1]
+    assert message.rstrip().endswith("KeyboardInterrupt")
     assert path.read_bytes() == CONTENT[:350_000]
 
 
@@ -417,7 +417,7 @@ Call = namedtuple("Call", "total label unit start moves")
 
 @pytest.fixture
 def bars(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """What was told to every progress bar."""
+    """Record the calls of every progress bar."""
     calls: list[Call] = []
 
     class Bar:
@@ -462,7 +462,7 @@ def test_disk_space_check_counts_partial_files(server, store: Path, monkeypatch)
     assert str(store) in str(caught.value) and server.requests == []
     partial(store, source(server)).write_bytes(CONTENT[:200_000])
     with pytest.raises(SrlibError, match="are free"):
-        fetch([source(server)], store, out=store.parent / "out")  # a copy needs room, too
+        fetch([source(server)], store, out=store.parent / "out")  # a copy needs space, too
     assert server.requests == []
     fetch([source(server)], store)
     assert_only(store, source(server))
@@ -489,8 +489,8 @@ def test_a_mirror_that_is_a_folder(slash: str, server, store: Path, tmp_path: Pa
     store.mkdir()
     partial(store, source(server)).write_bytes(OTHER[:1000])
     mirror = mirror_with(tmp_path, CONTENT)
-    found = fetch([source(server)], store, mirror=f"{mirror}{slash}")
-    assert found[source(server)].read_bytes() == CONTENT
+    paths = fetch([source(server)], store, mirror=f"{mirror}{slash}")
+    assert paths[source(server)].read_bytes() == CONTENT
     assert server.requests == []
     assert_only(store, source(server))
 
@@ -512,14 +512,14 @@ def test_a_mirror_with_a_wrong_file(content: bytes | None, words: str, server, s
 def test_a_mirror_that_is_an_address(server, store: Path) -> None:
     server.files = {f"/mirror{PATH}": CONTENT}
     server.faults[f"/mirror{PATH}"] = [faults.drop(0.5)]
-    wanted = Source("https://nowhere.invalid/one.bin", source(server).digest, "", mirror=PATH[1:], size=700_000)
-    assert fetch([wanted], store, mirror=f"{server.address}/mirror/")[wanted].read_bytes() == CONTENT
+    origin = Source("https://nowhere.invalid/one.bin", source(server).digest, "", mirror=PATH[1:], size=700_000)
+    assert fetch([origin], store, mirror=f"{server.address}/mirror/")[origin].read_bytes() == CONTENT
     assert server.requests == [(f"/mirror{PATH}", 0), (f"/mirror{PATH}", 350_000)]
     server.files[f"/mirror{PATH}"] = OTHER
     shutil.rmtree(store)
     with pytest.raises(SrlibError) as caught:
-        fetch([wanted], store, mirror=f"{server.address}/mirror")
-    assert_one_line(caught.value, wanted, "wrong sha256", address=f"{server.address}/mirror{PATH}")
+        fetch([origin], store, mirror=f"{server.address}/mirror")
+    assert_one_line(caught.value, origin, "wrong sha256", address=f"{server.address}/mirror{PATH}")
 
 
 @pytest.mark.parametrize(
@@ -659,7 +659,7 @@ IMAGES = {name: png(number) for number, name in enumerate(NAMES)}
 
 
 def refused(tmp_path: Path, content: bytes) -> str:
-    """What is told of an archive; nothing may have been written outside its folder."""
+    """Return the error for an archive; nothing may have been written outside its folder."""
     path = tmp_path / "abc-set.zip"
     path.write_bytes(content)
     with pytest.raises(SrlibError) as caught:

@@ -24,26 +24,26 @@ def folder(tmp_path):
     return make
 
 
-def names(found):
-    return [image.name for image in found]
+def names(pairs):
+    return [image.name for image in pairs]
 
 
 def test_images_at_any_depth(folder):
-    found, mistakes = find_pairs(folder("b.png", "a/c.png", "a/ب/d e.png"), given_lr=False, scale=4)
-    assert names(found) == ["a/c.png", "a/ب/d e.png", "b.png"] and mistakes == []
+    pairs, mistakes = find_pairs(folder("b.png", "a/c.png", "a/ب/d e.png"), given_lr=False, scale=4)
+    assert names(pairs) == ["a/c.png", "a/ب/d e.png", "b.png"] and mistakes == []
 
 
 def test_a_folder_hr_stands_for_the_whole(folder):
     path = folder("HR/1.png", "HR/a/2.png", "LR/1.png", "else.png")
     (path / "SOURCES.json").write_text("{}")
-    found, _ = find_pairs(path, given_lr=False, scale=4)
-    assert found == [ImagePair("1.png", path / "HR/1.png"), ImagePair("a/2.png", path / "HR/a/2.png")]
+    pairs, _ = find_pairs(path, given_lr=False, scale=4)
+    assert pairs == [ImagePair("1.png", path / "HR/1.png"), ImagePair("a/2.png", path / "HR/a/2.png")]
 
 
 def test_given_lr_images_are_matched_by_name(folder):
     path = folder("HR/0001.png", "HR/a/2.png", "HR/3.png", "LR/0001x4.png", "LR/a/2.png", "LR/3x2.png", "LR/9x4.png")
-    found, mistakes = find_pairs(path, given_lr=True, scale=4)
-    assert [(image.name, image.lr) for image in found] == [
+    pairs, mistakes = find_pairs(path, given_lr=True, scale=4)
+    assert [(image.name, image.lr) for image in pairs] == [
         ("0001.png", path / "LR/0001x4.png"),
         ("a/2.png", path / "LR/a/2.png"),
     ]

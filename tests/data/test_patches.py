@@ -72,8 +72,8 @@ def test_index_locates_every_patch(images, tmp_path):
 def test_downscaled_copies_serve_training_only(images, tmp_path):
     out = tmp_path / "out"
     prepare_patches(images, out, params(sizes=[1.0, 0.7, 0.5]), scale=2, seed=0)
-    found = {split: {row["size"] for row in rows(out) if row["split"] == split} for split in ("train", "validation")}
-    assert found == {"train": {"1.0", "0.7", "0.5"}, "validation": {"1.0"}}
+    sizes = {split: {row["size"] for row in rows(out) if row["split"] == split} for split in ("train", "validation")}
+    assert sizes == {"train": {"1.0", "0.7", "0.5"}, "validation": {"1.0"}}
     corners = {}
     for row in rows(out):
         hr = read_image(images / row["image"])

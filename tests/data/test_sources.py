@@ -68,10 +68,10 @@ def test_benchmark_table_matches_independent_list(tables: Path) -> None:
     base = re.search(r"## Benchmarks — `(\S+/data/)<Set>", (tables / "sources.md").read_text())[1]
     rows = (line.split() for line in (tables / "sources_selfexsr.sha256").read_text().splitlines())
     expected = {(base + path, f"SelfExSR/data/{path}", digest) for digest, path in rows}
-    found = {
+    listed = {
         (i.source.address, i.source.mirror, i.source.digest) for i in everything() if "SelfExSR" in i.source.address
     }
-    assert found == expected and len(expected) == 257
+    assert listed == expected and len(expected) == 257
 
 
 @pytest.mark.parametrize("name", ["Set5", "Set14"])

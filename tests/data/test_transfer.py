@@ -81,18 +81,18 @@ def test_slow_but_steady_transfer_succeeds(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("said", "after"), [("7", 7), ("0", 0), ("100000", 60), ("soon", 0), ("-3", 0), ("²", 0), (None, 0)]
+    ("header", "after"), [("7", 7), ("0", 0), ("100000", 60), ("soon", 0), ("-3", 0), ("²", 0), (None, 0)]
 )
-def test_retry_after_is_honored(said: str | None, after: float, tmp_path: Path) -> None:
+def test_retry_after_is_honored(header: str | None, after: float, tmp_path: Path) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(503)
-        if said is not None:
-            handler.send_header("Retry-After", said)
+        if header is not None:
+            handler.send_header("Retry-After", header)
         handler.end_headers()
 
-    with serving(answer) as address, pytest.raises(UnfinishedError, match=r"^HTTP 503 ") as told:
+    with serving(answer) as address, pytest.raises(UnfinishedError, match=r"^HTTP 503 ") as caught:
         run(address, tmp_path)
-    assert told.value.after == after
+    assert caught.value.after == after
 
 
 def test_pauses_grow_and_are_random(
@@ -130,6 +130,6 @@ def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(module, "transfer", full)
     source = Source("http://127.0.0.1:1/one.bin", "0" * 64, "made here", mirror="one.bin", size=10_000)
-    with pytest.raises(OSError, match="No space left on device") as told:
+    with pytest.raises(OSError, match="No space left on device") as caught:
         fetch([source], tmp_path)
-    assert str(told.value.filename).endswith("one.bin.partial")
+    assert str(caught.value.filename).endswith("one.bin.partial")
