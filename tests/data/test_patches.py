@@ -211,7 +211,7 @@ def test_degradation(tmp_path):
     assert np.abs(degrade(red, 4, params(jpeg=95), "") - red[:16, :16].astype(int)).max() < 6
 
 
-def test_each_picture_has_noise_of_its_own(tmp_path):
+def test_each_image_has_noise_of_its_own(tmp_path):
     for number in range(2):
         image = np.full((64, 64, 3), 128, np.uint8)
         image[0, 0] = number
