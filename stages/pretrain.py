@@ -11,11 +11,7 @@ def main(patches: Path, model: Path, results: Path) -> None:
     """Train on `patches`; write the best weights to `model`, the log and the metrics to `results`."""
     with stage_run("pretrain", inputs={"patches": patches}, keras=True) as run:
         from srlib.training.metric_log import MetricLog
-        from srlib.training.pretrain import model_config, pretrain
-
-        if model_config(run.params).channels != "rgb":
-            name = run.params.pretrain.model.name
-            print(f"pretrain: {name} works on luma: run `dvc repro pretrain`; the SRGAN of finetune needs color")
+        from srlib.training.pretrain import pretrain
 
         tracking = run.tracking
         log = MetricLog(
