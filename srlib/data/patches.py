@@ -45,7 +45,7 @@ class PreparedPatches:
         images: Images that patches were cut from.
         train: Training patches.
         validation: Validation patches.
-        flat: Patches dropped because their contrast is below `prepare.flat`.
+        flat: Patches dropped because of `prepare.flat` or `prepare.detail`.
         bytes: Size on disk.
         left_out: One line for each image that was left out.
     """
@@ -158,18 +158,32 @@ def _inspect(pair: ImagePair, params: Prepare, scale: int) -> _Job:
         for y in range(0, _shrunk(height, size) - params.patch + 1, params.stride)
         for x in range(0, _shrunk(width, size) - params.patch + 1, params.stride)
     )
-    if not params.flat:
+    if not params.flat and not params.detail:
         return _Job(pair, corners)
     hr, side = read_image(pair.hr), params.patch * scale
     detailed: list[_Corner] = []
     for size, group in groupby(corners, key=lambda corner: corner.size):
-        gray = cv2.cvtColor(_copy(hr, size, scale), cv2.COLOR_RGB2GRAY)
-        detailed += [
-            at
-            for at in group
-            if cv2.meanStdDev(gray[at.y * scale :, at.x * scale :][:side, :side])[1].item() >= params.flat
-        ]
+        copy = _copy(hr, size, scale)
+        gray = cv2.cvtColor(copy, cv2.COLOR_RGB2GRAY)
+        error = _bicubic_error(copy, gray, scale, params) if params.detail else None
+        for at in group:
+            place = np.s_[at.y * scale : at.y * scale + side, at.x * scale : at.x * scale + side]
+            if cv2.meanStdDev(gray[place])[1].item() < params.flat:
+                continue
+            if error is None or cv2.mean(error[place])[0] >= params.detail**2:
+                detailed.append(at)
     return _Job(pair, tuple(detailed), flat=len(corners) - len(detailed))
+
+
+def _bicubic_error(hr: np.ndarray, gray: np.ndarray, scale: int, params: Prepare) -> np.ndarray:
+    """Return the squared error of bicubic upscaling at each pixel, float32 [H, W]: what is left for a network to learn.
+
+    Patches that bicubic already restores cost as much as others and teach little (SamplingAug: Wang et al. 2021,
+    arXiv:2111.15185).
+    """
+    bicubic = resize(downscale(hr, scale, edges=params.edges), hr.shape[:2])
+    difference = cv2.cvtColor(bicubic, cv2.COLOR_RGB2GRAY).astype(np.float32) - gray
+    return np.asarray(difference * difference)
 
 
 def _shrunk(side: int, size: float) -> int:

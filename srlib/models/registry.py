@@ -10,6 +10,7 @@ from srlib.models.networks.compact import Compact
 from srlib.models.networks.edsr import Edsr
 from srlib.models.networks.espcn import Espcn
 from srlib.models.networks.fsrcnn import Fsrcnn
+from srlib.models.networks.large_kernel import LargeKernel
 from srlib.models.networks.srcnn import Srcnn
 from srlib.models.networks.srresnet import Srresnet
 from srlib.schema import lines_of, text_of
@@ -18,6 +19,7 @@ _NETWORKS: tuple[type[Network], ...] = (
     Edsr,
     Srresnet,
     Compact,
+    LargeKernel,
     Srcnn,
     Espcn,
     Fsrcnn,

@@ -96,6 +96,11 @@ class Prepare(Section):
         default=0.0,
         description="Patches whose HR luma has a standard deviation below this, in levels of 0–255, are dropped.",
     )
+    detail: NonNegative = Field(
+        default=0.0,
+        description="Patches that bicubic upscaling restores with a smaller root mean square error than this, in levels "
+        "of 0–255, are dropped.",
+    )
     validation: float = Field(
         default=0.1, gt=0, lt=1, description="Share of the images that are held out for validation, at least one."
     )

@@ -182,6 +182,18 @@ def test_many_patches_continue_in_further_files(images, tmp_path, monkeypatch):
         Batches(tmp_path / "many", **options)
 
 
+def test_patches_that_bicubic_restores_are_dropped(tmp_path):
+    for number in range(3):
+        image = photo(64, 96, seed=number)
+        image[:, 48:] = np.linspace(20, 220, 48, dtype=np.uint8)[None, :, None]  # a gradient
+        write_png(tmp_path / "in" / f"{number}.png", image)
+    flat = prepare_patches(tmp_path / "in", tmp_path / "flat", params(stride=8, flat=4.0), scale=2, seed=0)
+    detail = prepare_patches(tmp_path / "in", tmp_path / "detail", params(stride=8, detail=1.0), scale=2, seed=0)
+    assert flat.flat == 0
+    assert detail.flat == 3 * 4 * 2  # the patches beside the edge have it within them
+    assert {int(row["x"]) for row in rows(tmp_path / "detail")} == {0, 8, 16, 24}
+
+
 def test_flat_patches_are_dropped(tmp_path):
     for number in range(3):
         image = photo(64, 96, seed=number)

@@ -22,6 +22,7 @@ SMALL = {
     "edsr": ({"blocks": 2, "filters": 8}, 4),
     "srresnet": ({"blocks": 1, "filters": 8}, 2),
     "compact": ({"blocks": 1, "filters": 8}, 3),
+    "large_kernel": ({"blocks": 1, "filters": 8, "every": 1, "size": 5, "large_filters": 8}, 4),
     "srcnn": ({"filters": 8}, 3),
     "espcn": ({"filters": 8}, 4),
     "fsrcnn": ({"filters": 8}, 3),

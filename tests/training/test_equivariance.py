@@ -21,6 +21,7 @@ NETWORKS = [
     ModelConfig("compact", 4, {"blocks": 1, "filters": 16}),
     ModelConfig("compact", 4, {"blocks": 1, "filters": 48}),  # as many channels as sub-pixels
     ModelConfig("compact", 3, {"blocks": 1, "filters": 8}),
+    ModelConfig("large_kernel", 2, {"blocks": 1, "filters": 8, "every": 1, "size": 5, "large_filters": 8}),
     ModelConfig("edsr", 4, {"blocks": 1, "filters": 16}),
     ModelConfig("edsr", 3, {"blocks": 1, "filters": 8, "skip": "nearest"}),
     ModelConfig("edsr", 2, {"blocks": 1, "filters": 24, "residual_scaling": 0.1}),
