@@ -98,8 +98,8 @@ class Prepare(Section):
     )
     detail: NonNegative = Field(
         default=0.0,
-        description="Patches that bicubic upscaling restores with a smaller root mean square error than this, in levels "
-        "of 0–255, are dropped.",
+        description="Patches that bicubic upscaling restores with a smaller root mean square error than this, in "
+        "levels of 0–255, are dropped.",
     )
     validation: float = Field(
         default=0.1, gt=0, lt=1, description="Share of the images that are held out for validation, at least one."
