@@ -33,6 +33,7 @@ MARKERS = {
     "shared": ("data",),
     "webdriver": ("browser", "slow"),
     "new_repository": ("dvc", "slow"),
+    "sources": ("slow",),
 }
 LONGEST = ("test_backends.py", "test_repro.py")
 

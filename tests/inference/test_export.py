@@ -141,6 +141,7 @@ def test_nothing_beyond_the_receptive_field_is_seen(exported: dict[str, tuple[Pa
     assert moved.max() - moved.min() >= reach
 
 
+@pytest.mark.slow
 def test_the_same_weights_give_the_same_bytes(
     exported: dict[str, tuple[Path, exporter.ExportReport]], sources: Path, tmp_path: Path
 ) -> None:

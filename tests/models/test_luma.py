@@ -150,6 +150,8 @@ def test_an_image_of_the_mean_has_no_frame(name: str) -> None:
     np.testing.assert_allclose(sr, LUMA_MEAN, atol=1e-6, err_msg="the padding counts as the mean")
 
 
+@pytest.mark.jax
+@pytest.mark.slow
 def test_jax_gives_the_same_images_and_losses(tmp_path: Path) -> None:
     pytest.importorskip("jax", reason="JAX is optional")
     random = np.random.default_rng(0)

@@ -38,6 +38,7 @@ def psnr(message: str) -> float:
     return float(message.split(" dB")[0].split(", ")[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "stage", "loss"),
     [(run_pretrain, "pretrain", "mae"), (run_pretrain, "pretrain", "psnr"), (run_finetune, "finetune", "mae")],
@@ -64,6 +65,7 @@ def test_the_last_good_weights_are_saved(
     assert not (tmp_path / "run/model").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "at"), [(run_pretrain, 8), (run_finetune, 8)])
 def test_a_killed_training_diverges_in_the_same_way(run, at, patches: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(checkpoint, "TIME_SHARE", 1e9)  # after every step
@@ -106,6 +108,7 @@ def test_weights_that_go_bad_in_the_last_step(patches: Path, tmp_path: Path, mon
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_fluctuating_gan_is_not_stopped(patches: Path, tmp_path: Path) -> None:
     """A strong, fast discriminator from an untrained generator: the losses swing, and nothing stops."""
     section = {"steps": 60, "adversarial_weight": 1.0, "learning_rate": {"peak": 5e-3}, "log_every": 20}

@@ -21,6 +21,7 @@ from srlib.training.session import TrainingSession
 from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "steps", "optimizer"),
     [(run_pretrain, (3, 9), "adam"), (run_pretrain, (3, 9), "muon"), (run_finetune, (2, 4), "adam")],
@@ -105,6 +106,7 @@ def test_finetuning_refuses_another_scale(patches: Path, tmp_path: Path) -> None
         run_finetune(tmp_path / "gan", patches, recipe())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("run", "at"), [(run_pretrain, 7), (run_finetune, 3)])
 def test_a_stopped_training_saves_this_very_step(
@@ -175,6 +177,7 @@ def test_the_discriminator_may_have_its_own_learning_rate(patches: Path, tmp_pat
     assert hashes["default"] == hashes["same"] != hashes["own"]
 
 
+@pytest.mark.slow
 def test_training_needs_neither_mlflow_nor_dvc() -> None:
     import subprocess
     import sys

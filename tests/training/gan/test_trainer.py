@@ -174,6 +174,7 @@ def test_interpolation_ends_at_both_models() -> None:
     np.testing.assert_allclose(interpolate(psnr, gan, 0.25), [1.5, 1.0])
 
 
+@pytest.mark.slow
 def test_steps_are_reproducible() -> None:
     """The order of additions of gradients, and of reading and updating a variable, is not left to chance."""
     runs = set()
