@@ -44,7 +44,7 @@ def train(options: argparse.Namespace) -> None:
 
     from srlib.params import check_params, load_params
     from srlib.training.gan.trainer import finetune
-    from srlib.training.loop import Curves
+    from srlib.training.metric_log import MetricLog
 
     content = load_params(options.recipe).model_dump()
     if weights := next(options.features.glob("*.h5"), None):
@@ -53,7 +53,7 @@ def train(options: argparse.Namespace) -> None:
     params = check_params(content | {"finetune": section}, options.recipe)
     finetune(
         params, options.patches, options.features, options.pretrained, options.work / "1.0",
-        state=options.work / "state", curves=Curves(options.work),
+        resume=options.work / "state", log=MetricLog(options.work),
     )  # fmt: skip
 
 
@@ -65,7 +65,8 @@ def score(options: argparse.Namespace) -> None:
     from srlib.evaluation.sets import find_sets
     from srlib.models import load_model
     from srlib.training.gan.trainer import interpolate
-    from srlib.training.validation import copy_weights, write_model
+    from srlib.training.session import copy_weights
+    from srlib.training.validation import save_weights
 
     start, config = load_model(options.pretrained)
     end, gan = load_model(options.work / "1.0")
@@ -74,7 +75,7 @@ def score(options: argparse.Namespace) -> None:
     for alpha in options.alphas:
         if alpha not in folders:
             folders[alpha] = options.work / str(alpha)
-            write_model([interpolate(*pair, alpha) for pair in pairs], gan, folders[alpha])
+            save_weights([interpolate(*pair, alpha) for pair in pairs], gan, folders[alpha])
     metrics = {"lpips": lpips(options.backbone, options.linear)}
     metrics |= {name: METRICS[name] for name in ("psnr_y", "ssim_y", "color_error")}
     sets = find_sets(options.test, config.scale)

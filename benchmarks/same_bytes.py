@@ -1,11 +1,11 @@
-"""Whether fresh processes train to the same bytes: everything that a resume state holds, after some steps.
+"""Check that fresh processes train to the same bytes: all that a resume state contains, after some steps.
 
     python benchmarks/same_bytes.py [--runs 20] [--side-by-side 2] [--steps 6] [--repository .]
 
-In a repository where `dvc repro prepare` has run, pre-trains with its recipe and then fine-tunes from these weights, so
-many steps each, in a process of its own per run; side by side they disturb each other's timing, which is what such
-differences hang on. Weights, optimizer, averages and the losses of every step are compared by one digest. Prints how
-often each digest was found and exits with 1 where there is more than one.
+In a repository where `dvc repro prepare` has run, each run is a process of its own that pre-trains with the recipe and
+then fine-tunes from these weights. Runs side by side disturb each other's timing, on which such differences depend.
+Weights, optimizers, averages and the losses of every step are compared by one digest. Prints how often each digest
+occurred, and exits with 1 if there is more than one.
 """
 
 import argparse
@@ -21,7 +21,7 @@ STAGES = ("pretrain", "finetune")
 
 
 def main() -> int:
-    """Starts the processes and counts what they found."""
+    """Start the processes and count their digests."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--side-by-side", type=int, default=2)
@@ -55,7 +55,7 @@ def digests(repository: Path, steps: int) -> list[str]:
     from srlib.files import tree_hash
     from srlib.params import load_params
     from srlib.training.gan.trainer import finetune
-    from srlib.training.loop import Curves
+    from srlib.training.metric_log import MetricLog
     from srlib.training.pretrain import pretrain
 
     pin_threads()
@@ -69,7 +69,7 @@ def digests(repository: Path, steps: int) -> list[str]:
         here = Path(folder)
         for stage in STAGES:
             (here / stage).mkdir()
-            where = {"state": here / stage, "curves": Curves(here / f"curves-{stage}")}
+            where = {"resume": here / stage, "log": MetricLog(here / f"log-{stage}")}
             if stage == "pretrain":
                 pretrain(params, data / "patches", here / "start", **where)
             else:

@@ -3,12 +3,11 @@
     python benchmarks/training_curve.py --minutes 20 --work DIR
         [--pretrain '{model: {name: edsr, skip: nearest}, precision: mixed_bfloat16}']
 
-Trains the recipe's `pretrain` section, with the values of --pretrain in the place of its own, on prepared patches (`dvc
-repro prepare`), with as many steps as fit into the minutes: the pace is measured first, the schedule runs over the
-whole. Prints a row, and writes it to DIR/curve.csv, at every tenth of the way. Minutes are those of training, its
-batches, logs, saved states and held-out scores included; scoring the test sets, in float32 with the averaged weights,
-stops the clock. The same command goes on where it was cut off. The averaged weights of a row are in
-DIR/rows/STEP, those of the last in DIR/model.
+Trains the recipe's `pretrain` section, changed by --pretrain, on prepared patches (`dvc repro prepare`), for as many
+steps as fit into the minutes: the pace is measured first, and the schedule covers all steps. Prints a row, and writes
+it to DIR/curve.csv, at every tenth of the steps. Minutes are those of training, with its batches, logs, checkpoints and
+validations; scoring the test sets, in float32 with the averaged weights, stops the clock. The same command continues
+an interrupted training. The averaged weights of a row are in DIR/rows/STEP, those of the last in DIR/model.
 """
 
 import argparse
@@ -16,6 +15,7 @@ import csv
 import statistics
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from srlib.errors import SrlibError
 
 
 def main() -> None:
-    """Trains and prints the curve."""
+    """Train and print the curve."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--work", type=Path, required=True, help="a folder for the curve, the model and the state")
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def recipe(options: argparse.Namespace) -> Any:
-    """The recipe with the values given, and the steps that fit into the minutes: measured once, and kept."""
+    """Return the recipe, changed by the options, with the steps that fit into the minutes: measured once."""
     import yaml
 
     from srlib.params import check_params, load_params
@@ -58,86 +58,98 @@ def recipe(options: argparse.Namespace) -> Any:
 
 
 def pace(params: Any, patches: Path) -> float:
-    """Seconds per step, the median after five: of 40 steps at least, and of ten seconds."""
+    """Return the median seconds per step, of 40 steps and ten seconds at least, after five steps of warm-up."""
     from srlib.data.batches import prefetch
     from srlib.training.loop import training_batches
     from srlib.training.pretrain import pixel_trainer
-    from srlib.training.steps import steps_of
+    from srlib.training.steps import step_runner
 
     section = params.pretrain
-    take_step = steps_of(pixel_trainer(params))
-    taken = []
-    begun = start = time.monotonic()
+    take_step = step_runner(pixel_trainer(params))
+    durations = []
+    begin = start = time.monotonic()
     for step, lr, hr in prefetch(training_batches(patches, section, params.seed), 0, sys.maxsize):
-        take_step(lr, hr, section.learning_rate.peak)
-        taken.append(time.monotonic() - begun)
-        begun = time.monotonic()
+        take_step(lr, hr, [section.learning_rate.peak])
+        durations.append(time.monotonic() - begin)
+        begin = time.monotonic()
         if step == 5:
-            start = begun
-        if step >= 45 and begun - start > 10:
+            start = begin
+        if step >= 45 and begin - start > 10:
             break
-    return statistics.median(taken[5:])
+    return statistics.median(durations[5:])
 
 
 def run(params: Any, options: argparse.Namespace) -> None:
-    """Trains, and scores the test sets on the way."""
+    """Train, and score the test sets on the way."""
     from srlib.evaluation.benchmark import METRICS, Method, evaluate
     from srlib.evaluation.methods import upscale_function
     from srlib.evaluation.sets import find_sets
     from srlib.models import build, save_model
-    from srlib.training.loop import Curves, train, training_batches
-    from srlib.training.pretrain import model_config, pixel_trainer
+    from srlib.training.callbacks import Callback
+    from srlib.training.loop import train
+    from srlib.training.metric_log import MetricLog
+    from srlib.training.pretrain import model_config, pretraining
+    from srlib.training.session import TrainingSession, assign_weights, copy_weights
 
-    section, config = params.pretrain, model_config(params)
     sets = find_sets(options.test, params.scale)
     metrics = {name: METRICS[name] for name in ("psnr_y", "ssim_y")}
-    trainer, network = pixel_trainer(params), build(config)
-    every = max(1, section.steps // options.rows)
-    clock, table = options.work / "clock.csv", options.work / "curve.csv"
-    # Step → seconds of training until then, as far as an earlier process came.
-    seconds = {int(step): float(taken) for step, taken in csv.reader(clock.open())} if clock.exists() else {}
-    begun = time.monotonic()
+    config = model_config(params)
+    every = max(1, params.pretrain.steps // options.rows)
 
-    def report(row: dict[str, float], step: int) -> None:
-        nonlocal begun
-        now = time.monotonic()
-        if "validation_psnr_y" in row:
-            tell(step)
-            begun += time.monotonic() - now
-        elif step in seconds:
-            begun = now - seconds[step]
-        else:
-            seconds[step] = now - begun
-            with clock.open("a") as file:
-                file.write(f"{step},{seconds[step]:.2f}\n")
+    class TestScores(Callback):
+        """Scores the averaged weights on the test sets, with the clock stopped."""
 
-    def tell(step: int) -> None:
-        with trainer.optimizer.averaged_weights():
-            for ours, theirs in zip(network.variables, trainer.network.variables, strict=True):
-                ours.assign(theirs)
-        save_model(network, config, options.work / "rows" / str(step))
-        upscale = upscale_function(network)
-        results = list(evaluate(sets, [Method("x", lambda lr, scale: upscale(lr))], params.scale, metrics=metrics))
-        values: dict[str, float] = {"step": step, "minutes": round(seconds[step] / 60, 2)}
-        for name in sets:
-            for metric in metrics:
-                found = [s.values[metric] for result in results for s in result.scores if s.set == name]
-                values[f"{name} {metric}"] = round(statistics.mean(found), 4)
-        header = not table.exists()
-        with table.open("a", newline="") as file:
-            writer = csv.DictWriter(file, values)
-            if header:
-                writer.writeheader()
-            writer.writerow(values)
-        print("  ".join(f"{name} {value:g}" for name, value in values.items()), flush=True)
+        state: Curve
 
-    train(
-        trainer, training_batches(options.patches, section, params.seed),
-        section.model_copy(update={"validate_every": every}), config=config, steps=section.steps,
-        patches=options.patches, state=options.work, curves=Curves(options.work, report=report), label="pretrain",
-        keep_best=True,
-    )  # fmt: skip
-    save_model(network, config, options.work / "model")
+        def __init__(self) -> None:
+            self.state = Curve()
+            self.network = build(config)
+
+        def on_start(self, session: TrainingSession, batches: Any) -> None:
+            self.begin = time.monotonic() - self.state.seconds
+
+        def on_step_end(self, session: TrainingSession, lr: Any, hr: Any) -> None:
+            self.state = Curve(time.monotonic() - self.begin, self.state.rows)
+            if session.is_due(every):
+                with session.averaged_network() as network:
+                    assign_weights(self.network, copy_weights(network))
+                save_model(self.network, config, options.work / "rows" / str(session.step))
+                row = {"step": session.step, "minutes": round(self.state.seconds / 60, 2), **self.scores()}
+                self.state = Curve(self.state.seconds, [*self.state.rows, row])
+                write_rows(self.state.rows, options.work / "curve.csv")
+                print("  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
+                self.begin = time.monotonic() - self.state.seconds
+
+        def scores(self) -> dict[str, float]:
+            upscale = upscale_function(self.network)
+            results = list(evaluate(sets, [Method("x", lambda lr, scale: upscale(lr))], params.scale, metrics=metrics))
+            means = {}
+            for name in sets:
+                for metric in metrics:
+                    values = [s.values[metric] for result in results for s in result.scores if s.set == name]
+                    means[f"{name} {metric}"] = round(statistics.mean(values), 4)
+            return means
+
+    scores = TestScores()
+    session, batches, callbacks = pretraining(params, options.patches, options.work, MetricLog(options.work))
+    train(session, batches, [*callbacks, scores], options.work)
+    save_model(scores.network, config, options.work / "model")
+
+
+@dataclass
+class Curve:
+    """What belongs to the resume state: the seconds of training, and the rows so far."""
+
+    seconds: float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+def write_rows(rows: list[dict[str, float]], path: Path) -> None:
+    """Write the table."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

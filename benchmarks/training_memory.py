@@ -56,7 +56,8 @@ def child(name: str, batch: int, crop: int, precision: str, steps: int) -> None:
     import numpy as np
 
     from srlib.models import ModelConfig, build
-    from srlib.training.optimizers import Adam
+    from srlib.params import LearningRate
+    from srlib.training.optimizers import NetworkUpdate, make_optimizer
     from srlib.training.pretrain import PixelTrainer
 
     random = np.random.default_rng(0)
@@ -64,7 +65,8 @@ def child(name: str, batch: int, crop: int, precision: str, steps: int) -> None:
     before = peak()
     network = build(ModelConfig(name, 4), dtype=precision)
     trainer = PixelTrainer(network, "mae")
-    trainer.compile_with(Adam())
+    optimizer = make_optimizer("adam", network.trainable_variables)
+    trainer.compile_with([NetworkUpdate(network, optimizer, LearningRate(peak=1e-4))])
     seconds = []
     for _ in range(steps + 2):
         begun = time.perf_counter()

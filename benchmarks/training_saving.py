@@ -2,7 +2,7 @@
 
     python benchmarks/training_saving.py [--steps 150] [--crop 24] [--batch 16] [--precision mixed_bfloat16]
 
-Runs `pretrain` on random patches in a temporary folder and measures every call of `save_state`.
+Runs `pretrain` on random patches in a temporary folder and measures every call of `save_checkpoint`.
 """
 
 import argparse
@@ -26,18 +26,19 @@ def main() -> None:
     options = parser.parse_args()
     pin_threads()
     from srlib.params import Params
-    from srlib.training import loop
+    from srlib.training import callbacks
+    from srlib.training.checkpoint import FILE, save_checkpoint
+    from srlib.training.metric_log import MetricLog
     from srlib.training.pretrain import pretrain
-    from srlib.training.state import STATE, save_state
 
     taken: list[float] = []
 
     def measured(*arguments: Any) -> None:
         begun = time.monotonic()
-        save_state(*arguments)
+        save_checkpoint(*arguments)
         taken.append(time.monotonic() - begun)
 
-    loop.save_state = measured  # type: ignore[attr-defined]
+    callbacks.save_checkpoint = measured  # type: ignore[attr-defined]
     section = {
         "lr_patch": options.crop,
         "batch": options.batch,
@@ -50,11 +51,11 @@ def main() -> None:
             "scale": 4,
             "seed": 1,
             "download": {"train": "sample", "test": ["sample"], "features": "none"},
-            "prepare": {"pictures": "data/raw/train", "patch": options.crop},
+            "prepare": {"images": "data/raw/train", "patch": options.crop},
             "pretrain": section
             | {"model": {"name": "edsr"}, "ema_decay": 0.999, "clip_norm": 1.0, "validate_every": options.steps},
             "finetune": section | {"features": {"weights": "random"}},
-            "evaluate": {"pictures": "data/raw/test"},
+            "evaluate": {"images": "data/raw/test"},
         }
     )
     random = np.random.default_rng(0)
@@ -65,9 +66,9 @@ def main() -> None:
                 pictures = random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
                 np.save(folder / f"{split}_{kind}.npy", pictures)
         begun = time.monotonic()
-        pretrain(params, folder, folder / "model", state=folder, curves=loop.Curves(folder))
+        pretrain(params, folder, folder / "model", resume=folder, log=MetricLog(folder))
         whole = time.monotonic() - begun
-        size = (folder / STATE).stat().st_size / 1e6
+        size = (folder / FILE).stat().st_size / 1e6
     # The first comes after the first step and the last after the last one, however short the run.
     between = sum(taken[1:-1])
     print(

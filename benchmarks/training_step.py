@@ -169,11 +169,16 @@ def timed(step: Callable[[], Any]) -> Callable[[], float]:
 def our_step(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[], float]:
     """What `pretrain` does per step, with clipping and averaged weights."""
     from srlib.models import ModelConfig, build
-    from srlib.training.optimizers import Adam
+    from srlib.params import LearningRate
+    from srlib.training.averaging import ExponentialMovingAverage
+    from srlib.training.optimizers import NetworkUpdate, make_optimizer
     from srlib.training.pretrain import PixelTrainer
 
-    trainer = PixelTrainer(build(ModelConfig("edsr", 4), dtype=precision), "mae")
-    trainer.compile_with(Adam(clip_norm=1.0, average=0.999))
+    network = build(ModelConfig("edsr", 4), dtype=precision)
+    trainer = PixelTrainer(network, "mae")
+    optimizer = make_optimizer("adam", network.trainable_variables)
+    average = ExponentialMovingAverage(network.trainable_variables, 0.999)
+    trainer.compile_with([NetworkUpdate(network, optimizer, LearningRate(peak=1e-4), clip_norm=1.0, average=average)])
     return timed(lambda: float(trainer.train_on_batch(lr, hr, return_dict=True)["loss"]))
 
 

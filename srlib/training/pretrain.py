@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 
+from srlib.data.batches import Batches
 from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, read_config
@@ -91,6 +92,31 @@ def pixel_trainer(params: Params) -> PixelTrainer:
     return trainer
 
 
+def pretraining(
+    params: Params, patches: Path, resume: Path, log: MetricLog
+) -> tuple[TrainingSession, Batches, list[Callback]]:
+    """Return the session, the batches and the callbacks of a pre-training, as `srlib.training.loop.train` takes them.
+
+    Args:
+        params: The recipe.
+        patches: The folder of prepared patches.
+        resume: The folder of the resume state.
+        log: Where the records go.
+
+    Raises:
+        SrlibError: The patches or the initial weights do not fit the recipe.
+    """
+    section = params.pretrain
+    trainer = pixel_trainer(params)
+    batches = training_batches(patches, section, params.seed)
+    steps = section.steps or math.ceil((section.epochs or 0) * len(batches) / section.batch)
+    pairs = validation_sample(patches)
+    guard = DivergenceGuard(section, pairs, model_config(params), resume / LAST_GOOD)
+    loss_log = LossLog(section.log_every, section.validate_every)
+    validation = Validation(pairs, section.validate_every, guard, keep_best=True)
+    return TrainingSession("pretrain", trainer, steps, log), batches, [guard, loss_log, validation]
+
+
 def pretrain(params: Params, patches: Path, out: Path, *, resume: Path, log: MetricLog) -> tuple[keras.Model, Result]:
     """Train the recipe's network and write the weights with the best validation PSNR to `out`.
 
@@ -107,19 +133,9 @@ def pretrain(params: Params, patches: Path, out: Path, *, resume: Path, log: Met
     Raises:
         SrlibError: The patches or the initial weights do not fit the recipe, or training diverged.
     """
-    section, config = params.pretrain, model_config(params)
-    trainer = pixel_trainer(params)
-    batches = training_batches(patches, section, params.seed)
-    steps = section.steps or math.ceil((section.epochs or 0) * len(batches) / section.batch)
-    pairs = validation_sample(patches)
-    guard = DivergenceGuard(section, pairs, config, resume / LAST_GOOD)
-    callbacks: list[Callback] = [
-        guard,
-        LossLog(section.log_every, section.validate_every),
-        Validation(pairs, section.validate_every, guard, keep_best=True),
-    ]
-    result = train(TrainingSession("pretrain", trainer, steps, log), batches, callbacks, resume)
-    return save_weights(result.weights, config, out), result
+    session, batches, callbacks = pretraining(params, patches, resume, log)
+    result = train(session, batches, callbacks, resume)
+    return save_weights(result.weights, model_config(params), out), result
 
 
 def _load_start(network: keras.Model, config: ModelConfig, start: StartFrom) -> None:

@@ -22,7 +22,7 @@ from .conftest import recipe, run_pretrain
 
 
 class Clock:
-    """Time that passes when told to."""
+    """A clock that is set by hand."""
 
     def __init__(self) -> None:
         self.now = 1000.0

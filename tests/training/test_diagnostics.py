@@ -8,22 +8,22 @@ from srlib.training.diagnostics import checkerboard, color_shift
 
 
 def photographs(scale: int, side: int = 96) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """HR pictures and what bicubic makes of their LR."""
-    pictures = [skimage.data.coffee(), skimage.data.astronaut()]
+    """HR images and the bicubic upscaling of their LR."""
+    images = [skimage.data.coffee(), skimage.data.astronaut()]
     corners = [(y, x) for y in range(20, 300, side) for x in range(20, 300, side)]
-    hr = [np.ascontiguousarray(p[y : y + side, x : x + side]) for p in pictures for y, x in corners]
-    return hr, [resize(downscale(picture, scale), (side, side)) for picture in hr]
+    hr = [np.ascontiguousarray(p[y : y + side, x : x + side]) for p in images for y, x in corners]
+    return hr, [resize(downscale(image, scale), (side, side)) for image in hr]
 
 
-def with_checkerboard(pictures: list[np.ndarray], period: int, amplitude: float) -> list[np.ndarray]:
-    y, x = np.indices(pictures[0].shape[:2])
+def with_checkerboard(images: list[np.ndarray], period: int, amplitude: float) -> list[np.ndarray]:
+    y, x = np.indices(images[0].shape[:2])
     wave = amplitude * np.sqrt(2) * np.cos(2 * np.pi * x / period + 0.7) * np.sqrt(2) * np.cos(2 * np.pi * y / period)
-    return [np.clip(p + wave[..., None], 0, 255).round().astype(np.uint8) for p in pictures]
+    return [np.clip(p + wave[..., None], 0, 255).round().astype(np.uint8) for p in images]
 
 
 def test_a_tint_is_measured_by_channel() -> None:
     hr = [np.full((8, 8, 3), 100, np.uint8), np.full((8, 8, 3), 50, np.uint8)]
-    sr = [picture + np.array([3, 0, 7], np.uint8) for picture in hr]
+    sr = [image + np.array([3, 0, 7], np.uint8) for image in hr]
     sr[1] = sr[1] - np.array([0, 2, 0], np.uint8)
     assert color_shift(hr, sr) == pytest.approx((3, -1, 7))
 

@@ -88,11 +88,11 @@ class TestLuma:
         model, config = load_model(tmp_path / "model")
         assert config.channels == "luma-studio"
         lr, hr = (np.load(patches / f"validation_{kind}.npy") for kind in ("lr", "hr"))
-        sr = [upscale_function(model)(picture) for picture in lr]
+        sr = [upscale_function(model)(image) for image in lr]
         scores = [psnr_y(h, s, scale=4) for h, s in zip(hr, sr, strict=True)]
         assert result.metrics["psnr_y"] == pytest.approx(np.mean(scores), rel=1e-5)
-        shown, expected = samples[-1][: hr.shape[1]].astype(int), np.concatenate(sr[:4], axis=1)
-        assert np.abs(shown - expected).max() <= 1, "kernels may add up in another order in a batch"
+        sample, expected = samples[-1][: hr.shape[1]].astype(int), np.concatenate(sr[:4], axis=1)
+        assert np.abs(sample - expected).max() <= 1, "kernels may add up in another order in a batch"
 
     @pytest.mark.parametrize(("name", "channels"), [("fsrcnn", "luma-studio"), ("edsr", "rgb")])
     def test_training_and_inference_see_the_same_values(self, name: str, channels: str, patches: Path) -> None:
@@ -110,7 +110,7 @@ class TestLuma:
         section = {"model": {"name": "espcn"}, "steps": 400, "validate_every": 400, "lr_patch": 24, "ema_decay": 0.9}
         _, result = run(tmp_path, patches, recipe(**section, learning_rate=rate, clip_norm=1.0))
         lr, hr = (np.load(patches / f"validation_{kind}.npy") for kind in ("lr", "hr"))
-        bicubic = np.mean([psnr_y(h, resize(picture, 4), scale=4) for h, picture in zip(hr, lr, strict=True)])
+        bicubic = np.mean([psnr_y(h, resize(image, 4), scale=4) for h, image in zip(hr, lr, strict=True)])
         assert result.metrics["psnr_y"] > bicubic + 0.1
 
     @pytest.mark.parametrize("name", LUMA)
@@ -127,9 +127,9 @@ class TestLuma:
     @pytest.mark.parametrize("name", LUMA)
     def test_finetuning_refuses_it_first(self, name: str, tmp_path: Path) -> None:
         saved(tmp_path / "start", ModelConfig(name, 4, small(name)))
-        told = f"start: {name} works on luma; an SRGAN needs color: set pretrain.model to one of edsr, srresnet"
+        message = f"start: {name} works on luma; an SRGAN needs color: set pretrain.model to one of edsr, srresnet"
         gone, out = tmp_path / "gone", tmp_path / "out"
-        with pytest.raises(SrlibError, match=told):
+        with pytest.raises(SrlibError, match=message):
             finetune(recipe(model={"name": name}), gone, gone, tmp_path / "start", out, resume=gone, log=MetricLog(out))
         assert not out.exists()
 
@@ -151,7 +151,7 @@ class TestStartFrom:
             assert any(same) != layer.name.startswith("upsample") and len(set(same)) <= 1, layer.name
 
     @pytest.mark.parametrize(
-        ("config", "told"),
+        ("config", "message"),
         [
             (ModelConfig("srresnet", 4, SMALL), r"holds srresnet .*, but pretrain.model is edsr"),
             (ModelConfig("fsrcnn", 4), r"holds fsrcnn .*, but pretrain.model is edsr"),
@@ -165,12 +165,12 @@ class TestStartFrom:
             ),
         ],
     )
-    def test_another_network_is_refused(self, config: ModelConfig, told: str, patches: Path, tmp_path: Path) -> None:
+    def test_another_network_is_refused(self, config: ModelConfig, message: str, patches: Path, tmp_path: Path) -> None:
         start = saved(tmp_path / "start", config)
-        self.refused(told, recipe(start_from=start), patches, tmp_path)
+        self.refused(message, recipe(start_from=start), patches, tmp_path)
 
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("change", "message"),
         [
             ({"scale": 2}, "do not fit the network edsr: found an array of the shape .* too many"),
             ({"scale": 5}, "scale: edsr works with 2 or 3 or 4, got 5"),
@@ -184,18 +184,18 @@ class TestStartFrom:
             ({"date": "today"}, "not a model's config"),
         ],
     )
-    def test_a_changed_config_is_refused(self, change: dict, told: str, patches: Path, tmp_path: Path) -> None:
+    def test_a_changed_config_is_refused(self, change: dict, message: str, patches: Path, tmp_path: Path) -> None:
         start = saved(tmp_path / "start", ModelConfig("edsr", 4, SMALL))
         path = tmp_path / "start" / CONFIG
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
-        self.refused(told, recipe(start_from=start), patches, tmp_path)
+        self.refused(message, recipe(start_from=start), patches, tmp_path)
 
     def test_weights_of_another_shape_are_refused(self, patches: Path, tmp_path: Path) -> None:
         saved(tmp_path / "start", ModelConfig("edsr", 4, SMALL))
         build(ModelConfig("edsr", 4, {"blocks": 2, "filters": 8})).save_weights(tmp_path / "start" / WEIGHTS)
         start = {"folder": str(tmp_path / "start"), "sha256": file_hash(tmp_path / "start" / WEIGHTS)}
-        told = r"do not fit the network edsr: found an array of the shape \(.*\) too many"
-        self.refused(told, recipe(start_from=start), patches, tmp_path)
+        message = r"do not fit the network edsr: found an array of the shape \(.*\) too many"
+        self.refused(message, recipe(start_from=start), patches, tmp_path)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_weights_that_are_not_finite_are_refused(self, value: float, patches: Path, tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ class TestStartFrom:
             "gone: expected a model .*; DVC removes a stage's outputs", recipe(start_from=gone), patches, tmp_path
         )
 
-    def refused(self, told: str, params: Params, patches: Path, folder: Path) -> None:
-        with pytest.raises(SrlibError, match=told) as error:
+    def refused(self, message: str, params: Params, patches: Path, folder: Path) -> None:
+        with pytest.raises(SrlibError, match=message) as error:
             run(folder / "run", patches, params)
         assert str(error.value).startswith("pretrain.start_from: ")
         assert len(str(error.value).splitlines()) == 1
@@ -259,11 +259,11 @@ def test_training_can_start_from_the_shipped_weights(monkeypatch: pytest.MonkeyP
     """With the lines of the photos recipe, and from the network that `srlib upscale` uses."""
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root)
-    said = re.search(
+    lines = re.search(
         r"^  # (start_from:).*\n  # (  folder: .*)\n  # (  sha256: .*)\n", Path("recipes/photos.yaml").read_text(), re.M
     )
-    assert said
-    section = yaml.safe_load("\n".join(said.groups()))
+    assert lines
+    section = yaml.safe_load("\n".join(lines.groups()))
     trainer = pixel_trainer(recipe(model={"name": "compact", "filters": 48}, **section))
     lr = resize(skimage.data.chelsea(), (60, 90))
     shipped = open_model("psnr-x4", precision="float32")(lr)

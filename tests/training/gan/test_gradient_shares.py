@@ -2,21 +2,20 @@ import numpy as np
 import pytest
 from keras import ops
 
-from srlib.params import Finetune
 from srlib.training.gan.gradient_shares import GradientShares, gradient_norms, shares
+from srlib.training.gan.terms import loss_terms
 
-from .test_trainer import batch, trainer
+from .test_trainer import SECTION, batch, trainer
 
 CALM = {"score_hr": 0.7, "score_sr": 0.3}
 
 
 def callback(**options) -> GradientShares:
-    section = {"lr_patch": 24, "steps": 1, "learning_rate": {"peak": 1e-3}}
-    return GradientShares(Finetune.model_validate(section | options))
+    return GradientShares(SECTION.model_copy(update=options))
 
 
 def measured(**values: float) -> dict[str, float]:
-    return {f"share_{name}": values.get(name, 0.0) for name in ("perceptual", "pixel", "checkerboard", "adversarial")}
+    return {f"share_{term.name}": values.get(term.name, 0.0) for term in loss_terms(SECTION)}
 
 
 def test_norms_equal_closed_forms() -> None:

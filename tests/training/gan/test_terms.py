@@ -7,10 +7,9 @@ from keras import ops
 from srlib.params import Finetune
 from srlib.training.gan.terms import LossInputs, loss_terms, terms_table
 
-from .test_trainer import batch, trainer
+from .test_trainer import SECTION, batch, trainer
 
 ROOT = Path(__file__).parents[3]
-SECTION = Finetune.model_validate({"lr_patch": 24, "steps": 1, "learning_rate": {"peak": 1e-3}})
 
 
 def test_every_weight_of_the_recipe_belongs_to_a_term() -> None:
@@ -30,9 +29,8 @@ def test_all_log_columns_derive_from_the_table() -> None:
 
 
 def test_the_documented_table_is_up_to_date() -> None:
-    """To mend it, copy what `terms_table` returns."""
-    text = (ROOT / "docs/reference/loss-terms.md").read_text(encoding="utf-8")
-    assert terms_table(SECTION) in text
+    text, table = (ROOT / "docs/reference/loss-terms.md").read_text(encoding="utf-8"), terms_table(SECTION)
+    assert table in text, f"write this table into docs/reference/loss-terms.md:\n{table}"
 
 
 @pytest.mark.parametrize("name", ["perceptual", "pixel", "checkerboard"])
