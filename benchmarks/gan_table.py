@@ -5,7 +5,7 @@
 
 Fine-tunes MODEL by the recipe's `finetune` section, with the values of --finetune in the place of its own, on prepared
 patches (`dvc repro prepare`), then prints a row for each `finetune.interpolation` of --alphas, and writes it to
-DIR/table.csv; DIR/ALPHA holds the model, DIR/validation.csv what pulled at the picture. FOLDER holds the weights of the
+DIR/table.csv; DIR/ALPHA holds the model, DIR/validation.csv the gradient shares. FOLDER holds the weights of the
 content loss, H5 and NPZ are LPIPS' (SqueezeNet). The same command goes on where it was cut off.
 """
 
@@ -85,8 +85,8 @@ def score(options: argparse.Namespace) -> None:
         row: dict[str, Any] = {"alpha": alpha}
         for name in sets:
             for metric in metrics:
-                found = [s.values[metric] for result in results for s in result.scores if s.set == name]
-                row[f"{name} {metric}"] = round(statistics.mean(found), 4)
+                scores = [s.values[metric] for result in results for s in result.scores if s.set == name]
+                row[f"{name} {metric}"] = round(statistics.mean(scores), 4)
         rows.append(row)
         print("  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
     with (options.work / "table.csv").open("w", newline="") as file:

@@ -31,15 +31,15 @@ def main() -> None:
     if options.child:
         child(options.child, options.batch, options.crop, options.precision, options.steps)
         return
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in MODELS}
+    records: dict[str, list[dict[str, float]]] = {name: [] for name in MODELS}
     for _ in range(options.rounds):
         for name in MODELS:
             done = subprocess.run(
                 [sys.executable, __file__, *sys.argv[1:], "--child", name], capture_output=True, text=True, check=True
             )
-            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+            records[name].append(json.loads(done.stdout.splitlines()[-1]))
     medians = {
-        name: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for name, rows in found.items()
+        name: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for name, rows in records.items()
     }
     print(f"×4, batch {options.batch}, LR crop {options.crop}, {options.precision}, {options.rounds} rounds")
     for name, row in medians.items():

@@ -6,7 +6,7 @@
 Variants take turns, one step each (the naive way one batch through `fit`), so that whatever slows the machine down
 slows all of them. Each is in a process of its own, as a training is, so that none finds its memory given away by
 another; PyTorch with the interpreter of `--torch-python` where it is not installed in this one. The naive way reads PNG
-files in a Sequence: patches of the size of a crop, or whole pictures of which it cuts crops. GFLOP/s count the
+files in a Sequence: patches of the size of a crop, or whole images of which it cuts crops. GFLOP/s count the
 multiplications and additions of the convolutions, forward once and backward twice. The matrix product is 4096 × 4096,
 with the same threads. `--operators` says where the time of one step goes, from oneDNN's own record (ONEDNN_VERBOSE=1)
 and, for what is none of oneDNN's, the rest.
@@ -34,7 +34,7 @@ from srlib.engine import available_cores, pin_threads
 
 OURS = {"ours float32": "float32", "ours bf16": "mixed_bfloat16"}
 TORCH = ("torch float32", "torch bf16 autocast", "torch bf16 weights")
-NAIVE = {"naive fit on PNG patches": False, "naive fit on PNG pictures": True}
+NAIVE = {"naive fit on PNG patches": False, "naive fit on PNG images": True}
 PRODUCTS = {"product float32": "float32", "product bf16": "bfloat16"}
 SIDE = 4096
 
@@ -56,8 +56,8 @@ def main() -> None:
     if options.serve:
         serve(options.crop, options.batch)
         return
-    wanted = options.only.split(",") if options.only else [*OURS, *NAIVE, *TORCH]
-    if unknown := set(wanted) - {*OURS, *NAIVE, *TORCH}:
+    names = options.only.split(",") if options.only else [*OURS, *NAIVE, *TORCH]
+    if unknown := set(names) - {*OURS, *NAIVE, *TORCH}:
         parser.error(f"--only: expected some of {', '.join([*OURS, *NAIVE, *TORCH])}, got {', '.join(sorted(unknown))}")
     sizes = [str(options.crop), str(options.batch)]
     here = [sys.executable, __file__, "--serve", "--crop", sizes[0], "--batch", sizes[1]]
@@ -66,7 +66,7 @@ def main() -> None:
     with contextlib.ExitStack() as ends:
         variants: dict[str, Callable[[], float]] = {}
         greetings = set()
-        for name in [*wanted, *PRODUCTS]:
+        for name in [*names, *PRODUCTS]:
             child = ends.enter_context(start(there if name in TORCH else here))
             greetings.add(child.stdout.readline().strip() if child.stdout else "")
             variants[name] = functools.partial(ask, child, name)
@@ -127,7 +127,7 @@ def report(seconds: dict[str, list[float]], flops: float) -> None:
     rates = ", ".join(f"{name.removeprefix('product ')} {rate:.0f}" for name, rate in products.items())
     print(f"matrix product {SIDE}³: {rates} GFLOP/s")
     print(f"{'variant':22} {'median':>8} {'minimum':>8} {'steps':>6} {'GFLOP/s':>8} {'of product':>10}")
-    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    medians = {name: statistics.median(durations) for name, durations in seconds.items()}
     for name, median in medians.items():
         rate = flops / median / 1e9
         share = rate / products["product bf16" if "bf16" in name else "product float32"]
@@ -190,7 +190,7 @@ def naive_step(folder: Path, crop: int, batch: int, *, whole: bool) -> Callable[
     from srlib.models import ModelConfig, build
 
     random = np.random.default_rng(1)
-    height, width = (338, 510) if whole else (crop, crop)  # LR; a DIV2K picture is about 2040 × 1352
+    height, width = (338, 510) if whole else (crop, crop)  # LR; a DIV2K image is about 2040 × 1352
     for index in range(8 if whole else 64):
         smooth = cv2.resize(random.integers(0, 256, (42, 64, 3), dtype=np.uint8), (4 * width, 4 * height))
         hr = np.clip(smooth + random.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8)
@@ -248,10 +248,10 @@ def operators(precision: str, crop: int, batch: int) -> None:
         if fields[0] == "onednn_verbose" and "exec" in fields:
             kind, implementation, direction = fields[fields.index("exec") + 2 :][:3]
             spent[f"{kind} {direction} ({implementation})"].append(float(fields[-1]))
-    spent["everything else"] = [whole - sum(sum(taken) for taken in spent.values())]
+    spent["everything else"] = [whole - sum(sum(durations) for durations in spent.values())]
     print(f"{'operator':66} {'calls':>5} {'ms':>7} {'share':>6}   one step {whole:.0f} ms, {precision}")
-    for name, taken in sorted(spent.items(), key=lambda item: -sum(item[1])):
-        print(f"{name[:66]:66} {len(taken):5} {sum(taken):7.1f} {sum(taken) / whole:6.1%}")
+    for name, durations in sorted(spent.items(), key=lambda item: -sum(item[1])):
+        print(f"{name[:66]:66} {len(durations):5} {sum(durations):7.1f} {sum(durations) / whole:6.1%}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _temporary_stem(name: str) -> str:
-    """Return a hidden name derived from `name` that leaves room for a process number and `.tmp`."""
+    """Return a hidden name derived from `name` that leaves space for a process number and `.tmp`."""
     stem = f".{name}"
     if len(os.fsencode(stem)) > _LONGEST_NAME - len(f".{2**32}.tmp"):
         return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}"

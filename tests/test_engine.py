@@ -54,9 +54,9 @@ def test_convolutions_are_onednns_unless_it_is_switched_off(asked: str | None, e
     )
     environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
     environment |= {"ONEDNN_VERBOSE": "1"} | ({} if asked is None else {"TF_ENABLE_ONEDNN_OPTS": asked})
-    said = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT, env=environment)
-    assert (",convolution," in said) == expected
-    assert ("without oneDNN" in said.splitlines()[-1]) == (not expected)
+    output = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT, env=environment)
+    assert (",convolution," in output) == expected
+    assert ("without oneDNN" in output.splitlines()[-1]) == (not expected)
 
 
 @pytest.mark.parametrize(

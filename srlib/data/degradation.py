@@ -124,7 +124,7 @@ def _resize(
     """Resize by a random factor, or to `size` in the last pass."""
     method = params.methods[int(generator.integers(len(params.methods)))]
     if size is None:
-        # Uniform in the logarithm: shrinking by two is as likely as enlarging by two.
+        # Uniform in the logarithm: halving the size is as likely as doubling it.
         factor = math.exp(generator.uniform(math.log(params.factor[0]), math.log(params.factor[1])))
         size = max(round(image.shape[0] * factor), 1), max(round(image.shape[1] * factor), 1)
     if method == "antialiased":

@@ -275,7 +275,7 @@ def _degraded(hr: np.ndarray, corners: Sequence[_Corner], params: Prepare, scale
 
 
 def _read_once(path: Path) -> np.ndarray:
-    """Read an image once and drop it from the page cache, which then has room for the patches that DVC will hash."""
+    """Read an image once and drop it from the page cache, which then has space for the patches that DVC will hash."""
     image = read_image(path)
     if hasattr(os, "posix_fadvise"):
         with path.open("rb") as file:

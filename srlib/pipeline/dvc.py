@@ -162,7 +162,7 @@ def _git(*arguments: str) -> str | None:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process, told apart from a later one with the same number and from those in other containers."""
+    """A process, distinct from a later one with the same number and from those in other containers."""
 
     host: str
     namespace: str

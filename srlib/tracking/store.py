@@ -33,7 +33,7 @@ class Store:
 
     @property
     def address(self) -> str:
-        """The store's address as it may be shown: without a password."""
+        """Return the store's address, without a password."""
         return without_password(self.client.tracking_uri)
 
     @contextlib.contextmanager
@@ -58,15 +58,15 @@ def connect(folder: Path) -> Store:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or compat.database_uri(folder / DATABASE)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     artifacts = None if _is_server(uri) else (folder / ARTIFACTS).resolve().as_uri()
-    shown = without_password(uri)
+    address = without_password(uri)
     if _is_server(uri):
-        _check_server(uri, shown)
-    with _usable(shown):
+        _check_server(uri, address)
+    with _usable(address):
         client = compat.open_client(uri)
         experiment = client.get_experiment_by_name(name) or _create_experiment(client, name, artifacts)
         if experiment.lifecycle_stage != "active":
             raise SrlibError(
-                f"MLflow at {shown}: the experiment {name} was deleted; restore it with "
+                f"MLflow at {address}: the experiment {name} was deleted; restore it with "
                 f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`"
             )
         if artifacts and uri == compat.database_uri(folder / DATABASE):
@@ -94,21 +94,21 @@ def _follow_a_move(database: Path, before: str, now: str) -> None:
 
 
 @contextlib.contextmanager
-def _usable(shown: str) -> Iterator[None]:
+def _usable(address: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise SrlibError(f"MLflow at {shown} cannot be used: {one_line(error)}") from error
+        raise SrlibError(f"MLflow at {address} cannot be used: {one_line(error)}") from error
 
 
 def _is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in ("http", "https")
 
 
-def _check_server(uri: str, shown: str) -> None:
+def _check_server(uri: str, address: str) -> None:
     """Raise if nothing answers. Any answer will do, also a proxy's that wants a password; MLflow finds out the rest."""
     import requests
 
@@ -116,7 +116,7 @@ def _check_server(uri: str, shown: str) -> None:
         requests.get(uri, timeout=10, allow_redirects=False, stream=True).close()
     except requests.RequestException as error:
         raise SrlibError(
-            f"the MLflow server {shown} does not answer ({type(error).__name__}); start it, or unset "
+            f"the MLflow server {address} does not answer ({type(error).__name__}); start it, or unset "
             "MLFLOW_TRACKING_URI to record in mlflow.db"
         ) from None
 
@@ -143,7 +143,7 @@ def serve_ui(port: int) -> None:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if _is_server(uri):
-        raise SrlibError(f"MLFLOW_TRACKING_URI is set: the runs are shown at {without_password(uri)}")
+        raise SrlibError(f"MLFLOW_TRACKING_URI is set: the runs are address at {without_password(uri)}")
     if not uri and not (root() / DATABASE).exists():
         raise SrlibError(f"no {DATABASE} in {root()}: go to the repository, or run `dvc repro` there first")
     with socket.socket() as probe:

@@ -101,8 +101,9 @@ class Repository:
     def environment(self) -> dict[str, str]:
         """This environment without what the caller's shell would add: no activated environment, no other store."""
         dropped = ("VIRTUAL_ENV", "MLFLOW", "DVC", "SRLIB", "PYTEST", "KERAS_BACKEND")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-        return kept | {"PATH": "/usr/local/bin:/usr/bin:/bin", "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+        own = {"PATH": "/usr/local/bin:/usr/bin:/bin", "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        return inherited | own
 
     def repro(self, *options: str) -> list[str]:
         """`dvc repro`: the stages that it ran, in order."""

@@ -89,7 +89,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_code_of_follows_lazy_imports_and_skips_what_cannot_matter(project: Path) -> None:
+def test_code_of_follows_lazy_imports_and_skips_exceptions(project: Path) -> None:
     assert code_of("stages/train.py", project) == [
         "srlib/lazy.py",
         "srlib/net/layers.py",

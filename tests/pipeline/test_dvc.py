@@ -54,7 +54,7 @@ def test_a_merge_conflict_in_dvc_lock_is_one_line(folder: Path) -> None:
         recorded_outputs()
 
 
-def test_git_state_does_not_call_a_folder_dirty_for_what_dvc_writes(folder: Path) -> None:
+def test_files_of_dvc_do_not_make_a_folder_dirty(folder: Path) -> None:
     assert git_state() == {}
 
     def git(*arguments: str) -> str:
@@ -79,7 +79,7 @@ def test_git_state_does_not_call_a_folder_dirty_for_what_dvc_writes(folder: Path
     assert git_state() == clean | {"git.dirty": "true"}
 
 
-def test_a_stage_outside_dvc_is_known_by_the_content_of_its_inputs(folder: Path) -> None:
+def test_outside_dvc_inputs_are_known_by_their_content(folder: Path) -> None:
     (folder / "patches").mkdir()
     (folder / "patches" / "a").write_text("1")
     stage = read_stage("pretrain", {"patches": Path("patches/")})

@@ -90,9 +90,9 @@ def test_another_test_set_fetches_that_alone(repository: Repository, shared: Pat
 
 def test_dvc_has_something_to_say(repository: Repository) -> None:
     assert "finetune" in repository.run("dvc", "dag").stdout
-    shown = repository.run("dvc", "metrics", "show").stdout
-    assert "psnr_y" in shown
-    assert "results/scores.json" in shown
+    output = repository.run("dvc", "metrics", "show").stdout
+    assert "psnr_y" in output
+    assert "results/scores.json" in output
     page = repository.run("dvc", "plots", "show", "--out", "plots").stdout
     assert Path(page.strip().removeprefix("file://")).exists()
     repository.change("finetune.adversarial_weight", 0.01)
@@ -103,9 +103,9 @@ def test_dvc_has_something_to_say(repository: Repository) -> None:
 def test_an_experiment_runs_with_a_changed_parameter(repository: Repository) -> None:
     done = repository.run("dvc", "exp", "run", "-n", "stronger", "-S", "finetune.adversarial_weight=0.006")
     assert ran(done) == ["check", "finetune", "evaluate"]
-    shown = repository.run("dvc", "exp", "show", "--csv").stdout
-    assert "stronger" in shown
-    assert "psnr_y" in shown
+    output = repository.run("dvc", "exp", "show", "--csv").stdout
+    assert "stronger" in output
+    assert "psnr_y" in output
     assert "exp stronger" in {run.info.run_name for run in repository.runs()}
     repository.run("git", "checkout", "--", ".")
     repository.run("dvc", "checkout")
@@ -160,7 +160,7 @@ def test_a_mistake_costs_no_earlier_output(repository: Repository, key: str, val
         assert (repository.path / path).exists(), path
 
 
-def test_a_second_copy_killed_in_both_trainings_has_the_same_hashes(repository: Repository, new_repository) -> None:
+def test_a_copy_killed_in_both_trainings_has_the_same_hashes(repository: Repository, new_repository) -> None:
     other = new_repository("second")
     for stage, how in (("pretrain", signal.SIGKILL), ("finetune", signal.SIGINT)):
         with (other.path / "killed.log").open("w") as log:

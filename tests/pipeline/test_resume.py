@@ -58,7 +58,7 @@ def test_a_changed_dependency_is_named_without_its_hash(tmp_path: Path, capsys: 
     assert capsys.readouterr().err.endswith("differs in data/patches\n")
 
 
-def test_only_one_process_works_on_a_state_and_a_killed_one_gives_it_back(tmp_path: Path) -> None:
+def test_one_process_holds_a_state_until_it_ends_or_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, time, json; from pathlib import Path; from srlib.pipeline.resume import ResumeState\n"
         "state = ResumeState(Path(sys.argv[1]), 'pretrain', json.loads(sys.argv[2])); state.open('theirs')\n"
@@ -125,8 +125,8 @@ def test_the_latest_states_stay_besides_the_current_one(tmp_path: Path) -> None:
     for age, state in enumerate(reversed(states)):
         os.utime(state.folder.with_suffix(".json"), (1e9 - age, 1e9 - age))
     clean(tmp_path, {}, states[0])
-    kept = [seed for seed, state in enumerate(states) if state.folder.exists()]
-    assert kept == [0, *range(3, KEPT + 3)]
+    left = [seed for seed, state in enumerate(states) if state.folder.exists()]
+    assert left == [0, *range(3, KEPT + 3)]
 
 
 def test_a_damaged_note_beside_a_state_is_no_obstacle(tmp_path: Path) -> None:
