@@ -1,1 +1,1 @@
-"""Images and files: reading, writing, color, resizing and metrics. NumPy and Pillow only, no Keras."""
+"""Images and files: reading, writing, metadata, color, resizing and metrics. NumPy, Pillow and tifffile; no Keras."""

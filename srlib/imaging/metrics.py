@@ -1,8 +1,8 @@
-"""How two pictures are compared: the one place that knows the protocol behind the published Set5 and Set14 tables.
+"""Metrics between two images, by the protocol behind the published Set5 and Set14 tables.
 
-Pictures are uint8 RGB [H, W, 3]; `hr` is the original, `sr` the picture to judge, of the same size. Crop, channel and
-rounding live here and nowhere else; the mean over pictures is `statistics.mean`. docs/protocol.md says why each rule is
-as it is and what the likely mistakes cost.
+Images are uint8 RGB [H, W, 3]; `hr` is the original and `sr` the super-resolved image, of the same size. Cropping,
+channel and rounding are decided here and nowhere else; the mean over images is `statistics.mean`. The documentation of
+the evaluation protocol gives the reason for each rule, and what the usual mistakes cost.
 """
 
 import cv2
@@ -20,27 +20,37 @@ WINDOW = 11
 """Side of SSIM's Gaussian window in pixels."""
 
 RGB_SHAVE = 6
-"""Pixels that PSNR-RGB crops more than the scale, as the EDSR paper does on DIV2K."""
+"""Pixels that PSNR-RGB crops in addition to the scale, as the EDSR paper does on DIV2K."""
 
 _SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
 
 
 def to_uint8(image: npt.ArrayLike) -> Image:
-    """A model's output, floats of any shape in about [0, 1] → uint8: clamped, scaled by 255, rounded half up.
+    """Convert a model's output to 8 bits: clamped, scaled by 255, rounded half up.
+
+    Args:
+        image: Floats of any shape, in about [0, 1].
+
+    Returns:
+        uint8 of the same shape.
 
     Raises:
-        SrlibError: Integers, or a value that is not a number.
+        SrlibError: The values are integers, or one is not a number (NaN).
+
+    Example:
+        >>> to_uint8([-0.1, 0.5, 2.0])
+        array([  0, 128, 255], dtype=uint8)
     """
     values = np.asarray(image)
     if not np.issubdtype(values.dtype, np.floating):
         raise SrlibError(f"to_uint8: expected floats in [0, 1], got {values.dtype}")
     if np.isnan(values).any():
-        raise SrlibError("to_uint8: the picture holds values that are not numbers (NaN): the model has diverged")
+        raise SrlibError("to_uint8: the image holds values that are not numbers (NaN): the model has diverged")
     return np.floor(np.clip(values.astype(np.float64), 0, 1) * PEAK + 0.5).astype(np.uint8)
 
 
 def luma(image: Image) -> Plane:
-    """Y of uint8 RGB [H, W, 3] → float64 [H, W] in [16, 235]: ITU-R BT.601, studio range, not rounded."""
+    """Return luma of uint8 RGB [H, W, 3] as float64 [H, W] in [16, 235]: ITU-R BT.601, studio range, not rounded."""
     return color.luma(_checked(image, "image"))
 
 
@@ -68,7 +78,7 @@ def psnr_y(hr: Image, sr: Image, *, scale: int) -> float:
 
 
 def psnr_rgb(hr: Image, sr: Image, *, shave: int) -> float:
-    """PSNR over the three channels together in dB; `shave` is scale + 6 in the EDSR paper's DIV2K tables."""
+    """Return the PSNR over R, G and B together in dB; `shave` is scale + 6 in the EDSR paper's DIV2K tables."""
     return _psnr(*(image.astype(np.float64) for image in _pair(hr, sr, shave)))
 
 
@@ -106,16 +116,16 @@ def ssim_y(hr: Image, sr: Image, *, scale: int) -> float:
 
 
 def color_error(hr: Image, sr: Image, *, shave: int) -> float:
-    """How far the mean color is off: the Euclidean distance of the mean R, G, B, in levels of 255.
+    """Return the error of the mean color: the Euclidean distance between the mean R, G, B, in levels of 255.
 
-    Missing detail does not move it; the tint or the brightness that adversarial training may drift into does.
+    Missing detail does not change it; a tint or a brightness that adversarial training drifts into does.
     """
     means = [image.mean(axis=(0, 1), dtype=np.float64) for image in _pair(hr, sr, shave)]
     return float(np.linalg.norm(means[1] - means[0]))
 
 
 def check_size(height: int, width: int, *, scale: int) -> None:
-    """Raises an SrlibError where a picture of this size is too small for one of the protocol's figures."""
+    """Raise an SrlibError if an image of this size is too small for one of the protocol's metrics."""
     least = 2 * scale + max(WINDOW, 2 * RGB_SHAVE + 1)
     if min(height, width) < least:
         raise SrlibError(
@@ -130,7 +140,7 @@ def _psnr(x: Plane, y: Plane) -> float:
 
 
 def _blur(plane: Plane) -> Plane:
-    """The Gaussian-weighted local mean at each place where the window fits: [h, w] → [h - 10, w - 10]."""
+    """Return the Gaussian-weighted local mean wherever the window fits: [h, w] → [h - 10, w - 10]."""
     radius = WINDOW // 2
     window = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * _SIGMA**2))
     window /= window.sum()
@@ -139,10 +149,11 @@ def _blur(plane: Plane) -> Plane:
 
 
 def _pair(hr: Image, sr: Image, shave: int, smallest: int = 1) -> tuple[Image, Image]:
-    """Both pictures, checked and cropped by `shave` pixels on each side."""
-    _checked(hr, "hr"), _checked(sr, "sr")
+    """Check both images and crop `shave` pixels on each side."""
+    _checked(hr, "hr")
+    _checked(sr, "sr")
     if hr.shape != sr.shape:
-        raise SrlibError(f"expected two pictures of one size, got hr {hr.shape} and sr {sr.shape}")
+        raise SrlibError(f"expected two images of the same size, got hr {hr.shape} and sr {sr.shape}")
     height, width = hr.shape[0] - 2 * shave, hr.shape[1] - 2 * shave
     if shave < 0 or min(height, width) < smallest:
         raise SrlibError(

@@ -1,9 +1,9 @@
-"""MATLAB's imresize for whole-numbered pictures, to the byte: the degradation behind the published tables.
+"""MATLAB's imresize for integer images, to the byte: the degradation behind the published tables.
 
-Pictures are uint8 or uint16 [height, width, channels]. Each axis is one pass: a kernel, stretched by 1/scale when it
-shrinks (antialiasing), weights normalized, the result rounded half away from zero to the same type. The axis that
-shrinks more goes first, on a tie the rows. Sums are exact up to the rounding, so that a half always rounds up, on any
-processor.
+Images are uint8 or uint16 [height, width, channels]. Each axis is one pass with a kernel, stretched by 1/factor when
+the axis shrinks (antialiasing); weights are normalized and the result is rounded half away from zero to the same type.
+The axis that shrinks more goes first; if both shrink alike, the rows do. Sums are exact up to the rounding, so that a
+half always rounds up, on any processor.
 """
 
 import functools
@@ -18,7 +18,7 @@ from srlib.errors import SrlibError
 
 try:
     import cv2
-except ModuleNotFoundError:  # enlarging pictures does without
+except ModuleNotFoundError:  # the light installation does without
     cv2 = None  # type: ignore[assignment]
 
 Edges = Literal["clamp", "mirror"]
@@ -26,15 +26,15 @@ Kernel = Literal["cubic", "linear", "box", "nearest"]
 
 # Output rows per matrix product: large enough for BLAS, small enough that the band matrix holds few zeros.
 _BLOCK = 16
-# Multiplications per product. OpenBLAS keeps up to 2^18 on one thread: more threads would fight with the callers', who
-# work on several pictures at once (six times slower on a busy machine).
+# Multiplications per product. OpenBLAS keeps up to 2^18 on one thread: more threads would compete with the callers',
+# who work on several images at once (six times slower on a busy machine).
 _PRODUCT = 2**18
 # Far above the rounding error of a float64 sum, far below the distance of any other value from a half.
 _HALF_SLACK = 1e-9
 
 
 def cubic(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic convolution kernel with a = -0.5 (Keys 1981, equation 15), at distances `x` in pixels."""
+    """Return Keys' cubic convolution kernel with a = -0.5 (Keys 1981, equation 15) at distances `x` in pixels."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -94,7 +94,7 @@ def resize(
     """
     if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.size == 0:
         raise SrlibError(
-            f"resize: expected a uint8 or uint16 picture [height, width, channels], got {image.dtype} {image.shape}"
+            f"resize: expected a uint8 or uint16 image [height, width, channels], got {image.dtype} {image.shape}"
         )
     sides = image.shape[:2]
     if isinstance(target, tuple) and len(target) == 2:
@@ -118,7 +118,7 @@ def resize(
 
 
 def _transpose(image: np.ndarray) -> np.ndarray:
-    """Height and width exchanged, contiguous; OpenCV is ten times as fast, where it can."""
+    """Exchange height and width, contiguously; OpenCV is ten times as fast where it is installed."""
     if cv2 and image.shape[2] <= 4:
         return np.asarray(cv2.transpose(image)).reshape(image.shape[1], image.shape[0], -1)
     return np.ascontiguousarray(image.swapaxes(0, 1))
@@ -127,7 +127,7 @@ def _transpose(image: np.ndarray) -> np.ndarray:
 def _contributions(
     old: int, new: int, factor: Fraction, kernel: Kernel, antialias: bool, edges: Edges
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which input rows make up each output row: indices int [new, taps] in [0, old), weights float64 [new, taps]."""
+    """Return the input rows of each output row: indices [new, taps] in [0, old) and float64 weights [new, taps]."""
     function, width, stretchable = _KERNELS[kernel]
     stretch = float(factor) if antialias and stretchable and factor < 1 else 1.0
     # The center of output pixel i lies at (i + 1/2) / factor - 1/2 of the input, here from integers: one rounding only.
@@ -159,9 +159,9 @@ class _Band(NamedTuple):
 def _bands(
     old: int, new: int, factor: Fraction, kernel: Kernel, antialias: bool, edges: Edges, bits: int
 ) -> tuple[_Band, ...]:
-    """The matrix that makes `new` rows of `old` ones, in blocks without most of its zeros; kept for the next picture.
+    """Return the matrix from `old` to `new` rows, in blocks without most of its zeros; cached for the next image.
 
-    The weights are float32 where that makes every sum of pixels of so many bits exact, else float64.
+    The weights are float32 where that makes every sum of pixels of `bits` bits exact, else float64.
     """
     indices, weights = _contributions(old, new, factor, kernel, antialias, edges)
     # Weights in steps of 2^-14 make every sum of float32 exact, in any order: 10 bits before the point, 14 after it.
@@ -179,7 +179,7 @@ def _bands(
 
 
 def _resize_rows(image: np.ndarray, bands: Sequence[_Band]) -> np.ndarray:
-    """One pass over axis 0 of a contiguous picture."""
+    """Resize axis 0 of a contiguous image."""
     top = np.iinfo(image.dtype).max
     new = bands[-1].start + len(bands[-1].weights)
     pixels = image.reshape(len(image), -1)
@@ -198,7 +198,7 @@ def _resize_rows(image: np.ndarray, bands: Sequence[_Band]) -> np.ndarray:
 
 
 def crop_to_multiple(hr: np.ndarray, scale: int) -> np.ndarray:
-    """The top-left part [H, W, C] of a picture whose height and width are multiples of `scale`."""
+    """Return the largest top-left part of an image [H, W, C] whose height and width are multiples of `scale`."""
     height, width = (size - size % scale for size in hr.shape[:2])
     return hr[:height, :width]
 

@@ -193,7 +193,7 @@ def test_halves_round_up_and_floats_are_kept_apart() -> None:
 @pytest.mark.parametrize(
     ("sr", "told"),
     [
-        (np.zeros((30, 31, 3), np.uint8), "of one size"),
+        (np.zeros((30, 31, 3), np.uint8), "of the same size"),
         (np.zeros((30, 30, 3), np.float32), "expected uint8 RGB"),
         (np.zeros((30, 30), np.uint8), "expected uint8 RGB"),
         (np.zeros((30, 30, 4), np.uint8), "expected uint8 RGB"),

@@ -176,7 +176,7 @@ def test_sizes_and_halves():
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint16), np.zeros((0, 4, 3), np.uint8)])
 def test_not_a_picture(image):
-    with pytest.raises(SrlibError, match="expected a uint8 or uint16 picture"):
+    with pytest.raises(SrlibError, match="expected a uint8 or uint16 image"):
         resize(image, 2)
 
 
@@ -187,7 +187,7 @@ def test_not_a_target(target):
 
 
 def test_smaller_than_the_scale():
-    with pytest.raises(SrlibError, match="expected a uint8 or uint16 picture"):
+    with pytest.raises(SrlibError, match="expected a uint8 or uint16 image"):
         downscale(pixels(3, 8, 3), 4)
 
 
