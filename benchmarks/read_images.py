@@ -81,24 +81,27 @@ def second_opinion(sample: Sample) -> str | None:
 def copied_by_libtiff(sample: Sample) -> np.ndarray | None:
     """Let libtiff's tiffcp rewrite a TIFF as one uncompressed strip; return its samples, [H, W, samples].
 
-    None where tiffcp does not do that: it joins planes of 8 bits alone.
+    None where tiffcp cannot do that.
     """
     height, width, samples = sample.stored.shape
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "a.tif"), Path(folder, "b.tif")
         source.write_bytes(sample.content)
-        command = ["tiffcp", "-c", "none", "-p", "contig", "-s", "-r", str(height), str(source), str(target)]
+        planes = samples if "planar True" in sample.name else 1
+        command = ["tiffcp", "-c", "none", "-s", "-r", str(height), str(source), str(target)]
         if subprocess.run(command, capture_output=True, check=False).returncode:
             return None
         with tifffile.TiffFile(target) as file:
             strips = file.pages[0].dataoffsets, file.pages[0].databytecounts
             data = b"".join(target.read_bytes()[at : at + size] for at, size in zip(*strips, strict=True))
             order = file.byteorder
+    rows = np.frombuffer(data, np.uint8).reshape(planes, height, -1)
     if sample.bits == 16:
-        return np.frombuffer(data, f"{order}u2").reshape(sample.stored.shape)
-    bits = np.unpackbits(np.frombuffer(data, np.uint8)).reshape(height, -1)[:, : width * samples * sample.bits]
-    weights = 2 ** np.arange(sample.bits - 1, -1, -1)
-    return (bits.reshape(height, width, samples, sample.bits) * weights).sum(axis=3)
+        values = rows.view(f"{order}u2")
+    else:
+        bits = np.unpackbits(rows, axis=2)[..., : width * samples // planes * sample.bits]
+        values = (bits.reshape(planes, height, -1, sample.bits) * 2 ** np.arange(sample.bits)[::-1]).sum(axis=3)
+    return np.moveaxis(values.reshape(planes, height, width, samples // planes), 0, 2).reshape(sample.stored.shape)
 
 
 def generated(count: int, seed: int) -> list[str]:

@@ -3,7 +3,7 @@
     taskset -c 0 python benchmarks/resize.py IMAGE [--rounds 15]
 
 IMAGE is mirrored side by side until it fills 2040×1356. Prints milliseconds (median, minimum) and the ratio of the
-medians; exits with 1 where a ratio is above 3. Pillow converts from and to arrays too, since that is what replaces it.
+medians; exits with 1 if a ratio is above 3. Pillow's time includes the conversion from and to arrays, as in use.
 """
 
 import argparse
@@ -28,6 +28,7 @@ def mirrored(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def milliseconds(work: Callable[[], object], rounds: int) -> list[float]:
+    """Return the milliseconds of each round after one that does not count."""
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()

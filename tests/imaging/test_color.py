@@ -15,15 +15,15 @@ LUMA = ["luma-studio", "luma"]
 PICTURES = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda size: arrays(np.uint8, (*size, 3)))
 
 
-@given(picture=PICTURES)
-def test_studio_luma_is_that_of_scikit_image(picture: np.ndarray) -> None:
-    np.testing.assert_allclose(luma(picture), rgb2ycbcr(picture)[..., 0], atol=1e-10)
+@given(image=PICTURES)
+def test_studio_luma_is_that_of_scikit_image(image: np.ndarray) -> None:
+    np.testing.assert_allclose(luma(image), rgb2ycbcr(image)[..., 0], atol=1e-10)
 
 
-@given(picture=PICTURES)
-def test_full_range_luma_is_that_of_opencv(picture: np.ndarray) -> None:
-    theirs = cv2.cvtColor(picture.astype(np.float32), cv2.COLOR_RGB2YCrCb)[..., 0].reshape(picture.shape[:2])
-    np.testing.assert_allclose(luma(picture, "luma"), theirs, atol=1e-4)
+@given(image=PICTURES)
+def test_full_range_luma_is_that_of_opencv(image: np.ndarray) -> None:
+    theirs = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2YCrCb)[..., 0].reshape(image.shape[:2])
+    np.testing.assert_allclose(luma(image, "luma"), theirs, atol=1e-4)
 
 
 def test_black_and_white_are_where_the_standard_has_them() -> None:

@@ -25,7 +25,7 @@ def noise(height=19, width=23, channels=3, dtype=np.uint8, seed=0):
     return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype)
 
 
-def picture(dtype=np.uint8, *, gray=False, alpha=False, seed=0):
+def made_image(dtype=np.uint8, *, gray=False, alpha=False, seed=0):
     rgb = np.repeat(noise(dtype=dtype, channels=1, seed=seed), 3, 2) if gray else noise(dtype=dtype, seed=seed)
     return ImageFile(rgb, noise(dtype=dtype, channels=1, seed=seed + 1)[..., 0] if alpha else None, gray)
 
@@ -60,7 +60,7 @@ def second_opinion(path, depth):
 @pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("format", ["png", "tiff"])
 def test_lossless_formats_give_back_every_depth_and_channel(tmp_path, format, gray, alpha, dtype):
-    want = picture(dtype, gray=gray, alpha=alpha)
+    want = made_image(dtype, gray=gray, alpha=alpha)
     path = tmp_path / f"a{SUFFIX[format]}"
     assert write_image_file(want, path) == ()
     got = read_image_file(path)
@@ -78,7 +78,7 @@ def test_lossless_formats_give_back_every_depth_and_channel(tmp_path, format, gr
 
 
 def test_webp_and_jpeg(tmp_path):
-    want = picture(alpha=True)
+    want = made_image(alpha=True)
     write_image_file(want, tmp_path / "a.webp", quality=100)
     got = read_image_file(tmp_path / "a.webp")
     np.testing.assert_array_equal(got.rgb, want.rgb)
@@ -100,13 +100,13 @@ def test_what_a_format_cannot_hold_is_said(tmp_path):
     assert encode_image_file(deep, "webp")[1] == ("WebP has 8 bits per channel: 16 were rounded",)
 
 
-def test_the_same_picture_gives_the_same_bytes():
+def test_the_same_image_gives_the_same_bytes():
     for name in FORMATS:
-        assert encode_image_file(picture(alpha=True), name) == encode_image_file(picture(alpha=True), name)
+        assert encode_image_file(made_image(alpha=True), name) == encode_image_file(made_image(alpha=True), name)
 
 
 @pytest.mark.parametrize(("format", "width"), [("jpeg", 65_501), ("webp", 16_384)])
-def test_a_picture_that_a_format_cannot_hold_is_refused(format, width):
+def test_an_image_that_a_format_cannot_hold_is_refused(format, width):
     with pytest.raises(SrlibError, match=r"a: .* too many for .* use --format png or tiff"):
         encode_image_file(ImageFile(np.zeros((1, width, 3), np.uint8)), format, name="a")
     check_size(1, width - 1, format, "a")

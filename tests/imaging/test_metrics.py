@@ -25,7 +25,7 @@ BICUBIC = {"Set5": (28.430, 0.8111), "Set14": (26.091, 0.7048), "BSD100": (25.96
 """PSNR-Y and SSIM-Y of bicubic ×4, from an independent implementation."""
 
 Pictures = list[np.ndarray]
-pictures = arrays.arrays(
+images = arrays.arrays(
     np.uint8, st.tuples(st.integers(20, 40), st.integers(20, 40), st.just(3)), elements=st.integers(0, 255)
 )
 
@@ -149,14 +149,14 @@ def test_color_error_ignores_lost_detail() -> None:
     assert color_error(noise, blurred, shave=0) < 1
 
 
-@given(pictures)
+@given(images)
 def test_equal_pictures(image: np.ndarray) -> None:
     assert psnr_y(image, image, scale=2) == psnr_rgb(image, image, shave=2) == float("inf")
     assert ssim_y(image, image, scale=2) == pytest.approx(1)
     assert color_error(image, image, shave=2) == 0
 
 
-@given(pictures, st.integers(0, 2**32 - 1))
+@given(images, st.integers(0, 2**32 - 1))
 def test_bounds_and_symmetry(image: np.ndarray, seed: int) -> None:
     other = np.random.default_rng(seed).integers(0, 256, image.shape, dtype=np.uint8)
     assert psnr_y(image, other, scale=2) == psnr_y(other, image, scale=2)
@@ -165,7 +165,7 @@ def test_bounds_and_symmetry(image: np.ndarray, seed: int) -> None:
     assert -1 <= ssim <= 1
 
 
-@given(pictures)
+@given(images)
 def test_the_border_does_not_count(image: np.ndarray) -> None:
     other = image.copy()
     other[:4], other[-4:], other[:, :4], other[:, -4:] = 0, 255, 0, 255
@@ -212,7 +212,7 @@ def test_what_cannot_be_compared_is_named(sr: np.ndarray, told: str) -> None:
             score()
 
 
-def test_too_small_a_picture_is_named() -> None:
+def test_too_small_a_image_is_named() -> None:
     small = np.zeros((18, 60, 3), np.uint8)
     with pytest.raises(SrlibError, match="at least 11×11 pixels after cropping 4 on each side, got 60×18"):
         ssim_y(small, small, scale=4)

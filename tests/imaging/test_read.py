@@ -120,7 +120,7 @@ def test_cmyk(tmp_path, suffix):
     assert red[0] > 250 and red[1] < 5 and red[2] < 5
 
 
-# Where the stored first row and first column lie in the upright picture (EXIF 2.3, table 6).
+# Where the stored first row and first column lie in the upright image (EXIF 2.3, table 6).
 CORNERS = {1: "TL", 2: "TR", 3: "BR", 4: "BL", 5: "LT", 6: "RT", 7: "RB", 8: "LB"}
 
 
@@ -301,7 +301,7 @@ def test_the_limit_in_pixels(tmp_path):
         image_size(tmp_path / "a.png")
 
 
-def test_exif_after_the_pixels_is_heeded(tmp_path):
+def test_exif_after_the_pixels_is_applied(tmp_path):
     Image.fromarray(pixels(4, 6, 3)).save(
         tmp_path / "a.png", exif=b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
     )
@@ -313,13 +313,13 @@ def test_exif_after_the_pixels_is_heeded(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.rot90(pixels(4, 6, 3), -1))
 
 
-def test_a_folder_with_a_pictures_name(tmp_path: Path):
+def test_a_folder_with_a_images_name(tmp_path: Path):
     (tmp_path / "a.png").mkdir()
     with pytest.raises(SrlibError, match=r"a\.png: expected a regular file"):
         read_image(tmp_path / "a.png")
 
 
-def test_real_pictures_read_as_a_second_decoder_reads_them(shared):
+def test_real_images_read_as_a_second_decoder_reads_them(shared):
     for folder in ("mirror/SelfExSR/data/Set5/image_SRF_4", "train/sunhays80"):
         for path in list_images(shared / folder)[:8]:
             other = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -104,7 +104,7 @@ def test_any_factor_is_exact(row, factor, kernel, edges):
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 90), st.integers(1, 90), st.integers(0, 255))
 @settings(deadline=None, max_examples=40)
-def test_a_flat_picture_stays_flat(height, width, new_height, new_width, value):
+def test_a_flat_image_stays_flat(height, width, new_height, new_width, value):
     image = np.full((height, width, 3), value, np.uint8)
     out = resize(image, (new_height, new_width), edges="mirror")
     assert out.shape == (new_height, new_width, 3) and (out == value).all()
@@ -175,7 +175,7 @@ def test_sizes_and_halves():
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint16), np.zeros((0, 4, 3), np.uint8)])
-def test_not_a_picture(image):
+def test_not_a_image(image):
     with pytest.raises(SrlibError, match="expected a uint8 or uint16 image"):
         resize(image, 2)
 
