@@ -1,0 +1,74 @@
+import signal
+import threading
+
+import pytest
+
+from srlib.signals import Stopped, deferred_stop, stoppable
+from srlib.stage import errors_in_one_line
+
+ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+class TestStoppable:
+    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_raises(self, signum: signal.Signals) -> None:
+        with pytest.raises(Stopped) as stopped, stoppable():
+            signal.raise_signal(signum)
+        assert stopped.value.signum == signum
+
+    def test_an_ignored_signal_stays_ignored(self) -> None:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            with stoppable(), deferred_stop() as stop:
+                signal.raise_signal(signal.SIGHUP)
+                assert stop.signum is None
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+
+class TestDeferredStop:
+    @pytest.mark.parametrize("signum", ALL)
+    def test_a_signal_is_noted_and_raised_at_the_end(self, signum: signal.Signals) -> None:
+        steps = []
+        with pytest.raises(Stopped) as stopped, deferred_stop() as stop:
+            signal.raise_signal(signum)
+            steps.append("finished")
+            assert stop.signum == signum
+        assert steps == ["finished"]
+        assert stopped.value.signum == signum
+
+    @pytest.mark.parametrize(
+        ("signum", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped), (signal.SIGHUP, Stopped)]
+    )
+    def test_a_second_signal_raises_at_once(self, signum: signal.Signals, error: type[BaseException]) -> None:
+        with pytest.raises(error), deferred_stop():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signum)
+            pytest.fail("the block went on")
+
+    @pytest.mark.parametrize("signum", ALL)
+    def test_handlers_are_restored(self, signum: signal.Signals) -> None:
+        before = signal.getsignal(signum)
+        with stoppable(), deferred_stop():
+            pass
+        assert signal.getsignal(signum) == before
+
+    def test_in_another_thread_nothing_changes(self) -> None:
+        handlers = []
+
+        def work() -> None:
+            with deferred_stop() as stop:
+                handlers.append((signal.getsignal(signal.SIGINT), stop.signum))
+
+        before = signal.getsignal(signal.SIGINT)
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert handlers == [(before, None)]
+
+
+def test_the_note_is_part_of_the_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, errors_in_one_line("pretrain"):
+        raise Stopped(signal.SIGTERM, "the next run continues from step 7")
+    assert capsys.readouterr().err == "error: pretrain: stopped by SIGTERM; the next run continues from step 7\n"
+    assert ended.value.code == 143
