@@ -43,7 +43,7 @@ def train(options: argparse.Namespace) -> None:
     import yaml
 
     from srlib.params import check_params, load_params
-    from srlib.training.gan.trainer import finetune
+    from srlib.training.gan.trainer import FinetuneInputs, finetune
     from srlib.training.metric_log import MetricLog
 
     content = load_params(options.recipe).model_dump()
@@ -52,13 +52,13 @@ def train(options: argparse.Namespace) -> None:
     section = content["finetune"] | {"interpolation": 1.0} | yaml.safe_load(options.finetune)
     params = check_params(content | {"finetune": section}, options.recipe)
     finetune(
-        params, options.patches, options.features, options.pretrained, options.work / "1.0",
+        params, FinetuneInputs(options.patches, options.features, options.pretrained), options.work / "1.0",
         resume=options.work / "state", log=MetricLog(options.work),
     )  # fmt: skip
 
 
 def score(options: argparse.Namespace) -> None:
-    """A row for the PSNR weights, and for each way between them and the end of training."""
+    """A row for the PSNR weights, and for each interpolation between them and the end of training."""
     from srlib.evaluation.benchmark import METRICS, evaluate
     from srlib.evaluation.lpips import lpips
     from srlib.evaluation.methods import from_model

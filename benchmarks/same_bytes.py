@@ -54,7 +54,7 @@ def digests(repository: Path, steps: int) -> list[str]:
     from srlib.engine import pin_threads
     from srlib.files import tree_hash
     from srlib.params import load_params
-    from srlib.training.gan.trainer import finetune
+    from srlib.training.gan.trainer import FinetuneInputs, finetune
     from srlib.training.metric_log import MetricLog
     from srlib.training.pretrain import pretrain
 
@@ -73,7 +73,8 @@ def digests(repository: Path, steps: int) -> list[str]:
             if stage == "pretrain":
                 pretrain(params, data / "patches", here / "start", **where)
             else:
-                finetune(params, data / "patches", data / "raw/features", here / "start", here / "model", **where)
+                inputs = FinetuneInputs(data / "patches", data / "raw/features", here / "start")
+                finetune(params, inputs, here / "model", **where)
             results.append(tree_hash(here / stage))
     return results
 

@@ -31,12 +31,12 @@ def main() -> None:
     from srlib.training.metric_log import MetricLog
     from srlib.training.pretrain import pretrain
 
-    taken: list[float] = []
+    durations: list[float] = []
 
     def measured(*arguments: Any) -> None:
         begun = time.monotonic()
         save_checkpoint(*arguments)
-        taken.append(time.monotonic() - begun)
+        durations.append(time.monotonic() - begun)
 
     callbacks.save_checkpoint = measured  # type: ignore[attr-defined]
     section = {
@@ -63,18 +63,19 @@ def main() -> None:
         folder = Path(name)
         for split, count in (("train", 64), ("validation", 8)):
             for kind, side in (("lr", options.crop), ("hr", 4 * options.crop)):
-                pictures = random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-                np.save(folder / f"{split}_{kind}.npy", pictures)
+                images = random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+                np.save(folder / f"{split}_{kind}.npy", images)
         begun = time.monotonic()
         pretrain(params, folder, folder / "model", resume=folder, log=MetricLog(folder))
         whole = time.monotonic() - begun
         size = (folder / FILE).stat().st_size / 1e6
     # The first comes after the first step and the last after the last one, however short the run.
-    between = sum(taken[1:-1])
+    between = sum(durations[1:-1])
     print(
-        f"{options.steps} steps in {whole:.1f} s, {len(taken)} times saved, {size:.0f} MB, {np.mean(taken):.3f} s each"
+        f"{options.steps} steps in {whole:.1f} s, {len(durations)} times saved, {size:.0f} MB, "
+        f"{np.mean(durations):.3f} s each"
     )
-    print(f"saving took {sum(taken) / whole:.2%} of the time; without the first and the last {between / whole:.2%}")
+    print(f"saving took {sum(durations) / whole:.2%} of the time; without the first and the last {between / whole:.2%}")
 
 
 if __name__ == "__main__":

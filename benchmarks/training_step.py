@@ -109,7 +109,7 @@ def serve(crop: int, batch: int) -> None:
 
 
 def take_turns(variants: dict[str, Callable[[], float]], budget: float) -> dict[str, list[float]]:
-    """Seconds of each variant's steps, taken in turns; the first two of each are warm-up."""
+    """Return the seconds of each variant's steps, which alternate; the first two of each are warm-up."""
     for step in variants.values():
         step()
         step()

@@ -9,9 +9,9 @@ from srlib.stage import stage_run
 
 def main(patches: Path, features: Path, pretrained: Path, model: Path, results: Path) -> None:
     """Train from `pretrained`; write the generator to `model`, the log and the metrics to `results`."""
-    inputs = {"patches": patches, "features": features, "pretrained": pretrained}
-    with stage_run("finetune", inputs=inputs, keras=True) as run:
-        from srlib.training.gan.trainer import finetune
+    folders = {"patches": patches, "features": features, "pretrained": pretrained}
+    with stage_run("finetune", inputs=folders, keras=True) as run:
+        from srlib.training.gan.trainer import FinetuneInputs, finetune
         from srlib.training.metric_log import MetricLog
 
         if run.params.finetune_section().features.weights == "random":
@@ -20,7 +20,7 @@ def main(patches: Path, features: Path, pretrained: Path, model: Path, results: 
         log = MetricLog(
             results, tracking.log_metrics, lambda image, step: tracking.log_image("validation", image, step)
         )
-        generator, result = finetune(run.params, patches, features, pretrained, model, resume=run.resume, log=log)
+        generator, result = finetune(run.params, FinetuneInputs(**folders), model, resume=run.resume, log=log)
         write_json(results / "metrics.json", result.metrics)
         tracking.log_metrics(result.metrics)
         tracking.log_model(generator, "gan", model)

@@ -8,7 +8,7 @@ import skimage.data
 from srlib.imaging.resize import downscale
 from srlib.models import build, save_model
 from srlib.params import LearningRate, Params
-from srlib.training.gan.trainer import finetune
+from srlib.training.gan.trainer import FinetuneInputs, finetune
 from srlib.training.metric_log import MetricLog
 from srlib.training.optimizers import NetworkUpdate, make_optimizer
 from srlib.training.pretrain import model_config, pretrain
@@ -74,7 +74,8 @@ def run_finetune(folder: Path, patches: Path, params: Params, report=lambda reco
         config = model_config(params)
         save_model(build(config), config, start)
     log = MetricLog(folder / "log", report)
-    return finetune(params, patches, folder, start, folder / "model", resume=folder / "resume", log=log)
+    inputs = FinetuneInputs(patches, folder, start)
+    return finetune(params, inputs, folder / "model", resume=folder / "resume", log=log)
 
 
 def plain_update(network: keras.Model, optimizer: str = "adam", **parts) -> NetworkUpdate:

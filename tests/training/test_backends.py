@@ -47,8 +47,8 @@ if stage == "pretrain":
     from srlib.training.pretrain import pretrain
     pretrain(params, patches, folder / "model", **options)
 else:
-    from srlib.training.gan.trainer import finetune
-    finetune(params, patches, folder, Path(start), folder / "model", **options)
+    from srlib.training.gan.trainer import FinetuneInputs, finetune
+    finetune(params, FinetuneInputs(patches, folder, Path(start)), folder / "model", **options)
 """
 
 

@@ -28,7 +28,7 @@ from srlib.models import (
     super_resolve,
 )
 from srlib.params import Params, StartFrom
-from srlib.training.gan.trainer import finetune
+from srlib.training.gan.trainer import FinetuneInputs, finetune
 from srlib.training.metric_log import MetricLog
 from srlib.training.pretrain import PixelTrainer, _load_start, pixel_trainer, pretrain
 
@@ -126,7 +126,7 @@ class TestLuma:
         message = f"start: {name} works on luma; an SRGAN needs color: set pretrain.model to one of edsr, srresnet"
         gone, out = tmp_path / "gone", tmp_path / "out"
         with pytest.raises(SrlibError, match=message):
-            finetune(recipe(), gone, gone, tmp_path / "start", out, resume=gone, log=MetricLog(out))
+            finetune(recipe(), FinetuneInputs(gone, gone, tmp_path / "start"), out, resume=gone, log=MetricLog(out))
         assert not out.exists()
 
 

@@ -1,6 +1,7 @@
 """Fine-tuning a pre-trained generator as an SRGAN (Ledig et al. 2017, arXiv:1609.04802)."""
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -167,8 +168,23 @@ def gan_trainer(params: Params, generator: keras.Model, features: Path) -> GanTr
     return trainer
 
 
+@dataclass(frozen=True)
+class FinetuneInputs:
+    """What fine-tuning reads.
+
+    Attributes:
+        patches: The folder of prepared patches.
+        features: The folder with the weights of the feature network.
+        pretrained: A model made by pre-training.
+    """
+
+    patches: Path
+    features: Path
+    pretrained: Path
+
+
 def finetune(
-    params: Params, patches: Path, features: Path, pretrained: Path, out: Path, *, resume: Path, log: MetricLog
+    params: Params, inputs: FinetuneInputs, out: Path, *, resume: Path, log: MetricLog
 ) -> tuple[keras.Model, Result]:
     """Fine-tune a pre-trained model as an SRGAN and write the generator to `out`.
 
@@ -176,9 +192,7 @@ def finetune(
 
     Args:
         params: The recipe.
-        patches: The folder of prepared patches.
-        features: The folder with the weights of the feature network.
-        pretrained: A model made by pre-training.
+        inputs: The folders that it reads.
         out: Where the model goes.
         resume: The folder of the resume state.
         log: Where the records go.
@@ -191,12 +205,12 @@ def finetune(
     """
     section = params.finetune_section()
     keras.utils.set_random_seed(params.seed)
-    generator, config = load_model(pretrained, scale=params.scale, dtype=section.precision)
-    _check_generator(config, pretrained)
+    generator, config = load_model(inputs.pretrained, scale=params.scale, dtype=section.precision)
+    _check_generator(config, inputs.pretrained)
     config = dataclasses.replace(config, training="gan")
     initial = copy_weights(generator)
-    trainer = gan_trainer(params, generator, features)
-    pairs = validation_sample(patches)
+    trainer = gan_trainer(params, generator, inputs.features)
+    pairs = validation_sample(inputs.patches)
     guard = DivergenceGuard(section, pairs, config, resume / LAST_GOOD)
     callbacks = [
         guard,
@@ -205,7 +219,7 @@ def finetune(
         GradientShares(section),
     ]
     session = TrainingSession("finetune", trainer, section.steps, log)
-    result = train(session, training_batches(patches, section, params.seed + 1), callbacks, resume)
+    result = train(session, training_batches(inputs.patches, section, params.seed + 1), callbacks, resume)
     weights = [interpolate(a, b, section.interpolation) for a, b in zip(initial, result.weights, strict=True)]
     return save_weights(weights, config, out), result
 
