@@ -11,11 +11,11 @@ from PIL import Image as Pillow
 from srlib.errors import SrlibError, one_line
 from srlib.files import read_regular
 from srlib.imaging.folders import OTHER_SUFFIXES, READABLE
-from srlib.imaging.header import Header, TooLargeError, UnsupportedError
-from srlib.imaging.jpeg import open_jpeg
-from srlib.imaging.png import SIGNATURE, open_png
-from srlib.imaging.simple import open_simple
-from srlib.imaging.tiff import open_tiff
+from srlib.imaging.formats.header import Header, TooLargeError, UnsupportedError
+from srlib.imaging.formats.jpeg import open_jpeg
+from srlib.imaging.formats.png import SIGNATURE, open_png
+from srlib.imaging.formats.simple import open_simple
+from srlib.imaging.formats.tiff import open_tiff
 
 LARGEST_FILE = 2**32
 """Most bytes of a file that is read."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from srlib.imaging.arrays import Image, Pixels
 from srlib.imaging.decode import opened
-from srlib.imaging.header import MAX_PIXELS, Header
-from srlib.imaging.inks import gray_to_rgb
+from srlib.imaging.formats.header import MAX_PIXELS, Header
+from srlib.imaging.formats.inks import gray_to_rgb
 
 # EXIF orientation → (transposed, flipped top to bottom, flipped left to right)
 _UPRIGHT = {

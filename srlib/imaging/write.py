@@ -1,7 +1,7 @@
 """Write 8-bit RGB images of the pipeline as PNG.
 
-OpenCV compresses here, although `srlib.imaging.encoders` could: its wheel brings its own zlib, so that the bytes, which
-DVC hashes, depend on the lock file alone and not on the zlib of the system.
+OpenCV compresses here, although `srlib.imaging.formats.encoders` could: its wheel brings its own zlib, so that the
+bytes, which DVC hashes, depend on the lock file alone and not on the zlib of the system.
 """
 
 from pathlib import Path

@@ -16,7 +16,7 @@ import numpy as np
 
 from srlib.errors import SrlibError, one_line
 from srlib.files import write_bytes
-from srlib.imaging.encoders import FORMATS
+from srlib.imaging.formats.encoders import FORMATS
 from srlib.imaging.image_file import QUALITY, check_size, encode_image_file, read_image_file
 from srlib.imaging.read import image_size
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs

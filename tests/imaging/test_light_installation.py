@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from srlib.imaging import png, resize
+from srlib.imaging import resize
 from srlib.imaging.decode import opened
+from srlib.imaging.formats import png
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from srlib.imaging import exif as exif_data
-from srlib.imaging import xmp as xmp_data
 from srlib.imaging.arrays import Pixels
-from srlib.imaging.exif import Entry
-from srlib.imaging.metadata import Metadata
-from srlib.imaging.png import SIGNATURE, encoded_chunk
+from srlib.imaging.formats import exif as exif_data
+from srlib.imaging.formats import xmp as xmp_data
+from srlib.imaging.formats.exif import Entry
+from srlib.imaging.formats.metadata import Metadata
+from srlib.imaging.formats.png import SIGNATURE, encoded_chunk
 
 _STRIP = 2**20
 _PNG_COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels

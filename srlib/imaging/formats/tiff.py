@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
-from srlib.imaging import exif as exif_data
 from srlib.imaging.arrays import Pixels
-from srlib.imaging.header import DamagedError, Header, Raster, UnsupportedError, check_pixels
-from srlib.imaging.inks import cmyk_to_srgb, from_palette, lab_to_srgb
-from srlib.imaging.metadata import Metadata, plausible_dpi
+from srlib.imaging.formats import exif as exif_data
+from srlib.imaging.formats.header import DamagedError, Header, Raster, UnsupportedError, check_pixels
+from srlib.imaging.formats.inks import cmyk_to_srgb, from_palette, lab_to_srgb
+from srlib.imaging.formats.metadata import Metadata, plausible_dpi
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # what matters is raised here
 
