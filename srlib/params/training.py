@@ -146,9 +146,18 @@ class Pretrain(Training):
         width = self.model.equivariant_width
         if not self.equivariant or (width and width % GROUP == 0):
             return
-        if width is None:
-            able = " or ".join(name for name, network in MODELS.items() if network().equivariant_width is not None)
-            yield "equivariant", f"expected false with {self.model.name}, got true; only {able} can be equivariant"
+        able = [name for name, network in MODELS.items() if network().equivariant_width is not None]
+        if width is None and self.model.name in able:
+            yield (
+                "model",
+                f"expected options with which {self.model.name} can be equivariant (docs/reference/params.md), got "
+                f"{self.model.options}",
+            )
+        elif width is None:
+            yield (
+                "equivariant",
+                f"expected false with {self.model.name}, got true; only {' or '.join(able)} can be equivariant",
+            )
         else:
             yield (
                 "model.filters",

@@ -31,7 +31,7 @@ class Compact(Network):
 
     @property
     def equivariant_width(self) -> int | None:
-        """All layers may be equivariant."""
+        """The channels of all inner layers."""
         return self.filters
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":

@@ -37,13 +37,9 @@ class Fsrcnn(Network):
 
         lr = keras.Input((None, None, 1), name="lr")
         x = subtract_mean(lr)
-        mapping = [(f"mapping{index}", self.shrink, 3) for index in range(1, self.blocks + 1)]
-        for name, width, size in [
-            ("features", self.filters, 5),
-            ("shrink", self.shrink, 1),
-            *mapping,
-            ("expand", self.filters, 1),
-        ]:
+        steps = [("features", self.filters, 5), ("shrink", self.shrink, 1)]
+        steps += [(f"mapping{index}", self.shrink, 3) for index in range(1, self.blocks + 1)]
+        for name, width, size in [*steps, ("expand", self.filters, 1)]:
             x = conv(width, name, size=size, kernel_initializer="he_normal", dtype=dtype)(x)
             x = prelu(f"{name}_prelu", dtype)(x)
         x = layers.Conv2DTranspose(
