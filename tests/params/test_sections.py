@@ -14,7 +14,7 @@ Write = Callable[[dict[str, object]], Path]
 
 DIGEST = "0" * 64
 MISSING = "(missing)"
-ABLE = [name for name, network in MODELS.items() if network().equivariant_width is not None]
+ABLE = " or ".join(name for name, network in MODELS.items() if network().equivariant_width is not None)
 
 MISTAKES: dict[str, tuple[str, object, str]] = {
     "typo in a key": ("pretrain.lerning_rate", {"peak": 1e-4}, "pretrain.lerning_rate: unknown key"),
@@ -188,7 +188,7 @@ def test_a_mistake_is_one_line(key: str, value: object, line: str, lines: Lines)
         ),
         (
             {"name": "srresnet"},
-            f"pretrain.equivariant: expected false with srresnet, got true; only {' or '.join(ABLE)} can be equivariant",
+            f"pretrain.equivariant: expected false with srresnet, got true; only {ABLE} can be equivariant",
         ),
         (
             {"name": "large_kernel", "large_filters": 12},
