@@ -1,4 +1,4 @@
-"""Training: losses, schedules, the loop with its resume state, pre-training and the SRGAN.
+"""Training: losses, schedules, optimizers, the loop with its callbacks, pre-training, and the SRGAN in `gan`.
 
-Nothing here needs MLflow or DVC.
+It needs neither MLflow nor DVC.
 """

@@ -1,7 +1,6 @@
 """Fine-tuning a pre-trained generator as an SRGAN (Ledig et al. 2017, arXiv:1609.04802)."""
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -207,7 +206,7 @@ def finetune(
     keras.utils.set_random_seed(params.seed)
     generator, config = load_model(inputs.pretrained, scale=params.scale, dtype=section.precision)
     _check_generator(config, inputs.pretrained)
-    config = dataclasses.replace(config, training="gan")
+    config = replace(config, training="gan")
     initial = copy_weights(generator)
     trainer = gan_trainer(params, generator, inputs.features)
     pairs = validation_sample(inputs.patches)
