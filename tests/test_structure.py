@@ -1,0 +1,119 @@
+"""The structure of the package: which module may import which, and how large packages and functions may grow."""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import srlib
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "srlib").rglob("*.py"))}
+
+FLOORS = (
+    ("errors", "files", "progress", "signals", "parallel", "engine", "schema", "webpage"),
+    ("imaging",),
+    ("models",),
+    ("params",),
+    ("data",),
+    ("training",),
+    ("pipeline", "tracking"),
+    ("inference",),
+    ("evaluation",),
+    ("report", "survey"),
+    ("stage",),
+    ("cli",),
+)
+"""Packages from the bottom up: a module imports from its own floor and from those below."""
+
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+LONGEST_FUNCTION = 50
+MOST_ANY = 60
+MOST_PUBLIC_NAMES = 20
+LARGEST_SHARE = 0.15
+
+
+def package(path: Path) -> str:
+    """Return the name of a file's package below srlib; a package inside a package counts on its own."""
+    parts = path.relative_to(ROOT / "srlib").parts
+    return "/".join(parts[:2]) if len(parts) > 2 else parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[Path]:
+    """Yield the files of srlib that a file imports, at its top or inside a function."""
+    for node in ast.walk(MODULES[path]):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            submodules = [name for a in node.names if _file(name := f"{node.module}.{a.name}")]
+            names = submodules or [node.module]
+        yield from (file for name in names if (file := _file(name)) and file != path)
+
+
+def _file(name: str) -> Path | None:
+    path = ROOT / Path(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file in MODULES), None)
+
+
+def test_imports_point_down() -> None:
+    upward = [
+        f"{path.relative_to(ROOT)} imports {other.relative_to(ROOT)}"
+        for path in MODULES
+        for other in imports(path)
+        if package(path) != "__init__" and package(other) != "__init__" and _level(other) > _level(path)
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def _level(path: Path) -> int:
+    return LEVEL[package(path).split("/")[0]]
+
+
+def test_no_import_cycle() -> None:
+    graph = {path: set(imports(path)) for path in MODULES if package(path) != "__init__"}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(str(path.relative_to(ROOT)) for path in error.args[1]))
+
+
+def test_no_long_function() -> None:
+    long = [f"{name}: {lines} lines" for name, lines in function_lines() if lines > LONGEST_FUNCTION]
+    assert not long, "\n".join(long)
+
+
+def function_lines() -> Iterator[tuple[str, int]]:
+    """Yield each function with the number of lines of its body, without its docstring."""
+    for path, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+                lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", lines
+
+
+def test_few_uses_of_any() -> None:
+    uses = Counter(
+        path.relative_to(ROOT).as_posix()
+        for path, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id == "Any"
+    )
+    assert uses.total() <= MOST_ANY, uses.most_common()
+
+
+def test_few_public_names() -> None:
+    assert 0 < len(srlib.__all__) <= MOST_PUBLIC_NAMES
+
+
+def test_no_large_package() -> None:
+    lines: Counter[str] = Counter()
+    for path in MODULES:
+        lines[package(path)] += len(path.read_text(encoding="utf-8").splitlines())
+    shares = {name: count / lines.total() for name, count in lines.items()}
+    large = {name: f"{share:.1%}" for name, share in shares.items() if share > LARGEST_SHARE}
+    assert not large
