@@ -9,7 +9,6 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from srlib.errors import SrlibError
 
@@ -19,10 +18,19 @@ _LONGEST_NAME = 255
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; renames it onto `path` on success, removes it on any failure.
+    """Yield a temporary path beside `path`; rename it onto `path` on success, remove it on any failure.
 
-    The caller writes a file or makes a folder at the yielded path. The bytes are on disk before the rename. A folder
-    replaces an existing one. What a killed process left behind is removed by the next one.
+    The block writes a file or creates a folder at the temporary path. The bytes are on disk before the rename. A folder
+    replaces an existing one. What a killed process left behind is removed by the next call.
+
+    Args:
+        path: The file or folder to write; the folders above it are created.
+
+    Yields:
+        The temporary path.
+
+    Raises:
+        SrlibError: The path has no name, such as `/`.
     """
     path = Path(path)
     if not path.name:
@@ -66,7 +74,7 @@ def _is_alive(process: str) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link or a whole folder; nothing happens where there is none."""
+    """Remove a file, a link or a whole folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -120,29 +128,29 @@ def check_output(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` to `path`, whole or not at all."""
+    """Write `content` to `path`, completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path` as UTF-8 with plain newlines, whole or not at all."""
+    """Write `text` to `path` as UTF-8 with plain newlines, completely or not at all."""
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON with sorted keys: the same value gives the same bytes."""
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON with sorted keys: the same value gives the same bytes."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def file_hash(path: Path, algorithm: str = "sha256") -> str:
-    """The hexadecimal digest of a file's content (`sha256`, or `md5` where a source or DVC gives only that)."""
+    """Return the hexadecimal digest of a file's content (`sha256`, or `md5` where a source gives only that)."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def tree_hash(path: Path) -> str:
-    """SHA-256 over a file, or over the relative names and contents of all files below a folder."""
+    """Return the SHA-256 of a file, or of the relative names and contents of all files below a folder."""
     path = Path(path)
     if path.is_file():
         return file_hash(path)

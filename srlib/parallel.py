@@ -9,6 +9,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from srlib.engine import available_cores
 from srlib.errors import SrlibError
 from srlib.progress import progress
 
@@ -25,17 +26,27 @@ def for_each(
     workers: int | None = None,
     processes: bool = False,
 ) -> list[Result]:
-    """`function` of every item, in their order, by `workers` threads or processes (as many as there are cores).
+    """Return `function(item)` for every item, in the order of the items, computed by several workers at once.
 
-    Threads start at once and share everything. Processes take half a second, but do not wait for each other where work
-    holds Python's lock; `function`, items and results must then pickle, and the program that was started must keep to
-    `if __name__ == "__main__"`. The first error, also Ctrl-C, cancels what has not begun and is raised.
+    The first error, also Ctrl-C, cancels what has not begun and is raised.
+
+    Args:
+        function: The function. It must pickle, like items and results, if `processes` is true.
+        items: The items.
+        label: What is done, as shown in front of the progress.
+        unit: What is counted, in the plural ("images").
+        workers: Number of threads or processes (default: as many as there are cores).
+        processes: Use processes instead of threads. They take half a second to start, but do not wait for each other
+            where work holds Python's lock. The program that was started must keep to `if __name__ == "__main__"`.
+
+    Returns:
+        The results.
 
     Raises:
         SrlibError: A process was killed.
     """
     items = list(items)
-    with progress(len(items), label, unit) as advance, _pool(workers or cores(), processes) as pool:
+    with progress(len(items), label, unit) as advance, _pool(workers or available_cores(), processes) as pool:
         try:
             futures = [pool.submit(function, item) for item in items]
             for future in as_completed(futures):
@@ -56,7 +67,7 @@ def _pool(workers: int, processes: bool) -> Executor:
 
 
 def _obey() -> None:
-    """In a process of the pool: leaves Ctrl-C to the one that began it, and ends with that one, however it ends."""
+    """Make a worker process ignore Ctrl-C, which its parent handles, and exit when its parent has exited."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -66,8 +77,3 @@ def _obey() -> None:
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
