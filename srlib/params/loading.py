@@ -58,7 +58,10 @@ def load_params(path: Path | str = "params.yaml", *, stage: str | None = "downlo
     path = Path(path)
     params = check_params(_read(path), path)
     if stage == "finetune":
-        params.finetune_section()
+        try:
+            params.finetune_section()
+        except SrlibError as error:
+            raise SrlibError(f"{path}: {error}") from None
     if stage is not None and (mistakes := list(input_mistakes(params, stage))):
         raise SrlibError("\n".join(f"{path}: {key}: {message}" for key, message in mistakes))
     return params

@@ -32,7 +32,10 @@ class Params(Section):
             SrlibError: The section is null.
         """
         if self.finetune is None:
-            raise SrlibError("finetune: expected keys and values to fine-tune an SRGAN, got null")
+            raise SrlibError(
+                "finetune: expected keys and values to fine-tune an SRGAN, got null; copy them from a recipe, or "
+                "run `dvc repro pretrain`"
+            )
         return self.finetune
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
