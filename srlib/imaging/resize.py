@@ -97,16 +97,7 @@ def resize(
             f"resize: expected a uint8 or uint16 image [height, width, channels], got {image.dtype} {image.shape}"
         )
     sides = image.shape[:2]
-    if isinstance(target, tuple) and len(target) == 2:
-        sizes = target
-        factors = [Fraction(int(new), old) for new, old in zip(target, sides, strict=True)]
-    elif isinstance(target, int | float | Fraction) and math.isfinite(target):
-        factors = [Fraction(target).limit_denominator(1000)] * 2
-        sizes = tuple(math.ceil(old * factors[0]) for old in sides)
-    else:
-        factors = [Fraction(0)]
-    if min(factors) <= 0:
-        raise SrlibError(f"resize: expected (height, width) or one factor, positive, got {target}")
+    sizes, factors = _sizes(sides, target)
     for axis in sorted((0, 1), key=lambda axis: factors[axis]):
         if factors[axis] == 1:
             continue
@@ -115,6 +106,23 @@ def resize(
         rows = _resize_rows(rows, _bands(sides[axis], sizes[axis], factors[axis], kernel, antialias, edges, bits))
         image = rows if axis == 0 else _transpose(rows)
     return np.ascontiguousarray(image)
+
+
+def _sizes(
+    sides: tuple[int, ...], target: tuple[int, int] | int | float | Fraction
+) -> tuple[tuple[int, ...], tuple[Fraction, ...]]:
+    """Return the new size and the factor of both axes."""
+    sizes: tuple[int, ...] = sides
+    factors: tuple[Fraction, ...] = (Fraction(0),)
+    if isinstance(target, tuple) and len(target) == 2:
+        sizes = target
+        factors = tuple(Fraction(int(new), old) for new, old in zip(target, sides, strict=True))
+    elif isinstance(target, int | float | Fraction) and math.isfinite(target):
+        factors = (Fraction(target).limit_denominator(1000),) * 2
+        sizes = tuple(math.ceil(old * factors[0]) for old in sides)
+    if min(factors) <= 0:
+        raise SrlibError(f"resize: expected (height, width) or one factor, positive, got {target}")
+    return sizes, factors
 
 
 def _transpose(image: np.ndarray) -> np.ndarray:
