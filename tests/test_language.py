@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 WORDS = {
@@ -54,6 +56,7 @@ LONGEST_TEST_NAME = 60
 
 ALLOWED: dict[str, dict[str, str]] = {
     "tests/test_language.py": {".*": "this list"},
+    "srlib/imaging/formats/jpeg.py": {"picture": "the name of the Multi-Picture Format"},
     "CHANGELOG.md": {".*": "names the old keys and modules"},
     "srlib/params/renamed.py": {"lattice|pictures|colour_error": "the old keys"},
     "docs/reference/params.md": {"lattice|pictures|colour_error": "the old keys"},
@@ -116,6 +119,21 @@ def _names(name: str, text: str) -> Iterator[Finding]:
             yield Finding(name, node.lineno, variable, "a variable's name is a noun")
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and len(node.name) > LONGEST_TEST_NAME:
             yield Finding(name, node.lineno, node.name, f"at most {LONGEST_TEST_NAME} characters")
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_word_of_the_list(path: Path) -> None:
+    assert not [f"{finding.line}: {finding.text} → {finding.advice}" for finding in check(path)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["The picture is enlarged.", "Colour and grey.", "        seed: Of order.", "ten steps on end"],
+)
+def test_the_list_finds_words(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "page.md").write_text(line)
+    assert list(check(tmp_path / "page.md"))
 
 
 def main(arguments: list[str]) -> int:

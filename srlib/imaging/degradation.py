@@ -137,11 +137,11 @@ def compress(image: np.ndarray, codec: Codec, quality: int, *, subsampling: Subs
         float32 [height, width, 3] in [0, 1], whole levels of 255.
     """
     content = io.BytesIO()
-    picture = Image.fromarray(to_uint8(image))
+    source = Image.fromarray(to_uint8(image))
     if codec == "jpeg":
-        picture.save(content, "JPEG", quality=quality, subsampling=_PILLOW_SUBSAMPLING[subsampling])
+        source.save(content, "JPEG", quality=quality, subsampling=_PILLOW_SUBSAMPLING[subsampling])
     elif codec == "webp":
-        picture.save(content, "WEBP", quality=quality, method=0)
+        source.save(content, "WEBP", quality=quality, method=0)
     else:
         raise SrlibError(f"compression: expected {' or '.join(get_args(Codec))}, got {codec}")
     with Image.open(content) as decoded:

@@ -260,7 +260,7 @@ def _tiff_samples() -> Iterator[Callable[[int], Sample]]:
         if (kind == "palette" and extra is not None) or (planar and extra is None and kind not in ("rgb", "cmyk")):
             continue
         if kind == "cmyk" and extra == 1:
-            continue  # how inks are multiplied by alpha is not told anywhere
+            continue  # how alpha multiplies inks is not specified
 
         def make(
             seed: int,

@@ -75,7 +75,7 @@ def smallest() -> list[Sample]:
 
 
 def assert_read_or_one_line(content: bytes, suffix: str) -> bool:
-    """Whether it is read; anything but a picture or one line fails."""
+    """Return whether the file is read; fail unless it is an image or ends in one line."""
     try:
         read_image_file(Path(f"name{suffix}"), content)
     except SrlibError as error:
@@ -166,7 +166,7 @@ def test_large_text_and_profile_of_a_png() -> None:
     assert image.metadata.icc == large
 
 
-def test_a_damaged_chunk_that_is_not_needed_is_ignored_with_a_note() -> None:
+def test_damage_in_an_optional_chunk_is_ignored_with_a_note() -> None:
     content = bytearray(with_chunk(b"pHYs", struct.pack(">IIB", 1000, 1000, 1)))
     content[content.index(b"pHYs") + 13] ^= 1
     image = read_image_file(Path("a.png"), bytes(content))

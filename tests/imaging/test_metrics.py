@@ -24,29 +24,29 @@ from srlib.imaging.resize import downscale, resize
 BICUBIC = {"Set5": (28.430, 0.8111), "Set14": (26.091, 0.7048), "BSD100": (25.962, 0.6681)}
 """PSNR-Y and SSIM-Y of bicubic ×4, from an independent implementation."""
 
-Pictures = list[np.ndarray]
+Images = list[np.ndarray]
 images = arrays.arrays(
     np.uint8, st.tuples(st.integers(20, 40), st.integers(20, 40), st.just(3)), elements=st.integers(0, 255)
 )
 
 
-def originals(shared: Path, name: str) -> Pictures:
+def originals(shared: Path, name: str) -> Images:
     files = sorted((shared / "mirror/SelfExSR/data" / name / "image_SRF_4").glob("*_HR.png"))
     return [read_image(file) for file in files]
 
 
 @pytest.fixture(scope="module")
-def set5(shared: Path) -> Pictures:
+def set5(shared: Path) -> Images:
     return originals(shared, "Set5")
 
 
 def scored(
-    hrs: Pictures,
+    hrs: Images,
     *,
     shrink: Callable[[np.ndarray], np.ndarray] = lambda hr: downscale(hr, 4),
-    enlarge: Callable[[np.ndarray], np.ndarray] = lambda lr: resize(lr, 4),
+    upscale: Callable[[np.ndarray], np.ndarray] = lambda lr: resize(lr, 4),
 ) -> tuple[float, float]:
-    pairs = [(hr, enlarge(shrink(hr))) for hr in hrs]
+    pairs = [(hr, upscale(shrink(hr))) for hr in hrs]
     return mean([psnr_y(*pair, scale=4) for pair in pairs]), mean([ssim_y(*pair, scale=4) for pair in pairs])
 
 
@@ -72,42 +72,42 @@ def test_equal_to_scikit_image(shared: Path, name: str) -> None:
 class TestTraps:
     """Each mistake gives the figure known for it, on bicubic ×4 of Set5; the protocol's figure is another one."""
 
-    def test_degradation_without_antialiasing(self, set5: Pictures) -> None:
+    def test_degradation_without_antialiasing(self, set5: Images) -> None:
         psnr, ssim = scored(
             set5, shrink=lambda hr: cv2.resize(hr, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_CUBIC)
         )
         assert (psnr, ssim) == (pytest.approx(27.80, abs=0.01), pytest.approx(0.8161, abs=0.0005))
 
-    def test_tensorflow_bicubic_without_antialiasing(self, set5: Pictures) -> None:
+    def test_tensorflow_bicubic_without_antialiasing(self, set5: Images) -> None:
         # Keys' kernel at the sampling points, not stretched: what tf.image.resize does without antialias.
         psnr, ssim = scored(set5, shrink=lambda hr: resize(hr, Fraction(1, 4), antialias=False))
         assert (psnr, ssim) == (pytest.approx(28.00, abs=0.01), pytest.approx(0.8190, abs=0.0005))
 
-    def test_rgb_instead_of_luma(self, set5: Pictures) -> None:
+    def test_rgb_instead_of_luma(self, set5: Images) -> None:
         pairs = [(hr, resize(downscale(hr, 4), 4)) for hr in set5]
         assert mean([psnr_rgb(*pair, shave=4) for pair in pairs]) == pytest.approx(26.69, abs=0.01)
 
-    def test_full_range_luma(self, set5: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_full_range_luma(self, set5: Images, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(metrics, "luma", lambda image: color.luma(image, "luma"))
         psnr, ssim = scored(set5)
         assert (psnr, ssim) == (pytest.approx(27.11, abs=0.01), pytest.approx(0.792, abs=0.001))
 
-    def test_pooled_error(self, set5: Pictures) -> None:
+    def test_pooled_error(self, set5: Images) -> None:
         errors = [np.mean((luma(hr) - luma(resize(downscale(hr, 4), 4)))[4:-4, 4:-4] ** 2) for hr in set5]
         pooled = 10 * np.log10(255**2 / np.mean(errors))
         assert pooled == pytest.approx(26.68, abs=0.01)
         assert scored(set5)[0] - pooled > 1.7
 
-    def test_ssim_with_another_window(self, set5: Pictures) -> None:
+    def test_ssim_with_another_window(self, set5: Images) -> None:
         pairs = [[luma(image)[4:-4, 4:-4] for image in (hr, resize(downscale(hr, 4), 4))] for hr in set5]
         assert mean([structural_similarity(*p, data_range=255) for p in pairs]) == pytest.approx(0.8231, abs=0.0003)
 
-    def test_truncation_instead_of_rounding(self, set5: Pictures) -> None:
-        def enlarged(hr: np.ndarray) -> np.ndarray:
+    def test_truncation_instead_of_rounding(self, set5: Images) -> None:
+        def upscaled(hr: np.ndarray) -> np.ndarray:
             lr = downscale(hr, 4).astype(np.float64) / 255
             return np.stack([_bicubic(lr[..., c]) for c in range(3)], axis=-1)
 
-        floats = [(hr, enlarged(hr)) for hr in set5]
+        floats = [(hr, upscaled(hr)) for hr in set5]
         rounded = mean([psnr_y(hr, to_uint8(sr), scale=4) for hr, sr in floats])
         cut = mean([psnr_y(hr, np.clip(sr * 255, 0, 255).astype(np.uint8), scale=4) for hr, sr in floats])
         assert rounded - cut == pytest.approx(0.010, abs=0.006)
@@ -150,7 +150,7 @@ def test_color_error_ignores_lost_detail() -> None:
 
 
 @given(images)
-def test_equal_pictures(image: np.ndarray) -> None:
+def test_equal_images(image: np.ndarray) -> None:
     assert psnr_y(image, image, scale=2) == psnr_rgb(image, image, shave=2) == float("inf")
     assert ssim_y(image, image, scale=2) == pytest.approx(1)
     assert color_error(image, image, shave=2) == 0
@@ -191,7 +191,7 @@ def test_halves_round_up_and_floats_are_kept_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sr", "told"),
+    ("sr", "message"),
     [
         (np.zeros((30, 31, 3), np.uint8), "of the same size"),
         (np.zeros((30, 30, 3), np.float32), "expected uint8 RGB"),
@@ -200,7 +200,7 @@ def test_halves_round_up_and_floats_are_kept_apart() -> None:
         ([[0]], "got list"),
     ],
 )
-def test_what_cannot_be_compared_is_named(sr: np.ndarray, told: str) -> None:
+def test_what_cannot_be_compared_is_named(sr: np.ndarray, message: str) -> None:
     hr = np.zeros((30, 30, 3), np.uint8)
     for score in (
         lambda: psnr_y(hr, sr, scale=2),
@@ -208,7 +208,7 @@ def test_what_cannot_be_compared_is_named(sr: np.ndarray, told: str) -> None:
         lambda: psnr_rgb(hr, sr, shave=2),
         lambda: color_error(hr, sr, shave=2),
     ):
-        with pytest.raises(SrlibError, match=told):
+        with pytest.raises(SrlibError, match=message):
             score()
 
 

@@ -204,8 +204,8 @@ def test_list_images(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     (tmp_path / "a" / "again").symlink_to(tmp_path)
-    found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
-    assert found == ["a/y.tiff", "a/z.JPEG", "b.png", "c.heic"]
+    names = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
+    assert names == ["a/y.tiff", "a/z.JPEG", "b.png", "c.heic"]
     assert [path.name for path in list_images(tmp_path, recursive=False)] == ["b.png", "c.heic"]
     with pytest.raises(SrlibError, match="nowhere: no such folder"):
         list_images(tmp_path / "nowhere")

@@ -17,8 +17,8 @@ def pixels(*shape, seed=0):
 
 def pairs(shared, set_name, scale):
     folder = shared / "mirror/SelfExSR/data" / set_name / f"image_SRF_{scale}"
-    found = sorted(folder.glob("*_HR.png"))
-    return [(path, path.with_name(path.name.replace("_HR", "_LR"))) for path in found]
+    files = sorted(folder.glob("*_HR.png"))
+    return [(path, path.with_name(path.name.replace("_HR", "_LR"))) for path in files]
 
 
 MIRRORED = [("Set5", 2, 5), ("Set5", 3, 5), ("Set5", 4, 5), ("Set14", 2, 14), ("Set14", 3, 14), ("Set14", 4, 14)]
@@ -26,9 +26,9 @@ MIRRORED = [("Set5", 2, 5), ("Set5", 3, 5), ("Set5", 4, 5), ("Set14", 2, 14), ("
 
 @pytest.mark.parametrize(("set_name", "scale", "count"), [*MIRRORED, ("BSD100", 4, 100)])
 def test_matlabs_own_files_byte_for_byte(shared, set_name, scale, count):
-    found = pairs(shared, set_name, scale)
-    assert len(found) == count
-    differing = [hr.name for hr, lr in found if not np.array_equal(downscale(read_image(hr), scale), read_image(lr))]
+    files = pairs(shared, set_name, scale)
+    assert len(files) == count
+    differing = [hr.name for hr, lr in files if not np.array_equal(downscale(read_image(hr), scale), read_image(lr))]
     assert differing == []
 
 
@@ -40,7 +40,7 @@ def luma(image):
 @pytest.mark.parametrize(
     ("set_name", "psnr", "ssim"), [("Set5", 28.430, 0.8111), ("Set14", 26.091, 0.7048), ("BSD100", 25.962, 0.6681)]
 )
-def test_enlarging_scores_as_published(shared, set_name, psnr, ssim):
+def test_upscaling_scores_as_published(shared, set_name, psnr, ssim):
     metrics = pytest.importorskip("skimage.metrics")
     scores = []
     for hr, lr in pairs(shared, set_name, 4):
@@ -150,7 +150,7 @@ def test_nearest_repeats_and_box_averages():
     np.testing.assert_array_equal(resize(image, (2, 5), kernel="nearest"), image[[1, 4]])
 
 
-def test_linear_enlarging_agrees_with_pillow():
+def test_linear_upscaling_agrees_with_pillow():
     image = pixels(40, 30, 3)
     other = np.asarray(Image.fromarray(image).resize((120, 160), Image.Resampling.BILINEAR)).astype(int)
     assert np.abs(resize(image, 4, kernel="linear")[4:-4, 4:-4] - other[4:-4, 4:-4]).max() <= 1

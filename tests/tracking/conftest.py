@@ -53,9 +53,9 @@ def runs(folder: Path, database: str) -> Callable[..., list[Any]]:
         from mlflow import MlflowClient
 
         client = MlflowClient(uri)
-        found = client.get_experiment_by_name(experiment)
-        assert found is not None
-        return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+        record = client.get_experiment_by_name(experiment)
+        assert record is not None
+        return list(client.search_runs([record.experiment_id], order_by=["attributes.start_time ASC"]))
 
     return search
 

@@ -70,12 +70,12 @@ def better(value: float, **other: object) -> Verdict:
     return dataclasses.replace(RULE, value=value, **other)
 
 
-def test_the_first_is_champion_at_once_and_only_a_better_one_takes_it(client: MlflowClient, name: str) -> None:
+def test_the_first_is_champion_until_a_better_one_comes(client: MlflowClient, name: str) -> None:
     versions(client, name, "a", "b", "c")
     assert elect(client, name, "a", RULE) == f"{name}: version 1 becomes champion: psnr_y 30.0000 on Set5, the first"
     assert champion(client, name) == "1"
-    told = elect(client, name, "b", RULE)
-    assert told == (
+    message = elect(client, name, "b", RULE)
+    assert message == (
         f"{name}: version 2 does not become champion: psnr_y 30.0000 on Set5, not better than version 1's 30.0000"
     ), "a tie moves nothing"
     assert champion(client, name) == "1"
@@ -108,9 +108,7 @@ def test_the_rule(client: MlflowClient, name: str, verdict: Verdict, moves: bool
     assert champion(client, name) == ("2" if moves else "1")
 
 
-def test_weights_that_nobody_registered_move_nothing_and_the_same_make_one_version(
-    client: MlflowClient, name: str
-) -> None:
+def test_unregistered_weights_move_nothing(client: MlflowClient, name: str) -> None:
     assert "not in MLflow's registry" in elect(client, name, "a", RULE)
     with pytest.raises(MlflowException):
         champion(client, name)
@@ -134,12 +132,13 @@ def train(stage: str, key: str, seed: int) -> str:
     return result.stderr
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_registered_elected_and_comes_back(
     folder: Path, database: str, named: str, client: MlflowClient, runs: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("models").mkdir()
-    told = train("pretrain", "pretrained", 1)
-    assert told == "", "registering has nothing to say"
+    message = train("pretrain", "pretrained", 1)
+    assert message == "", "registering prints nothing"
     (run,) = runs()
     (version,) = client.search_model_versions(f"name='{named}'")
     weights = file_hash(Path("models/pretrained/model.weights.h5"))
@@ -154,10 +153,10 @@ def test_a_trained_model_is_registered_elected_and_comes_back(
         "no champion",
     ]
     for uri in (f"models:/{named}@champion", f"models:/{named}/1", f"runs:/{run.info.run_id}/pretrained"):
-        with fetched(uri) as found:
-            assert file_hash(found / "model.weights.h5") == weights
-            assert (found / "config.json").read_bytes() == Path("models/pretrained/config.json").read_bytes()
-        assert not found.exists()
+        with fetched(uri) as folder_of_model:
+            assert file_hash(folder_of_model / "model.weights.h5") == weights
+            assert (folder_of_model / "config.json").read_bytes() == Path("models/pretrained/config.json").read_bytes()
+        assert not folder_of_model.exists()
 
 
 def test_the_rules_take_their_figures_from_the_scores(folder: Path) -> None:
@@ -188,13 +187,13 @@ def test_the_rules_take_their_figures_from_the_scores(folder: Path) -> None:
 def test_models_that_cannot_be_had_are_one_line(
     folder: Path, database: str, monkeypatch: pytest.MonkeyPatch, client: MlflowClient, name: str
 ) -> None:
-    for uri, told in [
+    for uri, message in [
         ("models:/nobody@champion", "models:/nobody@champion: not found in MLflow at sqlite:///"),
         ("models:/nobody/3", "not found in MLflow"),
         ("runs:/0123456789abcdef0123456789abcdef/gan", "not found in MLflow"),
         ("models:/nonsense", "not found in MLflow"),
     ]:
-        with pytest.raises(SrlibError, match=told) as error, fetched(uri):
+        with pytest.raises(SrlibError, match=message) as error, fetched(uri):
             pass
         assert "\n" not in str(error.value)
     monkeypatch.setattr(upscale, "find_spec", lambda name: None)
@@ -209,6 +208,7 @@ def test_models_that_cannot_be_had_are_one_line(
     assert not Path("mlflow.db").exists(), "asking makes no store"
 
 
+@pytest.mark.slow
 def test_upscaling_with_the_champion(folder: Path, database: str, named: str, tmp_path: Path) -> None:
     from PIL import Image
 

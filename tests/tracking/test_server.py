@@ -120,7 +120,7 @@ def address(server: int) -> str:
     return f"http://127.0.0.1:{server}"
 
 
-def test_metrics_arrive_while_the_stage_runs_and_artifacts_go_to_the_server(
+def test_metrics_arrive_during_the_stage_and_artifacts_too(
     folder: Path, line: Line, server: int, runs: Callable
 ) -> None:
     with stage_run("pretrain", inputs={"images": Path("images")}) as run:
@@ -130,12 +130,12 @@ def test_metrics_arrive_while_the_stage_runs_and_artifacts_go_to_the_server(
         wait_for(lambda: "system/cpu_utilization_percentage" in runs(address(server))[0].data.metrics)
         run.tracking.log_image("strip", np.zeros((4, 4, 3), np.uint8))
         run.tracking.log_artifact("params.yaml")
-    (found,) = runs(address(server))
-    assert found.info.status == "FINISHED"
-    assert found.info.artifact_uri.startswith("mlflow-artifacts:/")
+    (record,) = runs(address(server))
+    assert record.info.status == "FINISHED"
+    assert record.info.artifact_uri.startswith("mlflow-artifacts:/")
     from mlflow import MlflowClient
 
-    names = {file.path for file in MlflowClient().list_artifacts(found.info.run_id)}
+    names = {file.path for file in MlflowClient().list_artifacts(record.info.run_id)}
     assert names == {"images", "params.yaml"}
     assert not Path("mlflow.db").exists()
     assert not Path("mlartifacts").exists()
@@ -144,28 +144,28 @@ def test_metrics_arrive_while_the_stage_runs_and_artifacts_go_to_the_server(
 def test_an_outage_neither_stops_the_stage_nor_loses_a_row(
     folder: Path, line: Line, server: int, runs: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = ""
+    printed_text = ""
 
-    def has_told(words: str) -> bool:
-        nonlocal told
-        told += capsys.readouterr().err
-        return words in told
+    def printed(words: str) -> bool:
+        nonlocal printed_text
+        printed_text += capsys.readouterr().err
+        return words in printed_text
 
     with stage_run("pretrain") as run:
         line.cut()
         for step in range(1500):
             run.tracking.log_metrics({"loss": float(step)}, step)
-        wait_for(lambda: has_told("warning: MLflow"))
+        wait_for(lambda: printed("warning: MLflow"))
         run.tracking.log_metrics({"psnr_y": 28.43})
         line.connect()
-        wait_for(lambda: has_told("MLflow answers again"))
-    (found,) = runs(address(server))
+        wait_for(lambda: printed("MLflow answers again"))
+    (record,) = runs(address(server))
     from mlflow import MlflowClient
 
-    history = MlflowClient().get_metric_history(found.info.run_id, "loss")
+    history = MlflowClient().get_metric_history(record.info.run_id, "loss")
     assert [(m.step, m.value) for m in history] == [(step, float(step)) for step in range(1500)]
-    assert (found.info.status, found.data.metrics["psnr_y"]) == ("FINISHED", 28.43)
-    assert told.splitlines() == [
+    assert (record.info.status, record.data.metrics["psnr_y"]) == ("FINISHED", 28.43)
+    assert printed_text.splitlines() == [
         "warning: MLflow: the tracking server does not answer; records are kept and sent later",
         "MLflow answers again; everything was sent",
     ]
@@ -188,19 +188,19 @@ def test_a_champion_is_decided_once_the_server_answers_again(
     flavor = SimpleNamespace(__name__="none", save_model=save)
     model = Model.log(artifact_path=None, name="gan", flavor=flavor, run_id=made_by)
     register(client, "outage", model, made_by, file_hash(Path("gan/model.weights.h5")))
-    told = ""
+    printed_text = ""
 
-    def has_told(words: str) -> bool:
-        nonlocal told
-        told += "".join(capsys.readouterr())
-        return words in told
+    def printed(words: str) -> bool:
+        nonlocal printed_text
+        printed_text += "".join(capsys.readouterr())
+        return words in printed_text
 
     with stage_run("evaluate") as run:
         line.cut()
         run.elect([Candidate("gan", Path("gan"), 28.43, "higher", Path("images"))])
-        wait_for(lambda: has_told("warning: MLflow"))
+        wait_for(lambda: printed("warning: MLflow"))
         line.connect()
-        wait_for(lambda: has_told("champion: outage: version 1 becomes champion: psnr_y 28.4300 on sample, the first"))
+        wait_for(lambda: printed("champion: outage: version 1 becomes champion: psnr_y 28.4300 on sample, the first"))
     assert client.get_model_version_by_alias("outage", "champion").tags["champion"].startswith("yes: ")
 
 
@@ -212,11 +212,11 @@ def test_what_could_not_be_sent_is_sent_by_the_next_stage(
         run.tracking.log_metrics({"loss": 0.5}, step=7)
         Path("model").write_text("1")
         run.done(["model"])
-    told = capsys.readouterr().err
-    assert "records and the end of the run will be sent by the next stage" in told
-    assert "Traceback" not in told
-    (kept,) = Path(".resume/.unsent").iterdir()
-    assert "127.0.0.1" not in kept.read_text(), "an address may hold a password"
+    printed_text = capsys.readouterr().err
+    assert "records and the end of the run will be sent by the next stage" in printed_text
+    assert "Traceback" not in printed_text
+    (queue,) = Path(".resume/.unsent").iterdir()
+    assert "127.0.0.1" not in queue.read_text(), "an address may hold a password"
     assert runs(address(server))[0].info.status == "RUNNING"
     line.connect()
     with stage_run("finetune"):
@@ -224,19 +224,19 @@ def test_what_could_not_be_sent_is_sent_by_the_next_stage(
     first, _ = runs(address(server))
     assert (first.info.status, first.data.metrics["loss"]) == ("FINISHED", 0.5)
     assert "dvc.out.model" in first.data.tags
-    assert not kept.exists()
+    assert not queue.exists()
 
 
-def test_what_the_server_refuses_is_said_and_does_not_hold_up_the_rest(
+def test_refused_records_are_named_and_the_rest_is_sent(
     folder: Path, line: Line, server: int, runs: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with stage_run("pretrain") as run:
         run.tracking.log_metrics({"psnr_y": 28.43, "n" * 300: 1.0, "ESPCN (×4)": 2.0}, step=1)
         run.tracking.log_metrics({"loss": 0.5}, step=1)
-    (found,) = runs(address(server))
-    assert found.info.status == "FINISHED"
+    (record,) = runs(address(server))
+    assert record.info.status == "FINISHED"
     assert {
-        name: value for name, value in found.data.metrics.items() if not name.startswith(("system/", "seconds"))
+        name: value for name, value in record.data.metrics.items() if not name.startswith(("system/", "seconds"))
     } == {
         "psnr_y": 28.43,
         "ESPCN __4_": 2.0,
@@ -269,7 +269,8 @@ def test_a_deleted_experiment_is_one_line(folder: Path, line: Line) -> None:
         connect(folder)
 
 
-def test_the_ui_says_that_a_port_is_taken_and_where_a_servers_runs_are(
+@pytest.mark.slow
+def test_the_ui_names_a_used_port_and_the_address_of_a_server(
     folder: Path, server: int, own_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(folder)

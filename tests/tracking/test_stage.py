@@ -58,31 +58,31 @@ def test_a_run_holds_what_the_stage_was_and_did(folder: Path, own_store: str, ru
         run.tracking.log_artifact("images", "data")
         Path("model").write_text("weights")
         run.done(["model"])
-    (found,) = runs(own_store, "srlib")
+    (record,) = runs(own_store, "srlib")
     client = MlflowClient(own_store)
-    assert (found.info.run_name, found.info.status) == ("pretrain", "FINISHED")
+    assert (record.info.run_name, record.info.status) == ("pretrain", "FINISHED")
     recipe = yaml.safe_load(Path("params.yaml").read_text())
-    assert found.data.params["scale"] == str(recipe["scale"])
-    assert float(found.data.params["pretrain.learning_rate.peak"]) == recipe["pretrain"]["learning_rate"]["peak"]
-    assert {key.split(".")[0] for key in found.data.params} == {"scale", "seed", "pretrain"}
-    assert [(m.step, m.value) for m in client.get_metric_history(found.info.run_id, "loss")] == [(10, 0.1), (20, 0.05)]
-    assert found.data.metrics["psnr_y"] == 28.43
-    assert found.data.metrics["seconds_total"] >= 0
-    assert "step" not in found.data.metrics
-    (data,) = found.inputs.dataset_inputs
+    assert record.data.params["scale"] == str(recipe["scale"])
+    assert float(record.data.params["pretrain.learning_rate.peak"]) == recipe["pretrain"]["learning_rate"]["peak"]
+    assert {key.split(".")[0] for key in record.data.params} == {"scale", "seed", "pretrain"}
+    assert [(m.step, m.value) for m in client.get_metric_history(record.info.run_id, "loss")] == [(10, 0.1), (20, 0.05)]
+    assert record.data.metrics["psnr_y"] == 28.43
+    assert record.data.metrics["seconds_total"] >= 0
+    assert "step" not in record.data.metrics
+    (data,) = record.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("images", tree_hash(Path("images"))[:36])
-    tags = found.data.tags
+    tags = record.data.tags
     assert tags["dvc.stage"] == "pretrain"
     assert tags["dvc.dep.images"] == tree_hash(Path("images"))
     assert tags["dvc.out.model"] == tree_hash(Path("model"))
     assert len(tags["fingerprint"]) == 16
-    assert str(folder) not in " ".join([*tags.values(), *found.data.params.values(), data.dataset.source])
-    assert tree_hash(Path(download_artifacts(run_id=found.info.run_id, artifact_path="data/images"))) == tree_hash(
+    assert str(folder) not in " ".join([*tags.values(), *record.data.params.values(), data.dataset.source])
+    assert tree_hash(Path(download_artifacts(run_id=record.info.run_id, artifact_path="data/images"))) == tree_hash(
         Path("images")
     )
     from PIL import Image
 
-    strip = download_artifacts(run_id=found.info.run_id, artifact_path="images/strip.png")
+    strip = download_artifacts(run_id=record.info.run_id, artifact_path="images/strip.png")
     assert np.array_equal(np.asarray(Image.open(strip)), image)
     assert any("validation _4+step+20" in str(path) for path in Path("mlartifacts").rglob("*.png"))
 
@@ -152,7 +152,7 @@ def test_stages_that_start_together_record_the_same_input(folder: Path, runs: Ca
     assert all(len(run.inputs.dataset_inputs) == 3 for run in runs())
 
 
-def test_a_mistake_in_another_section_shows_before_anything_is_done(
+def test_a_mistake_in_another_section_shows_before_any_work(
     folder: Path, own_store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = Path("params.yaml").read_text()
@@ -163,7 +163,8 @@ def test_a_mistake_in_another_section_shows_before_anything_is_done(
     assert not Path("mlflow.db").exists()
 
 
-def test_a_stage_that_is_stopped_ends_killed_and_one_that_was_killed_is_found(
+@pytest.mark.slow
+def test_a_stopped_stage_ends_killed_and_a_killed_one_is_closed(
     folder: Path,
     runs: Callable,
     start: Callable[..., subprocess.Popen[str]],
@@ -187,10 +188,10 @@ def test_a_stage_that_is_stopped_ends_killed_and_one_that_was_killed_is_found(
     assert line in capsys.readouterr().err
     for name, process in working.items():
         process.send_signal(ends[name])
-    told = {name: process.communicate(timeout=60)[1] for name, process in working.items()}
+    message = {name: process.communicate(timeout=60)[1] for name, process in working.items()}
     codes = {name: process.returncode for name, process in working.items()}
     assert codes == {"download": 129, "prepare": 143, "pretrain": 130, "finetune": -9}
-    assert told["pretrain"].splitlines()[-2:] == [
+    assert message["pretrain"].splitlines()[-2:] == [
         "pretrain: run it again to go on from the last checkpoint",
         "error: pretrain: stopped by SIGINT",
     ]
@@ -215,18 +216,18 @@ def test_a_stage_that_is_stopped_ends_killed_and_one_that_was_killed_is_found(
 def test_an_unusable_store_is_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for uri, told in (
+    for uri, message in (
         (f"sqlite:///{folder}/params.yaml/mlflow.db", "params.yaml"),
         ("nonsense://x", "nonsense"),
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with pytest.raises(SystemExit), stage_run("prepare"):
             raise AssertionError("the stage ran")
-        told_us = capsys.readouterr().err
-        assert told_us.startswith("error: MLflow at ") and told in told_us and told_us.count("\n") == 1
+        printed = capsys.readouterr().err
+        assert printed.startswith("error: MLflow at ") and message in printed and printed.count("\n") == 1
 
 
-def test_the_training_rooms_need_neither_mlflow_nor_dvc(start: Callable[..., subprocess.Popen[str]]) -> None:
+def test_the_training_package_needs_neither_mlflow_nor_dvc(start: Callable[..., subprocess.Popen[str]]) -> None:
     code = (
         "import sys, srlib.engine, srlib.progress, srlib.params, srlib.pipeline.resume, srlib.stage\n"
         "assert not {'mlflow', 'dvc', 'tensorflow', 'keras', 'psutil'} & set(sys.modules)"
@@ -249,21 +250,22 @@ def test_bfloat16_where_it_is_slow_is_said(
     Path("params.yaml").write_text(yaml.safe_dump(recipe))
     with stage_run("pretrain", keras=True):
         pass
-    said = capsys.readouterr().err
-    assert said.count("warning: pretrain.precision: mixed_bfloat16 takes many times") == (
+    printed = capsys.readouterr().err
+    assert printed.count("warning: pretrain.precision: mixed_bfloat16 takes many times") == (
         lacking if precision == "mixed_bfloat16" else 0
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
 def test_a_stage_pins_its_threads_and_records_its_model(
     folder: Path, database: str, runs: Callable, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = start(TRAINS)
-    output, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told
+    output, message = process.communicate(timeout=120)
+    assert process.returncode == 0, message
     assert output.splitlines() == ["1 1 True"], "one core, one thread"
-    assert told == "", "TensorFlow's greeting is kept back, and MLflow has nothing to warn of"
+    assert message == "", "TensorFlow's greeting is suppressed, and MLflow has no warning"
     import mlflow
 
     mlflow.set_tracking_uri(database)

@@ -61,7 +61,7 @@ class _Layout:
     palette: bytes = b""
     transparency: bytes | None = None
     data: list[memoryview] = field(default_factory=list)
-    kept: list[tuple[bytes, bytes]] = field(default_factory=list)
+    ancillary: list[tuple[bytes, bytes]] = field(default_factory=list)
     profile: bytes | None = None
     exif: bytes | None = None
     texts: dict[bytes, bytes] = field(default_factory=dict)
@@ -179,7 +179,7 @@ def _take_ancillary(layout: _Layout, chunk: Chunk) -> None:
             if keyword == _XMP or keyword.removeprefix(_RAW_PROFILE) in (b"exif", b"APP1", b"xmp", b"icc", b"icm"):
                 return  # written again from the metadata
     if chunk.type in _KEPT:
-        layout.kept.append((chunk.type, content))
+        layout.ancillary.append((chunk.type, content))
 
 
 def _inflate(content: bytes) -> bytes:
@@ -215,7 +215,7 @@ def _metadata(layout: _Layout) -> Metadata:
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
     icc = layout.profile or raw.get("icc") or raw.get("icm")
-    return Metadata(icc or None, exif or None, xmp or None, layout.dpi, tuple(layout.kept))
+    return Metadata(icc or None, exif or None, xmp or None, layout.dpi, tuple(layout.ancillary))
 
 
 def _raw_profile(text: bytes) -> bytes:
@@ -276,7 +276,7 @@ def _rgb8(layout: _Layout) -> Image:
 def _deep(layout: _Layout, mode: Literal["RGB", "RGBA"]) -> Pixels:
     """Decode 16-bit color in two passes, since Pillow keeps one byte of each sample.
 
-    Told that samples are big-endian it keeps the first byte, told little-endian the second.
+    Declared big-endian, samples keep their first byte; declared little-endian, their second.
     """
     plain, halves = _plain(layout, 16, layout.color), []
     for order in "BL":
