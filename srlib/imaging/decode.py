@@ -68,7 +68,7 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Header]:
         raise SrlibError(f"{path}: this image format is not supported; convert it to {READABLE}")
     try:
         yield _open(read_regular(path, limit=LARGEST_FILE) if content is None else content)
-    except (SrlibError, MemoryError):
+    except (SrlibError, MemoryError, ImportError):
         raise
     except FileNotFoundError as error:
         raise SrlibError(f"{path}: no such file") from error
