@@ -239,3 +239,14 @@ class TestPlots:
         assert 2 <= len(ticks) <= 6
         assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
         assert len({f"{tick:.3g}" for tick in ticks}) == len(ticks)
+
+
+def test_captions_speak_only_of_what_is_there(tmp_path: Path) -> None:
+    write_png(tmp_path / "Own/a.png", skimage.data.chelsea()[:60, :60])
+    methods = [
+        Method("net", lambda lr, scale: resize(lr, scale), cost=Cost(1000, lambda height, width: height * width))
+    ]
+    scores = [score for result in evaluate(find_sets(tmp_path, 4), methods, 4) for score in result.scores]
+    text = render(scores, methods, 4)
+    assert "quality and size" in text
+    assert all(word not in text for word in ("Gray rows", "Hollow gray points", "Published rows", "A + marks", "†"))
