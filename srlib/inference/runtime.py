@@ -24,6 +24,9 @@ LARGEST_LOSS = 0.01
 _MOVING = {"DepthToSpace", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Layers that move values and change none."""
 
+_TRIAL_SIZE = 5, 7
+"""Height and width at which a network's output size is checked."""
+
 _TELEMETRY = "openvino_telemetry"
 # Exceptions that OpenVINO's Python binding raises for a graph or a shape that it cannot work with.
 _OPENVINO_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, OverflowError)
@@ -153,14 +156,26 @@ class CompiledNetwork:
 
 
 def _check_interface(graph: "openvino.Model", config: ExportConfig) -> None:
-    """Refuse a graph that does not map one image of the configured channels to one image."""
+    """Refuse a graph that does not map one image of the configured channels to one image of the configured scale.
+
+    OpenVINO has crashed after it ran a graph whose images shrink to nothing: the size is inferred, not tried.
+    """
     channels = 3 if config.channels == "rgb" else 1
     shapes = [port.partial_shape for port in (*graph.inputs, *graph.outputs)]
     sizes = {shape[3].get_length() if len(shape) == 4 and shape[3].is_static else None for shape in shapes}
-    if len(shapes) == 2 and sizes == {channels}:
-        return
-    got = " and ".join(str(shape) for shape in shapes)
-    raise SrlibError(f"{config.title}: expected one input and one output of {channels} channels, got {got[:200]}")
+    if len(shapes) != 2 or sizes != {channels}:
+        got = " and ".join(str(shape) for shape in shapes)
+        raise SrlibError(f"{config.title}: expected one input and one output of {channels} channels, got {got[:200]}")
+    height, width = _TRIAL_SIZE
+    trial = graph.clone()
+    trial.reshape([1, height, width, channels])
+    shape = trial.output(0).partial_shape
+    expected = [1, config.scale * height, config.scale * width, channels]
+    if not shape.is_static or list(shape.to_shape()) != expected:
+        raise SrlibError(
+            f"{config.title}: for an image of {width}×{height} pixels the network gives the shape {shape}, expected "
+            f"{expected} for scale {config.scale}; export the model again"
+        )
 
 
 def _append_rounding(graph: "openvino.Model") -> None:

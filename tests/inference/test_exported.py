@@ -131,8 +131,15 @@ def test_broken_graphs_and_weights_end_in_one_line(model: Path, tmp_path: Path) 
 def test_a_config_of_another_scale_is_noticed(model: Path) -> None:
     config = json.loads((model / CONFIG).read_text())
     (model / CONFIG).write_text(json.dumps(config | {"scale": 3}))
-    with pytest.raises(SrlibError, match=r"the network gave .* where its config.json says \(1, 18, 21, 3\)"):
-        open_model(str(model), precision="float32")(IMAGE)
+    with pytest.raises(SrlibError, match=r"gives the shape \[1,20,28,3\], expected \[1, 15, 21, 3\] for scale 3"):
+        open_model(str(model))
+
+
+def test_a_network_that_shrinks_images_is_never_run(model: Path) -> None:
+    rewrite(model, XML, lambda content: content.replace(b'auto_pad="same_upper"', b'auto_pad="valid"'))
+    with pytest.raises(SrlibError, match=r"the network gives the shape|cannot load the model"):
+        open_model(str(model))
+    assert open_model("psnr-x4")(IMAGE).shape == (24, 28, 3)
 
 
 def test_a_config_of_other_channels_is_noticed(model: Path) -> None:
