@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from rich.progress import Task
+    from rich.progress import Progress, Task
     from rich.text import Text
 
 INTERVAL = 10.0
@@ -48,24 +48,8 @@ def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Adva
         ...     for _ in range(3):
         ...         advance()
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
-    from rich.text import Text
-
-    class Description(ProgressColumn):
-        def render(self, task: "Task") -> "Text":
-            return Text(_describe(task, unit), no_wrap=True, overflow="ellipsis")
-
-    console = Console(stderr=True)
-    live = sys.stderr.isatty() and console.is_interactive
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        Description(),
-        console=console,
-        speed_estimate_period=WINDOW,
-        get_time=lambda: _clock(),
-    )
+    bar = _bar(unit)
+    live = sys.stderr.isatty() and bar.console.is_interactive
     task_id = bar.add_task(label, total=total, completed=start, status={})
     task = bar.tasks[0]
     lock = threading.Lock()
@@ -89,6 +73,26 @@ def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Adva
             bar.stop_task(task_id)
             if not live:
                 print_line()
+
+
+def _bar(unit: str) -> "Progress":
+    """Return a bar on stderr, which need not be displayed, that also measures the rate."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.text import Text
+
+    class Description(ProgressColumn):
+        def render(self, task: "Task") -> "Text":
+            return Text(_describe(task, unit), no_wrap=True, overflow="ellipsis")
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        Description(),
+        console=Console(stderr=True),
+        speed_estimate_period=WINDOW,
+        get_time=lambda: _clock(),
+    )
 
 
 def _describe(task: "Task", unit: str) -> str:

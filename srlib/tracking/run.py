@@ -176,21 +176,19 @@ def tracked_run(
     Raises:
         SrlibError: The store cannot be used; before any work is done.
     """
-    start = time.monotonic()
-    recipe = params.model_dump(mode="json")
+    start, recipe = time.monotonic(), params.model_dump(mode="json")
     with store.in_use():
         send_unsent(store.client, root())
         close_dead_runs(store)
         common = _common_tags()
         parent, parent_status = _open_parent(store, recipe, common)
         tags = common | _stage_tags(store, stage, inputs, fingerprint)
-        if parent is not None:
-            tags["mlflow.parentRunId"] = parent
+        tags |= {"mlflow.parentRunId": parent} if parent else {}
         run = store.client.create_run(store.experiment, tags=tags, run_name=stage.address).info.run_id
 
     outbox = Outbox(store.client, run, root() / UNSENT / f"{run}.json", system_metrics(run))
-    names = params.registry.names(params.scale)
-    tracked = TrackedRun(run, stage.address.replace("@", " "), parent, store, outbox, names)
+    prefix, names = stage.address.replace("@", " "), params.registry.names(params.scale)
+    tracked = TrackedRun(run, prefix, parent, store, outbox, names)
     status = "FINISHED"
     try:
         with store.in_use():
@@ -207,10 +205,8 @@ def tracked_run(
         raise
     finally:
         tracked.log_metrics({"seconds_total": time.monotonic() - start})
-        ends = {run: status}
-        if parent is not None:
-            ends[parent] = parent_status if status == "FINISHED" and parent_status else status
-        outbox.close(PATIENCE[status], ends)
+        of_parent = parent_status if status == "FINISHED" and parent_status else status
+        outbox.close(PATIENCE[status], {run: status} | ({parent: of_parent} if parent else {}))
 
 
 def flatten(nested: Mapping[str, object], prefix: str = "") -> dict[str, str]:
