@@ -124,8 +124,21 @@ def test_each_module_loaded_in_a_real_run_is_listed_or_excepted(repository: Repo
     code = listed_code(stage)
     loaded = [name for file in repository.loaded.glob(f"{stage}*") for name in file.read_text().splitlines()]
     assert "srlib/stage.py" in loaded
-    missing = {name for name in loaded if not (name in code or is_left_out(name) or _is_empty(ROOT / name))}
+    behind = set(_behind_what_is_left_out())
+    missing = {name for name in loaded if not (name in code or is_left_out(name) or _is_empty(ROOT / name))} - behind
     assert not missing, f"{stage}: loaded in a run but not in dvc.yaml"
+
+
+def _behind_what_is_left_out() -> Iterator[str]:
+    """Yield what the modules of LEFT_OUT import: the models of params.yaml load the networks' options, for instance."""
+    for name in LEFT_OUT.keys() - {"srlib/__init__.py", "srlib/evaluation/champions.py"}:
+        for file in [ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"):
+            for module in _modules(file):
+                path = ROOT / Path(*module.split("."))
+                for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+                    if module.startswith("srlib") and candidate.is_file():
+                        script = candidate.relative_to(ROOT).as_posix()
+                        yield from {script, *code_of(script, ROOT)}
 
 
 def _is_empty(file: Path) -> bool:

@@ -158,6 +158,7 @@ def test_a_mistake_costs_no_earlier_output(repository: Repository, key: str, val
     assert (repository.path / "dvc.lock").read_text() == lock
     for path in ("models/pretrained/model.weights.h5", "models/gan", "data/patches", "results/report.html"):
         assert (repository.path / path).exists(), path
+    assert repository.repro() == [], "once it is mended, nothing runs again"
 
 
 def test_a_copy_killed_in_both_trainings_has_the_same_hashes(repository: Repository, new_repository) -> None:
