@@ -84,7 +84,7 @@ def subtract_mean(x: KerasTensor) -> KerasTensor:
     """Subtract the mean of luma, so that the zeros around an image stand for mean gray.
 
     Biases could learn the mean as well. But with zeros that stand for black, networks learned the frame of their
-    training patches and were off by several levels on larger images (docs/networks.md).
+    training patches and were off by several levels on larger images (docs/experiments/2026-11-22-luma-networks.md).
     """
     return layers.Rescaling(1.0, -LUMA_MEAN, name="subtract_mean", dtype="float32")(x)
 
