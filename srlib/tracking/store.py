@@ -143,7 +143,7 @@ def serve_ui(port: int) -> None:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if _is_server(uri):
-        raise SrlibError(f"MLFLOW_TRACKING_URI is set: the runs are address at {without_password(uri)}")
+        raise SrlibError(f"MLFLOW_TRACKING_URI is set: the runs are at {without_password(uri)}")
     if not uri and not (root() / DATABASE).exists():
         raise SrlibError(f"no {DATABASE} in {root()}: go to the repository, or run `dvc repro` there first")
     with socket.socket() as probe:

@@ -61,7 +61,7 @@ def test_weights_of_another_network_are_refused(shared: Path, tmp_path: Path) ->
         feature_network("vgg19", ["block1_conv1"], weights=path)
     broken = tmp_path / "broken.h5"
     broken.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(SrlibError, match="not a readable HDF5"):
+    with pytest.raises(SrlibError, match="expected an HDF5 file of Keras weights"):
         feature_network("squeezenet", ["fire9"], weights=broken)
 
 

@@ -277,5 +277,5 @@ def test_the_ui_names_a_used_port_and_the_address_of_a_server(
     with pytest.raises(SrlibError, match=f"port {server} is taken"):
         serve_ui(server)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org/mlflow")
-    with pytest.raises(SrlibError, match=r"shown at https://example\.org/mlflow$"):
+    with pytest.raises(SrlibError, match=r"the runs are at https://example\.org/mlflow$"):
         serve_ui(free_port())
