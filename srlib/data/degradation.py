@@ -2,7 +2,7 @@
 
 One pass is blur, resizing, noise and compression, each applied with its probability; the last pass resizes to the LR
 size. Two passes are the second-order degradation of Real-ESRGAN (Wang et al. 2021, arXiv:2107.10833). The settings are
-drawn from a counter-based generator (Philox), so that a patch's degradation depends only on the key that is given.
+drawn from a counter-based generator (Philox), so that a patch's degradation depends only on that key.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def read_degradation(folder: Path) -> Degradation | None:
 
 
 def keyed_generator(key: str) -> np.random.Generator:
-    """Return a random generator that depends on a text only."""
+    """Return a random generator whose seed is a text."""
     words = np.frombuffer(hashlib.sha256(os.fsencode(key)).digest()[:16], np.uint64)
     return np.random.Generator(np.random.Philox(key=words))
 

@@ -34,7 +34,7 @@ INDEX_COLUMNS = ("split", "row", "image", "size", "y", "x")
 _CHUNK = 2**20  # bytes of HR patches per write
 _PART = 2**28  # bytes of training patches per file, so that DVC hashes and transfers several files at once
 _SPARE = 2**26  # bytes that must stay free on the disk
-_MANY = 64  # from this number of images on, starting processes pays
+_MANY = 64  # from this number of images on, processes are worth their start-up time
 
 
 @dataclass(frozen=True)
@@ -231,9 +231,9 @@ def _write(
             rows[split, kind].create()
     cut = functools.partial(_cut, rows=rows, params=params, scale=scale, seed=seed)
     mistakes = for_each(cut, plan, label="cutting patches", unit="images", workers=workers, processes=processes)
-    # A name that is not UTF-8 is written with its original bytes.
     if params.degradation:
         write_degradation(folder, params.degradation)
+    # A name that is not UTF-8 is written with its original bytes.
     write_bytes(folder / "index.csv", _index(plan).encode("utf-8", "surrogateescape"))
     return {job.pair.name: mistake for job, mistake in zip(plan, mistakes, strict=True) if mistake}
 

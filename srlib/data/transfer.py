@@ -45,7 +45,7 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
         file: The partial file, open for appending.
         note: File that keeps the validator between transfers.
         size: Size of the complete file in bytes, if known.
-        moved: Called with the size of the partial file after every change, also when it shrinks.
+        moved: Callback that receives the size of the partial file after every change, also when it shrinks.
         stop: Event that interrupts the transfer.
 
     Raises:

@@ -19,7 +19,7 @@ def as_pixels(image: object) -> Pixels:
         image: uint8 or uint16 in any byte order, any shape with at least one element.
 
     Returns:
-        The same samples; the same array where nothing is to be done.
+        The same samples; the same array where no conversion is needed.
 
     Raises:
         SrlibError: Anything else.
@@ -70,7 +70,7 @@ def write_image(path: str | Path, image: Pixels, *, quality: int = QUALITY) -> N
     Args:
         path: File that ends in .png, .jpg, .tif or .webp; an existing one is replaced.
         image: uint8 or uint16, gray [h, w], RGB [h, w, 3] or RGBA [h, w, 4]; alpha is not premultiplied. JPEG and WebP
-            hold 8 bits, and JPEG has no alpha: such an image is laid over white.
+            hold 8 bits, and JPEG has no alpha: such an image is composited onto white.
         quality: JPEG and WebP quality, 1 to 100; 100 is lossless in WebP.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Convert between images and the values a network works on: RGB, or luma (Y) with chroma upscaled by bicubic.
+"""Convert between images and the values a network works on: RGB, or luma (Y) with bicubically upscaled chroma.
 
 Networks trained here work on `rgb` or `luma-studio`: R, G, B or Y as levels of 255, divided by 255. `luma`, with the
-full range for Y as in OpenCV and JPEG, is there for networks from elsewhere.
+full range for Y as in OpenCV and JPEG, serves networks from other sources.
 """
 
 from typing import Literal, get_args
@@ -64,7 +64,7 @@ def network_input(image: Pixels, channels: Channels) -> npt.NDArray[np.float32]:
 def rgb_from_output(sr: npt.ArrayLike, lr: Pixels, channels: Channels) -> npt.NDArray[np.floating]:
     """Convert a network's output to RGB.
 
-    With a luma network, the chroma is that of `lr` upscaled by bicubic. The inverse color transform adds luma equally
+    With a luma network, the chroma is that of `lr`, upscaled bicubically. The inverse color transform adds luma equally
     to R, G and B. Adding the difference between the network's Y and bicubic's Y is therefore the same, without rounding
     the chroma in between.
 

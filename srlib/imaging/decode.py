@@ -18,11 +18,11 @@ from srlib.imaging.formats.simple import open_simple
 from srlib.imaging.formats.tiff import open_tiff
 
 LARGEST_FILE = 2**32
-"""Most bytes of a file that is read."""
+"""Largest size of a file that is read, in bytes."""
 
 # Sizes are checked here before anything is decoded; Pillow would count the bytes of deep samples as pixels.
 Pillow.MAX_IMAGE_PIXELS = None
-warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks would tear the progress line; what matters is raised
+warnings.filterwarnings("ignore", module=r"PIL\.")  # warnings would break the progress line; real faults raise
 
 _OPENERS: tuple[tuple[bytes, Callable[[bytes], Header]], ...] = (
     (SIGNATURE, open_png),
@@ -35,7 +35,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[bytes], Header]], ...] = (
     (b"BM", partial(open_simple, format="bmp")),
     (b"RIFF", partial(open_simple, format="webp")),
 )
-# Formats that are recognized to be named: the bytes at a place → the name.
+# Formats that are recognized only to name them in an error: offset, bytes at that offset, name.
 _FOREIGN = (
     (4, b"ftypavif", "AVIF"),
     (4, b"ftyphei", "HEIC"),
@@ -56,7 +56,7 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Header]:
 
     Args:
         path: The file, or the name of what `content` holds.
-        content: The file's bytes, if they are at hand.
+        content: The file's bytes, if they have been read already.
 
     Yields:
         The head of the file. Decode the pixels inside the block.

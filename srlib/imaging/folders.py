@@ -24,7 +24,7 @@ def list_images(folder: Path, recursive: bool = True, *, problems: list[str] | N
     Args:
         folder: Folder to search.
         recursive: Include subfolders.
-        problems: Receives one line per folder that cannot be read, instead of an exception.
+        problems: List that receives one line per folder that cannot be read, instead of an exception.
 
     Raises:
         SrlibError: The folder does not exist, or it or one of its subfolders cannot be read.

@@ -1,7 +1,7 @@
 """Image files of every usual format: read them for upscaling, and write the result with the metadata they came with.
 
-In memory, color is RGB [height, width, 3] and alpha [height, width], both uint8 or both uint16, upright. Metadata goes
-along, is made to fit the result, and is named in a note where the format cannot hold it.
+In memory, color is RGB [height, width, 3] and alpha [height, width], both uint8 or both uint16, upright. Metadata is
+kept and adapted to the result; a note names what the format cannot hold.
 """
 
 from dataclasses import dataclass, field, replace
@@ -48,12 +48,12 @@ class ImageFile:
 def read_image_file(path: Path, content: bytes | None = None) -> ImageFile:
     """Read a PNG, JPEG, TIFF, WebP, BMP or GIF of 1 to 16 bits: gray, palette, RGB, CMYK or Lab, with or without alpha.
 
-    The orientation is applied. CMYK and Lab become sRGB, through the color profile if there is one. Of several frames
-    or pages, the first is read.
+    The orientation is applied. CMYK and Lab become sRGB, through the color profile if there is one. The first of
+    several frames or pages is read.
 
     Args:
         path: The file, or the name of what `content` holds.
-        content: The file's bytes, if they are at hand.
+        content: The file's bytes, if they have been read already.
 
     Raises:
         SrlibError: The file is missing, not an image, of an unsupported kind, damaged, or too large.
@@ -80,8 +80,8 @@ def write_image_file(
     """Write an image, whole or not at all; see `encode_image_file`.
 
     Args:
-        image: What to write.
-        path: The file; its ending says the format unless `format` does.
+        image: Image to write.
+        path: File to write; its ending gives the format unless `format` is set.
         format: A key of `FORMATS`.
         quality: 1 to 100, for JPEG and WebP.
 
@@ -98,11 +98,11 @@ def encode_image_file(
 ) -> tuple[bytes, tuple[str, ...]]:
     """Encode an image with its metadata; the same image gives the same bytes.
 
-    Gray stays gray and 16 bits stay 16 bits where the format has them. For JPEG, which has no alpha, the image is laid
-    over white.
+    Gray stays gray and 16 bits stay 16 bits where the format has them. For JPEG, which has no alpha, the image is
+    composited onto white.
 
     Args:
-        image: What to write; its metadata is made to fit its size.
+        image: Image to write; its metadata is adapted to its size.
         format: A key of `FORMATS`.
         quality: 1 to 100, for JPEG and WebP; 100 is lossless in WebP.
         name: Name for error messages.
@@ -129,7 +129,7 @@ def format_of(path: Path) -> str:
     """Return the key of `FORMATS` that a name's ending means.
 
     Raises:
-        SrlibError: None of them.
+        SrlibError: The ending belongs to none of them.
     """
     for name, kind in FORMATS.items():
         if path.suffix.lower() in kind.suffixes:
@@ -164,9 +164,9 @@ def _stored(image: ImageFile, kind: Format) -> tuple[Pixels, tuple[str, ...]]:
 
 
 def _deep_gray_alpha_as_rgb(image: ImageFile, kind: Format) -> bool:
-    """Whether to store RGB although the image is gray.
+    """Return whether to store RGB although the image is gray.
 
-    Many programs, Pillow among them, do not read a TIFF of 16-bit gray with alpha. A profile for gray needs gray.
+    Many programs, Pillow among them, do not read a TIFF of 16-bit gray with alpha. A gray profile requires gray.
     """
     deep = image.alpha is not None and image.rgb.dtype == np.uint16
     return kind.name == "TIFF" and deep and _space(image.metadata.icc) != b"GRAY"

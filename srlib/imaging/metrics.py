@@ -60,13 +60,13 @@ def psnr_y(hr: Image, sr: Image, *, scale: int) -> float:
     Args:
         hr: The original, uint8 RGB [H, W, 3].
         sr: The image to score, of the same size.
-        scale: Upscaling factor; so many pixels are cropped on each side.
+        scale: Upscaling factor, and the number of pixels to crop on each side.
 
     Returns:
         PSNR in dB; infinite for equal images.
 
     Raises:
-        SrlibError: Images of another kind or of two sizes, or nothing left after the crop.
+        SrlibError: Images of another kind or of different sizes, or nothing left after the crop.
 
     Example:
         >>> import numpy as np
@@ -91,13 +91,13 @@ def ssim_y(hr: Image, sr: Image, *, scale: int) -> float:
     Args:
         hr: The original, uint8 RGB [H, W, 3].
         sr: The image to score, of the same size.
-        scale: Upscaling factor; so many pixels are cropped on each side.
+        scale: Upscaling factor, and the number of pixels to crop on each side.
 
     Returns:
         SSIM from -1 to 1; 1 for equal images.
 
     Raises:
-        SrlibError: Images of another kind or of two sizes, or less than 11×11 pixels left after the crop.
+        SrlibError: Images of another kind or of different sizes, or fewer than 11×11 pixels left after the crop.
 
     Example:
         >>> import numpy as np

@@ -1,9 +1,9 @@
 """Read images as uint8 RGB [height, width, 3], as training and scoring need them.
 
-Gray becomes RGB by repeating the channel. Transparency is laid over white, since the colors stored under transparent
-pixels are arbitrary. 16 bits are rounded to 8. CMYK is converted to sRGB. The orientation is applied. Of an animation,
-the first frame is read. Color profiles of gray and RGB are not applied: the levels stay as stored, as in every
-published result.
+Gray becomes RGB by repeating the channel. Transparency is composited onto white, since the colors stored under
+transparent pixels are arbitrary. 16 bits are rounded to 8. CMYK is converted to sRGB. The orientation is applied. The
+first frame of an animation is read. Color profiles of gray and RGB are not applied: the levels stay as stored, as in
+every published result.
 """
 
 from pathlib import Path
@@ -81,7 +81,7 @@ def upright_size(header: Header) -> tuple[int, int]:
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Return a view of [H, W, …] turned as its EXIF orientation (1 to 8) says (EXIF 2.3, table 6)."""
+    """Return a view of [H, W, …] flipped and rotated as its EXIF orientation (1 to 8) says (EXIF 2.3, table 6)."""
     transposed, top_bottom, left_right = _UPRIGHT.get(orientation, (False, False, False))
     if transposed:
         pixels = pixels.swapaxes(0, 1)
@@ -96,7 +96,7 @@ def to_8_bits(pixels: Pixels) -> Image:
 
 
 def over_white(color: Pixels, alpha: Pixels) -> Pixels:
-    """Lay color [H, W, C] over white by alpha [H, W] of the same type, rounded."""
+    """Composite color [H, W, C] onto white by alpha [H, W] of the same type, rounded."""
     top = int(np.iinfo(color.dtype).max)
     weight = alpha[..., None].astype(np.uint32)  # top² + top // 2 fits into 32 bits even for 16-bit samples
     return ((color * weight + top * (top - weight) + top // 2) // top).astype(color.dtype)

@@ -18,7 +18,7 @@ from srlib.errors import SrlibError
 
 try:
     import cv2
-except ModuleNotFoundError:  # the light installation does without
+except ModuleNotFoundError:  # not part of the light installation
     cv2 = None  # type: ignore[assignment]
 
 Edges = Literal["clamp", "mirror"]
@@ -26,8 +26,8 @@ Kernel = Literal["cubic", "linear", "box", "nearest"]
 
 # Output rows per matrix product: large enough for BLAS, small enough that the band matrix holds few zeros.
 _BLOCK = 16
-# Multiplications per product. OpenBLAS keeps up to 2^18 on one thread: more threads would compete with the callers',
-# who work on several images at once (six times slower on a busy machine).
+# Multiplications per product. OpenBLAS keeps up to 2^18 on one thread: more threads would compete with those of the
+# callers, which work on several images at once (six times slower on a busy machine).
 _PRODUCT = 2**18
 # Far above the rounding error of a float64 sum, far below the distance of any other value from a half.
 _HALF_SLACK = 1e-9

@@ -26,13 +26,13 @@ from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
 from srlib.progress import Advance, progress
 
 LARGEST_STREAM = 2**31
-"""Bytes that are read from standard input at most."""
+"""Most bytes that are read from standard input."""
 
 LARGE_IMAGE = 2**26
 """LR pixels (67 million) of an image that is upscaled only on request: by ×4 it gives more than a gigapixel."""
 
 _ANNOUNCED = 2**24
-"""LR pixels of a run from which its size and time are printed first."""
+"""Runs of at least this many LR pixels print their size and estimated time first."""
 
 _TRIAL_SIDE = 128
 """Side in LR pixels of the image on which the speed is measured."""
@@ -115,8 +115,8 @@ def run_jobs(
     """Upscale the images of a plan.
 
     Args:
-        plan: What to upscale; see `srlib.inference.jobs.plan_jobs`.
-        open_model: Opens the model; called only if there is something to do.
+        plan: Images to upscale; see `srlib.inference.jobs.plan_jobs`.
+        open_model: Function that opens the model; called only if there is something to do.
         factor: Upscaling factor (default: the model's own).
         quality: JPEG and WebP quality, 1 to 100.
         allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
@@ -170,7 +170,7 @@ class _ImageProgress:
         self._report(round(self._processed / self.to_process * self._announced))
 
     def finish(self) -> None:
-        """Count the image as done, whatever became of it."""
+        """Count the image as done, whether it succeeded or not."""
         self._report(self._announced)
 
     def _report(self, total: int) -> None:
@@ -230,7 +230,7 @@ class _Run:
         return sizes
 
     def _check(self, job: ImageJob, height: int, width: int) -> None:
-        """Refuse an image whose result the format, the memory or the user's patience may not hold."""
+        """Refuse an image whose result is too large for its format, the free memory or a run without `allow_large`."""
         new_height, new_width = upscaled_size(height, width, self._factor)
         if job.format is not None:
             check_size(new_height, new_width, job.format, job.name)
@@ -299,7 +299,7 @@ class _Run:
         self.done += 1
 
     def print_notes(self) -> None:
-        """Print what a format could not hold and the like, one line for all images that it applies to."""
+        """Print the notes, such as what a format could not hold, each once for all images that it applies to."""
         for note, names in self._notes.items():
             others = f" and {len(names) - 1} more" if len(names) > 1 else ""
             print(f"{names[0]}{others}: {note}", file=sys.stderr)

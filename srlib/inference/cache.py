@@ -38,7 +38,7 @@ def read_through_cache(folder: Path) -> ExportedModel:
         export(folder, cache / name, "openvino", force=True)
         return read_exported(cache / name)
     with tempfile.TemporaryDirectory() as temporary:
-        os.environ.setdefault("MPLCONFIGDIR", temporary)  # Keras imports Matplotlib, which would want a home too
+        os.environ.setdefault("MPLCONFIGDIR", temporary)  # Keras imports Matplotlib, which would need a home folder too
         export(folder, Path(temporary, name), "openvino")
         return read_exported(Path(temporary, name))
 

@@ -1,6 +1,6 @@
 """Convert Keras networks to ONNX and OpenVINO files: the same weights give the same bytes.
 
-Keras writes ONNX (through tf2onnx), OpenVINO's files are made from that: OpenVINO's own reader of TensorFlow graphs
+Keras writes ONNX (through tf2onnx); OpenVINO's files are made from it, since OpenVINO's own reader of TensorFlow graphs
 leaves transpositions around some activations, which cost half of the speed. Names, versions and metadata are removed.
 """
 

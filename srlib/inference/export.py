@@ -63,7 +63,7 @@ def export(
         format: `openvino` or `onnx`.
         images: Folder of HR images to compare on, downscaled as for benchmarks. For OpenVINO they also show whether
             bfloat16 is harmless.
-        force: Whether to replace `out`.
+        force: Whether to replace an existing `out`.
 
     Returns:
         How closely the exported network agrees with Keras.

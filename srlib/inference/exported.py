@@ -114,7 +114,7 @@ class ExportedModel:
     """An exported network in memory.
 
     Attributes:
-        config: Its configuration.
+        config: Configuration of the network.
         graph: Content of `model.xml` or `model.onnx`.
         weights: Content of `model.bin`; empty for ONNX.
     """
@@ -193,7 +193,7 @@ def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedM
         The blended network.
 
     Raises:
-        SrlibError: `fidelity` is outside of [0, 1], or the networks do not have one architecture.
+        SrlibError: `fidelity` is outside of [0, 1], or the networks differ in architecture or scale.
     """
     if not 0 <= fidelity <= 1:
         raise SrlibError(f"fidelity: expected a number from 0 (GAN weights) to 1 (PSNR weights), got {fidelity}")
@@ -269,7 +269,7 @@ def _constants(model: ExportedModel, layer: ElementTree.Element) -> bytes | None
 
 
 def _blended(layer: ElementTree.Element, psnr: bytes, gan: bytes, fidelity: float) -> bytes | None:
-    """Blend two constants; None where they are not floats and differ, or do not have one size."""
+    """Blend two constants of one size; None where they differ and are not floats."""
     data = layer.find("data")
     kind = _FLOATS.get("" if data is None else data.get("element_type", ""))
     if kind is None or len(psnr) % kind.itemsize:

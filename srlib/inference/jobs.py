@@ -27,7 +27,7 @@ class ImageJob:
     Attributes:
         source: The file to read; None is standard input.
         target: The file to write; None is standard output.
-        format: A key of `FORMATS`; None is the input's own format, which only reading shows.
+        format: A key of `FORMATS`; None is the input's own format, known only after reading.
     """
 
     source: Path | None
@@ -50,9 +50,9 @@ class JobPlan:
     """The images to upscale.
 
     Attributes:
-        jobs: What is to be done.
+        jobs: Images to upscale, with their targets.
         existing: Number of results that exist already and are left as they are.
-        problems: What was found and cannot be read, one line each; it does not prevent the other jobs.
+        problems: Inputs that cannot be read, one line each; they do not prevent the other jobs.
     """
 
     jobs: tuple[ImageJob, ...]
@@ -62,7 +62,7 @@ class JobPlan:
 
 @dataclass(frozen=True)
 class _Found:
-    """An input file and the relative path of its result without the right ending."""
+    """An input file, and the relative path of its result before the ending is set."""
 
     source: Path
     name: Path
@@ -72,15 +72,15 @@ def plan_jobs(inputs: Sequence[str], out: str, *, format: str | None = None, for
     """Find the images and name their results.
 
     A folder stands for all images below it and keeps its structure; a pattern (`*`, `?`, `[…]`, `**`) for the images
-    that match. A single input becomes the file `out` if that ends like an image; everything else goes into the folder
-    `out` under its own name with the format's ending. Results that exist in a folder are left out unless `force`, so
-    that an interrupted run continues.
+    that match. A single input becomes the file `out` if that has an image's ending; everything else goes into the
+    folder `out` under its own name with the format's ending. Results that exist in a folder are left out unless
+    `force`, so that an interrupted run continues.
 
     Args:
         inputs: Files, folders and patterns, or `-` alone.
         out: A file, a folder, or `-`.
         format: A key of `FORMATS`. None uses the ending of `out`, else the input's own format, else PNG.
-        force: Whether to overwrite.
+        force: Whether to overwrite existing results.
 
     Returns:
         The jobs, and what cannot be read.

@@ -158,7 +158,7 @@ class CompiledNetwork:
 def _check_interface(graph: "openvino.Model", config: ExportConfig) -> None:
     """Refuse a graph that does not map one image of the configured channels to one image of the configured scale.
 
-    OpenVINO has crashed after it ran a graph whose images shrink to nothing: the size is inferred, not tried.
+    OpenVINO crashed after it ran a graph whose images shrink to nothing, so the size is inferred instead of tried.
     """
     channels = 3 if config.channels == "rgb" else 1
     shapes = [port.partial_shape for port in (*graph.inputs, *graph.outputs)]

@@ -54,8 +54,8 @@ def grid(height: int, width: int, *, overlap: int, largest: int, side: int | Non
         height: Height of the LR image.
         width: Width of the LR image.
         overlap: Pixels on each side of a cut that are computed twice and discarded: the receptive field.
-        largest: Most pixels of one tile. Of the grids that keep to it, the one with the least to compute is chosen; if
-            the overlap alone needs more, the smallest tiles that are worth their overlap.
+        largest: Most pixels of one tile. The grid with the least to compute within this limit is chosen; if the overlap
+            alone exceeds it, the smallest tiles that are worth their overlap.
         side: Most pixels along either axis that a tile contributes (it computes up to 2·overlap more); then `largest`
             is ignored.
 

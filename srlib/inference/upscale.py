@@ -105,7 +105,7 @@ def upscale_image(
         image: The LR image.
         model: Upscales RGB by `model.scale`.
         factor: Factor from the LR image to the result.
-        on_pixels: Called with the number of LR pixels done since the last call; see `pixels_to_process`.
+        on_pixels: Callback that receives the number of LR pixels done since its last call; see `pixels_to_process`.
 
     Returns:
         The upscaled image with the metadata of `image`.

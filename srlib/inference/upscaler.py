@@ -206,7 +206,7 @@ class Upscaler:
 
         Args:
             rgb: uint8 or uint16 of shape [h, w, 3].
-            on_pixels: Called after each tile with the number of LR pixels done since the last call; h·w in total.
+            on_pixels: Callback that receives the number of LR pixels done after each tile; h·w in total.
 
         Returns:
             The same dtype, [scale·h, scale·w, 3].

@@ -1,4 +1,4 @@
-"""Using a network: super-resolving images, and counting what that costs."""
+"""Apply a network to images, and count its multiply-adds."""
 
 import math
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def super_resolve(model: "keras.Model", lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
-    """Upscale images with a network; for a network on luma, chroma is upscaled by bicubic.
+    """Upscale images with a network; for a luma network, chroma is upscaled by bicubic interpolation.
 
     Args:
         model: A network as `build` or `load_model` return it.
@@ -30,7 +30,7 @@ def super_resolve(model: "keras.Model", lr: npt.NDArray[np.uint8]) -> npt.NDArra
 
 
 def channels_of(model: "keras.Model") -> color.Channels:
-    """Return what a network works on, by the channels of its input."""
+    """Return the channels that a network works on, from the shape of its input."""
     return "luma-studio" if model.input.shape[-1] == 1 else "rgb"
 
 

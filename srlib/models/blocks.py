@@ -9,7 +9,7 @@ from keras import KerasTensor, layers, ops
 from srlib.imaging.resize import cubic
 
 LUMA_MEAN = 0.438
-"""Mean of DIV2K's training images as `luma-studio`: their mean R, G, B (see edsr.py) by the same weights."""
+"""Mean luma (`luma-studio`) of DIV2K's training images, computed from their mean R, G, B (see edsr.py)."""
 
 _VARIANCE = 1 / 3
 
@@ -24,7 +24,7 @@ class ConvOptions(TypedDict):
 def scaled_initializer(factor: float) -> keras.initializers.Initializer:
     """Return the initializer of `conv` with weights `factor` times as large.
 
-    Uniform with variance factor² / (3 fan_in). With a factor of 1 the published EDSR was initialized; its small
+    Uniform with variance factor² / (3 fan_in). The published EDSR was initialized with a factor of 1; its small
     residuals keep a deep chain of blocks without normalization stable.
     """
     return keras.initializers.VarianceScaling(factor**2 * _VARIANCE, mode="fan_in", distribution="uniform")
@@ -34,7 +34,7 @@ def conv(
     filters: int, name: str, *, size: int = 3, dtype: str = "float32", **options: Unpack[ConvOptions]
 ) -> layers.Conv2D:
     """Return a convolution that keeps height and width, initialized by `scaled_initializer(1)`."""
-    # Made even where another one is given: an initializer draws a seed, and all later weights depend on the count.
+    # Created even if another one is given: each initializer draws a seed, so their number affects all later weights.
     default = scaled_initializer(1.0)
     return layers.Conv2D(
         filters, size, padding="same", name=name, dtype=dtype, **{"kernel_initializer": default, **options}
@@ -74,7 +74,7 @@ def upsample(
 def nearest_skip(lr: KerasTensor, residual: KerasTensor, scale: int) -> KerasTensor:
     """Add `residual` [B, scale·h, scale·w, 3] to the nearest-neighbor upscaling of `lr` [B, h, w, 3].
 
-    The network then starts from an image instead of from zeros, which a short training repays with a decibel and more;
+    The network then starts from an image instead of from zeros, which gains a short training a decibel or more;
     Du et al. 2021 (arXiv:2105.09750) call it an anchor.
     """
     return ops.repeat(ops.repeat(lr, scale, axis=1), scale, axis=2) + residual

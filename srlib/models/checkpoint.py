@@ -29,7 +29,7 @@ VALUE_RANGE = (0.0, 1.0)
 Training = Literal["pixel", "gan"]
 
 LARGEST_CONFIG = 2**20
-"""Bytes of a `config.json` at most."""
+"""Largest size of a `config.json` in bytes."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def load_model(folder: Path, *, scale: int | None = None, dtype: str = "float32"
         The network, and its config.
 
     Raises:
-        SrlibError: No model there, a model for another scale, or weights that do not fit the config.
+        SrlibError: No model in the folder, a model for another scale, or weights that do not fit the config.
 
     Example:
         >>> from importlib.resources import files

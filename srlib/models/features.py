@@ -29,7 +29,7 @@ LAYERS: dict[FeatureNetwork, tuple[str, ...]] = {
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
 LARGEST_FILE = 2**30
-"""Bytes of a weights file at most; VGG19's with its classifier has 575 MB."""
+"""Largest size of a weights file in bytes; VGG19's with its classifier has 575 MB."""
 
 
 class Features(NamedTuple):
@@ -52,9 +52,9 @@ def feature_network(
 
     Args:
         network: `vgg19` (Simonyan & Zisserman 2015) or `squeezenet` (Iandola et al. 2016, version 1.1).
-        taps: Names of layers, of `LAYERS[network]`.
+        taps: Names of layers in `LAYERS[network]`.
         pre_activation: Return the features before the layers' ReLU instead of after it.
-        weights: HDF5 file in Keras' layout, the classifier may be missing. None: random weights (He et al. 2015, whose
+        weights: HDF5 file in Keras' layout; the classifier may be missing. None: random weights (He et al. 2015, whose
             variance keeps the signal's strength through all layers).
         seed: Seed for the random weights.
         dtype: Keras dtype policy of the convolutions; the features are float32.

@@ -45,7 +45,7 @@ class Resizing(Section):
     )
     methods: Annotated[list[Method], Field(min_length=1)] = Field(
         default=["area", "bilinear", "bicubic", "antialiased"],
-        description="Methods, each with the same probability; `antialiased` is MATLAB's bicubic, a method named twice "
+        description="Methods, each with the same probability; `antialiased` is MATLAB's bicubic. A method listed twice "
         "is twice as likely.",
     )
 

@@ -37,13 +37,13 @@ class OtherMethod(Section):
         description="A model's folder, a network (.pb, .onnx, or .xml with its .bin), or a folder of images."
     )
     sha256: Sha256 = Field(
-        description="SHA-256 of the file; of a folder or a .xml the hash that the error line prints."
+        description="SHA-256 of the file; for a folder or a .xml, the hash that the error message names."
     )
     channels: Channels = Field(
         default="rgb",
         description="What a foreign network works on: RGB, luma in full range, or luma in studio range (16–235).",
     )
-    value_range: Literal[1, 255] = Field(default=1, description="White in a foreign network's input and output.")
+    value_range: Literal[1, 255] = Field(default=1, description="Value of white for a foreign network.")
 
 
 class Lpips(Section):

@@ -13,11 +13,11 @@ Mistake = tuple[str, str]
 
 
 def input_mistakes(params: Params, stage: str) -> Iterator[Mistake]:
-    """Yield what is missing or is another file than the recipe says: pairs of a key and a message.
+    """Yield the inputs that are missing or differ from the recipe, as pairs of a key and a message.
 
     Args:
         params: The recipe. Its paths are relative to the current folder.
-        stage: The stage about to run. What only earlier stages read may be gone by now and is not looked at.
+        stage: The stage about to run. Files that only earlier stages read may be gone and are not checked.
     """
     if stage not in STAGES:
         raise ValueError(f"{stage}: expected one of {', '.join(STAGES)}")

@@ -15,7 +15,7 @@ from srlib.params.renamed import translate
 from srlib.schema import lines_of
 
 LARGEST = 2**20
-"""Bytes of a recipe at most."""
+"""Largest size of a recipe in bytes."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,7 +43,7 @@ def load_params(path: Path | str = "params.yaml", *, stage: str | None = "downlo
 
     Args:
         path: The YAML file.
-        stage: The stage about to run; files that only earlier stages read are not looked at. None: no file is.
+        stage: The stage about to run; files that only earlier stages read are not checked. None: no file is.
 
     Returns:
         The recipe, with defaults for the keys left out.
@@ -68,11 +68,11 @@ def load_params(path: Path | str = "params.yaml", *, stage: str | None = "downlo
 
 
 def check_params(content: dict[str, object], source: Path | str) -> Params:
-    """Return the recipe that these sections are; files that it names are not looked at.
+    """Check the sections of a recipe and return it; the files that it names are not checked.
 
     Args:
         content: Sections and their keys.
-        source: Where they came from, for the lines about mistakes.
+        source: Origin of the sections, named in error messages.
 
     Raises:
         SrlibError: One line per mistake, as `load_params`.

@@ -92,8 +92,8 @@ class Training(Section):
         default=0.0,
         ge=0,
         lt=1,
-        description="Decay of the exponential moving average of the weights, which is what is validated and saved; "
-        "0: no average.",
+        description="Decay of the exponential moving average of the weights. The averaged weights are validated and "
+        "saved. 0: no average.",
     )
     clip_norm: NonNegative = Field(default=0.0, description="Largest global norm of the gradient; 0: no clipping.")
     log_every: Positive = Field(default=100, description="Steps between two records of the losses.")
@@ -107,12 +107,12 @@ class Pretrain(Training):
     equivariant: bool = Field(
         default=False,
         description="Share weights over the dihedral group D4 (flips and rotations by 90°): a transformed input gives "
-        "the transformed output, and a short training gets further. Needs a network that supports it, with a width "
-        "that is a multiple of 8.",
+        "the transformed output, and a short training reaches a better result. Needs a network that supports it, with "
+        "a width that is a multiple of 8.",
     )
     start_from: StartFrom | None = Field(
         default=None,
-        description="Weights of an earlier training; those for another scale are used but for the upsampling layers. "
+        description="Weights of an earlier training; for another scale, all but the upsampling layers are used. "
         "None: random weights.",
     )
     optimizer: Literal["adam", "adamw", "muon"] = Field(default="adam", description="Optimizer.")

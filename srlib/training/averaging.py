@@ -14,7 +14,7 @@ class ExponentialMovingAverage:
     long one.
 
     Args:
-        variables: The variables to average. They start as their own average.
+        variables: The variables to average. Their initial values are the initial averages.
         decay: Upper limit of the decay, in [0, 1). 0.999 averages over about the last 1,000 updates.
     """
 

@@ -49,7 +49,7 @@ class Callback:
         """Act after a step, given its batch."""
 
     def on_stop(self, session: TrainingSession) -> str | None:
-        """Act before a stop that was asked for; return what the user should know, or None."""
+        """Act before a requested stop; return what the user should know, or None."""
         return None
 
 
@@ -60,7 +60,7 @@ class DivergenceGuard(Callback):
         section: The section of the recipe.
         pairs: Validation patches, to choose among snapshots.
         config: The config of the network, to save it.
-        folder: Where the last good weights go.
+        folder: Folder for the last good weights.
     """
 
     state: DivergenceMonitor
@@ -143,7 +143,7 @@ class LossLog(Callback):
 
 
 def _learning_rates(session: TrainingSession) -> LogRecord:
-    """The first network's learning rate, and those of networks with another schedule."""
+    """Return the first network's learning rate, and those of networks with another schedule."""
     first, *others = session.trainer.optimizer.updates
     rates = {"learning_rate": session.learning_rates[0]}
     for update, rate in zip(others, session.learning_rates[1:], strict=True):
@@ -165,7 +165,7 @@ class Validation(Callback):
     Args:
         pairs: The patches.
         every: Steps between validations; the last step is validated too.
-        guard: Its state tells whether the loss is high: such weights are not kept.
+        guard: Guard whose state shows whether the loss is high; weights with a high loss are not kept.
         keep_best: Keep the weights of the best PSNR-Y. If False, the last weights count, as for a GAN, and the
             initial weights are scored too, for comparison.
     """
@@ -209,7 +209,7 @@ class Checkpoint(Callback):
     """Saves what a resumed training needs, and loads it.
 
     Args:
-        folder: Where the resume state lies.
+        folder: Folder of the resume state.
         callbacks: The callbacks whose state belongs to it.
     """
 
@@ -223,12 +223,12 @@ class Checkpoint(Callback):
         load_checkpoint(self._folder, session, self._callbacks)
 
     def on_step_end(self, session: TrainingSession, lr: ByteArray, hr: ByteArray) -> None:
-        """Save after the last step, and whenever the time for it has been earned."""
+        """Save after the last step, and whenever the time budget allows it."""
         if session.is_last or self._budget.is_due():
             self._save(session)
 
     def on_stop(self, session: TrainingSession) -> str:
-        """Save this very step."""
+        """Save the state at this step."""
         self._save(session)
         return f"the next run continues from step {session.step}"
 

@@ -1,4 +1,4 @@
-"""Saving and loading the resume state: every variable that training changes, and where it stands."""
+"""Saving and loading the resume state: every variable that training changes, and the progress made."""
 
 import contextlib
 import dataclasses
@@ -40,7 +40,7 @@ class HasState(Protocol):
 
 @dataclass
 class TrainingState:
-    """Where a training stands, apart from its arrays. All of it fits into JSON.
+    """Progress of a training, apart from its arrays. All of it fits into JSON.
 
     Attributes:
         step: Number of steps done.
@@ -58,7 +58,7 @@ class TrainingState:
 
 
 class CheckpointBudget:
-    """Decides when to save: after the first step, then whenever enough time has passed for what saving takes."""
+    """Decides when to save: after the first step, then as often as `TIME_SHARE` and `MAX_AGE` say."""
 
     def __init__(self) -> None:
         self._started = self._saved = time.monotonic()
@@ -67,7 +67,7 @@ class CheckpointBudget:
     def is_due(self) -> bool:
         """Return True if saving now and after the last step stays within `TIME_SHARE`, or the last save is too old.
 
-        Three times the longest save so far must fit in: a resume state grows by snapshots.
+        Three times the duration of the longest save must fit in, since a resume state grows by snapshots.
         """
         now = time.monotonic()
         earned = TIME_SHARE * (now - self._started)
@@ -88,7 +88,7 @@ def save_checkpoint(folder: Path, session: TrainingSession, callbacks: Sequence[
     """Write the resume state, whole or not at all.
 
     Args:
-        folder: Where `state.npz` goes.
+        folder: Folder for `state.npz`.
         session: The training.
         callbacks: The callbacks whose state is saved too.
     """
@@ -114,7 +114,7 @@ def load_checkpoint(folder: Path, session: TrainingSession, callbacks: Sequence[
     A damaged state, or one of another network, changes nothing: a line on stderr says that training starts afresh.
 
     Args:
-        folder: Where `state.npz` lies.
+        folder: Folder with `state.npz`.
         session: A training at step 0.
         callbacks: The callbacks whose state is replaced.
 

@@ -1,4 +1,4 @@
-"""What a GAN can do to images and PSNR does not show: a color cast, and checkerboard artifacts of period `scale`.
+"""Faults of GAN output that PSNR does not show: a color cast, and checkerboard artifacts of period `scale`.
 
 Images are uint8 RGB [H, W, 3], all of the same size, with HR and SR in the same order.
 """

@@ -1,4 +1,4 @@
-"""Telling a training that diverges from one whose loss only fluctuates."""
+"""Detect a training that diverges, as opposed to one whose loss only fluctuates."""
 
 import math
 import statistics

@@ -57,7 +57,7 @@ class OrbitProjection:
     """Projection of gradients or weights onto those of an equivariant network, by averaging over orbits.
 
     Args:
-        network: As for `kernel_orbits`.
+        network: Network as `kernel_orbits` takes it.
     """
 
     def __init__(self, network: keras.Model) -> None:

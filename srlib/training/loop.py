@@ -17,7 +17,7 @@ def fit(session: TrainingSession, batches: Batches, callbacks: Sequence[Callback
     Args:
         session: The training, at any step.
         batches: The training batches, a pure function of the step.
-        callbacks: Called in this order after every step.
+        callbacks: Callbacks, called in this order after every step.
 
     Raises:
         Stopped: SIGINT, SIGTERM or SIGHUP came during a step; the step was finished first.
@@ -48,7 +48,7 @@ def train(session: TrainingSession, batches: Batches, callbacks: list[Callback],
 
     Raises:
         SrlibError: Training diverged; the message says where the last good weights are.
-        Stopped: It was asked to stop.
+        Stopped: SIGINT, SIGTERM or SIGHUP came; the resume state was saved.
     """
     checkpoint = Checkpoint(resume, callbacks)
     checkpoint.load(session)

@@ -46,7 +46,7 @@ def psnr(hr: Tensor, sr: Tensor, *, floor: float = 0.01) -> Tensor:
     Args:
         hr: The ground truth.
         sr: The network's output.
-        floor: Root mean square error at which the logarithm sets in; 0.01 is 40 dB.
+        floor: Root mean square error above which the logarithm takes effect; 0.01 is 40 dB.
     """
     errors = ops.mean(ops.square(hr - sr), axis=(1, 2, 3))
     return floor * ops.mean(ops.log1p(errors / floor**2))
@@ -125,7 +125,7 @@ class AdversarialLoss:
     Attributes:
         generator: The generator's loss.
         discriminator: The discriminator's loss.
-        probabilities: What the discriminator thinks of HR and SR: 0.5 each where it cannot tell them apart.
+        probabilities: Mean probabilities that the discriminator gives to HR and SR; 0.5 if it cannot separate them.
     """
 
     generator: Loss

@@ -15,10 +15,10 @@ class MetricLog:
     """Records of a training, written to `folder` as loss.csv and validation.csv and passed on as they come.
 
     Attributes:
-        folder: Where the two files are written.
-        report: Called with the values of each new record and its step, for example to log them to MLflow. Values of
-            validation records have `validation_` before their names.
-        report_image: Called with a sample of the validation images and its step.
+        folder: Folder for the two files.
+        report: Callback that receives the values of each new record and its step, for example to log them to MLflow.
+            Names of validation values begin with `validation_`.
+        report_image: Callback that receives a sample of the validation images and its step.
         loss: Mean losses and learning rate of each interval.
         validation: Scores on held-out patches.
     """

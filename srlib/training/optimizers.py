@@ -32,7 +32,7 @@ def make_optimizer(
             the slopes of PReLU and the factors of normalization do not decay.
 
     Raises:
-        ValueError: `name` is none of `OPTIMIZERS`.
+        ValueError: `name` is not one of `OPTIMIZERS`.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {name!r}")
@@ -122,12 +122,12 @@ class NetworkUpdate:
 
     Attributes:
         network: The network; its trainable variables are updated.
-        optimizer: Built for these variables, see `make_optimizer`.
+        optimizer: Optimizer built for these variables, see `make_optimizer`.
         schedule: The learning rate over the steps of the training.
         clip_norm: Largest norm of the network's gradient; 0: no clipping. Each network is clipped by its own norm:
             under a common one, a generator and a discriminator would scale each other's gradients.
-        projection: Keeps the network equivariant; None: any weights.
-        average: Follows the weights; None: no averaging.
+        projection: Projection that keeps the network equivariant; None: any weights.
+        average: Moving average of the weights; None: no averaging.
     """
 
     network: keras.Model

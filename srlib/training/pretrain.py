@@ -101,7 +101,7 @@ def pretraining(
         params: The recipe.
         patches: The folder of prepared patches.
         resume: The folder of the resume state.
-        log: Where the records go.
+        log: Log that receives the records.
 
     Raises:
         SrlibError: The patches or the initial weights do not fit the recipe.
@@ -123,9 +123,9 @@ def pretrain(params: Params, patches: Path, out: Path, *, resume: Path, log: Met
     Args:
         params: The recipe.
         patches: The folder of prepared patches.
-        out: Where the model goes.
+        out: Folder for the model.
         resume: The folder of the resume state.
-        log: Where the records go.
+        log: Log that receives the records.
 
     Returns:
         The network with these weights, in float32, and the result of training.
@@ -139,10 +139,10 @@ def pretrain(params: Params, patches: Path, out: Path, *, resume: Path, log: Met
 
 
 def _load_start(network: keras.Model, config: ModelConfig, start: StartFrom) -> None:
-    """Load earlier weights: of the same network, or of one for another scale all layers but the upsampling.
+    """Load earlier weights: all layers, or all but the upsampling layers if the weights are for another scale.
 
     Raises:
-        SrlibError: No model there, other weights than the recipe means, or a model that does not fit.
+        SrlibError: No model in the folder, weights with another SHA-256, or a model that does not fit.
     """
     folder = Path(start.folder)
     try:

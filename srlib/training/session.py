@@ -30,7 +30,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Result:
-    """What a training ends in.
+    """Result of a training.
 
     Attributes:
         weights: The values of the network's variables.
@@ -59,7 +59,7 @@ class TrainingSession:
         name: The section of the recipe; messages and the progress bar begin with it.
         trainer: A compiled trainer.
         steps: Number of steps of the whole training.
-        log: Where its records go.
+        log: Log that receives its records.
 
     Attributes:
         step: Number of steps done.

@@ -17,7 +17,7 @@ Values: TypeAlias = list[list[Tensor]]
 class StepRunner:
     """Runs the steps of a compiled trainer.
 
-    Between steps the values of variables may lie elsewhere: read or assign them only within `variables()`.
+    Between steps the values of variables may be stored elsewhere: read or assign them only within `variables()`.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -42,7 +42,7 @@ class StepRunner:
 
     @contextlib.contextmanager
     def variables(self) -> Iterator[None]:
-        """Within the block, the trainer's variables are up to date and may be assigned."""
+        """Bring the trainer's variables up to date; within the block they may be read and assigned."""
         yield
 
 
@@ -64,7 +64,7 @@ class JaxStepRunner(StepRunner):
         self._values: Values | None = None
 
     def __call__(self, lr: ByteArray, hr: ByteArray, learning_rates: Sequence[float]) -> LogRecord:
-        """As `StepRunner`."""
+        """Update the weights once, as in `StepRunner`."""
         if self._values is None:
             self._values = [[variable.value for variable in group] for group in self._groups]
         for index, value in zip(self._learning_rates, learning_rates, strict=True):
@@ -74,7 +74,7 @@ class JaxStepRunner(StepRunner):
 
     @contextlib.contextmanager
     def variables(self) -> Iterator[None]:
-        """As `StepRunner`."""
+        """Bring the trainer's variables up to date, as in `StepRunner`."""
         if self._values is not None:
             for group, values in zip(self._groups, self._values, strict=True):
                 for variable, value in zip(group, values, strict=True):

@@ -1,4 +1,4 @@
-"""The part of training that Keras runs: a network together with the losses it is trained by."""
+"""The part of training that Keras runs: a network together with the losses it is trained with."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ class Trainer(keras.Model):
         """Prepare for training. TensorFlow runs without XLA, which is five times slower than oneDNN on CPUs.
 
         Args:
-            updates: How each network's weights are updated.
+            updates: Update of each network's weights.
         """
         optimizer = CombinedOptimizer(updates)
         self.compile(optimizer=optimizer, jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")

@@ -56,7 +56,7 @@ def validation_scores(network: keras.Model, pairs: ValidationPairs) -> tuple[Log
 
 
 def is_good(psnr_y: float, best: float) -> bool:
-    """Return True if this PSNR-Y speaks for its weights, given the best one."""
+    """Return True if weights with this PSNR-Y are good: at most `TOLERANCE` below the best."""
     return psnr_y >= best - TOLERANCE
 
 
@@ -81,11 +81,11 @@ def save_last_good(
     loss or a validation confirmed are candidates, and all of them are scored again.
 
     Args:
-        network: Used for scoring; its weights are replaced.
+        network: Network used for scoring; its weights are replaced.
         candidates: Snapshots with finite weights.
         pairs: The patches to score on.
         config: The config of the network.
-        folder: Where the model goes.
+        folder: Folder for the model.
     """
     scores: dict[int, float] = {}
     for index, snapshot in enumerate(candidates):

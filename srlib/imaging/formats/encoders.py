@@ -35,7 +35,7 @@ class Format:
     """A file format that is written.
 
     Attributes:
-        name: Name for people.
+        name: Name in messages.
         suffixes: Endings of file names, the usual one first.
         longest: Pixels of the longest side it can hold.
         encode: (pixels, metadata, quality) → the file's bytes.
@@ -92,7 +92,7 @@ def _png_data(pixels: Pixels) -> Iterator[bytes]:
 
 
 def jpeg(pixels: Pixels, metadata: Metadata, quality: int) -> bytes:
-    """Encode JPEG of 8 bits without alpha; from quality 90 on, color is as fine as brightness (4:4:4)."""
+    """Encode JPEG of 8 bits without alpha; from quality 90 on, chroma is not subsampled (4:4:4)."""
     options: dict[str, Any] = {"exif": _EXIF_HEAD + metadata.exif} if metadata.exif else {}
     if metadata.xmp and len(metadata.xmp) <= xmp_data.LONGEST:
         options["xmp"] = metadata.xmp

@@ -182,12 +182,12 @@ def adapted(exif: bytes, width: int, height: int) -> bytes | None:
             _set(content, order, second, Tag.PIXEL_X_DIMENSION, width)
             _set(content, order, second, Tag.PIXEL_Y_DIMENSION, height)
         except (struct.error, ValueError):
-            pass  # a broken directory of details stays as it is; the rest is of use
+            pass  # a broken directory of details stays as it is; the rest is still useful
     return bytes(content)
 
 
 def from_tiff(content: bytes) -> bytes | None:
-    """Return the EXIF data in a TIFF file: what its first directory tells of the image, the camera and the place.
+    """Return the EXIF data in a TIFF file: what its first directory says about the image, the camera and the place.
 
     Returns:
         EXIF data from `II` or `MM` on; None where there is none, where it is damaged, or in a BigTIFF.
@@ -204,7 +204,7 @@ def from_tiff(content: bytes) -> bytes | None:
 
 
 def for_tiff(exif: bytes, order: Order) -> tuple[Entry, ...]:
-    """Return the entries of EXIF data that belong into a TIFF's first directory, in byte order `order`."""
+    """Return the entries of EXIF data that belong in a TIFF's first directory, in byte order `order`."""
     try:
         own = _order(exif)
         described = _described(exif)

@@ -24,7 +24,7 @@ class TooLargeError(Exception):
 
 
 class Raster(NamedTuple):
-    """Decoded pixels as stored, not turned: gray [H, W, 1] or RGB [H, W, 3]; alpha [H, W] of the same type, or None."""
+    """Decoded pixels as stored, not rotated: gray [H, W, 1] or RGB [H, W, 3]; alpha [H, W] of that type, or None."""
 
     color: Pixels
     alpha: Pixels | None = None
@@ -39,8 +39,8 @@ class Header:
         width: Width of the stored pixels.
         height: Height of the stored pixels.
         orientation: EXIF orientation, 1 to 8, that is still to be applied.
-        metadata: What the file tells besides its pixels.
-        decode: Decodes the pixels.
+        metadata: What the file holds besides its pixels.
+        decode: Function that decodes the pixels.
         notes: What a user should know, one line each.
     """
 

@@ -1,4 +1,4 @@
-"""What a file tells besides its pixels: color profile, EXIF, XMP, resolution, and the chunks of a PNG."""
+"""What a file holds besides its pixels: color profile, EXIF, XMP, resolution, and the chunks of a PNG."""
 
 import math
 import re
@@ -13,7 +13,7 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)([1-8])\b")
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file tells besides its pixels.
+    """What a file holds besides its pixels.
 
     Attributes:
         icc: Color profile.

@@ -23,7 +23,7 @@ from srlib.imaging.formats.metadata import Metadata, orientation_of, plausible_d
 
 try:
     from kornia_rs import io as kornia
-except ModuleNotFoundError:  # the light installation does without
+except ModuleNotFoundError:  # not part of the light installation
     kornia = None  # type: ignore[assignment]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -269,7 +269,7 @@ def _rgb8(layout: _Layout) -> Image:
         return np.asarray(_pillow(layout, "RGB", plain), np.uint8)
     try:
         return np.asarray(kornia.decode_image_png_u8(plain, (layout.height, layout.width), "rgb"), np.uint8)
-    except Exception as error:  # it raises nothing finer
+    except Exception as error:  # kornia-rs raises no more specific exception
         raise DamagedError(f"its compressed data is broken: {error}") from error
 
 

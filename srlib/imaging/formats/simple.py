@@ -1,4 +1,4 @@
-"""Read WebP, BMP and GIF, whose layouts Pillow knows all of."""
+"""Read WebP, BMP and GIF with Pillow, which decodes all of their variants."""
 
 import io
 from functools import partial
@@ -46,7 +46,7 @@ def _opened(content: bytes, format: str) -> Pillow.Image:
 
 
 def _gif_has_frames(content: bytes) -> bool:
-    """Whether a GIF has a second image, found by its blocks alone (GIF89a, appendix A); others are not counted."""
+    """Return whether a GIF has a second image, from its blocks alone (GIF89a, appendix A)."""
     at = 13 + _color_table(content[10])
     images = 0
     while at < len(content):

@@ -161,7 +161,7 @@ class _Directory:
     """The first directory of a TIFF, read by tifffile."""
 
     def __init__(self, content: bytes) -> None:
-        import tifffile  # 0.2 s that other formats do without
+        import tifffile  # takes 0.2 s, so only where it is needed
 
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page = file.pages[0]
@@ -371,7 +371,7 @@ def _alpha_channel(layout: _Layout) -> tuple[int | None, bool, bool]:
     count = layout.samples - colors
     kinds = (*layout.extra[:count], *(0,) * count)[:count]
     if count and not layout.extra and layout.photometric == _Photometric.RGB and layout.samples == 4:
-        return colors, False, False  # RGB with a fourth channel and no word about it is alpha everywhere else
+        return colors, False, False  # other programs take an undeclared fourth channel of RGB for alpha
     alphas = [index for index, kind in enumerate(kinds) if kind in (_ASSOCIATED, _UNASSOCIATED)]
     if not alphas:
         return None, False, count > 0
@@ -379,7 +379,7 @@ def _alpha_channel(layout: _Layout) -> tuple[int | None, bool, bool]:
 
 
 def _metadata(content: bytes, directory: _Directory) -> tuple[Metadata, tuple[str, ...]]:
-    """Return the metadata and what of them is not kept."""
+    """Return the metadata, and the names of the parts that are not kept."""
     x, y = directory.ratio(_Tag.X_RESOLUTION), directory.ratio(_Tag.Y_RESOLUTION)
     unit = directory.number(_Tag.RESOLUTION_UNIT, 2) if directory.data(_Tag.RESOLUTION_UNIT) is None else 2
     factor = {2: 1.0, 3: 2.54}.get(unit, 0.0)
@@ -544,7 +544,7 @@ def _through_libtiff(layout: _Layout, plane: _Plane, samples: int, width: int) -
 
 
 class _Quiet:
-    """Whether standard error is closed at present, and by how many threads."""
+    """State of `_quiet`: the number of threads that need it, and the saved descriptor of standard error."""
 
     lock = threading.Lock()
     threads = 0
@@ -577,7 +577,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _plain_directory(layout: _Layout, plane: _Plane, samples: int, width: int) -> dict[int, tuple[int, ...] | bytes]:
-    """Declare an image of bytes; for JPEG, whose decoder needs to know, one of gray, RGB, YCbCr or CMYK."""
+    """Declare an image of bytes, or of gray, RGB, YCbCr or CMYK for JPEG, whose decoder must know the color space."""
     native = samples == plane.samples and layout.bits == 8
     coded = layout.compression in (_Compression.JPEG, _Compression.WEBP)
     photometric = _Photometric.BLACK_IS_ZERO if samples < 3 else _Photometric.RGB

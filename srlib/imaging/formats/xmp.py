@@ -1,4 +1,4 @@
-"""XMP packets: mend what no longer holds, merge and split packets that exceed a JPEG segment (XMP, part 3, 1.1.3.1).
+"""XMP packets: correct outdated values, merge and split packets that exceed a JPEG segment (XMP, part 3, 1.1.3.1).
 
 Packets are edited as text, so that everything else stays as it was. All searches take linear time, whatever a file
 holds.
@@ -59,7 +59,7 @@ def without_pointers(xmp: bytes) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _without_elements(xmp: bytes, name: bytes) -> tuple[bytes, int]:
-    """Remove the elements of this name with all that they hold; return the number of them too."""
+    """Remove the elements of this name with their content; return the packet and the number of elements."""
     opening = re.compile(rb"<(" + name + rb")(?:\s[^<>]*)?>")
     for count in range(_MOST_ELEMENTS):
         match = opening.search(xmp)

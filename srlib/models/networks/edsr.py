@@ -39,7 +39,7 @@ class Edsr(Network):
         return self.filters
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
-        """Build the network; the mean or the nearest-neighbor image is added in float32, for bfloat16's sake."""
+        """Build the network; the mean or the nearest-neighbor image is added in float32, also with bfloat16 layers."""
         import keras
         from keras import layers, ops
 

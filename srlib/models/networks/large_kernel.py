@@ -36,7 +36,7 @@ class LargeKernel(Network):
 
     @property
     def equivariant_width(self) -> int | None:
-        """All layers may be equivariant if the large kernels work on whole groups of eight channels."""
+        """The channels of the residual blocks, if the large kernels work on whole groups of eight channels."""
         return None if self.large_filters % 8 else self.filters
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":

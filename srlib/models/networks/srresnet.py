@@ -25,7 +25,7 @@ class Srresnet(Network):
     filters: Positive = Field(default=64, description="Channels of each convolution; 64 in the paper.")
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
-        """Build the network; its own output range [−1, 1] is mapped to [0, 1], the last convolution is float32."""
+        """Build the network; its own output range [−1, 1] is mapped to [0, 1], and the last convolution is float32."""
         import keras
         from keras import layers
 

@@ -19,7 +19,7 @@ def discriminator(filters: int = 64, *, dtype: str = "float32") -> keras.Model:
 
     Args:
         filters: Width of the first convolution; 64 in the paper.
-        dtype: The policy of its hidden layers.
+        dtype: Keras dtype policy of the hidden layers.
 
     Returns:
         A model: RGB [B, H, W, 3] in [0, 1] → float32 logits [B, ⌈H/16⌉, ⌈W/16⌉, 1].

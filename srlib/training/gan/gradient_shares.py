@@ -1,4 +1,4 @@
-"""How much each loss term contributes to the gradient that the generator's output receives, and what follows from it.
+"""The share of each loss term in the gradient at the generator's output, and the warnings that depend on it.
 
 `gradient_norms` is the one place that differentiates by itself instead of leaving it to Keras, and so the only one that
 depends on the backend.
@@ -80,13 +80,13 @@ def shares(norms: dict[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class WarningState:
-    """What the warnings of an SRGAN depend on.
+    """Counts that the warnings of an SRGAN depend on.
 
     Attributes:
         negligible: Term → its consecutive validations with a negligible share.
         saturated_steps: Consecutive steps with saturated probabilities.
         level_steps: Consecutive steps with level probabilities.
-        warned: What was warned of, so that each warning comes once.
+        warned: Names of the warnings that were printed, so that each is printed once.
     """
 
     negligible: dict[str, int] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class GradientShares(Callback):
         """Return warnings about weighted terms whose share is negligible.
 
         Args:
-            measured: What `GanTrainer.gradient_shares` returned, or nothing.
+            measured: Result of `GanTrainer.gradient_shares`; empty where it was not computed.
             at_start: Whether the weights are the initial ones.
         """
         warnings = {}
@@ -162,7 +162,7 @@ class GradientShares(Callback):
 
         Args:
             losses: The losses of the latest step.
-            measured: What `GanTrainer.gradient_shares` returned, or nothing.
+            measured: Result of `GanTrainer.gradient_shares`; empty where it was not computed.
         """
         hr, sr = losses["score_hr"], losses["score_sr"]
         saturated = min(hr, 1 - sr) > 1 - SATURATED

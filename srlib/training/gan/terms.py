@@ -17,11 +17,11 @@ from srlib.training.types import Tensor
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What a term may compute with.
+    """Inputs that a term may use.
 
     Attributes:
         hr: The ground truth, float32 RGB [B, H, W, 3] in [0, 1].
-        sr: The generator's output, alike.
+        sr: The generator's output, of the same shape and range.
         real: The discriminator's logits of HR.
         scale: Upscaling factor.
         features: The frozen feature network.
@@ -43,9 +43,9 @@ class LossTerm:
     """One term of the generator's loss.
 
     Attributes:
-        name: Its column in loss.csv; its gradient share is the column `share_<name>` of validation.csv.
-        function: Computes the term, a scalar. The first line of its docstring describes the term in the docs.
-        weight: Its factor in the sum.
+        name: Column in loss.csv; the gradient share is the column `share_<name>` of validation.csv.
+        function: Function that computes the term, a scalar. The first line of its docstring goes into the docs.
+        weight: Factor in the sum.
         key: The key of `finetune` to change where the term's share is wrong; `<name>_weight` unless given.
     """
 

@@ -36,7 +36,7 @@ class GanTrainer(Trainer):
 
     Args:
         generator: The network to fine-tune.
-        discriminator: See `srlib.training.gan.discriminator`.
+        discriminator: Network from `srlib.training.gan.discriminator`.
         features: The feature network of the perceptual loss.
         section: The section `finetune` of the recipe.
     """
@@ -82,7 +82,7 @@ class GanTrainer(Trainer):
         return {term.name: term.function(inputs) for term in self.terms}
 
     def compute_loss(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
-        """Return the generator's loss plus the discriminator's; the class says what reaches which network.
+        """Return the generator's loss plus the discriminator's; see the class for what reaches which network.
 
         Args:
             x: LR, uint8.
@@ -169,7 +169,7 @@ def gan_trainer(params: Params, generator: keras.Model, features: Path) -> GanTr
 
 @dataclass(frozen=True)
 class FinetuneInputs:
-    """What fine-tuning reads.
+    """Folders that fine-tuning reads.
 
     Attributes:
         patches: The folder of prepared patches.
@@ -191,10 +191,10 @@ def finetune(
 
     Args:
         params: The recipe.
-        inputs: The folders that it reads.
-        out: Where the model goes.
+        inputs: Folders to read.
+        out: Folder for the model.
         resume: The folder of the resume state.
-        log: Where the records go.
+        log: Log that receives the records.
 
     Returns:
         The generator, in float32, and the result of training.
