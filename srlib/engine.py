@@ -1,4 +1,4 @@
-"""What computes, and how: the Keras backend, its threads, the processor. All of it may change the last bits.
+"""The Keras backend, its threads and the processor, each of which may change the last bits of a result.
 
 A stage calls `pin_threads` before its first computation, and never imports Keras earlier.
 """
@@ -41,7 +41,7 @@ def pin_threads() -> EngineFacts:
 
     TensorFlow gets as many threads inside an operation as this process may use cores, one operation at a time (see also
     `fixed_order`), deterministic operations, and oneDNN's kernels on every processor: by default it leaves them out
-    below AVX512-VNNI, where steps then take twice as long. JAX gets deterministic operations on GPUs and takes its
+    without AVX512-VNNI, where steps then take twice as long. JAX gets deterministic operations on GPUs and takes its
     threads from the same cores. KERAS_BACKEND is tensorflow and TF_ENABLE_ONEDNN_OPTS is 1 unless set. The user's
     keras.json is ignored.
 
@@ -144,7 +144,7 @@ def fixed_order() -> Iterator[None]:
     that meet, adds into the first input that nothing else waits for; the memory optimizer takes such sums apart and
     adds in the order in which their terms arrive; the dependency optimizer drops edges that keep a variable's update
     behind an earlier read. A graph must run within the block from its first call on. JAX needs none of this. With GPUs,
-    where this executor could wait for itself, only the dependencies are kept.
+    where this executor could deadlock, only the dependency optimizer is switched off.
     """
     if pin_threads()["backend"].startswith("jax"):
         yield
@@ -173,7 +173,7 @@ def _pin_jax() -> list[str]:
 def keep_freed_memory() -> None:
     """Let glibc keep large blocks that are freed instead of returning them to the system; elsewhere do nothing.
 
-    Taking them anew, page by page, for the images and activations of each step costs 3 to 6 % of the time. The
+    Requesting them again, page by page, for the images and activations of each step costs 3 to 6 % of the time. The
     environment variables MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ have precedence.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -202,7 +202,7 @@ def processor() -> str:
 
 
 def lacks_bfloat16() -> bool:
-    """Return whether bfloat16 is slower than float32 here: on an x86-64 without AVX512-BF16, AMX and GPU."""
+    """Return whether bfloat16 is slower than float32 here: on an x86-64 without AVX512-BF16, AMX or a GPU."""
     instructions = set(_instructions(_cpuinfo()))
     on_processor = all(device.lower() == "cpu" for device in pin_threads()["devices"])
     return on_processor and "sse2" in instructions and not {"avx512_bf16", "amx_bf16"} & instructions

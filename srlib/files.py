@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and hashing them."""
+"""Write files so that a reader never sees a partial one, and hash them."""
 
 import contextlib
 import glob
@@ -89,7 +89,7 @@ def read_regular(path: Path, *, limit: int) -> bytes:
 
     Args:
         path: The file. Links are followed.
-        limit: Most bytes to accept.
+        limit: Largest accepted size in bytes.
 
     Returns:
         The content.
@@ -106,7 +106,7 @@ def read_regular(path: Path, *, limit: int) -> bytes:
         if status.st_size > limit:
             raise SrlibError(f"{path}: expected at most {limit:,} bytes, got {status.st_size:,}")
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(status.st_size)  # a larger number would be set aside as memory
+            return file.read(status.st_size)  # a larger number would be allocated
     finally:
         os.close(descriptor)
 

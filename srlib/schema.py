@@ -76,7 +76,7 @@ def lines_of(error: ValidationError, content: object) -> list[str]:
     alternatives: dict[tuple[str, str, str], list[str]] = {}
     for key, detail in details:
         if isinstance(detail["input"], dict) and any(other.startswith(f"{key}.") for other, _ in details):
-            continue  # keys and values, which other members of a union cannot be; their own mistakes are reported
+            continue  # other members of the union are no mappings; the mistakes inside this one are reported
         for inner, expected, got in _expectations(detail):
             place = ".".join(part for part in (key, inner) if part)
             alternatives.setdefault((place, got, "" if got else expected), []).append(expected)

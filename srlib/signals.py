@@ -14,7 +14,7 @@ class Stopped(BaseException):
 
     Attributes:
         signum: The signal: SIGTERM or SIGHUP, or SIGINT where it was deferred.
-        note: What the user should know beyond that.
+        note: Further information for the user.
     """
 
     def __init__(self, signum: int, note: str = "") -> None:
@@ -45,9 +45,9 @@ class DeferredStop:
 def deferred_stop() -> Iterator[DeferredStop]:
     """Note the first SIGINT, SIGTERM or SIGHUP within the block instead of raising, so that a step can be finished.
 
-    The block is expected to look at `signum` and to raise `Stopped`; if it ends without, `Stopped` is raised then. A
-    second signal raises at once: KeyboardInterrupt for SIGINT, `Stopped` for the others. Outside the main thread, where
-    Python delivers no signals, nothing changes.
+    The block is expected to look at `signum` and to raise `Stopped`; if it ends without raising, `Stopped` is raised
+    then. A second signal raises at once: KeyboardInterrupt for SIGINT, `Stopped` for the others. Outside the main
+    thread, where Python delivers no signals, nothing changes.
     """
     stop = DeferredStop()
 

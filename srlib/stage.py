@@ -49,7 +49,7 @@ class StageRun:
 
     @property
     def resume(self) -> Path:
-        """The folder of the checkpoint that a killed run goes on from, locked for this process.
+        """The folder of the checkpoint from which a killed run continues, locked for this process.
 
         It outlives the process; a later stage removes it once dvc.lock records the outputs given to `done`.
 
@@ -76,7 +76,7 @@ class StageRun:
                 self.tracking.elect(candidate.name, candidate.folder, verdict)
 
     def done(self, outputs: Iterable[str | Path]) -> None:
-        """Declare these outputs complete: their hashes become tags, and tell when the checkpoint may go.
+        """Declare outputs complete. Their hashes become tags; once dvc.lock records them, the checkpoint is removed.
 
         Raises:
             SrlibError: An output does not exist.
@@ -96,8 +96,8 @@ def stage_run(name: str, inputs: Mapping[str, Path] | None = None, *, keras: boo
 
     Args:
         name: Name of the stage and of its section in params.yaml.
-        inputs: What the stage reads: name → path, as given to the script. The folder that the section's own key
-            `images` names is added as `images`.
+        inputs: Paths that the stage reads, by name. The folder that the key `images` of the section names is added as
+            `images`.
         keras: Whether the stage computes with Keras: if so, the engine is pinned and is part of the fingerprint.
 
     Yields:
@@ -137,7 +137,7 @@ def _facts(name: str, params: Params, stage: PipelineStage, *, keras: bool) -> d
 
 @contextlib.contextmanager
 def _closed_at_the_end(state: ResumeState, name: str) -> Iterator[None]:
-    """Release the resume state after the block; after an interruption, print that the next run goes on from it."""
+    """Release the resume state after the block; after an interruption, print that the next run continues from it."""
     try:
         yield
     except (KeyboardInterrupt, Stopped) as error:
@@ -150,7 +150,7 @@ def _closed_at_the_end(state: ResumeState, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def errors_in_one_line(name: str) -> Iterator[None]:
-    """End the process with one line on stderr for each error that is not a bug, and with the status it calls for.
+    """End the process with one line on stderr for each error that is not a bug, and with the matching exit status.
 
     Args:
         name: Name of the stage, shown in messages that come from the system.

@@ -40,10 +40,10 @@ def render_page(
 
     Args:
         package: Package with a folder `templates`.
-        template: Name of the template. Beside `values` it is given `policy`, `style` and `script`.
+        template: Name of the template. Beside `values` it receives `policy`, `style` and `script`.
         style: Name of the CSS file.
         scripts: Names of JavaScript files, joined to one script.
-        values: What the template shows. Everything but `Markup` is escaped.
+        values: Variables of the template. Everything but `Markup` is escaped.
         rules: Rules to add to the content security policy, such as `connect-src 'self'`.
     """
     folder = files(package) / "templates"

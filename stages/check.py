@@ -1,4 +1,4 @@
-"""Usage: check.py OUT. Checks all of params.yaml before any other stage runs, and so before DVC removes an output."""
+"""Usage: check.py OUT. Check all of params.yaml before any other stage runs, and so before DVC removes an output."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Usage: download.py ROLE OUT STORE. Fetches the training images, the test sets or the feature weights."""
+"""Usage: download.py ROLE OUT STORE. Fetch the training images, the test sets or the feature weights."""
 
 import os
 import sys

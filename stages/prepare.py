@@ -1,4 +1,4 @@
-"""Usage: prepare.py OUT. Cuts training images into aligned LR/HR patches."""
+"""Usage: prepare.py OUT. Cut training images into aligned LR/HR patches."""
 
 import sys
 from pathlib import Path

@@ -17,7 +17,7 @@ ORIGINAL = "original"
 """The name under which the HR image itself is kept beside the methods' images."""
 
 Sets = Mapping[str, Sequence[BenchmarkImage]]
-"""Set name to its images, as `srlib.evaluation.sets.find_sets` returns it."""
+"""Name of a set → its images, as `srlib.evaluation.sets.find_sets` returns it."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Metric:
     Attributes:
         title: Name in tables.
         unit: Unit in tables; may be empty.
-        digits: Decimals that mean something.
-        better: Which direction is better.
-        compute: (HR, SR, scale) to the value; both images are uint8 RGB [H, W, 3].
+        digits: Number of significant decimals.
+        better: Direction that is better.
+        compute: Function (HR, SR, scale) → value; both images are uint8 RGB [H, W, 3].
         min_side: Pixels that must be left on each axis after `scale` pixels are cropped on each side.
     """
 
@@ -64,7 +64,7 @@ class Method:
 
     Attributes:
         name: Name in tables and of the folder of its images.
-        upscale: (uint8 LR [h, w, 3], scale) to uint8 SR [scale·h, scale·w, 3].
+        upscale: Function (uint8 LR [h, w, 3], scale) → uint8 SR [scale·h, scale·w, 3].
         folder: Finished images, `<folder>/<Set>/<name>.png`, where there is no `upscale`.
         cost: What the network costs, where it is known.
     """
@@ -91,12 +91,12 @@ class Result:
     """Everything about one image.
 
     Attributes:
-        image: Which image.
+        image: The image of the test set.
         hr: uint8 [H, W, 3], cropped to a multiple of the scale.
         lr: uint8 [H / scale, W / scale, 3].
-        sr: Method name to its image, of the size of `hr`.
-        scores: One per method.
-        seconds: Method name to the seconds of its call; none for folders.
+        sr: Name of a method → its image, of the size of `hr`.
+        scores: One score per method.
+        seconds: Name of a method → seconds of its call; none for folders.
     """
 
     image: BenchmarkImage

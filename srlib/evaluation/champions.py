@@ -21,7 +21,7 @@ class Candidate:
         name: `pretrained` or `gan`.
         folder: Folder of the model.
         value: Mean of the rule's metric over the rule's set; None if it is not finite.
-        better: Which direction is better.
+        better: Direction that is better.
         images: Folder of the set.
     """
 
@@ -55,7 +55,7 @@ def candidates(
         scores: Scores of all images.
         metrics: The metrics that were computed.
         images: Folder with one folder per set.
-        models: `pretrained` and `gan` to their folders.
+        models: `pretrained` and `gan` → their folders.
     """
     means = tables.scores_json(scores, metrics)
     result = []

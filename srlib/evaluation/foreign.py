@@ -1,4 +1,4 @@
-"""What a network from another tool's file becomes, whatever the tool."""
+"""The common form of networks from files of other tools."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Graph:
     """A network from a file.
 
     Attributes:
-        run: float32 [1, h, w, C] to float32 [1, scale·h, scale·w, C].
-        cost: What it costs.
+        run: Function float32 [1, h, w, C] → float32 [1, scale·h, scale·w, C].
+        cost: Parameters and multiply-adds.
     """
 
     run: Callable[[Floats], Floats]

@@ -25,7 +25,7 @@ SUFFIXES = (".pb", ".onnx", ".xml")
 
 
 def load_graph(path: Path, channels: int, scale: int) -> Graph:
-    """Load a `.pb`, `.onnx` or `.xml` file; whether it works on NHWC or NCHW is found out.
+    """Load a `.pb`, `.onnx` or `.xml` file; whether it works on NHWC or NCHW is detected.
 
     Args:
         path: The file.

@@ -85,7 +85,7 @@ def upscale_function(model: keras.Model) -> Callable[[Image], Image]:
     """Return a function that upscales whole images with a Keras model of `srlib.models`, in float32: the reference.
 
     Returns:
-        uint8 RGB [h, w, 3] to uint8 RGB [scale·h, scale·w, 3], clamped and rounded as the protocol requires.
+        Function uint8 RGB [h, w, 3] → uint8 RGB [scale·h, scale·w, 3], clamped and rounded as the protocol requires.
     """
     return lambda lr: to_uint8(super_resolve(model, lr[np.newaxis])[0])
 
@@ -104,7 +104,7 @@ def from_file(
         value_range: White level of such a network: 1 or 255.
 
     Raises:
-        SrlibError: No such file, other content than `sha256` says, or a network that cannot be used.
+        SrlibError: No such file, content that does not match `sha256`, or a network that cannot be used.
     """
     where = f"evaluate.methods, {name}: {path}"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Scores as printed in the papers, ×4, to compare with ours.
+"""Scores as printed in the papers, ×4, to compare with our scores.
 
 They were computed by each paper's own code. Its bicubic upscales Y alone from an LR image that was never rounded, and
 leaves Set14's grayscale `bridge` unconverted, which changes every method by 0.09 dB on that set.
@@ -17,7 +17,7 @@ class Published:
         title: Name of the method.
         source: Authors and year.
         parameters: Number of parameters; None for an interpolation.
-        scores: Set to (PSNR-Y in dB, SSIM-Y or None).
+        scores: Set → (PSNR-Y in dB, SSIM-Y or None).
         comparable_ssim: Whether its SSIM was computed by the rules of this protocol.
     """
 

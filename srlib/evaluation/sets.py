@@ -45,7 +45,7 @@ def find_sets(folder: Path, scale: int) -> dict[str, list[BenchmarkImage]]:
         scale: Upscaling factor.
 
     Returns:
-        Set name to its images. Published sets come first, in their usual order.
+        Name of a set → its images. Published sets come first, in their usual order.
 
     Raises:
         SrlibError: One line per mistake: no set or image, a name that output files cannot have, an image that is too
@@ -197,7 +197,7 @@ def check_folders(sr: Path, hr: Path, scale: int) -> list[BenchmarkImage]:
 def find_versions(
     folder: Path, sets: Mapping[str, Sequence[BenchmarkImage]], scale: int
 ) -> dict[tuple[str, str], Path]:
-    """Return (set, name) to the finished image in `<folder>/<Set>/`, or in `folder` itself where there is one set.
+    """Return (set, name) → the finished image in `<folder>/<Set>/`, or in `folder` itself where there is one set.
 
     Raises:
         SrlibError: One line per image that is missing or has another size than its HR image.

@@ -60,7 +60,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 def difference(ours: Sequence[float], others: Sequence[float]) -> Estimate:
     """Return the mean of `ours` minus `others`, image by image, with its interval.
 
-    Pairing removes what makes one image harder than another, which is far more than what separates two methods.
+    Pairing removes the differences in difficulty between images, which are far larger than those between two methods.
 
     Args:
         ours: One value per image.

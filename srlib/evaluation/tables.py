@@ -17,12 +17,12 @@ from srlib.evaluation.statistics import Estimate, difference, estimate, mean
 from srlib.files import write_json, write_text
 
 Values = dict[str, dict[str, dict[str, list[float]]]]
-"""Set, method and metric to one value per image, in the order of the scores."""
+"""Set → method → metric → one value per image, in the order of the scores."""
 
 Metrics = Mapping[str, Metric]
 
 FILES = ("table.md", "scores.csv", "scores.json")
-"""What `write` writes."""
+"""Files that `write` writes."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def print_table(table: Table) -> None:
 
 
 def value_text(value: float, key: str, metrics: Metrics = METRICS, sign: bool = False) -> str:
-    """Return a metric's value with the decimals that mean something: `28.43`, `.8111`, `∞`."""
+    """Return a metric's value with its significant decimals: `28.43`, `.8111`, `∞`."""
     return number(value, metrics[key].digits, sign)
 
 

@@ -70,7 +70,7 @@ def is_left_out(module: str) -> bool:
 
 
 def _imported_modules(file: Path, root: Path) -> Iterator[str]:
-    """Yield the project's files that a file imports, those for type checkers alone excepted."""
+    """Yield the project's files that a file imports, except those for type checkers alone."""
     for node in _nodes(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]

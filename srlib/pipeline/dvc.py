@@ -1,4 +1,4 @@
-"""What DVC and git know about the running stage: hashes of its dependencies, recorded outputs, the execution it is in.
+"""What DVC and git know about the running stage: hashes of its dependencies, recorded outputs, its execution.
 
 DVC hashed the dependencies just before it started the stage and keeps the hashes, so nothing is read twice.
 """
@@ -69,11 +69,11 @@ class PipelineStage:
 
 
 def read_stage(name: str, inputs: Mapping[str, Path]) -> PipelineStage:
-    """Look the running stage up in dvc.yaml. Outside DVC its dependencies are its inputs, hashed by their content.
+    """Look up the running stage in dvc.yaml. Outside DVC its dependencies are its inputs, hashed by their content.
 
     Args:
         name: The stage's name, without the `@…` of a matrix.
-        inputs: What the stage reads: name → path.
+        inputs: Paths that the stage reads, by name.
 
     Returns:
         The stage.
@@ -185,7 +185,7 @@ class ProcessId:
 
     @classmethod
     def parse(cls, host: str, text: str) -> "ProcessId":
-        """Return the process that `str` wrote, on a host."""
+        """Return the process on `host` whose `str` is `text`."""
         pid, created, namespace = text.replace("@", " ").replace(" in ", " ").split()
         return cls(host, namespace, int(pid), int(created))
 

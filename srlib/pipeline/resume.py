@@ -20,11 +20,11 @@ from srlib.files import remove, write_json
 
 FOLDER = ".resume"
 KEPT = 3
-"""Checkpoints of other fingerprints that stay, per stage, in case a change is taken back."""
+"""Checkpoints of other fingerprints that stay, per stage, in case a change is reverted."""
 
 
 class Note(TypedDict):
-    """What stands beside a checkpoint: what it belongs to, who wrote it, the hashes of the finished outputs."""
+    """The note beside a checkpoint: what it belongs to, the run that wrote it, the hashes of the finished outputs."""
 
     facts: Mapping[str, object]
     run: str
@@ -94,12 +94,12 @@ class ResumeState:
         return self.folder
 
     def done(self, outputs: dict[str, str]) -> None:
-        """Note the hashes of the finished outputs; once dvc.lock records the same, the checkpoint may go."""
+        """Note the hashes of the finished outputs; once dvc.lock records the same, the checkpoint is removed."""
         if self.is_open:
             write_json(self._note, _read(self._note) | {"outputs": outputs})
 
     def close(self) -> None:
-        """Release the lock. The system does it for a process that was killed."""
+        """Release the lock. For a killed process the system does so."""
         self._lock.release()
 
     def _explain_fresh_start(self) -> None:
@@ -118,7 +118,7 @@ def clean(root: Path, recorded: dict[str, dict[str, str]], current: ResumeState)
     Args:
         root: The repository that holds `.resume`.
         recorded: Stage → output → hash, from dvc.lock.
-        current: The state of the stage that starts now; it does not count among the few.
+        current: The state of the stage that starts now; it is not counted.
     """
     for stage in sorted((root / FOLDER).glob("*/")):
         others = 0
@@ -154,7 +154,7 @@ def _notes(stage: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Note:
-    """Read a note; of one that is missing or damaged, nothing is known."""
+    """Read a note; a missing or damaged one counts as empty."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):

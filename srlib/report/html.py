@@ -53,9 +53,9 @@ class Exhibit:
         set: Name of the set.
         name: Name of the image.
         part: Whether only a part of the image is shown.
-        versions: Version name to the image as a data URL.
-        squares: Version name to its most detailed square as a data URL.
-        labels: Version name to the text of its scores.
+        versions: Name of a version → the image as a data URL.
+        squares: Name of a version → its most detailed square as a data URL.
+        labels: Name of a version → the text of its scores.
         best: Version with the highest PSNR-Y; empty if there is none.
     """
 
@@ -123,7 +123,7 @@ def render(
         methods: Methods in the order of the table.
         scale: Upscaling factor.
         exhibits: Images to show.
-        curves: (stage, CSV file) of the training logs.
+        curves: Training logs as (stage, CSV file).
         recipe: The parameters behind the results.
         metrics: Metrics that were computed.
     """

@@ -1,4 +1,4 @@
-"""The tables of the report: ours beside the published rows, every image, paired differences."""
+"""The tables of the report: our scores beside the published ones, every image, paired differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: its head, the source of a published row, its cells, and its CSS classes."""
+    """A row of a table: its heading, the source of a published row, its cells, and its CSS classes."""
 
     head: str
     cells: Sequence[Cell]
@@ -55,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True)
 class DataTable:
-    """A table as the template draws it; the first column is the rows' heads."""
+    """A table as the template draws it; the first column holds the rows' headings."""
 
     header: Sequence[str]
     rows: Sequence[Line]

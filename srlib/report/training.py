@@ -55,7 +55,7 @@ def training_charts(logs: Iterable[tuple[str, Path]]) -> list[StageCharts]:
     """Return the charts of each stage that has a log with at least two records.
 
     Args:
-        logs: (stage, CSV file). The file's stem, `loss` or `validation`, tells what its columns are.
+        logs: Logs as (stage, CSV file). The file's stem, `loss` or `validation`, determines the titles of its columns.
     """
     stages: dict[str, StageCharts] = {}
     for stage, path in logs:
@@ -72,7 +72,7 @@ def training_charts(logs: Iterable[tuple[str, Path]]) -> list[StageCharts]:
 
 
 def _columns(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Return column to its finite (step, value) points, without columns of fewer than two."""
+    """Return column → its finite (step, value) points, without columns of fewer than two points."""
     with path.open(encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
     columns = {}

@@ -37,7 +37,7 @@ class Answers(BaseModel):
         format: Name of this format.
         survey: Id of the survey.
         rater: A random code, or the name in the link that the rater opened.
-        revision: Counts up each time a rater sends or saves changed answers.
+        revision: Number that grows each time a rater sends or saves changed answers.
         language: Language of the page.
         votes: Item ids with their scores.
         seal: HMAC-SHA256 over all of it.
@@ -66,7 +66,7 @@ class Survey:
         seed: Seed for every rater's order.
         order: "grouped": the versions of an image follow one another; "mixed": all items in one random sequence.
         seal: Sealing key, hexadecimal.
-        groups: Item id to the id of its image.
+        groups: Id of an item → id of its image.
     """
 
     survey: str
@@ -179,7 +179,7 @@ class SurveyKey(Shared):
     Attributes:
         format: Name of this format.
         secret: Key of the ids, hexadecimal.
-        items: Item id to what it is.
+        items: Id of an item → its set, image and method.
         methods: Methods in the order of the tables.
         sets: Sets in the order of the tables.
         origin: Tags of the MLflow run that made the images.

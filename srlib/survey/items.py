@@ -1,4 +1,4 @@
-"""The items of a survey: images under keyed ids, encoded so that the file tells nothing about the method."""
+"""The items of a survey: images under keyed ids, encoded so that the file reveals nothing about the method."""
 
 import base64
 import hashlib
@@ -33,13 +33,13 @@ def read_versions(paths: Mapping[str, Path], methods: Sequence[str], max_side: i
     """Return every version of one image, cut to the same most detailed square if it is larger than `max_side`.
 
     Args:
-        paths: Method to file, with the original.
+        paths: Method → file, with the original.
         methods: Methods to compare.
         max_side: Longest side to show, in pixels.
         scale: Upscaling factor.
 
     Returns:
-        Method to uint8 RGB [h, w, 3].
+        Method → uint8 RGB [h, w, 3].
 
     Raises:
         SrlibError: A version has another size than the original.
@@ -60,7 +60,7 @@ def read_versions(paths: Mapping[str, Path], methods: Sequence[str], max_side: i
 
 
 def items(name: ImageName, versions: Mapping[str, Image], secret: bytes) -> Iterator[tuple[PageItem, KeyItem]]:
-    """Yield what the page and what the key file hold of each version of one image."""
+    """Yield the entries of the page and of the key file for each version of one image."""
     group = keyed_hash(secret, "group", *name)[:12]
     digests = {method: hashlib.sha256(image.tobytes()).hexdigest() for method, image in versions.items()}
     ids = {method: keyed_hash(secret, "item", *name, method, digest)[:24] for method, digest in digests.items()}

@@ -32,7 +32,7 @@ _EXAMPLE_SIDE = 384  # two of them fit side by side, or one above the other
 
 @dataclass(frozen=True)
 class SurveyOptions:
-    """What a survey shows.
+    """Options of a survey.
 
     Attributes:
         methods: Methods to compare; by default those that `default_methods` finds.
@@ -69,15 +69,15 @@ class SurveyOptions:
 
 @dataclass(frozen=True)
 class SurveyPage:
-    """What `make_page` made.
+    """Summary of a page that `make_page` wrote.
 
     Attributes:
         survey: Id of the survey.
         images: `<set>/<image>` of the images to rate.
         examples: Names of the example images.
         methods: Methods that are compared.
-        available: Images that were there to choose from.
-        item_count: How many versions a rater rates.
+        available: Number of images to choose from.
+        item_count: Number of versions that a rater rates.
         byte_count: Size of the page.
     """
 
@@ -101,14 +101,14 @@ def make_page(
     """Write the page of a survey and its key.
 
     The key file holds a random secret. If it exists, its secret is used again: the same images, options and key give
-    the same page to the byte. A different survey is refused then, because its key would replace the one that earlier
+    the same page byte for byte. A different survey is refused then, because its key would replace the one that earlier
     answers need.
 
     Args:
         images: `<Set>/<method>/<name>.png`; each image has the same size for every method and in `original`.
         page: HTML file to write.
         key: Key file to write or to use again; raters must never get it.
-        options: What to show.
+        options: Options of the survey.
         origin: Tags of the MLflow run that made the images, stored in the key (see `srlib.survey.tracking.origin`).
 
     Raises:
@@ -171,7 +171,7 @@ def _encode(
     options: SurveyOptions,
     secret: bytes,
 ) -> tuple[list[PageItem], dict[str, KeyItem], list[Example]]:
-    """Return what the page and the key file hold of the images, and the examples."""
+    """Return the images' entries for the page and for the key file, and the examples."""
     page_items: list[PageItem] = []
     key_items: dict[str, KeyItem] = {}
     example_items = []

@@ -21,7 +21,7 @@ from srlib.survey.opinions import ALL, FEWEST, Difference, Opinion, Opinions, as
 from srlib.survey.plot import distribution_svg
 
 FILES = ("mos.json", "mos.md", "mos.svg")
-"""What `score_answers` writes."""
+"""Files that `score_answers` writes."""
 _SEED = 20170
 
 Votes = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ Votes = npt.NDArray[np.float64]
 def score_answers(answers: Sequence[Path], key: Path, out: Path, *, unfinished: bool = False) -> Opinions:
     """Check answers, count them, and write `FILES` into the folder `out`.
 
-    Of several answers by one rater the latest revision counts.
+    If a rater sent several answers, the latest revision counts.
 
     Args:
         answers: Files, or folders of `*.json` files.

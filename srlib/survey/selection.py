@@ -13,7 +13,7 @@ from srlib.imaging.folders import list_images
 ImageName = tuple[str, str]
 """(set, image)"""
 Versions = dict[ImageName, dict[str, Path]]
-"""Image to method to file, always with the original."""
+"""Image → method → file, always with the original."""
 
 NOT_BY_DEFAULT = frozenset({"nearest", "bilinear"})
 """Methods that are shown only on request: everybody rates them lowest, and each method makes the survey longer."""

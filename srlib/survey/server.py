@@ -58,7 +58,7 @@ def serve(
         host: Address to listen on; "0.0.0.0" means every address of this machine.
         port: Port to listen on; 0 for any free one.
         names: Host names or addresses by which browsers may also reach the server, such as a proxy's name.
-        report: Called with one line at a time.
+        report: Function that is called with one line at a time.
 
     Raises:
         SrlibError: Not a page of a survey, or an address that cannot be listened on.

@@ -22,7 +22,7 @@ def origin(images: Path, outputs: Mapping[str, Mapping[str, str]], root: Path) -
 
     Args:
         images: Folder of the images, or one of its sets.
-        outputs: Stage to the hashes of its outputs, as `srlib.pipeline.dvc.recorded_outputs` returns them.
+        outputs: Stage → the hashes of its outputs, as `srlib.pipeline.dvc.recorded_outputs` returns them.
         root: Folder that the paths of the outputs refer to.
     """
     try:

@@ -72,7 +72,7 @@ def _name_the_user() -> None:
 
 
 def use_experiment(experiment: str) -> None:
-    """Make an experiment, by its id, the one that logged models go to, whatever run they name."""
+    """Select, by its id, the experiment that receives logged models, whatever run they name."""
     import mlflow
 
     with _environment_kept():
@@ -81,7 +81,7 @@ def use_experiment(experiment: str) -> None:
 
 @contextlib.contextmanager
 def _environment_kept() -> Iterator[None]:
-    """Undo what MLflow writes into the environment, where its next call would read it as the user's wish."""
+    """Undo what MLflow writes into the environment, where its next call would read it as the user's setting."""
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
     before = {name: os.environ.get(name) for name in names}
     try:

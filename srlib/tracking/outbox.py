@@ -46,7 +46,7 @@ class Outbox:
         client: A client of the store.
         run: Id of the run that the samples belong to.
         unsent: The file that receives what could not be sent.
-        sample: Returns system metrics, name → value; called every ten seconds.
+        sample: Function that returns system metrics, name → value; called every ten seconds.
     """
 
     def __init__(self, client: "MlflowClient", run: str, unsent: Path, sample: Callable[[], dict[str, float]]) -> None:

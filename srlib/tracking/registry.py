@@ -1,8 +1,8 @@
-"""MLflow's models: what training records and registers, which version is the champion, how a model comes back.
+"""MLflow's models: what training records and registers, which version is the champion, and how a model is fetched.
 
 A registered model is a name; each set of weights that training produced is a version of it. Beside Keras' own form a
-version holds the model's folder as the pipeline wrote it, which is what comes back. The alias `champion` moves to a
-version once the evaluate stage found it better than the present champion, by the rule in params.yaml.
+version holds the model's folder as the pipeline wrote it, which is what `fetched` yields. The alias `champion` moves to
+a version once the evaluate stage has found it better than the present champion, by the rule in params.yaml.
 """
 
 import contextlib
@@ -47,9 +47,9 @@ class Verdict:
 
     Attributes:
         set: The test set.
-        metric: The figure of merit.
+        metric: The metric that is compared.
         value: Its mean over the set.
-        better: Whether higher or lower values are better.
+        better: Direction that is better.
         margin: The champion is replaced only by a difference above this.
         images: Hash of the set's images: figures on other images cannot be compared.
     """

@@ -143,8 +143,8 @@ class TrackedRun:
         """Decide, once MLflow answers, whether a model becomes the champion of its registered name, and print why.
 
         Args:
-            name: Name of the model, as `log_model` was given it.
-            folder: The model's folder, as `log_model` was given it.
+            name: Name of the model, as passed to `log_model`.
+            folder: The model's folder, as passed to `log_model`.
             verdict: The measured figure, and the rule.
         """
         weights, client = file_hash(folder / WEIGHTS), self.store.client
@@ -226,7 +226,7 @@ def flatten(nested: Mapping[str, object], prefix: str = "") -> dict[str, str]:
 
 
 def close_dead_runs(store: Store) -> None:
-    """End as KILLED what this machine's dead processes left RUNNING: nothing can catch SIGKILL."""
+    """Set to KILLED the runs that dead processes of this machine left RUNNING: nothing can catch SIGKILL."""
     for run in _search(store, f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"):
         process = run.data.tags.get("process")
         if process and ProcessId.parse(run.data.tags["host"], process).is_dead():
@@ -314,7 +314,7 @@ def _log_inputs(client: "MlflowClient", run: str, stage: PipelineStage, inputs: 
     ]
     if not datasets:
         return
-    # MLflow looks for a dataset and then adds it: of two stages at once, in one database, the second to add it fails.
+    # MLflow looks for a dataset and then adds it: if two stages do so at once in one database, the second fails.
     for attempt in range(DATASET_ATTEMPTS):
         try:
             client.log_inputs(run, datasets)

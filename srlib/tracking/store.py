@@ -1,4 +1,4 @@
-"""Where runs are recorded: a database in the repository, or a tracking server. And the UI over it."""
+"""Where runs are recorded: a database in the repository, or a tracking server; and the UI that shows them."""
 
 import contextlib
 import os
@@ -109,7 +109,7 @@ def _is_server(uri: str) -> bool:
 
 
 def _check_server(uri: str, address: str) -> None:
-    """Raise if nothing answers. Any answer will do, also a proxy's that wants a password; MLflow finds out the rest."""
+    """Raise if nothing answers. Any answer will do, even a proxy's request for a password; MLflow checks the rest."""
     import requests
 
     try:
@@ -133,7 +133,7 @@ def without_password(uri: str) -> str:
 
 
 def serve_ui(port: int) -> None:
-    """Replace this process by the MLflow UI on 127.0.0.1, over the runs of the repository at or above this folder.
+    """Replace this process with the MLflow UI on 127.0.0.1, for the repository at or above the working folder.
 
     Args:
         port: The port to listen on.
