@@ -34,7 +34,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Yield what does not fit together: the key inside this section, and what was expected and what came."""
+        """Yield the keys of this section that do not fit together, each with what was expected and what it has."""
         yield from ()
 
     @model_validator(mode="after")
@@ -66,7 +66,7 @@ def text_of(value: object) -> str:
 
 
 def lines_of(error: ValidationError, content: object) -> list[str]:
-    """Return one line per key that is wrong: `key: what was expected, got what came`.
+    """Return one line per key that is wrong: `key: expected …, got …`.
 
     Args:
         error: Pydantic's error.
@@ -90,7 +90,7 @@ def _join(texts: list[str]) -> str:
 
 
 def _expectations(detail: "ErrorDetails") -> list[tuple[str, str, str]]:
-    """Return triples: a key inside the place of the error, what was expected, and what came where that says more."""
+    """Return triples: a key inside the place of the error, what was expected, and the value where that is helpful."""
     context = detail.get("ctx", {})
     got = f", got {text_of(detail['input'])}"
     match detail["type"]:

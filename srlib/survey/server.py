@@ -159,7 +159,7 @@ class SurveyServer(ThreadingHTTPServer):
             SrlibError: They do not pass the checks, or there are too many.
         """
         answers = self.survey.check(content)
-        # The checked content is written anew, without anything of the client's own formatting.
+        # The checked content is serialized again, so that nothing of the client's own formatting is stored.
         text = answers.model_dump_json().encode() + b"\n"
         path = self.answers / f"{hashlib.sha256(text).hexdigest()[:32]}.json"
         with self.writing:
