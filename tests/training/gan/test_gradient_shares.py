@@ -1,17 +1,26 @@
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from keras import ops
 
-from srlib.training.gan.gradient_shares import GradientShares, gradient_norms, shares
+from srlib.training.gan.gradient_shares import gradient_norms, shares
 from srlib.training.gan.terms import loss_terms
+from srlib.training.gan.warnings import GanWarnings, WarningState
 
 from .test_trainer import SECTION, batch, trainer
 
 CALM = {"score_hr": 0.7, "score_sr": 0.3}
 
 
-def callback(**options) -> GradientShares:
-    return GradientShares(SECTION.model_copy(update=options))
+def warnings_of(**options) -> SimpleNamespace:
+    warnings, state = GanWarnings(SECTION.model_copy(update=options)), WarningState()
+    return SimpleNamespace(
+        state=state,
+        of_terms=partial(warnings.of_terms, state),
+        of_discriminator=partial(warnings.of_discriminator, state),
+    )
 
 
 def measured(**values: float) -> dict[str, float]:
@@ -43,32 +52,32 @@ def test_shares_sum_to_one() -> None:
 class TestTermWarnings:
     def test_at_the_start_one_measurement_is_enough(self) -> None:
         options = {"perceptual_scale": 1e-12, "pixel_weight": 0.0, "adversarial_weight": 0.01}
-        gan, warns = trainer(**options), callback(**options)
+        gan, warns = trainer(**options), warnings_of(**options)
         values = gan.gradient_shares(*batch())
-        (warning,) = warns.term_warnings(values, at_start=True)
+        (warning,) = warns.of_terms(values, at_start=True)
         assert "the perceptual term is negligible" in warning
         assert "raise finetune.perceptual_scale (now 1e-12; 10 % would be about " in warning
-        assert warns.term_warnings(values) == warns.term_warnings(values) == [], "each warning comes once"
+        assert warns.of_terms(values) == warns.of_terms(values) == [], "each warning comes once"
 
     def test_the_advice_gives_about_ten_percent(self) -> None:
         options = {"perceptual_scale": 1e-12, "pixel_weight": 0.0, "adversarial_weight": 0.01}
-        (warning,) = callback(**options).term_warnings(trainer(**options).gradient_shares(*batch()), at_start=True)
+        (warning,) = warnings_of(**options).of_terms(trainer(**options).gradient_shares(*batch()), at_start=True)
         advised = float(warning.split("about ")[1].rstrip(")"))
         better = trainer(**options | {"perceptual_scale": advised}).gradient_shares(*batch())
         assert better["share_perceptual"] == pytest.approx(0.1, abs=0.06), "one digit of advice"
 
     def test_later_two_consecutive_ones_are_needed(self) -> None:
-        warns = callback(pixel_weight=0.1)
+        warns = warnings_of(pixel_weight=0.1)
         fine = measured(perceptual=0.5, pixel=0.3, adversarial=0.2)
         low = measured(perceptual=0.6, pixel=0.395, adversarial=0.005)
-        assert [warns.term_warnings(values) for values in (fine, low, fine, low)] == [[], [], [], []]
-        (warning,) = warns.term_warnings(low)
+        assert [warns.of_terms(values) for values in (fine, low, fine, low)] == [[], [], [], []]
+        (warning,) = warns.of_terms(low)
         assert warning.startswith("the adversarial term is negligible: 0.50% of the gradient; ")
         assert "raise finetune.adversarial_weight (now 0.001; 10 % would be about 0.02)" in warning
 
     def test_a_term_without_weight_is_no_matter(self) -> None:
-        warns = callback(pixel_weight=0.0)
-        assert warns.term_warnings(measured(perceptual=0.5, adversarial=0.5), at_start=True) == []
+        warns = warnings_of(pixel_weight=0.0)
+        assert warns.of_terms(measured(perceptual=0.5, adversarial=0.5), at_start=True) == []
 
 
 class TestDiscriminatorWarnings:
@@ -82,18 +91,18 @@ class TestDiscriminatorWarnings:
         ],
     )
     def test_a_collapse_is_reported_once(self, scores: tuple, share: float, words: str | None) -> None:
-        warns = callback()
+        warns = warnings_of()
         losses = {"score_hr": scores[0], "score_sr": scores[1]}
         values = measured(perceptual=1 - share, adversarial=share)
-        warnings = [w for n in range(1, 901) for w in warns.discriminator_warnings(losses, {} if n % 300 else values)]
+        warnings = [w for n in range(1, 901) for w in warns.of_discriminator(losses, {} if n % 300 else values)]
         assert len(warnings) == (words is not None)
         assert all(warning.startswith("the discriminator has collapsed") for warning in warnings)
         assert all(words in warning for warning in warnings)
 
     def test_ordinary_scores_start_the_count_again(self) -> None:
-        warns = callback()
+        warns = warnings_of()
         for _ in range(150):
-            warns.discriminator_warnings({"score_hr": 0.999, "score_sr": 0.001}, {})
+            warns.of_discriminator({"score_hr": 0.999, "score_sr": 0.001}, {})
         assert warns.state.saturated_steps == 150
-        warns.discriminator_warnings(CALM, {})
+        warns.of_discriminator(CALM, {})
         assert warns.state.saturated_steps == warns.state.level_steps == 0

@@ -1,0 +1,112 @@
+"""Warnings about an SRGAN whose loss terms are out of balance or whose discriminator has collapsed."""
+
+from dataclasses import dataclass, field
+
+from srlib.params import Finetune
+from srlib.training.gan.terms import LossTerm, loss_terms
+from srlib.training.types import LogRecord
+
+NEGLIGIBLE_SHARE = 0.01
+"""A term with a smaller share of the gradient has no influence on the image."""
+
+PATIENCE = 2
+"""Consecutive validations with a negligible share before a warning is logged. At step 0 one is enough."""
+
+COLLAPSE_STEPS = 200
+"""Consecutive steps with saturated or level probabilities before a warning is logged."""
+
+SATURATED = 0.01
+"""Probabilities of HR and SR that are this close to 1 and 0 teach the generator little."""
+
+LEVEL = 0.01
+"""Probabilities that are this close to 0.5 do not tell HR from SR."""
+
+
+@dataclass
+class WarningState:
+    """Counts that the warnings of an SRGAN depend on.
+
+    Attributes:
+        negligible: Term → its consecutive validations with a negligible share.
+        saturated_steps: Consecutive steps with saturated probabilities.
+        level_steps: Consecutive steps with level probabilities.
+        warned: Names of the warnings that were printed, so that each is printed once.
+    """
+
+    negligible: dict[str, int] = field(default_factory=dict)
+    saturated_steps: int = 0
+    level_steps: int = 0
+    warned: list[str] = field(default_factory=list)
+
+
+class GanWarnings:
+    """Finds what a user should know about a training. Each warning is given once; the counts are kept in a state.
+
+    Args:
+        section: The section `finetune` of the recipe.
+    """
+
+    def __init__(self, section: Finetune) -> None:
+        self._section = section
+        self._terms = loss_terms(section)
+
+    def of_terms(self, state: WarningState, measured: LogRecord, *, at_start: bool = False) -> list[str]:
+        """Return warnings about weighted terms whose share is negligible.
+
+        Args:
+            state: The counts, which are updated.
+            measured: Result of `GanTrainer.gradient_shares`; empty where it was not computed.
+            at_start: Whether the weights are the initial ones.
+        """
+        warnings = {}
+        for term in self._terms if measured else ():
+            share = measured[f"share_{term.name}"]
+            count = state.negligible.get(term.name, 0) + 1 if term.weight and share < NEGLIGIBLE_SHARE else 0
+            state.negligible[term.name] = count
+            if count >= PATIENCE or (count and at_start):
+                warnings[term.name] = self._term_warning(term, share)
+        return _new(state, warnings)
+
+    def _term_warning(self, term: LossTerm, share: float) -> str:
+        key = term.calibration_key
+        value = self._section.model_dump()[key]
+        advice = f"; 10 % would be about {value * (1 - share) / (9 * share):.1g}" if share else ""
+        return (
+            f"the {term.name} term is negligible: {share:.2%} of the gradient; "
+            f"raise finetune.{key} (now {value:g}{advice})"
+        )
+
+    def of_discriminator(self, state: WarningState, losses: LogRecord, measured: LogRecord) -> list[str]:
+        """Return a warning if the discriminator has collapsed.
+
+        Args:
+            state: The counts, which are updated.
+            losses: The losses of the latest step.
+            measured: Result of `GanTrainer.gradient_shares`; empty where it was not computed.
+        """
+        hr, sr = losses["score_hr"], losses["score_sr"]
+        saturated = min(hr, 1 - sr) > 1 - SATURATED
+        level = max(abs(hr - 0.5), abs(sr - 0.5)) < LEVEL
+        state.saturated_steps = state.saturated_steps + 1 if saturated else 0
+        state.level_steps = state.level_steps + 1 if level else 0
+        scores = f"scores of HR {hr:.3f} and SR {sr:.3f} for {COLLAPSE_STEPS} consecutive steps"
+        warnings = {}
+        if state.saturated_steps >= COLLAPSE_STEPS:
+            warnings["saturated"] = (
+                f"the discriminator has collapsed: it separates HR and SR perfectly ({scores}), which teaches the "
+                f"generator little; lower finetune.discriminator_filters or raise finetune.adversarial_weight"
+            )
+        is_negligible = measured.get("share_adversarial", 1.0) < NEGLIGIBLE_SHARE
+        if state.level_steps >= COLLAPSE_STEPS and is_negligible:
+            warnings["level"] = (
+                f"the discriminator has collapsed: it cannot tell HR from SR ({scores}), and its gradient is "
+                f"negligible; raise finetune.discriminator_filters or lower finetune.learning_rate.peak"
+            )
+        return _new(state, warnings)
+
+
+def _new(state: WarningState, warnings: dict[str, str]) -> list[str]:
+    """Return the texts of the warnings that were not given before, and remember them."""
+    names = [name for name in warnings if name not in state.warned]
+    state.warned += names
+    return [warnings[name] for name in names]
