@@ -19,7 +19,6 @@ ENCRYPTED = 1  # bit of a member's flags
 _DAMAGED = (
     zipfile.BadZipFile,
     EOFError,
-    NotImplementedError,
     RuntimeError,
     UnicodeDecodeError,
     struct.error,

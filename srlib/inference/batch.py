@@ -24,6 +24,7 @@ from srlib.inference.memory import free_memory
 from srlib.inference.upscale import RgbModel, pixels_to_process, to_factor, upscale_image, upscaled_size
 from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
 from srlib.progress import Advance, progress
+from srlib.signals import Stopped
 
 LARGEST_STREAM = 2**31
 """Most bytes that are read from standard input."""
@@ -137,11 +138,10 @@ def run_jobs(
         run = _Run(model, Fraction(model.scale) if factor is None else factor, quality, allow_large)
         try:
             run.process(plan.jobs)
-        except BaseException as error:
-            if not isinstance(error, Exception):  # Ctrl-C or a signal
-                again = "; run it again to continue" if len(plan.jobs) > 1 else ""
-                rest = len(plan.jobs) - run.done
-                print(f"stopped: {run.done} images are done, {rest} are not{again}", file=sys.stderr)
+        except (KeyboardInterrupt, Stopped):
+            again = "; run it again to continue" if len(plan.jobs) > 1 else ""
+            rest = len(plan.jobs) - run.done
+            print(f"stopped: {run.done} images are done, {rest} are not{again}", file=sys.stderr)
             raise
         finally:
             run.print_notes()
