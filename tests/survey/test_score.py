@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from srlib.errors import SrlibError
 from srlib.survey import opinions as survey_opinions
 from srlib.survey import score as survey_score
-from srlib.survey.opinions import PUBLISHED, Opinions
+from srlib.survey.opinions import PUBLISHED, Opinion, Opinions
 from srlib.survey.page import SurveyOptions, make_page
+from srlib.survey.plot import distribution_svg
 from srlib.survey.score import score_answers
 from srlib.survey.tracking import log_opinions, origin
 
@@ -257,6 +258,13 @@ def test_plot_draws_the_shares_and_the_means(made: Any, answers: Path) -> None:
     labels = [t for t in svg.iter(f"{space}text") if re.fullmatch(r"\d\.\d\d", t.text or "")]
     assert len(labels) == 12 and all(float(t.get("x", "")) + 30 < right for t in labels)
     assert slope > 0 and len(dots) == 12 and len(whole) == 4
+
+
+def test_names_in_the_plot_cannot_become_markup() -> None:
+    name = "<b>&\"'"
+    svg = distribution_svg([Opinion("<i>", name, 3.0, None, None, [0, 0, 2, 0, 0], 2, 1)])
+    texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert name in texts and "<i>" in texts
 
 
 def test_published_scores_stand_beside(made: Any, answers: Path) -> None:
