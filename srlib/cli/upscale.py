@@ -22,6 +22,15 @@ Out = Annotated[
 Factor = Annotated[
     str | None, typer.Option(help="Factor from 1 to 16 such as 4, 1.5 or 8/3 (default: the model's own).")
 ]
+Width = Annotated[
+    int | None, typer.Option(help="Pixels per row; the height follows, unless --height is given too.", metavar="PIXELS")
+]
+Height = Annotated[int | None, typer.Option(help="Pixels per column; the width follows.", metavar="PIXELS")]
+Fit = Annotated[
+    str | None,
+    typer.Option(help="The largest size inside WIDTHxHEIGHT, such as 3840x2160, without changing the proportions."),
+]
+Megapixels = Annotated[float | None, typer.Option(help="Millions of pixels per result, such as 8.3.")]
 Model = Annotated[
     str,
     typer.Option(
@@ -54,6 +63,10 @@ def upscale(
     inputs: Inputs,
     out: Out,
     scale: Factor = None,
+    width: Width = None,
+    height: Height = None,
+    fit: Fit = None,
+    megapixels: Megapixels = None,
     model: Model = "psnr-x4",
     fidelity: Fidelity = None,
     gan: Gan = None,
@@ -72,11 +85,11 @@ def upscale(
     """
     from srlib.inference.batch import run_jobs
     from srlib.inference.jobs import plan_jobs
-    from srlib.inference.upscale import to_factor
+    from srlib.inference.output_size import output_size
     from srlib.signals import Stopped, stoppable
 
     tile_side = _tile_side(tile)
-    factor = None if scale is None else to_factor(scale)
+    size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
 
     def open_upscaler() -> "Upscaler":
         from srlib.inference.upscaler import open_model
@@ -94,7 +107,7 @@ def upscale(
     plan = plan_jobs(inputs, out, format=file_format, force=force)
     try:
         with stoppable():
-            summary = run_jobs(plan, open_upscaler, factor=factor, quality=quality, allow_large=allow_large)
+            summary = run_jobs(plan, open_upscaler, size=size, quality=quality, allow_large=allow_large)
     except (KeyboardInterrupt, Stopped) as error:
         sys.exit(128 + (error.signum if isinstance(error, Stopped) else signal.SIGINT))
     if summary.existing:

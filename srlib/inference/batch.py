@@ -1,27 +1,24 @@
 """Upscale image files one after the other: files, folders and streams."""
 
-import contextlib
+import dataclasses
 import errno
 import functools
-import os
-import shutil
+import math
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
 from srlib.errors import SrlibError, one_line
 from srlib.files import write_bytes
 from srlib.imaging.formats.encoders import FORMATS
-from srlib.imaging.image_file import QUALITY, check_size, encode_image_file, read_image_file
+from srlib.imaging.image_file import QUALITY, encode_image_file, read_image_file
 from srlib.imaging.read import image_size
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
-from srlib.inference.memory import free_memory
-from srlib.inference.upscale import RgbModel, pixels_to_process, to_factor, upscale_image, upscaled_size
+from srlib.inference.limits import Stopwatch, check_image, file_bytes, prepare_folder
+from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, output_size, size_of
+from srlib.inference.upscale import RgbModel, pixels_to_process, upscale_image
 from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
 from srlib.progress import Advance, progress
 from srlib.signals import Stopped
@@ -29,17 +26,8 @@ from srlib.signals import Stopped
 LARGEST_STREAM = 2**31
 """Most bytes that are read from standard input."""
 
-LARGE_IMAGE = 2**26
-"""LR pixels (67 million) of an image that is upscaled only on request: by ×4 it gives more than a gigapixel."""
-
 _ANNOUNCED = 2**24
 """Runs of at least this many LR pixels print their size and estimated time first."""
-
-_TRIAL_SIDE = 128
-"""Side in LR pixels of the image on which the speed is measured."""
-
-# Bytes of a file per byte of its pixels, for photographs: to warn beforehand of a disk that is too small.
-_TYPICAL = {"png": 0.6, "tiff": 0.7, "jpeg": 0.25, "webp": 0.2}
 
 
 @dataclass(frozen=True)
@@ -61,6 +49,10 @@ def upscale_files(
     *,
     model: str | Upscaler = DEFAULT_MODEL,
     scale: float | Fraction | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    fit: tuple[int, int] | None = None,
+    megapixels: float | None = None,
     format: str | None = None,
     quality: int = QUALITY,
     force: bool = False,
@@ -76,6 +68,10 @@ def upscale_files(
         out: A file for a single image (its ending gives the format), else a folder.
         model: A model that `open_model` accepts by name or folder, or an opened one.
         scale: Factor from 1 to 16 (default: the model's own).
+        width: Pixels per row; the height follows from the proportions. With `height` too: exactly this size.
+        height: Pixels per column.
+        fit: (width, height): the largest size inside it with each image's proportions.
+        megapixels: Millions of pixels per result.
         format: `png`, `jpeg`, `tiff` or `webp` (default: by the ending of `out`, else the input's format).
         quality: JPEG and WebP quality, 1 to 100; 100 is lossless in WebP.
         force: Overwrite results that exist.
@@ -94,12 +90,13 @@ def upscale_files(
         >>> srlib.upscale_files(f"{folder}/small.png", f"{folder}/big.png")
         Summary(done=1, existing=0)
     """
+    size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
     names = [inputs] if isinstance(inputs, str | Path) else inputs
     plan = plan_jobs([str(name) for name in names], str(out), format=format, force=force)
     return run_jobs(
         plan,
         lambda: model if isinstance(model, Upscaler) else open_model(model),
-        factor=None if scale is None else to_factor(scale),
+        size=size,
         quality=quality,
         allow_large=allow_large,
     )
@@ -109,7 +106,7 @@ def run_jobs(
     plan: JobPlan,
     open_model: Callable[[], RgbModel],
     *,
-    factor: Fraction | None = None,
+    size: OutputSize = MODEL_SCALE,
     quality: int = QUALITY,
     allow_large: bool = False,
 ) -> Summary:
@@ -118,7 +115,7 @@ def run_jobs(
     Args:
         plan: Images to upscale; see `srlib.inference.jobs.plan_jobs`.
         open_model: Function that opens the model; called only if there is something to do.
-        factor: Upscaling factor (default: the model's own).
+        size: How large each result becomes (default: the model's own factor).
         quality: JPEG and WebP quality, 1 to 100.
         allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
 
@@ -135,7 +132,7 @@ def run_jobs(
     if plan.jobs:
         _check_terminals(plan.jobs)
         model = open_model()
-        run = _Run(model, Fraction(model.scale) if factor is None else factor, quality, allow_large)
+        run = _Run(model, size, quality, allow_large)
         try:
             run.process(plan.jobs)
         except (KeyboardInterrupt, Stopped):
@@ -181,79 +178,78 @@ class _ImageProgress:
 class _Run:
     """One run: the number of images done, one line per problem, and notes on what a format could not hold."""
 
-    def __init__(self, model: RgbModel, factor: Fraction, quality: int, allow_large: bool) -> None:
+    def __init__(self, model: RgbModel, size: OutputSize, quality: int, allow_large: bool) -> None:
         self.done = 0
         self.problems: list[str] = []
         self._model = model
-        self._factor = factor
+        self._size = size
         self._quality = quality
         self._allow_large = allow_large
         self._notes: dict[str, list[str]] = {}
-        self._seconds_per_pixel: float | None = None
+        self._stopwatch = Stopwatch(model)
+        self._result_pixels = 0
 
     def process(self, jobs: Sequence[ImageJob]) -> None:
         """Read the header of every image, then upscale those that can be."""
-        sizes = self._survey(jobs)
-        if not sizes:
+        pixels = self._survey(jobs)
+        if not pixels:
             return
-        total = sum(sizes.values())
+        total = sum(pixels.values())
         if total >= _ANNOUNCED:
-            images = "1 image" if len(sizes) == 1 else f"{len(sizes)} images"
-            result = total * float(self._factor) ** 2
+            images = "1 image" if len(pixels) == 1 else f"{len(pixels)} images"
             print(
-                f"upscaling {images}: {total / 1e6:,.0f} to {result / 1e6:,.0f} megapixels, about {self._time(total)}",
+                f"upscaling {images}: {total / 1e6:,.0f} to {self._result_pixels / 1e6:,.0f} megapixels, "
+                f"about {self._stopwatch.time_for(total)}",
                 file=sys.stderr,
             )
         with progress(total, "upscaling", "pixels") as advance:
-            for number, (job, pixels) in enumerate(sizes.items(), 1):
-                if len(sizes) > 1:
-                    advance(0, images=f"{number} of {len(sizes)}")
-                image_progress = _ImageProgress(advance, pixels)
+            for number, (job, announced) in enumerate(pixels.items(), 1):
+                if len(pixels) > 1:
+                    advance(0, images=f"{number} of {len(pixels)}")
+                image_progress = _ImageProgress(advance, announced)
                 self._attempt(job, functools.partial(self._upscale, image_progress=image_progress))
                 image_progress.finish()
 
     def _survey(self, jobs: Sequence[ImageJob]) -> dict[ImageJob, int]:
         """Return the LR pixels of each image that can be upscaled, by its header; a stream counts as one."""
-        sizes: dict[ImageJob, int] = {}
-        file_bytes = 0.0
+        pixels: dict[ImageJob, int] = {}
+        expected_bytes = 0.0
 
         def look(job: ImageJob) -> None:
-            nonlocal file_bytes
-            height, width = (1, 1) if job.source is None or job.is_stream else image_size(job.source)
-            self._check(job, height, width)
-            sizes[job] = height * width
-            file_bytes += _result_bytes(height, width, self._factor) * _TYPICAL[job.format or "png"]
+            nonlocal expected_bytes
+            if job.is_stream:
+                pixels[job] = 1
+                return
+            height, width = image_size(Path(job.name))
+            target = self._check(job, height, width)
+            pixels[job] = height * width
+            self._result_pixels += math.prod(size_of(height, width, target))
+            expected_bytes += file_bytes(height, width, target, job.format)
 
         for job in jobs:
             self._attempt(job, look)
-        _prepare_folder(next((job.target for job in sizes if job.target), None), file_bytes)
-        return sizes
+        first = next((job.target for job in pixels if job.target), None)
+        if first is not None:
+            prepare_folder(first, expected_bytes)
+        return pixels
 
-    def _check(self, job: ImageJob, height: int, width: int) -> None:
-        """Refuse an image whose result is too large for its format, the free memory or a run without `allow_large`."""
-        new_height, new_width = upscaled_size(height, width, self._factor)
-        if job.format is not None:
-            check_size(new_height, new_width, job.format, job.name)
-        result = f"{job.name}: ×{float(self._factor):g} gives {new_width}×{new_height} pixels"
-        needed, free = 2 * _result_bytes(height, width, self._factor), free_memory()
-        if free is not None and needed > free:
-            raise SrlibError(
-                f"{result}, which need about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
-                "cut the image, or use a smaller --scale"
-            )
-        if height * width > LARGE_IMAGE and not self._allow_large:
-            raise SrlibError(f"{result} and takes about {self._time(height * width)}; give --allow-large to do it")
-
-    def _time(self, pixels: int) -> str:
-        """Estimate the time for so many LR pixels, by a trial on a small image."""
-        if self._seconds_per_pixel is None:
-            trial = np.zeros((_TRIAL_SIDE, _TRIAL_SIDE, 3), np.uint8)
-            self._model(trial)  # the first call prepares the network for this size
-            start = time.perf_counter()
-            self._model(trial)
-            self._seconds_per_pixel = (time.perf_counter() - start) / _TRIAL_SIDE**2
-        minutes = pixels * self._seconds_per_pixel / 60
-        return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(1, round(minutes))} min"
+    def _check(self, job: ImageJob, height: int, width: int) -> Target:
+        """Return what an image is brought to; refuse it where the result would be too large."""
+        try:
+            target = self._size.target(height, width, self._model.scale)
+        except SrlibError as error:
+            raise SrlibError(f"{job.name}: {error}") from error
+        check_image(
+            job.name,
+            height,
+            width,
+            target,
+            format=job.format,
+            stopwatch=self._stopwatch,
+            model_scale=self._model.scale,
+            allow_large=self._allow_large,
+        )
+        return target
 
     def _attempt(self, job: ImageJob, action: Callable[[ImageJob], None]) -> None:
         """Run one step for one image; a failure becomes the image's line, except a full disk or a closed output.
@@ -267,7 +263,7 @@ class _Run:
         except SrlibError as error:
             self.problems.append(str(error))
         except MemoryError:
-            self.problems.append(f"{job.name}: not enough memory; cut the image, or use a smaller --scale")
+            self.problems.append(f"{job.name}: not enough memory; cut the image, or ask for a smaller size")
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -282,10 +278,11 @@ class _Run:
     def _upscale(self, job: ImageJob, image_progress: _ImageProgress) -> None:
         image = read_image_file(job.source or Path(job.name), _stream_content(job) if job.is_stream else None)
         format = job.format or (image.format if image.format in FORMATS else "png")
-        self._check(ImageJob(job.source, job.target, format), *image.rgb.shape[:2])
+        height, width = image.rgb.shape[:2]
+        target = self._check(dataclasses.replace(job, format=format), height, width)
         image_progress.to_process = pixels_to_process(image)
         try:
-            result = upscale_image(image, self._model, self._factor, on_pixels=image_progress.add)
+            result = upscale_image(image, self._model, target, on_pixels=image_progress.add)
         except SrlibError as error:
             raise SrlibError(f"{job.name}: {error}") from error
         content, notes = encode_image_file(result, format, quality=self._quality, name=str(job.target or job.name))
@@ -294,7 +291,7 @@ class _Run:
             sys.stdout.buffer.flush()
         else:
             write_bytes(job.target, content)
-        for note in (*image.notes, *notes):
+        for note in (*image.notes, *_size_notes(height, width, target), *notes):
             self._notes.setdefault(note, []).append(job.name)
         self.done += 1
 
@@ -305,10 +302,16 @@ class _Run:
             print(f"{names[0]}{others}: {note}", file=sys.stderr)
 
 
-def _result_bytes(height: int, width: int, factor: Fraction) -> int:
-    """Return the size of the upscaled image in memory, 8 bits per channel."""
-    new_height, new_width = upscaled_size(height, width, factor)
-    return 3 * new_height * new_width
+def _size_notes(height: int, width: int, target: Target) -> tuple[str, ...]:
+    """Return what a size in pixels did to the image beyond upscaling it."""
+    notes: tuple[str, ...] = ()
+    if is_smaller(height, width, target):
+        notes += ("already as large as the requested size: resized by bicubic, without the network",)
+    new_height, new_width = size_of(height, width, target)
+    # A side rounded to whole pixels may differ from the proportions by half a pixel.
+    if abs(new_width * height - new_height * width) > max(height, width):
+        notes += ("stretched: the requested width and height have other proportions than the image",)
+    return notes
 
 
 def _stream_content(job: ImageJob) -> bytes:
@@ -328,20 +331,3 @@ def _check_terminals(jobs: Sequence[ImageJob]) -> None:
         raise SrlibError("-: expected an image on standard input, got a terminal; try `srlib upscale - … < a.png`")
     if any(job.target is None for job in jobs) and sys.stdout.isatty():
         raise SrlibError("-o -: an image cannot be shown by a terminal; redirect it, as in `-o - > big.png`")
-
-
-def _prepare_folder(target: Path | None, file_bytes: float) -> None:
-    """Make the folder of the results, and warn of a disk that looks too small."""
-    if target is None:
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(target.parent, os.W_OK):
-        raise SrlibError(f"{target.parent}: cannot be written to; name another place")
-    with contextlib.suppress(OSError):  # a file system that does not report its free space
-        free = shutil.disk_usage(target.parent).free
-        if file_bytes > free:
-            print(
-                f"warning: {target.parent}: about {file_bytes / 1e9:.1f} GB will be written, {free / 1e9:.1f} GB are "
-                "free; what fits is written",
-                file=sys.stderr,
-            )

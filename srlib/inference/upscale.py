@@ -1,25 +1,22 @@
-"""Upscale whole images, with gray and alpha, by any factor.
+"""Upscale whole images, with gray and alpha, to any size.
 
-A network has one factor. Another factor is reached from its result by an exact MATLAB bicubic step.
+A network has one factor. Another size is reached from its result by an exact MATLAB bicubic step.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Protocol, cast
 
 import numpy as np
 
-from srlib.errors import SrlibError
 from srlib.imaging.array_image import from_array, to_array
 from srlib.imaging.arrays import Pixels
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
+from srlib.inference.output_size import Target, is_smaller, output_size
 from srlib.inference.transparency import fill_transparent, neighborhood
 from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
-
-LARGEST_FACTOR = 16
 
 OnPixels = Callable[[int], object]
 """Callback that receives the number of LR pixels done since its last call."""
@@ -34,53 +31,48 @@ class RgbModel(Protocol):
         """Upscale uint8 or uint16 [h, w, 3] to the same dtype, [scale·h, scale·w, 3]."""
 
 
-def upscale(image: Pixels, *, model: str | Upscaler = DEFAULT_MODEL, scale: float | Fraction | None = None) -> Pixels:
+def upscale(
+    image: Pixels,
+    *,
+    model: str | Upscaler = DEFAULT_MODEL,
+    scale: float | Fraction | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    fit: tuple[int, int] | None = None,
+    megapixels: float | None = None,
+) -> Pixels:
     """Upscale one image array.
+
+    The network runs once; another size than the model's own factor is reached by MATLAB bicubic resizing of its result.
 
     Args:
         image: uint8 or uint16, gray [h, w], RGB [h, w, 3] or RGBA [h, w, 4]; alpha is not premultiplied.
         model: A model that `open_model` accepts by name or folder, or an opened one. Open it once for many images.
-        scale: Factor from 1 to 16 (default: the model's own). The network runs once; the rest is MATLAB bicubic.
+        scale: Factor from 1 to 16 (default: the model's own).
+        width: Pixels per row; the height follows from the proportions. With `height` too: exactly this size.
+        height: Pixels per column.
+        fit: (width, height): the largest size inside it with the image's proportions.
+        megapixels: Millions of pixels.
 
     Returns:
-        The same dtype and number of channels, [ceil(scale·h), ceil(scale·w), …].
+        The same dtype and number of channels, for a factor [ceil(scale·h), ceil(scale·w), …].
 
     Raises:
-        SrlibError: `image` has another dtype or shape, `scale` is outside its range, or there is no such model.
+        SrlibError: `image` has another dtype or shape, a size is outside its range or given twice, or there is no such
+            model.
 
     Example:
         >>> import numpy as np, srlib
         >>> gray = np.full((8, 8), 128, np.uint8)
         >>> srlib.upscale(gray, scale=2.5).shape
         (20, 20)
+        >>> srlib.upscale(gray, fit=(30, 100)).shape
+        (30, 30)
     """
+    size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
     lr = from_array(image)
     upscaler = model if isinstance(model, Upscaler) else open_model(model)
-    factor = Fraction(upscaler.scale) if scale is None else to_factor(scale)
-    return to_array(upscale_image(lr, upscaler, factor))
-
-
-def to_factor(scale: str | float | Fraction) -> Fraction:
-    """Return the exact factor that a number or a text such as `4`, `1.5` or `8/3` stands for.
-
-    Raises:
-        SrlibError: Not a number from 1 to 16 with a denominator up to 100.
-    """
-    text = str(scale).strip().lower().removeprefix("x").removeprefix("×").removesuffix("x")
-    try:
-        factor = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        factor = Fraction(0)
-    if isinstance(scale, float):
-        factor = factor.limit_denominator(100)
-    if not 1 <= factor <= LARGEST_FACTOR or factor.denominator > 100:
-        raise SrlibError(f"scale: expected a factor from 1 to {LARGEST_FACTOR} such as 4, 1.5 or 8/3, got {scale!r}")
-    return factor
-
-
-def upscaled_size(height: int, width: int, factor: Fraction) -> tuple[int, int]:
-    """Return the (height, width) of the upscaled image: MATLAB's ceil(factor · size)."""
-    return math.ceil(height * factor), math.ceil(width * factor)
+    return to_array(upscale_image(lr, upscaler, size.target(lr.rgb.shape[0], lr.rgb.shape[1], upscaler.scale)))
 
 
 def pixels_to_process(image: ImageFile) -> int:
@@ -91,12 +83,11 @@ def pixels_to_process(image: ImageFile) -> int:
     return height * width * (2 if has_varying_alpha else 1)
 
 
-def upscale_image(
-    image: ImageFile, model: RgbModel, factor: Fraction, *, on_pixels: OnPixels | None = None
-) -> ImageFile:
-    """Upscale an image with its alpha channel by any factor.
+def upscale_image(image: ImageFile, model: RgbModel, target: Target, *, on_pixels: OnPixels | None = None) -> ImageFile:
+    """Upscale an image with its alpha channel to any size.
 
-    The network runs once, also for a factor beyond its own: a second pass measured no better than bicubic. Gray goes
+    The network runs once, also for a size beyond its factor: a second pass measured no better than bicubic. It does not
+    run at all where the result is no larger than the image: that is downscaled by MATLAB bicubic. Gray goes
     through the network as three equal channels and becomes their mean. Alpha goes through it too, which measured 5 dB
     better than bicubic on hard edges; where alpha is flat it stays exactly so. The colors stored under transparent
     pixels are arbitrary and would appear as a fringe: they are first filled from visible neighbors.
@@ -104,21 +95,30 @@ def upscale_image(
     Args:
         image: The LR image.
         model: Upscales RGB by `model.scale`.
-        factor: Factor from the LR image to the result.
+        target: Factor from the LR image to the result, or (height, width) of the result.
         on_pixels: Callback that receives the number of LR pixels done since its last call; see `pixels_to_process`.
 
     Returns:
         The upscaled image with the metadata of `image`.
     """
     alpha = image.alpha
-    rgb = model(image.rgb if alpha is None else fill_transparent(image.rgb, alpha), on_pixels=on_pixels)
+    height, width = map(int, image.rgb.shape[:2])
+    rgb = image.rgb if alpha is None else fill_transparent(image.rgb, alpha)
+    if is_smaller(height, width, target):
+        rgb = resize(rgb, target)
+        alpha = None if alpha is None else resize(alpha[..., None], target)[..., 0]
+        if on_pixels:
+            on_pixels(pixels_to_process(image))
+        return dataclasses.replace(image, rgb=rgb, alpha=alpha)
+    step = target if isinstance(target, tuple) else target / model.scale
+    rgb = model(rgb, on_pixels=on_pixels)
     if image.gray:
         rgb = _channel_mean(rgb)
-    rgb = resize(rgb, factor / model.scale)
+    rgb = resize(rgb, step)
     if image.gray:
         rgb = _repeated(rgb, 3)
     if alpha is not None:
-        alpha = resize(_upscale_alpha(alpha, model, on_pixels)[..., None], factor / model.scale)[..., 0]
+        alpha = resize(_upscale_alpha(alpha, model, on_pixels)[..., None], step)[..., 0]
     return dataclasses.replace(image, rgb=rgb, alpha=alpha)
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ import pytest
 from PIL import Image
 
 from srlib.errors import SrlibError
-from srlib.inference import batch
+from srlib.inference import batch, limits
 from srlib.inference.batch import RgbModel, Summary, run_jobs
 from srlib.inference.jobs import plan_jobs
+from srlib.inference.output_size import output_size
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,7 +69,7 @@ def test_one_file(folder, bicubic, capfd):
     assert capfd.readouterr().err.startswith("upscaling: 63/63 pixels (100%)")
     with pytest.raises(SrlibError, match=r"^صورة كبيرة.png: exists; give --force"):
         upscale(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic)
-    assert upscale(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic, factor=Fraction(2), force=True).done == 1
+    assert upscale(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic, size=output_size(scale=2), force=True).done == 1
     with Image.open("صورة كبيرة.png") as image:
         assert image.size == (14, 18)
 
@@ -193,10 +193,10 @@ def test_a_full_disk_stops_the_run(folder, bicubic, monkeypatch):
 
 def test_an_image_too_large_for_memory_is_refused(folder, bicubic, monkeypatch):
     draw(Path("a.png"), size=(100, 100))
-    monkeypatch.setattr(batch, "free_memory", lambda: 900_000)
-    with pytest.raises(SrlibError, match=r"^a.png: ×4 gives 400×400 pixels, which need about 0.0 GB of memory"):
+    monkeypatch.setattr(limits, "free_memory", lambda: 900_000)
+    with pytest.raises(SrlibError, match=r"^a.png: 100×100 to 400×400 pixels needs about 0.0 GB of memory"):
         upscale(["a.png"], "b.png", lambda: bicubic)
-    assert upscale(["a.png"], "b.png", lambda: bicubic, factor=Fraction(2)).done == 1
+    assert upscale(["a.png"], "b.png", lambda: bicubic, size=output_size(scale=2)).done == 1
 
 
 def test_what_a_format_cannot_hold_is_printed_once(folder, bicubic, capfd):

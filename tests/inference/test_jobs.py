@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from srlib.errors import SrlibError
-from srlib.inference import batch
+from srlib.inference import batch, limits
 from srlib.inference.jobs import plan_jobs
 
 ROOT = Path(__file__).parents[2]
@@ -126,10 +126,8 @@ class TestPipesAndDevices:
 class TestLargeImages:
     def test_beyond_the_limit_size_and_time_are_named(self, folder, bicubic, monkeypatch):
         draw(Path("a.png"), (50, 60))
-        monkeypatch.setattr(batch, "LARGE_IMAGE", 2999)
-        with pytest.raises(
-            SrlibError, match=r"^a.png: ×4 gives 240×200 pixels and takes about 1 min; give --allow-lar"
-        ):
+        monkeypatch.setattr(limits, "LARGE_IMAGE", 2999)
+        with pytest.raises(SrlibError, match=r"^a.png: 60×50 to 240×200 pixels takes about 1 min; give --allow-lar"):
             batch.run_jobs(plan_jobs(["a.png"], "b.png"), lambda: bicubic)
         assert not Path("b.png").exists()
         assert batch.run_jobs(plan_jobs(["a.png"], "b.png"), lambda: bicubic, allow_large=True).done == 1

@@ -14,7 +14,8 @@ from PIL import Image
 from srlib.imaging.formats.encoders import FORMATS
 from srlib.imaging.image_file import ImageFile, encode_image_file, read_image_file
 from srlib.imaging.resize import resize
-from srlib.inference.upscale import upscale_image, upscaled_size
+from srlib.inference.output_size import size_of
+from srlib.inference.upscale import upscale_image
 
 MODES = {
     "1": ("PNG", "TIFF", "BMP"),
@@ -73,7 +74,7 @@ def test_any_image_becomes_the_same_image_upscaled(bicubic, kind, height, width,
     result = upscale_image(source, bicubic, factor)
     content, _ = encode_image_file(result, target, quality=100)
     again = read_image_file(Path("a"), content)
-    size = upscaled_size(height, width, factor)
+    size = size_of(height, width, factor)
     assert again.rgb.shape[:2] == result.rgb.shape[:2] == size
     assert result.rgb.dtype == source.rgb.dtype
     if target in ("png", "tiff"):
@@ -113,7 +114,7 @@ def test_the_shipped_model_takes_any_image(network, kind, height, width, seed):
     source = read_image_file(Path("a"), drawn(*kind, height, width, seed))
     result = upscale_image(source, network, Fraction(network.scale))
     again = read_image_file(Path("a"), encode_image_file(result, "png")[0])
-    assert again.rgb.shape[:2] == upscaled_size(height, width, Fraction(network.scale))
+    assert again.rgb.shape[:2] == size_of(height, width, Fraction(network.scale))
     assert again.rgb.dtype == source.rgb.dtype and again.gray == source.gray
     np.testing.assert_array_equal(again.rgb, result.rgb)
     np.testing.assert_array_equal(again.alpha, result.alpha)

@@ -3,11 +3,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from srlib.errors import SrlibError
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
+from srlib.inference.output_size import size_of
 from srlib.inference.transparency import fill_transparent
-from srlib.inference.upscale import pixels_to_process, to_factor, upscale_image, upscaled_size
+from srlib.inference.upscale import pixels_to_process, upscale_image
 
 
 def disc(size, dtype=np.uint8, oversampling=8):
@@ -69,7 +69,7 @@ def test_other_factors_are_bicubic_from_the_networks_result(bicubic, factor, siz
     done = []
     image = ImageFile(rgb, rgb[..., 0])
     got = upscale_image(image, bicubic, factor, on_pixels=done.append)
-    assert got.rgb.shape[:2] == got.alpha.shape == upscaled_size(*size, factor)
+    assert got.rgb.shape[:2] == got.alpha.shape == size_of(*size, factor)
     np.testing.assert_array_equal(got.rgb, resize(bicubic(fill_transparent(rgb, rgb[..., 0])), factor / 4))
     assert sum(done) == pixels_to_process(image)
 
@@ -92,12 +92,24 @@ def test_an_even_alpha_stays_even(bicubic, value):
     assert (got.alpha == value).all()
 
 
-class TestFactor:
-    @pytest.mark.parametrize("text", ["4", "x2", "1.5", "8/3", 4, 1.5, 8 / 3, Fraction(8, 3)])
-    def test_numbers_and_fractions(self, text):
-        assert to_factor(text) in (4, 2, Fraction(3, 2), Fraction(8, 3))
+def test_a_size_in_pixels_is_one_bicubic_step_after_the_network(bicubic):
+    rgb = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
+    got = upscale_image(ImageFile(rgb, rgb[..., 0]), bicubic, (35, 90))
+    assert got.rgb.shape[:2] == got.alpha.shape == (35, 90)
+    opaque = upscale_image(ImageFile(rgb), bicubic, (35, 90))
+    np.testing.assert_array_equal(opaque.rgb, resize(bicubic(rgb), (35, 90)))
 
-    @pytest.mark.parametrize("text", ["0", "-2", "17", "nan", "inf", "1/0", "abc", "", "1.0001", float("nan"), 0, 17])
-    def test_out_of_range(self, text):
-        with pytest.raises(SrlibError, match="scale: expected a factor from 1 to 16"):
-            to_factor(text)
+
+def test_an_image_that_is_large_enough_does_not_pass_the_network():
+    def no_network(rgb, *, on_pixels=None):
+        raise AssertionError
+
+    no_network.scale = 4
+    rgb = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
+    done = []
+    image = ImageFile(rgb, rgb[..., 0])
+    got = upscale_image(image, no_network, (6, 10), on_pixels=done.append)
+    np.testing.assert_array_equal(got.rgb, resize(fill_transparent(rgb, rgb[..., 0]), (6, 10)))
+    assert got.alpha.shape == (6, 10)
+    assert sum(done) == pixels_to_process(image)
+    np.testing.assert_array_equal(upscale_image(ImageFile(rgb), no_network, (12, 20)).rgb, rgb)

@@ -1,0 +1,117 @@
+"""What a run refuses, announces or warns of before it upscales an image: sizes, memory, time and disk."""
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from srlib.errors import SrlibError
+from srlib.imaging.image_file import check_size
+from srlib.inference.memory import free_memory
+from srlib.inference.output_size import Target, is_smaller, size_of
+from srlib.inference.upscale import RgbModel
+
+LARGE_IMAGE = 2**26
+"""LR pixels (67 million) of an image that is upscaled only on request: by ×4 it gives more than a gigapixel."""
+
+_TRIAL_SIDE = 128
+"""Side in LR pixels of the image on which the speed is measured."""
+
+# Bytes of a file per byte of its pixels, for photographs: to warn beforehand of a disk that is too small.
+_TYPICAL = {"png": 0.6, "tiff": 0.7, "jpeg": 0.25, "webp": 0.2}
+
+
+class Stopwatch:
+    """Estimates how long a model takes, by a trial on a small image that runs at the first question."""
+
+    def __init__(self, model: RgbModel) -> None:
+        self._model = model
+        self._seconds_per_pixel: float | None = None
+
+    def time_for(self, pixels: int) -> str:
+        """Return the estimated time for so many LR pixels, such as `3 min` or `1.5 hours`."""
+        if self._seconds_per_pixel is None:
+            trial = np.zeros((_TRIAL_SIDE, _TRIAL_SIDE, 3), np.uint8)
+            self._model(trial)  # the first call prepares the network for this size
+            start = time.perf_counter()
+            self._model(trial)
+            self._seconds_per_pixel = (time.perf_counter() - start) / _TRIAL_SIDE**2
+        minutes = pixels * self._seconds_per_pixel / 60
+        return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(1, round(minutes))} min"
+
+
+def check_image(
+    name: str,
+    height: int,
+    width: int,
+    target: Target,
+    *,
+    format: str | None,
+    stopwatch: Stopwatch,
+    model_scale: int,
+    allow_large: bool,
+) -> None:
+    """Refuse an image whose result is too large for its format, the free memory or a run without `allow_large`.
+
+    Args:
+        name: The image's name in messages.
+        height: Height of the LR image.
+        width: Width of the LR image.
+        target: Factor or (height, width) of the result.
+        format: A key of `FORMATS`; None where it is not known yet.
+        stopwatch: Estimates the time.
+        model_scale: The model's factor.
+        allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
+
+    Raises:
+        SrlibError: The image is refused.
+    """
+    new_height, new_width = size_of(height, width, target)
+    if format is not None:
+        check_size(new_height, new_width, format, name)
+    result = f"{name}: {width}×{height} to {new_width}×{new_height} pixels"
+    # Three bytes per pixel of the result, and of what it is made from or encoded to: the network's result at most.
+    pixels = new_height * new_width
+    from_pixels = pixels if is_smaller(height, width, target) else height * width * model_scale**2
+    needed, free = 3 * (pixels + from_pixels), free_memory()
+    if free is not None and needed > free:
+        raise SrlibError(
+            f"{result} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
+            "cut the image, or ask for a smaller size"
+        )
+    if height * width > LARGE_IMAGE and not allow_large:
+        raise SrlibError(f"{result} takes about {stopwatch.time_for(height * width)}; give --allow-large to do it")
+
+
+def file_bytes(height: int, width: int, target: Target, format: str | None) -> float:
+    """Return about how many bytes the file of a result takes, for a photograph of 8 bits."""
+    new_height, new_width = size_of(height, width, target)
+    return 3 * new_height * new_width * _TYPICAL[format or "png"]
+
+
+def prepare_folder(target: Path, expected_bytes: float) -> None:
+    """Make the folder of a result, and warn of a disk that looks too small.
+
+    Args:
+        target: The file to write.
+        expected_bytes: About how much all results take.
+
+    Raises:
+        SrlibError: The folder cannot be written to.
+        OSError: The folder cannot be made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(target.parent, os.W_OK):
+        raise SrlibError(f"{target.parent}: cannot be written to; name another place")
+    with contextlib.suppress(OSError):  # a file system that does not report its free space
+        free = shutil.disk_usage(target.parent).free
+        if expected_bytes > free:
+            print(
+                f"warning: {target.parent}: about {expected_bytes / 1e9:.1f} GB will be written, {free / 1e9:.1f} GB "
+                "are free; what fits is written",
+                file=sys.stderr,
+            )
