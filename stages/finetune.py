@@ -21,7 +21,7 @@ def main(patches: Path, features: Path, pretrained: Path, model: Path, results: 
             results, tracking.log_metrics, lambda image, step: tracking.log_image("validation", image, step)
         )
         generator, result = finetune(run.params, FinetuneInputs(**folders), model, resume=run.resume, log=log)
-        write_json(results / "metrics.json", result.metrics)
+        write_json(results / "metrics.json", {"finetune": result.headline})
         tracking.log_metrics(result.metrics)
         tracking.log_model(generator, "gan", model)
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])

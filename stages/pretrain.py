@@ -18,7 +18,7 @@ def main(patches: Path, model: Path, results: Path) -> None:
             results, tracking.log_metrics, lambda image, step: tracking.log_image("validation", image, step)
         )
         network, result = pretrain(run.params, patches, model, resume=run.resume, log=log)
-        write_json(results / "metrics.json", result.metrics)
+        write_json(results / "metrics.json", {"pretrain": result.headline})
         tracking.log_metrics(result.metrics)
         tracking.log_model(network, "pretrained", model)
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])

@@ -47,7 +47,7 @@ METRICS: dict[str, Metric] = {
     "psnr_rgb": Metric("PSNR-RGB", "dB", 2, "higher", lambda hr, sr, scale: psnr_rgb(hr, sr, shave=scale + RGB_SHAVE)),
     "color_error": Metric("Color error", "of 255", 2, "lower", lambda hr, sr, scale: color_error(hr, sr, shave=scale)),
 }
-"""Metrics that need no weights. The keys are those of scores.json and scores.csv."""
+"""Metrics that need no weights. The keys are those of metrics.json, means.csv and scores.csv."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def candidates(
         images: Folder with one folder per set.
         models: `pretrained` and `gan` → their folders.
     """
-    means = tables.scores_json(scores, metrics)
+    means = tables.means(scores, metrics)
     result = []
     for name, rule in rules.items():
         folder = models[name]

@@ -1,4 +1,4 @@
-"""Scores as tables for the terminal and Markdown, as metrics for DVC, and as CSV with one line per image and method.
+"""Scores as tables for the terminal and Markdown, as the headline metrics of DVC, and as CSV files.
 
 No duration is written here: the same images and weights give the same bytes.
 """
@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from srlib.evaluation.benchmark import METRICS, Method, Metric, Score
+from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.published import PUBLISHED, Published
 from srlib.evaluation.statistics import Estimate, difference, estimate, mean
 from srlib.files import write_json, write_text
@@ -19,9 +20,15 @@ from srlib.files import write_json, write_text
 Values = dict[str, dict[str, dict[str, list[float]]]]
 """Set → method → metric → one value per image, in the order of the scores."""
 
+Means = dict[str, dict[str, dict[str, float | None]]]
+"""Set → method → metric → mean over the images of the set."""
+
 Metrics = Mapping[str, Metric]
 
-FILES = ("table.md", "scores.csv", "scores.json")
+HEADLINE = ("psnr_y", "ssim_y", LPIPS)
+"""Metrics in metrics.json, where they were computed."""
+
+FILES = ("table.md", "scores.csv", "means.csv", "metrics.json")
 """Files that `write` writes."""
 
 
@@ -36,12 +43,28 @@ class Table:
 
 
 def write(
-    folder: Path, scores: Sequence[Score], methods: Sequence[Method], scale: int, metrics: Metrics = METRICS
+    folder: Path,
+    scores: Sequence[Score],
+    methods: Sequence[Method],
+    scale: int,
+    metrics: Metrics = METRICS,
+    *,
+    titles: Mapping[str, str],
 ) -> None:
-    """Write `FILES` into a folder: tables for people, scores of each image, and means for `dvc metrics`."""
+    """Write `FILES` into a folder: tables for people, scores of each image, all means, and the headline metrics.
+
+    Args:
+        folder: Folder for the files.
+        scores: Scores of every method on every image.
+        methods: Methods in the order of the table.
+        scale: Upscaling factor.
+        metrics: Metrics that were computed.
+        titles: `pretrained` and `gan` → the name of that method.
+    """
     write_text(folder / FILES[0], document(scores, methods, scale, metrics))
     write_text(folder / FILES[1], scores_csv(scores, metrics))
-    write_json(folder / FILES[2], scores_json(scores, metrics))
+    write_text(folder / FILES[2], means_csv(scores, metrics))
+    write_json(folder / FILES[3], headline(scores, metrics, titles))
 
 
 def by_set(scores: Sequence[Score]) -> Values:
@@ -54,8 +77,8 @@ def by_set(scores: Sequence[Score]) -> Values:
     return grouped
 
 
-def scores_json(scores: Sequence[Score], metrics: Metrics = METRICS) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Return the means as `dvc metrics` reads them: set, method, metric. Infinite PSNR (equal images) becomes null."""
+def means(scores: Sequence[Score], metrics: Metrics = METRICS) -> Means:
+    """Return the mean of each metric, with two decimals more than tables show; None for an infinite PSNR."""
     return {
         name: {
             method: {key: _rounded(mean(values), metrics[key]) for key, values in row.items()}
@@ -65,11 +88,32 @@ def scores_json(scores: Sequence[Score], metrics: Metrics = METRICS) -> dict[str
     }
 
 
+def headline(scores: Sequence[Score], metrics: Metrics, titles: Mapping[str, str]) -> Means:
+    """Return the few means that `dvc exp show` and `dvc metrics diff` compare: bicubic and the trained models per set.
+
+    The models are named by their stage's model, so that experiments with different networks have the same columns.
+
+    Args:
+        scores: Scores of every method on every image.
+        metrics: Metrics that were computed.
+        titles: `pretrained` and `gan` → the name of that method.
+    """
+    rows = {"bicubic": "bicubic", **titles}
+    return {
+        name: {
+            row: {key: by_method[method][key] for key in HEADLINE if key in metrics}
+            for row, method in rows.items()
+            if method in by_method
+        }
+        for name, by_method in means(scores, metrics).items()
+    }
+
+
 def flat(scores: Sequence[Score], metrics: Metrics = METRICS) -> dict[str, float]:
     """Return the finite means by the name `Set/method/metric`, as MLflow expects them."""
     return {
         f"{name}/{method}/{key}": value
-        for name, rows in scores_json(scores, metrics).items()
+        for name, rows in means(scores, metrics).items()
         for method, row in rows.items()
         for key, value in row.items()
         if value is not None
@@ -78,14 +122,21 @@ def flat(scores: Sequence[Score], metrics: Metrics = METRICS) -> dict[str, float
 
 def scores_csv(scores: Sequence[Score], metrics: Metrics = METRICS) -> str:
     """Return one CSV line per image and method: set, image, method, the metrics, multiply-adds."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["set", "picture", "method", *metrics, "multiply_adds"])
+    rows = []
     for score in scores:
-        values = [_rounded(score.values[key], metric) for key, metric in metrics.items()]
-        cells = ["inf" if value is None else value for value in values]
-        writer.writerow([score.set, score.image, score.method, *cells, score.multiply_adds or ""])
-    return text.getvalue()
+        cells = [_csv_cell(_rounded(score.values[key], metric)) for key, metric in metrics.items()]
+        rows.append([score.set, score.image, score.method, *cells, score.multiply_adds or ""])
+    return _csv(["set", "picture", "method", *metrics, "multiply_adds"], rows)
+
+
+def means_csv(scores: Sequence[Score], metrics: Metrics = METRICS) -> str:
+    """Return one CSV line per set and method: set, method, the means of all metrics."""
+    rows = [
+        [name, method, *(_csv_cell(row[key]) for key in metrics)]
+        for name, by_method in means(scores, metrics).items()
+        for method, row in by_method.items()
+    ]
+    return _csv(["set", "method", *metrics], rows)
 
 
 def main_table(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> Table:
@@ -262,6 +313,16 @@ def _published_text(row: Published, name: str) -> str:
 def _rounded(value: float, metric: Metric) -> float | None:
     # Two decimals more than tables show: enough for differences, few enough to be the same on every processor.
     return None if math.isinf(value) else round(value, metric.digits + 2) + 0.0
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
+
+
+def _csv_cell(value: float | None) -> float | str:
+    return "inf" if value is None else value
 
 
 def _without_empty(table: Table) -> Table:

@@ -18,7 +18,7 @@ from srlib.training.checkpoint import CheckpointBudget, load_checkpoint, save_ch
 from srlib.training.divergence import DivergenceMonitor
 from srlib.training.session import Snapshot, TrainingSession, copy_weights
 from srlib.training.types import ByteArray, LogRecord, Weights
-from srlib.training.validation import ValidationPairs, is_good, save_last_good, validation_scores
+from srlib.training.validation import ValidationPairs, bicubic_psnr_y, is_good, save_last_good, validation_scores
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -178,6 +178,7 @@ class Validation(Callback):
         self._every = every
         self._guard = guard
         self._keep_best = keep_best
+        self._bicubic = bicubic_psnr_y(pairs)
 
     def on_start(self, session: TrainingSession, batches: Batches) -> None:
         """Score the initial weights."""
@@ -195,7 +196,7 @@ class Validation(Callback):
             if self._are_kept(session, scores["psnr_y"]):
                 self.state = BestScore(scores["psnr_y"])
                 session.snapshots["best"] = Snapshot(session.step, copy_weights(network))
-        session.log.add_validation(session.step, scores)
+        session.log.add_validation(session.step, {**scores, "bicubic_psnr_y": self._bicubic})
         session.log.report_image(image, session.step)
 
     def _are_kept(self, session: TrainingSession, psnr_y: float) -> bool:

@@ -49,6 +49,11 @@ class Result:
         names = [name for name in record if name != "step" and not name.endswith("learning_rate")]
         return {name: float(f"{record[name]:.6g}") for name in names}
 
+    @property
+    def headline(self) -> LogRecord:
+        """The PSNR-Y and SSIM-Y of the weights on held-out patches, for `dvc metrics`."""
+        return {name: self.metrics[name] for name in ("psnr_y", "ssim_y")}
+
 
 class TrainingSession:
     """A training in progress: its trainer, the step it has reached, snapshots of weights, and its metric log.

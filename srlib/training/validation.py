@@ -11,6 +11,7 @@ import numpy as np
 from srlib.data.batches import validation_pairs
 from srlib.errors import SrlibError
 from srlib.imaging.metrics import psnr_y, ssim_y, to_uint8
+from srlib.imaging.resize import resize
 from srlib.models import ModelConfig, build, save_model, super_resolve
 from srlib.training.diagnostics import checkerboard, color_shift
 from srlib.training.session import Snapshot, assign_weights
@@ -50,9 +51,16 @@ def validation_scores(network: keras.Model, pairs: ValidationPairs) -> tuple[Log
         "shift_red": red,
         "shift_green": green,
         "shift_blue": blue,
-        "checkerboard": checkerboard(list(hr), sr, scale),
+        "checkerboard_error": checkerboard(list(hr), sr, scale),
     }
     return scores, np.concatenate([np.concatenate(sr[:4], axis=1), np.concatenate(hr[:4], axis=1)])
+
+
+def bicubic_psnr_y(pairs: ValidationPairs) -> float:
+    """Return the mean PSNR-Y of bicubic upscaling on held-out patches: the line that a network must pass."""
+    lr, hr = pairs
+    scale = hr.shape[1] // lr.shape[1]
+    return float(np.mean([psnr_y(h, resize(low, scale), scale=scale) for low, h in zip(lr, hr, strict=True)]))
 
 
 def is_good(psnr_y: float, best: float) -> bool:

@@ -15,12 +15,14 @@ from srlib.evaluation.tables import (
     document,
     flat,
     gigas,
+    headline,
     main_table,
     markdown,
+    means,
+    means_csv,
     number,
     print_table,
     scores_csv,
-    scores_json,
     thousands,
 )
 
@@ -44,14 +46,26 @@ def scores() -> list[Score]:
 METHODS = [Method("bicubic"), Method("EDSR", cost=Cost(1_517_571, lambda h, w: h * w))]
 
 
-def test_means_for_dvc(scores: list[Score]) -> None:
-    result = scores_json(scores)
+def test_means(scores: list[Score]) -> None:
+    result = means(scores)
     assert result["Set5"]["bicubic"]["psnr_y"] == 27.0
     assert result["Set5"]["EDSR"]["psnr_y"] == 28.25
     assert result["Own"]["EDSR"]["psnr_y"] is None
-    assert json.dumps(result, allow_nan=False) == json.dumps(scores_json(scores), allow_nan=False)
+    assert means_csv(scores).splitlines()[:3] == [
+        "set,method,psnr_y,ssim_y,psnr_rgb,color_error",
+        "Set5,bicubic,27.0,0.961797,26.0,0.5",
+        "Set5,EDSR,28.25,0.96359,27.25,0.5",
+    ]
+    assert "Own,EDSR,inf,1.0,inf,0.5" in means_csv(scores)
     assert flat(scores)["Set5/EDSR/psnr_y"] == 28.25
     assert "Own/EDSR/psnr_y" not in flat(scores)
+
+
+def test_headline_metrics_have_the_same_names_for_every_network(scores: list[Score]) -> None:
+    result = headline(scores, METRICS, {"pretrained": "EDSR", "gan": "SRGAN"})
+    assert result["Set5"]["pretrained"] == {"psnr_y": 28.25, "ssim_y": 0.96359}
+    assert list(result["Set5"]) == ["bicubic", "pretrained"], "a method without scores has no entry"
+    assert json.loads(json.dumps(result, allow_nan=False))["Own"]["pretrained"]["psnr_y"] is None
 
 
 def test_one_csv_line_per_image_and_method(scores: list[Score]) -> None:

@@ -92,7 +92,7 @@ def test_dvc_has_something_to_say(repository: Repository) -> None:
     assert "finetune" in repository.run("dvc", "dag").stdout
     output = repository.run("dvc", "metrics", "show").stdout
     assert "psnr_y" in output
-    assert "results/scores.json" in output
+    assert "results/metrics.json" in output
     page = repository.run("dvc", "plots", "show", "--out", "plots").stdout
     assert Path(page.strip().removeprefix("file://")).exists()
     repository.change("finetune.adversarial_weight", 0.01)
@@ -118,7 +118,7 @@ def test_a_fresh_clone_pulls_and_trains_nothing(repository: Repository, tmp_path
     clone = Repository(repository.path.parent / "clone")
     subprocess.run(["git", "clone", "-q", repository.path, clone.path], check=True)
     clone.run("dvc", "pull", "--allow-missing")
-    for path in ("models/gan/model.weights.h5", "results/scores.json", "data/patches/train_hr.npy"):
+    for path in ("models/gan/model.weights.h5", "results/metrics.json", "data/patches/train_hr.npy"):
         assert (clone.path / path).read_bytes() == (repository.path / path).read_bytes()
     assert set(clone.repro("--pull")) <= set(DOWNLOADS)
     assert clone.lock() == repository.lock()

@@ -34,5 +34,7 @@ def test_earlier_records_are_reported_again(tmp_path: Path) -> None:
 
 def test_metrics_are_rounded_and_without_steps_and_rates() -> None:
     loss = {"step": 9, "loss": 0.123456789, "learning_rate": 1e-4, "discriminator_learning_rate": 1e-3}
-    result = Result([], loss, {"step": 6, "psnr_y": 27.1234567})
-    assert result.metrics == pytest.approx({"loss": 0.123457, "psnr_y": 27.1235}, rel=1e-12)
+    result = Result([], loss, {"step": 6, "psnr_y": 27.1234567, "ssim_y": 0.81, "share_pixel": 0.5})
+    expected = {"loss": 0.123457, "psnr_y": 27.1235, "ssim_y": 0.81, "share_pixel": 0.5}
+    assert result.metrics == pytest.approx(expected, rel=1e-12)
+    assert result.headline == pytest.approx({"psnr_y": 27.1235, "ssim_y": 0.81}, rel=1e-12)
