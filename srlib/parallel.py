@@ -54,7 +54,7 @@ def for_each(
                 advance()
             return [future.result() for future in futures]
         except BrokenProcessPool:
-            raise SrlibError(f"{label}: a process was killed before it was done; is there memory enough?") from None
+            raise SrlibError(f"{label}: a process was killed before it finished; is there enough memory?") from None
         finally:
             pool.shutdown(cancel_futures=True)  # waits: a second call, by `with`, would take the cancelling back
 

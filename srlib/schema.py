@@ -95,7 +95,7 @@ def _expectations(detail: "ErrorDetails") -> list[tuple[str, str, str]]:
     got = f", got {text_of(detail['input'])}"
     match detail["type"]:
         case "missing":
-            return [("", "expected, but missing", "")]
+            return [("", "missing key", "")]
         case "extra_forbidden":
             return [("", "unknown key", "")]
         case "value_error" if isinstance(context["error"], MistakesError):
@@ -105,11 +105,11 @@ def _expectations(detail: "ErrorDetails") -> list[tuple[str, str, str]]:
         case "union_tag_invalid":
             return [("", f"expected `name` to be one of {context['expected_tags']}", f", got {context['tag']!r}")]
         case "union_tag_not_found":
-            return [("", "expected keys and values with a `name`", got)]
+            return [("", "expected a mapping with a `name`", got)]
         case "model_type" | "model_attributes_type":
-            return [("", "expected keys and values", got)]
+            return [("", "expected a mapping", got)]
         case "invalid_key":
-            return [("", "expected a text as key", "")]
+            return [("", "expected a string as key", "")]
     message = re.sub(r"^\w+ should (be|have|match) ", "", detail["msg"])
     return [("", f"expected {message.replace('a valid integer', 'an integer').replace('a valid ', 'a ')}", got)]
 

@@ -142,7 +142,7 @@ def _closed_at_the_end(state: ResumeState, name: str) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Stopped) as error:
         if state.is_open and not (isinstance(error, Stopped) and error.note):
-            print(f"{name}: run it again to go on from the last checkpoint", file=sys.stderr)
+            print(f"{name}: run it again to continue from the last checkpoint", file=sys.stderr)
         raise
     finally:
         state.close()

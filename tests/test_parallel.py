@@ -58,7 +58,7 @@ def test_an_error_in_a_process_is_raised_here():
 
 
 def test_a_process_that_is_killed_is_said():
-    with pytest.raises(SrlibError, match="cutting: a process was killed before it was done"):
+    with pytest.raises(SrlibError, match="cutting: a process was killed before it finished"):
         for_each(os._exit, [3], label="cutting", unit="u", workers=1, processes=True)
 
 

@@ -60,7 +60,9 @@ def _check(archive: Path, inside: list[zipfile.ZipInfo], members: set[str], fold
     names = [info.filename for info in inside]
     odd = sorted(members ^ set(names)) or sorted({name for name in names if names.count(name) > 1})
     if odd:
-        raise SrlibError(f"{archive}: expected {len(members)} images, each once; different: {_few(odd)}")
+        raise SrlibError(
+            f"{archive}: expected {len(members)} images, each once; missing, duplicate or unexpected: {_few(odd)}"
+        )
     if links := [info.filename for info in inside if stat.S_ISLNK(info.external_attr >> 16)]:
         raise SrlibError(f"{archive}: expected images, got links: {_few(links)}")
     if packed := [info.filename for info in inside if info.flag_bits & ENCRYPTED or info.compress_type not in KINDS]:

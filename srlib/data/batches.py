@@ -183,7 +183,7 @@ def open_pairs(folder: Path, split: str, *, in_memory: bool = False) -> tuple[Sh
     """
     lr, hr = (ShardedPatches(_open(folder / f"{split}_{kind}.npy", in_memory)) for kind in ("lr", "hr"))
     if len(lr) != len(hr) or len(lr) == 0 or hr.shape[1] % lr.shape[1]:
-        raise SrlibError(f"{folder}: {split}_lr.npy and {split}_hr.npy do not fit together: {lr.shape}, {hr.shape}")
+        raise SrlibError(f"{folder}: {split}_lr.npy and {split}_hr.npy do not match: {lr.shape}, {hr.shape}")
     return lr, hr
 
 
@@ -197,11 +197,11 @@ def _open(path: Path, in_memory: bool) -> list[np.ndarray]:
         except FileNotFoundError:
             raise SrlibError(f"{part}: no such file; run the prepare stage first") from None
         except (ValueError, EOFError) as error:
-            raise SrlibError(f"{part}: not a whole .npy file ({error}); run the prepare stage again") from None
+            raise SrlibError(f"{part}: not a complete .npy file ({error}); run the prepare stage again") from None
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] != array.shape[2] or array.shape[3] != 3:
             raise SrlibError(f"{part}: expected uint8 [N, p, p, 3], got {array.dtype} {array.shape}")
         if parts and not (array.shape[1:] == parts[0].shape[1:] and len(parts[-1]) == len(parts[0]) >= len(array) > 0):
-            raise SrlibError(f"{part}: does not fit {path.name}; run the prepare stage again")
+            raise SrlibError(f"{part}: does not match {path.name}; run the prepare stage again")
         parts.append(array)
         part = path.with_name(f"{path.stem}.{len(parts)}.npy")
     return parts

@@ -50,7 +50,9 @@ def find_pairs(folder: Path, *, given_lr: bool, scale: int) -> tuple[list[ImageP
     """
     folder = Path(folder)
     if given_lr and not ((folder / "HR").is_dir() and (folder / "LR").is_dir()):
-        raise SrlibError(f"{folder}: prepare.lr `given` needs the folders HR and LR in it; or set it to `make`")
+        raise SrlibError(
+            f"{folder}: expected the folders HR and LR, since prepare.lr is `given`; add them, or set it to `make`"
+        )
     root = folder / "HR" if (folder / "HR").is_dir() else folder
     images = [ImagePair(path.relative_to(root).as_posix(), path) for path in list_images(root)]
     if not images:
@@ -81,7 +83,7 @@ def _matching_lr(image: ImagePair, lr_files: Mapping[Path, Sequence[Path]], fold
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
-        raise SrlibError(f"{image.hr}: several LR images fit: {', '.join(map(str, candidates))}; keep one of them")
+        raise SrlibError(f"{image.hr}: several LR images match: {', '.join(map(str, candidates))}; keep one of them")
     raise SrlibError(f"{image.hr}: no LR image; expected {folder / stem}.* or {stem.name}x{scale}.*")
 
 

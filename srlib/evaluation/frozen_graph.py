@@ -106,8 +106,8 @@ def _check(path: Path, definition: "tf.compat.v1.GraphDef") -> None:
     for node in definition.node:
         if node.op not in ALLOWED:
             raise SrlibError(
-                f"{path}: node {node.name!r} is a {node.op!r} operation, which is not run: a graph from a file may "
-                "only compute (srlib/evaluation/frozen_graph.py lists the allowed operations)"
+                f"{path}: node {node.name!r} is a {node.op!r} operation, which is not allowed: a graph from a file "
+                "may only compute (srlib/evaluation/frozen_graph.py lists the allowed operations)"
             )
         if missing := [name for name in node.input if _source(name) not in names]:
             raise SrlibError(f"{path}: node {node.name!r} reads {missing[0]!r}, which is not in the graph")

@@ -114,7 +114,7 @@ def from_file(
     if (actual := content_hash(path)) != sha256:
         raise SrlibError(
             f"{where}: expected the SHA-256 {sha256}, found {actual}; "
-            "write that into the recipe if this is the file you mean"
+            "write this SHA-256 into the recipe if it is the file you mean"
         )
     if (path / CONFIG).is_file():
         return from_model(path, scale, name)

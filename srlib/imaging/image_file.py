@@ -135,7 +135,7 @@ def format_of(path: Path) -> str:
         if path.suffix.lower() in kind.suffixes:
             return name
     endings = ", ".join(kind.suffixes[0] for kind in FORMATS.values())
-    raise SrlibError(f"{path}: expected a name that ends in {endings}; the ending says the format")
+    raise SrlibError(f"{path}: expected a name that ends in {endings}; the ending selects the format")
 
 
 def check_size(height: int, width: int, format: str, name: str) -> None:
@@ -157,7 +157,7 @@ def _stored(image: ImageFile, kind: Format) -> tuple[Pixels, tuple[str, ...]]:
         notes += (f"{kind.name} has 8 bits per channel: 16 were rounded",)
     if alpha is not None and not kind.alpha:
         color, alpha = over_white(color, alpha), None
-        notes += (f"{kind.name} has no transparency: laid over white",)
+        notes += (f"{kind.name} has no transparency: composited onto white",)
     if image.gray and kind.gray and not _deep_gray_alpha_as_rgb(image, kind):
         color = color[..., :1]
     return color if alpha is None else np.concatenate([color, alpha[..., None]], axis=2), notes

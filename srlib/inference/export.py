@@ -74,7 +74,7 @@ def export(
     if format not in get_args(Format):
         raise SrlibError(f"format: expected {' or '.join(get_args(Format))}, got {format}")
     if out.exists() and not force:
-        raise SrlibError(f"{out}: exists; give --force to overwrite")
+        raise SrlibError(f"{out}: exists; use --force to overwrite")
     _require("tensorflow", "keras", "tf2onnx", "onnx", "openvino", *(["onnxruntime"] if format == "onnx" else []))
     from srlib.engine import pin_threads
 

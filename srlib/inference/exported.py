@@ -164,7 +164,7 @@ def _read_config(folder: Path) -> ExportConfig:
     except (ValueError, RecursionError) as error:
         raise SrlibError(f"{path}: not an exported model's config: not valid JSON ({one_line(error)})") from None
     if not isinstance(content, dict):
-        raise SrlibError(f"{path}: not an exported model's config: expected keys and values")
+        raise SrlibError(f"{path}: not an exported model's config: expected a JSON object")
     known = {field.name for field in fields(ExportConfig)}
     missing, unknown = sorted(known - {"bfloat16"} - set(content)), sorted(set(content) - known)
     if missing or unknown:

@@ -210,14 +210,14 @@ def _single_job(source: Path | None, target: Path, format: str | None, force: bo
     if target.exists() and not target.is_file():
         raise SrlibError(f"{target}: expected a file to write, got a pipe or device; for a pipe: -o - > {target}")
     if target.exists() and not force:
-        raise SrlibError(f"{target}: exists; give --force to overwrite")
+        raise SrlibError(f"{target}: exists; use --force to overwrite")
     return ImageJob(source, target, from_ending)
 
 
 def _stream_job(inputs: Sequence[str], out: str, format: str | None, force: bool) -> ImageJob:
     source = None if inputs[0] == STREAM else Path(inputs[0])
     if len(inputs) > 1:
-        raise SrlibError(f"{STREAM if STREAM in inputs else inputs[0]}: a stream is one image; give it alone")
+        raise SrlibError(f"{STREAM if STREAM in inputs else inputs[0]}: a stream is one image; name no other input")
     if out == STREAM:
         return ImageJob(source, None, format)
     if (file := _as_file(out)) is None:

@@ -84,7 +84,7 @@ def check_image(
             "cut the image, or ask for a smaller size"
         )
     if height * width > LARGE_IMAGE and not allow_large:
-        raise SrlibError(f"{result} takes about {stopwatch.time_for(height * width)}; give --allow-large to do it")
+        raise SrlibError(f"{result} takes about {stopwatch.time_for(height * width)}; use --allow-large to upscale it")
 
 
 def file_bytes(height: int, width: int, target: Target, format: str | None) -> float:
@@ -106,7 +106,7 @@ def prepare_folder(target: Path, expected_bytes: float) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(target.parent, os.W_OK):
-        raise SrlibError(f"{target.parent}: cannot be written to; name another place")
+        raise SrlibError(f"{target.parent}: is not writable; choose another folder")
     with contextlib.suppress(OSError):  # a file system that does not report its free space
         free = shutil.disk_usage(target.parent).free
         if expected_bytes > free:

@@ -88,7 +88,7 @@ def choose_precision(precision: str, config: ExportConfig) -> Precision:
     if precision != "bfloat16":
         raise SrlibError(f"precision: expected auto, float32 or bfloat16, got {precision}")
     if not has_bfloat16():
-        raise SrlibError("precision: this processor does not compute in bfloat16; use auto or float32")
+        raise SrlibError("precision: this processor does not support bfloat16; use auto or float32")
     return "bfloat16"
 
 

@@ -131,7 +131,7 @@ def _parse(content: object) -> ModelConfig:
     if not isinstance(content, dict):
         raise SrlibError(f"expected an object with the keys {', '.join(sorted(keys))}, got {text_of(content)}")
     if missing := keys - content.keys():
-        raise SrlibError(f"{min(missing)}: expected, but missing")
+        raise SrlibError(f"{min(missing)}: missing key")
     if unknown := content.keys() - keys:
         raise SrlibError(f"{text_of(min(unknown))}: unknown key")
     value_range = content["value_range"]
@@ -244,9 +244,9 @@ def _check_shapes(model: "keras.Model", memory: _Weights, path: Path) -> None:
         raise SrlibError(f"{path}: not a readable weights file: {one_line(error)}") from None
     expected = Counter(tuple(variable.shape) for variable in model.variables)
     if missing := expected - stored:
-        raise _misfit(path, model, f"expected an array of the shape {min(missing)}, got none or too few")
+        raise _misfit(path, model, f"missing array of shape {min(missing)}")
     if surplus := stored - expected:
-        raise _misfit(path, model, f"got an array of the shape {min(surplus)} too many")
+        raise _misfit(path, model, f"unexpected array of shape {min(surplus)}")
 
 
 def _misfit(path: Path, model: "keras.Model", reason: str) -> SrlibError:

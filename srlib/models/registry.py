@@ -46,7 +46,7 @@ def network_of(name: str, options: Mapping[str, Option]) -> Network:
     if not isinstance(name, str) or name not in MODELS:
         raise SrlibError(f"name: expected one of {', '.join(MODELS)}, got {text_of(name)}")
     if not isinstance(options, Mapping):
-        raise SrlibError(f"options: expected keys and values, got {text_of(options)}")
+        raise SrlibError(f"options: expected a mapping, got {text_of(options)}")
     try:
         return MODELS[name].model_validate({**options, "name": name})
     except ValidationError as error:

@@ -35,9 +35,12 @@ def file_mistakes(key: str, file: str, sha256: str) -> Iterator[Mistake]:
         yield key, f"{path}: cannot be read: {one_line(error)}"
         return
     if digest is None:
-        yield key, f"expected a file, got {file}, which " + ("is none" if path.exists() else "does not exist")
+        yield (
+            key,
+            f"expected a file, got {file}, which " + ("is not a regular file" if path.exists() else "does not exist"),
+        )
     elif digest != sha256:
-        yield key, f"{file}: expected the SHA-256 {sha256}, got {digest}; write that if it is the file you mean"
+        yield key, f"{file}: expected the SHA-256 {sha256}, got {digest}; write this SHA-256 if it is the file you mean"
 
 
 def _download(params: Params) -> Iterator[Mistake]:

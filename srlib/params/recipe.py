@@ -33,7 +33,7 @@ class Params(Section):
         """
         if self.finetune is None:
             raise SrlibError(
-                "finetune: expected keys and values to fine-tune an SRGAN, got null; copy them from a recipe, or "
+                "finetune: expected the parameters of an SRGAN, got null; copy them from a recipe, or "
                 "run `dvc repro pretrain`"
             )
         return self.finetune

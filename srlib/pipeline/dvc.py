@@ -64,7 +64,7 @@ class PipelineStage:
         """
         name = os.path.normpath(path)
         if not Path(name).exists():
-            raise SrlibError(f"{name}: stage {self.address} was to write this and did not")
+            raise SrlibError(f"{name}: stage {self.address} should have written this but did not")
         return str(self._outputs[name].get_hash().value) if name in self._outputs else tree_hash(Path(name))
 
 

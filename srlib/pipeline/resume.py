@@ -82,7 +82,7 @@ class ResumeState:
         except Timeout:
             owner = Path(self._lock.lock_file).read_text(encoding="utf-8").strip()
             raise SrlibError(
-                f"{self.address}: process {owner} works on the same state ({self.folder}); wait for it or stop it"
+                f"{self.address}: process {owner} works on the same checkpoint ({self.folder}); wait for it or stop it"
             ) from None
         Path(self._lock.lock_file).write_text(f"{os.getpid()}\n", encoding="utf-8")
         note = _read(self._note)

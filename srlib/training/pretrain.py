@@ -149,7 +149,7 @@ def _load_start(network: keras.Model, config: ModelConfig, start: StartFrom) -> 
         earlier = read_config(folder)
         if (digest := file_hash(folder / WEIGHTS)) != start.sha256:
             raise SrlibError(
-                f"{folder / WEIGHTS} has the SHA-256 {digest}; write that if these are the weights you mean"
+                f"{folder / WEIGHTS} has the SHA-256 {digest}; write this SHA-256 if these are the weights you mean"
             )
         if (earlier.name, earlier.options) != (config.name, config.options):
             expected = f"pretrain.model is {config.name} {config.options}"

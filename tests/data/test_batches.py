@@ -191,12 +191,12 @@ def test_wrong_options(folder, options, message):
 @pytest.mark.parametrize(
     ("lr", "hr", "message"),
     [
-        (np.zeros((2, 8, 8, 3), np.uint8), np.zeros((3, 16, 16, 3), np.uint8), "do not fit together"),
-        (np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 20, 20, 3), np.uint8), "do not fit together"),
-        (np.zeros((0, 8, 8, 3), np.uint8), np.zeros((0, 16, 16, 3), np.uint8), "do not fit together"),
+        (np.zeros((2, 8, 8, 3), np.uint8), np.zeros((3, 16, 16, 3), np.uint8), "do not match"),
+        (np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 20, 20, 3), np.uint8), "do not match"),
+        (np.zeros((0, 8, 8, 3), np.uint8), np.zeros((0, 16, 16, 3), np.uint8), "do not match"),
         (np.zeros((2, 8, 8, 3)), np.zeros((2, 16, 16, 3), np.uint8), "expected uint8"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 16, 8, 3), np.uint8), "expected uint8"),
-        (np.array([{"a": 1}]), np.zeros((2, 16, 16, 3), np.uint8), "not a whole .npy file"),
+        (np.array([{"a": 1}]), np.zeros((2, 16, 16, 3), np.uint8), "not a complete .npy file"),
     ],
 )
 @pytest.mark.parametrize("in_memory", [False, True])
@@ -212,5 +212,5 @@ def test_wrong_files(tmp_path, lr, hr, message, in_memory):
 def test_a_truncated_file(folder, tmp_path, keep, in_memory):
     (tmp_path / "train_lr.npy").write_bytes((folder / "train_lr.npy").read_bytes()[:keep])
     (tmp_path / "train_hr.npy").write_bytes((folder / "train_hr.npy").read_bytes())
-    with pytest.raises(SrlibError, match=r"train_lr\.npy: not a whole \.npy file"):
+    with pytest.raises(SrlibError, match=r"train_lr\.npy: not a complete \.npy file"):
         Batches(tmp_path, lr_patch=4, batch=2, seed=0, in_memory=in_memory)

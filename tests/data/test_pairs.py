@@ -60,12 +60,12 @@ def test_shared_or_ambiguous_lr_images_are_refused(folder):
     path = folder("HR/a.png", "HR/a.jpg", "HR/b.tif", "LR/a.png", "LR/b.png", "LR/b.jpg")
     pairs, mistakes = find_pairs(path, given_lr=True, scale=4)
     assert not pairs and len(mistakes) == 3
-    assert "b.tif: several LR images fit" in mistakes[0]
+    assert "b.tif: several LR images match" in mistakes[0]
     assert all("is the LR image of another HR image too" in line for line in mistakes[1:])
 
 
 def test_folders_that_do_not_serve(folder, tmp_path):
-    with pytest.raises(SrlibError, match="needs the folders HR and LR"):
+    with pytest.raises(SrlibError, match="expected the folders HR and LR"):
         find_pairs(folder("HR/1.png"), given_lr=True, scale=4)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()

@@ -174,11 +174,11 @@ def test_many_patches_continue_in_further_files(images, tmp_path, monkeypatch):
     same = digests(tmp_path / "one")
     assert {name: same[name] for name in NAMES[2:]} == {name: digests(tmp_path / "many")[name] for name in NAMES[2:]}
     (tmp_path / "many" / "train_hr.2.npy").unlink()
-    with pytest.raises(SrlibError, match="do not fit together"):
+    with pytest.raises(SrlibError, match="do not match"):
         Batches(tmp_path / "many", **options)
     (tmp_path / "many" / "train_hr.1.npy").rename(tmp_path / "many" / "train_hr.2.npy")
     np.save(tmp_path / "many" / "train_hr.1.npy", whole[:1])
-    with pytest.raises(SrlibError, match=r"train_hr\.2\.npy: does not fit train_hr\.npy"):
+    with pytest.raises(SrlibError, match=r"train_hr\.2\.npy: does not match train_hr\.npy"):
         Batches(tmp_path / "many", **options)
 
 

@@ -47,7 +47,7 @@ class TestOperations:
             with tf.control_dependencies([tf.io.write_file(str(victim), "owned")]):
                 tf.identity(tf.nn.depth_to_space(tf.tile(lr, [1, 1, 1, 16]), 4), name="sr")
 
-        refused(saved(tmp_path / "net.pb", build), "'WriteFile' operation, which is not run")
+        refused(saved(tmp_path / "net.pb", build), "'WriteFile' operation, which is not allowed")
         assert not victim.exists()
 
     def test_a_file_is_not_read(self, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ class TestOperations:
             content = tf.io.decode_raw(tf.io.read_file(str(secret)), tf.uint8)
             tf.identity(tf.reshape(tf.cast(content, tf.float32), [1, 16, 16, 1]) + tf.reduce_sum(lr), name="sr")
 
-        refused(saved(tmp_path / "net.pb", build), "'(ReadFile|DecodeRaw)' operation, which is not run")
+        refused(saved(tmp_path / "net.pb", build), "'(ReadFile|DecodeRaw)' operation, which is not allowed")
 
     def test_what_reaches_beyond_the_graph_is_not_allowed(self) -> None:
         assert not ALLOWED & set(DANGEROUS.split())

@@ -94,7 +94,7 @@ def test_webp_and_jpeg(tmp_path):
 def test_what_a_format_cannot_hold_is_said(tmp_path):
     deep = ImageFile(np.full((4, 4, 3), 40000, np.uint16), np.full((4, 4), 32768, np.uint16))
     content, notes = encode_image_file(deep, "jpeg")
-    assert notes == ("JPEG has 8 bits per channel: 16 were rounded", "JPEG has no transparency: laid over white")
+    assert notes == ("JPEG has 8 bits per channel: 16 were rounded", "JPEG has no transparency: composited onto white")
     want = round((40000 * 32768 + 65535 * 32767) / 65535 / 257)
     assert np.abs(read_image_file(Path("a"), content).rgb.astype(int) - want).max() <= 1
     assert encode_image_file(deep, "webp")[1] == ("WebP has 8 bits per channel: 16 were rounded",)

@@ -67,7 +67,7 @@ def test_one_file(folder, bicubic, capfd):
     with Image.open("صورة كبيرة.png") as image:
         assert (image.size, image.format) == ((28, 36), "PNG")
     assert capfd.readouterr().err.startswith("upscaling: 63/63 pixels (100%)")
-    with pytest.raises(SrlibError, match=r"^صورة كبيرة.png: exists; give --force"):
+    with pytest.raises(SrlibError, match=r"^صورة كبيرة.png: exists; use --force"):
         upscale(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic)
     assert upscale(["a b.jpg"], "صورة كبيرة.png", lambda: bicubic, size=output_size(scale=2), force=True).done == 1
     with Image.open("صورة كبيرة.png") as image:
@@ -109,7 +109,7 @@ def test_patterns(folder, bicubic):
         (["empty"], "out", {}, "empty: no images in it"),
         (["in"], "out.png", {}, "out.png: one file for 2 images of in; name a folder"),
         (["in"], "-", {}, "-o -: expected one image for standard output, got 2; name a folder"),
-        (["in/a.png"], "out.gif", {}, "out.gif: expected a name that ends in .png, .jpg, .tif, .webp; the ending says"),
+        (["in/a.png"], "out.gif", {}, "out.gif: expected a name that ends in .png, .jpg, .tif, .webp; the ending"),
         (["in/a.png"], "text.txt", {}, "text.txt: expected a name that ends in"),
         (["in/a.png"], "in/a.png", {"force": True}, "in/a.png: would overwrite the image that it is made from"),
         (["in"], "in", {}, "in: expected another output folder than the input folder itself"),
@@ -122,7 +122,7 @@ def test_patterns(folder, bicubic):
         (["in/a.png", "b.jpg"], "out", {"format": "heic"}, "--format: expected png, jpeg, tiff, webp, got heic"),
         (["in/a.png"], "o.png", {"format": "jpeg"}, "o.png: its ending says png, --format says jpeg; leave one out"),
         (["in/a.png"], "in", {}, "in/a.png: would overwrite an image that is to be upscaled"),
-        (["-", "in/a.png"], "out.png", {}, "-: a stream is one image; give it alone"),
+        (["-", "in/a.png"], "out.png", {}, "-: a stream is one image; name no other input"),
         (["-"], "out/", {}, "out/: an image from a stream has no name; name a file such as out.png"),
         (["in"], "text.txt", {}, "text.txt: expected a name that ends in"),
     ],
@@ -204,7 +204,9 @@ def test_what_a_format_cannot_hold_is_printed_once(folder, bicubic, capfd):
         Path("in").mkdir(exist_ok=True)
         Image.fromarray(np.full((5, 5, 4), 128, np.uint8)).save(f"in/{name}.png")
     upscale(["in"], "out", lambda: bicubic, format="jpeg")
-    assert capfd.readouterr().err.splitlines()[1:] == ["in/a.png and 2 more: JPEG has no transparency: laid over white"]
+    assert capfd.readouterr().err.splitlines()[1:] == [
+        "in/a.png and 2 more: JPEG has no transparency: composited onto white"
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -246,7 +246,7 @@ class TestRefusals:
             exporter.export(tmp_path, tmp_path / "out", "pb")
 
     def test_what_is_there_is_not_overwritten(self, tmp_path: Path) -> None:
-        with pytest.raises(SrlibError, match="exists; give --force"):
+        with pytest.raises(SrlibError, match="exists; use --force"):
             exporter.export(tmp_path / "model", tmp_path, "onnx")
 
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:

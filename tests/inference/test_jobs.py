@@ -116,7 +116,7 @@ class TestPipesAndDevices:
         try:
             with pytest.raises(SrlibError, match="an image from a stream has no name"):
                 plan_jobs([f"/dev/fd/{reader}"], "out/")
-            with pytest.raises(SrlibError, match="a stream is one image; give it alone"):
+            with pytest.raises(SrlibError, match="a stream is one image; name no other input"):
                 plan_jobs([f"/dev/fd/{reader}", "a.png"], "out/")
         finally:
             os.close(reader)
@@ -127,7 +127,7 @@ class TestLargeImages:
     def test_beyond_the_limit_size_and_time_are_named(self, folder, bicubic, monkeypatch):
         draw(Path("a.png"), (50, 60))
         monkeypatch.setattr(limits, "LARGE_IMAGE", 2999)
-        with pytest.raises(SrlibError, match=r"^a.png: 60×50 to 240×200 pixels takes about 1 min; give --allow-lar"):
+        with pytest.raises(SrlibError, match=r"^a.png: 60×50 to 240×200 pixels takes about 1 min; use --allow-lar"):
             batch.run_jobs(plan_jobs(["a.png"], "b.png"), lambda: bicubic)
         assert not Path("b.png").exists()
         assert batch.run_jobs(plan_jobs(["a.png"], "b.png"), lambda: bicubic, allow_large=True).done == 1

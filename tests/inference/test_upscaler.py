@@ -167,7 +167,7 @@ class TestPrecision:
 
     def test_bfloat16_is_refused_where_there_is_none(self, chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(runtime, "has_bfloat16", lambda: False)
-        with pytest.raises(SrlibError, match="precision: this processor does not compute in bfloat16"):
+        with pytest.raises(SrlibError, match="precision: this processor does not support bfloat16"):
             open_model(chain, precision="bfloat16")
 
 

@@ -34,7 +34,8 @@ def start(tmp_path: Path) -> dict[str, str]:
 def test_weights_to_start_from(start: dict[str, str], write: Write, lines: Lines) -> None:
     assert load_params(write({"pretrain.start_from": start}))
     weights = f"{start['folder']}/{WEIGHTS}"
-    expected = f"{weights}: expected the SHA-256 {DIGEST}, got {start['sha256']}; write that if it is the file you mean"
+    expected = f"{weights}: expected the SHA-256 {DIGEST}, got {start['sha256']}; "
+    expected += "write this SHA-256 if it is the file you mean"
     assert lines({"pretrain.start_from": {**start, "sha256": DIGEST}}, "download") == [
         f"pretrain.start_from: {expected}"
     ]
@@ -100,7 +101,7 @@ def test_files_of_lpips(tmp_path: Path, lines: Lines) -> None:
     linear = {"file": str(tmp_path / "linear.npz"), "sha256": DIGEST}
     backbone = {"file": str(tmp_path), "sha256": DIGEST}
     first, second = lines({"evaluate.lpips": {"backbone": backbone, "linear": linear}}, "download")
-    assert first == f"evaluate.lpips.backbone: expected a file, got {tmp_path}, which is none"
+    assert first == f"evaluate.lpips.backbone: expected a file, got {tmp_path}, which is not a regular file"
     assert second.startswith(f"evaluate.lpips.linear: {tmp_path}/linear.npz: expected the SHA-256 {DIGEST}, got ")
 
 

@@ -71,7 +71,7 @@ def test_old_keys_and_other_mistakes_together(lines: Lines) -> None:
 def test_a_section_of_another_type(name: str, value: object, lines: Lines) -> None:
     changes = {name: value}
     if (name, value) != ("finetune", None):
-        assert lines(changes)[0].startswith(f"{name}: expected keys and values")
+        assert lines(changes)[0].startswith(f"{name}: expected a mapping")
 
 
 def test_new_keys_exist() -> None:

@@ -20,8 +20,8 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
     "typo in a key": ("pretrain.lerning_rate", {"peak": 1e-4}, "pretrain.lerning_rate: unknown key"),
     "typo in an inner key": ("finetune.features.weigths", "file", "finetune.features.weigths: unknown key"),
     "unknown section": ("pretraining", {}, "pretraining: unknown key"),
-    "missing section": ("finetune", MISSING, "finetune: expected, but missing"),
-    "missing key": ("pretrain.lr_patch", MISSING, "pretrain.lr_patch: expected, but missing"),
+    "missing section": ("finetune", MISSING, "finetune: missing key"),
+    "missing key": ("pretrain.lr_patch", MISSING, "pretrain.lr_patch: missing key"),
     "text for a number": ("pretrain.steps", "many", "pretrain.steps: expected an integer, got 'many'"),
     "fraction for a count": ("pretrain.batch", 16.5, "pretrain.batch: expected an integer, got 16.5"),
     "negative count": ("finetune.steps", -1, "finetune.steps: expected greater than 0, got -1"),
@@ -49,7 +49,7 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
     "neither of a union": (
         "download.features",
         "vgg16",
-        "download.features: expected 'none' or 'vgg19' or keys and values, got 'vgg16'",
+        "download.features: expected 'none' or 'vgg19' or a mapping, got 'vgg16'",
     ),
     "both budgets": ("pretrain.epochs", 3, "pretrain.steps: expected exactly one of `steps` and `epochs`, got both"),
     "no budget": (
@@ -120,7 +120,7 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
         "pretrain.weight_decay: expected 0 with `optimizer: muon`, got 0.01; use `optimizer: adamw`",
     ),
     "a boolean for a number": ("pretrain.ema_decay", True, "pretrain.ema_decay: expected a number, got True"),
-    "a value for a section": ("prepare", "fast", "prepare: expected keys and values, got 'fast'"),
+    "a value for a section": ("prepare", "fast", "prepare: expected a mapping, got 'fast'"),
     "a section for a value": ("seed", {"a": 1}, "seed: expected an integer, got {'a': 1}"),
     "unknown precision": (
         "pretrain.precision",
@@ -159,7 +159,7 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
         "srlib-x{scale}",
         "registry.gan: expected another name than `pretrained`, got srlib-x{scale} for both",
     ),
-    "a number as key": ("prepare", {1: 2, "images": "a"}, "prepare.1: expected a text as key"),
+    "a number as key": ("prepare", {1: 2, "images": "a"}, "prepare.1: expected a string as key"),
 }
 
 
@@ -179,8 +179,8 @@ def test_a_mistake_is_one_line(key: str, value: object, line: str, lines: Lines)
             {"name": "edrs"},
             f"pretrain.model: expected `name` to be one of {', '.join(map(repr, MODELS))}, got 'edrs'",
         ),
-        ({"blocks": 3}, "pretrain.model: expected keys and values with a `name`, got {'blocks': 3}"),
-        ("edsr", "pretrain.model: expected keys and values, got 'edsr'"),
+        ({"blocks": 3}, "pretrain.model: expected a mapping with a `name`, got {'blocks': 3}"),
+        ("edsr", "pretrain.model: expected a mapping, got 'edsr'"),
         (
             {"name": "compact", "filters": 12},
             "pretrain.model.filters: expected a multiple of 8 with `equivariant: true`, got 12; change it, or set "
@@ -216,7 +216,7 @@ def test_an_srgan_needs_an_rgb_network(lines: Lines, write: Write) -> None:
     assert line.startswith("finetune: expected null with srcnn, which works on luma")
     assert "set pretrain.model to one of edsr, srresnet, compact" in line
     path = write({**changes, "finetune": None})
-    with pytest.raises(SrlibError, match="finetune: expected keys and values to fine-tune an SRGAN, got null"):
+    with pytest.raises(SrlibError, match="finetune: expected the parameters of an SRGAN, got null"):
         load_params(path, stage="finetune")
 
 

@@ -86,7 +86,7 @@ def test_outside_dvc_inputs_are_known_by_their_content(folder: Path) -> None:
     assert (stage.address, stage.dependencies) == ("pretrain", {"patches": tree_hash(Path("patches"))})
     (folder / "model").write_text("w")
     assert stage.output_hash("./model") == file_hash(Path("model"))
-    with pytest.raises(SrlibError, match=r"^nothing: stage pretrain was to write this"):
+    with pytest.raises(SrlibError, match=r"^nothing: stage pretrain should have written this"):
         stage.output_hash("nothing")
 
 

@@ -69,7 +69,7 @@ def test_one_process_holds_a_state_until_it_ends_or_is_killed(tmp_path: Path) ->
         assert other.stdout is not None
         other.stdout.readline()
         state = ResumeState(tmp_path, "pretrain", facts(1))
-        with pytest.raises(SrlibError, match=f"^pretrain: process {other.pid} works on the same state"):
+        with pytest.raises(SrlibError, match=f"^pretrain: process {other.pid} works on the same checkpoint"):
             state.open("ours")
         clean(tmp_path, {}, ResumeState(tmp_path, "finetune", facts(1)))
         assert state.folder.exists()

@@ -184,7 +184,7 @@ def test_a_stopped_stage_ends_killed_and_a_killed_one_is_closed(
         assert {r.info.run_name: r.info.status for r in runs()}["finetune"] == "RUNNING", "it is alive"
     with pytest.raises(SystemExit), stage_run("pretrain", inputs={"images": Path("images")}) as run:
         run.resume  # noqa: B018
-    line = f"error: pretrain: process {working['pretrain'].pid} works on the same state"
+    line = f"error: pretrain: process {working['pretrain'].pid} works on the same checkpoint"
     assert line in capsys.readouterr().err
     for name, process in working.items():
         process.send_signal(ends[name])
@@ -192,7 +192,7 @@ def test_a_stopped_stage_ends_killed_and_a_killed_one_is_closed(
     codes = {name: process.returncode for name, process in working.items()}
     assert codes == {"download": 129, "prepare": 143, "pretrain": 130, "finetune": -9}
     assert message["pretrain"].splitlines()[-2:] == [
-        "pretrain: run it again to go on from the last checkpoint",
+        "pretrain: run it again to continue from the last checkpoint",
         "error: pretrain: stopped by SIGINT",
     ]
     alive = [run for run in runs() if run.info.status != "FAILED"]

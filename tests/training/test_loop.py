@@ -92,7 +92,7 @@ def test_training_may_start_from_earlier_weights(patches: Path, tmp_path: Path) 
     for a, b in zip(load_model(tmp_path / "a/model")[0].variables, network.variables, strict=True):
         np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(b), atol=1e-7)
     wrong = recipe(pretrain={"start_from": start | {"sha256": "0" * 64}})
-    with pytest.raises(SrlibError, match=r"pretrain.start_from: .* has the SHA-256 .*; write that if"):
+    with pytest.raises(SrlibError, match=r"pretrain.start_from: .* has the SHA-256 .*; write this SHA-256 if"):
         run_pretrain(tmp_path / "c", patches, wrong)
     other = recipe(pretrain={"start_from": start, "model": {"name": "edsr", "blocks": 2, "filters": 8}})
     with pytest.raises(SrlibError, match=r"pretrain.start_from"):

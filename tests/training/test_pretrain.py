@@ -168,7 +168,7 @@ class TestStartFrom:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"scale": 2}, "do not fit the network edsr: got an array of the shape .* too many"),
+            ({"scale": 2}, "do not fit the network edsr: unexpected array of shape .*"),
             ({"scale": 5}, "scale: edsr works with 2 or 3 or 4, got 5"),
             ({"channels": "luma-studio"}, "channels: edsr works with rgb, got 'luma-studio'"),
             ({"value_range": [0, 255]}, r"value_range: edsr works with \(0.0, 1.0\), got \(0.0, 255.0\)"),
@@ -190,7 +190,7 @@ class TestStartFrom:
         saved(tmp_path / "start", ModelConfig("edsr", 4, SMALL))
         build(ModelConfig("edsr", 4, {"blocks": 2, "filters": 8})).save_weights(tmp_path / "start" / WEIGHTS)
         start = {"folder": str(tmp_path / "start"), "sha256": file_hash(tmp_path / "start" / WEIGHTS)}
-        message = r"do not fit the network edsr: got an array of the shape \(.*\) too many"
+        message = r"do not fit the network edsr: unexpected array of shape \(.*\)"
         self.refused(message, recipe(start_from=start), patches, tmp_path)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -206,7 +206,9 @@ class TestStartFrom:
     def test_another_hash_or_a_missing_file_is_refused(self, patches: Path, tmp_path: Path) -> None:
         start = saved(tmp_path / "start", ModelConfig("edsr", 4, SMALL))
         other = start | {"sha256": "0" * 64}
-        self.refused(f"has the SHA-256 {start['sha256']}; write that", recipe(start_from=other), patches, tmp_path)
+        self.refused(
+            f"has the SHA-256 {start['sha256']}; write this SHA-256", recipe(start_from=other), patches, tmp_path
+        )
         (tmp_path / "start" / WEIGHTS).unlink()
         self.refused("model.weights.h5: no such file", recipe(start_from=start), patches, tmp_path)
         gone = start | {"folder": str(tmp_path / "gone")}

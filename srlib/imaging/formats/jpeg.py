@@ -66,7 +66,7 @@ def open_jpeg(content: bytes) -> Header:
             raise DamagedError("holds no pixels")
         size = int.from_bytes(view[at + 2 : at + 4], "big")
         if size < 2 or at + 2 + size > len(view):
-            raise DamagedError(f"a segment at byte {at} does not fit")
+            raise DamagedError(f"a segment at byte {at} extends beyond the end of the file")
         if marker == _SOS:
             layout.plain.append(view[at:])
             break

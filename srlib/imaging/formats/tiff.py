@@ -355,7 +355,7 @@ def _with_strips(layout: _Layout) -> _Layout:
         sizes = tuple(min(whole, rest) if layout.compression == _Compression.NONE else rest for _ in range(count))
     for offset, size in zip(offsets, sizes, strict=True):
         if offset + size > len(layout.content) or size < 1 or offset < 8:
-            raise DamagedError(f"a strip at byte {offset} does not fit into the file")
+            raise DamagedError(f"a strip at byte {offset} extends beyond the end of the file")
     return replace(layout, offsets=offsets, sizes=sizes)
 
 
