@@ -17,7 +17,6 @@ def main(pretrained: Path, gan: Path, results: Path, *curves: Path) -> None:
         from srlib.evaluation.methods import recipe_methods, recipe_metrics
         from srlib.evaluation.sets import featured, find_sets
         from srlib.imaging.write import write_png
-        from srlib.models import read_config
         from srlib.report.html import exhibit, render
         from srlib.report.strips import strip
 
@@ -47,8 +46,7 @@ def main(pretrained: Path, gan: Path, results: Path, *curves: Path) -> None:
         logs = [(folder.name, folder / f"{kind}.csv") for folder in curves for kind in ("loss", "validation")]
         page = render(scores, methods, scale, exhibits=exhibits, curves=logs, recipe=run.params, metrics=metrics)
         write_text(results / "report.html", page)
-        titles = {name: read_config(folder).title for name, folder in inputs.items()}
-        tables.write(results, scores, methods, scale, metrics, titles=titles)
+        tables.write(results, scores, methods, scale, metrics)
         run.tracking.log_metrics({**timing.metrics(), **tables.flat(scores, metrics)})
         files = [results / name for name in ("report.html", *tables.FILES)]
         run.tracking.log_artifact(files[0])

@@ -67,12 +67,14 @@ class Method:
         upscale: Function (uint8 LR [h, w, 3], scale) → uint8 SR [scale·h, scale·w, 3].
         folder: Finished images, `<folder>/<Set>/<name>.png`, where there is no `upscale`.
         cost: What the network costs, where it is known.
+        role: `pretrained` or `gan` for the networks that the recipe trained.
     """
 
     name: str
     upscale: Callable[[Image, int], Image] | None = None
     folder: Path | None = None
     cost: Cost | None = None
+    role: str = ""
 
 
 @dataclass(frozen=True)

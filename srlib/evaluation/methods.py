@@ -48,8 +48,9 @@ def recipe_methods(section: Evaluate, scale: int, pretrained: Path, gan: Path) -
         )
         for item in section.methods
     ]
-    network = from_model(pretrained, scale)
-    methods += [network, *([self_ensemble(network)] if section.self_ensemble else []), from_model(gan, scale)]
+    network = dataclasses.replace(from_model(pretrained, scale), role="pretrained")
+    methods += [network, *([self_ensemble(network)] if section.self_ensemble else [])]
+    methods.append(dataclasses.replace(from_model(gan, scale), role="gan"))
     names = [method.name for method in methods]
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise SrlibError(
@@ -154,7 +155,7 @@ def self_ensemble(method: Method) -> Method:
         return to_uint8(total / (8 * 255))
 
     eight = cost and Cost(cost.parameters, lambda height, width: 8 * cost.multiply_adds(height, width))
-    return dataclasses.replace(method, name=f"{method.name}+", upscale=upscale, cost=eight)
+    return dataclasses.replace(method, name=f"{method.name}+", upscale=upscale, cost=eight, role="")
 
 
 def _run(graph: Graph, lr: Image, channels: Channels, value_range: float) -> Image:

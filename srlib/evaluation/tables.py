@@ -48,8 +48,6 @@ def write(
     methods: Sequence[Method],
     scale: int,
     metrics: Metrics = METRICS,
-    *,
-    titles: Mapping[str, str],
 ) -> None:
     """Write `FILES` into a folder: tables for people, scores of each image, all means, and the headline metrics.
 
@@ -59,12 +57,11 @@ def write(
         methods: Methods in the order of the table.
         scale: Upscaling factor.
         metrics: Metrics that were computed.
-        titles: `pretrained` and `gan` → the name of that method.
     """
     write_text(folder / FILES[0], document(scores, methods, scale, metrics))
     write_text(folder / FILES[1], scores_csv(scores, metrics))
     write_text(folder / FILES[2], means_csv(scores, metrics))
-    write_json(folder / FILES[3], headline(scores, metrics, titles))
+    write_json(folder / FILES[3], headline(scores, methods, metrics))
 
 
 def by_set(scores: Sequence[Score]) -> Values:
@@ -88,23 +85,19 @@ def means(scores: Sequence[Score], metrics: Metrics = METRICS) -> Means:
     }
 
 
-def headline(scores: Sequence[Score], metrics: Metrics, titles: Mapping[str, str]) -> Means:
+def headline(scores: Sequence[Score], methods: Sequence[Method], metrics: Metrics = METRICS) -> Means:
     """Return the few means that `dvc exp show` and `dvc metrics diff` compare: bicubic and the trained models per set.
 
-    The models are named by their stage's model, so that experiments with different networks have the same columns.
+    The models have the names of their roles, so that experiments with different networks have the same columns.
 
     Args:
         scores: Scores of every method on every image.
+        methods: Methods in the order of the table.
         metrics: Metrics that were computed.
-        titles: `pretrained` and `gan` → the name of that method.
     """
-    rows = {"bicubic": "bicubic", **titles}
+    rows = {method.role or method.name: method.name for method in methods if method.role or method.name == "bicubic"}
     return {
-        name: {
-            row: {key: by_method[method][key] for key in HEADLINE if key in metrics}
-            for row, method in rows.items()
-            if method in by_method
-        }
+        name: {row: {key: by_method[method][key] for key in HEADLINE if key in metrics} for row, method in rows.items()}
         for name, by_method in means(scores, metrics).items()
     }
 
