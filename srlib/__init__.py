@@ -13,6 +13,7 @@ from srlib.errors import SrlibError
 
 if TYPE_CHECKING:
     from srlib.imaging.array_image import write_image
+    from srlib.imaging.consistency import lr_consistency
     from srlib.imaging.metrics import psnr_y, ssim_y
     from srlib.imaging.read import read_image
     from srlib.imaging.resize import downscale, resize
@@ -31,6 +32,7 @@ __all__ = [
     "downscale",
     "load_model",
     "load_params",
+    "lr_consistency",
     "open_model",
     "psnr_y",
     "read_image",
@@ -47,6 +49,7 @@ _MODULES = {
     "downscale": "srlib.imaging.resize",
     "load_model": "srlib.models",
     "load_params": "srlib.params",
+    "lr_consistency": "srlib.imaging.consistency",
     "open_model": "srlib.inference.upscaler",
     "psnr_y": "srlib.imaging.metrics",
     "read_image": "srlib.imaging.read",

@@ -58,6 +58,26 @@ FileFormat = Annotated[
 Quality = Annotated[int, typer.Option(help="JPEG and WebP quality; 100 is lossless in WebP.", min=1, max=100)]
 AllowLarge = Annotated[bool, typer.Option("--allow-large", help="Also upscale images of more than 67 megapixels.")]
 
+Consistent = Annotated[
+    bool,
+    typer.Option("--consistent", help="Correct the result so that, downscaled again, it is the input within a level."),
+]
+ScoresFile = Annotated[
+    str | None,
+    typer.Option(
+        help="CSV file that gets a line per image: sizes, seconds, and how well the result agrees with the input.",
+        metavar="FILE",
+    ),
+]
+MapFile = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        help="A PNG file for a single image, else a folder: shows where the detail is not determined by the input.",
+        metavar="PATH",
+    ),
+]
+
 
 def upscale(
     inputs: Inputs,
@@ -77,6 +97,9 @@ def upscale(
     file_format: FileFormat = None,
     quality: Quality = 95,
     allow_large: AllowLarge = False,
+    consistent: Consistent = False,
+    scores: ScoresFile = None,
+    maps: MapFile = None,
     force: Force = False,
 ) -> None:
     """Upscale PNG, JPEG, TIFF or WebP images of any size; bit depth, transparency, color profile and EXIF are kept.
@@ -86,6 +109,7 @@ def upscale(
     from srlib.inference.batch import run_jobs
     from srlib.inference.jobs import plan_jobs
     from srlib.inference.output_size import output_size
+    from srlib.inference.records import Records
     from srlib.signals import Stopped, stoppable
 
     tile_side = _tile_side(tile)
@@ -107,7 +131,15 @@ def upscale(
     plan = plan_jobs(inputs, out, format=file_format, force=force)
     try:
         with stoppable():
-            summary = run_jobs(plan, open_upscaler, size=size, quality=quality, allow_large=allow_large)
+            summary = run_jobs(
+                plan,
+                open_upscaler,
+                size=size,
+                quality=quality,
+                allow_large=allow_large,
+                consistent=consistent,
+                records=Records.at(scores, maps, out),
+            )
     except (KeyboardInterrupt, Stopped) as error:
         sys.exit(128 + (error.signum if isinstance(error, Stopped) else signal.SIGINT))
     if summary.existing:

@@ -132,10 +132,14 @@ def _transpose(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image.swapaxes(0, 1))
 
 
-def _contributions(
-    old: int, new: int, factor: Fraction, kernel: Kernel, antialias: bool, edges: Edges
+def contributions(
+    old: int, new: int, factor: Fraction, kernel: Kernel = "cubic", antialias: bool = True, edges: Edges = "clamp"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the input rows of each output row: indices [new, taps] in [0, old) and float64 weights [new, taps]."""
+    """Return the linear map of one axis, from `old` to `new` rows; the other arguments are those of `resize`.
+
+    Returns:
+        For each output row the input rows, as indices [new, taps] in [0, old), and their float64 weights [new, taps].
+    """
     function, width, stretchable = _KERNELS[kernel]
     stretch = float(factor) if antialias and stretchable and factor < 1 else 1.0
     # The center of output pixel i lies at (i + 1/2) / factor - 1/2 of the input, here from integers: one rounding only.
@@ -171,7 +175,7 @@ def _bands(
 
     The weights are float32 where that makes every sum of pixels of `bits` bits exact, else float64.
     """
-    indices, weights = _contributions(old, new, factor, kernel, antialias, edges)
+    indices, weights = contributions(old, new, factor, kernel, antialias, edges)
     # Weights in steps of 2^-14 make every sum of float32 exact, in any order: 10 bits before the point, 14 after it.
     exact = bits == 8 and np.array_equal(weights * 2**14, np.rint(weights * 2**14))
     bands = []

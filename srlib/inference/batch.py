@@ -5,6 +5,7 @@ import errno
 import functools
 import math
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,7 @@ from srlib.imaging.read import image_size
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
 from srlib.inference.limits import Stopwatch, check_image, file_bytes, prepare_folder
 from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, output_size, size_of
+from srlib.inference.records import Records
 from srlib.inference.upscale import RgbModel, pixels_to_process, upscale_image
 from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
 from srlib.progress import Advance, progress
@@ -57,6 +59,9 @@ def upscale_files(
     quality: int = QUALITY,
     force: bool = False,
     allow_large: bool = False,
+    consistent: bool = False,
+    scores: str | Path | None = None,
+    maps: str | Path | None = None,
 ) -> Summary:
     """Upscale image files, keeping color profile, EXIF, transparency and bit depth.
 
@@ -76,6 +81,11 @@ def upscale_files(
         quality: JPEG and WebP quality, 1 to 100; 100 is lossless in WebP.
         force: Overwrite results that exist.
         allow_large: Also upscale images of more than 67 megapixels.
+        consistent: Correct each result so that, downscaled again, it is its LR image within about one level.
+        scores: CSV file that gets one line per image: sizes, seconds, and how well the result, downscaled again, agrees
+            with the LR image.
+        maps: A PNG file for a single image, else a folder: where a result shows detail that its LR image does not
+            determine; white stands for 32 levels and more.
 
     Returns:
         How many images were upscaled, and how many results existed already.
@@ -99,6 +109,8 @@ def upscale_files(
         size=size,
         quality=quality,
         allow_large=allow_large,
+        consistent=consistent,
+        records=Records.at(scores, maps, out),
     )
 
 
@@ -109,6 +121,8 @@ def run_jobs(
     size: OutputSize = MODEL_SCALE,
     quality: int = QUALITY,
     allow_large: bool = False,
+    consistent: bool = False,
+    records: Records | None = None,
 ) -> Summary:
     """Upscale the images of a plan.
 
@@ -118,6 +132,8 @@ def run_jobs(
         size: How large each result becomes (default: the model's own factor).
         quality: JPEG and WebP quality, 1 to 100.
         allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
+        consistent: Whether to make each result consistent with its LR image.
+        records: Where scores and maps go (default: nowhere).
 
     Returns:
         How many images were upscaled, and how many results existed already.
@@ -131,8 +147,9 @@ def run_jobs(
     done = 0
     if plan.jobs:
         _check_terminals(plan.jobs)
-        model = open_model()
-        run = _Run(model, size, quality, allow_large)
+        records = records or Records()
+        records.check(plan.jobs)
+        run = _Run(open_model(), size, quality, allow_large, consistent, records)
         try:
             run.process(plan.jobs)
         except (KeyboardInterrupt, Stopped):
@@ -178,13 +195,23 @@ class _ImageProgress:
 class _Run:
     """One run: the number of images done, one line per problem, and notes on what a format could not hold."""
 
-    def __init__(self, model: RgbModel, size: OutputSize, quality: int, allow_large: bool) -> None:
+    def __init__(
+        self,
+        model: RgbModel,
+        size: OutputSize,
+        quality: int,
+        allow_large: bool,
+        consistent: bool,
+        records: Records,
+    ) -> None:
         self.done = 0
         self.problems: list[str] = []
         self._model = model
         self._size = size
         self._quality = quality
         self._allow_large = allow_large
+        self._consistent = consistent
+        self._records = records
         self._notes: dict[str, list[str]] = {}
         self._stopwatch = Stopwatch(model)
         self._result_pixels = 0
@@ -282,7 +309,11 @@ class _Run:
         target = self._check(dataclasses.replace(job, format=format), height, width)
         image_progress.to_process = pixels_to_process(image)
         try:
-            result = upscale_image(image, self._model, target, on_pixels=image_progress.add)
+            start = time.perf_counter()
+            result = upscale_image(
+                image, self._model, target, consistent=self._consistent, on_pixels=image_progress.add
+            )
+            seconds = time.perf_counter() - start
         except SrlibError as error:
             raise SrlibError(f"{job.name}: {error}") from error
         content, notes = encode_image_file(result, format, quality=self._quality, name=str(job.target or job.name))
@@ -291,6 +322,8 @@ class _Run:
             sys.stdout.buffer.flush()
         else:
             write_bytes(job.target, content)
+        if result.rgb.shape[0] >= height and result.rgb.shape[1] >= width:
+            self._records.write(job, image, result, model=self._model.name, seconds=seconds)
         for note in (*image.notes, *_size_notes(height, width, target), *notes):
             self._notes.setdefault(note, []).append(job.name)
         self.done += 1

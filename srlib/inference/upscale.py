@@ -12,6 +12,7 @@ import numpy as np
 
 from srlib.imaging.array_image import from_array, to_array
 from srlib.imaging.arrays import Pixels
+from srlib.imaging.consistency import make_consistent
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
 from srlib.inference.output_size import Target, is_smaller, output_size
@@ -25,6 +26,7 @@ OnPixels = Callable[[int], object]
 class RgbModel(Protocol):
     """A model that upscales RGB by a fixed factor, such as `srlib.Upscaler`."""
 
+    name: str
     scale: int
 
     def __call__(self, rgb: Pixels, *, on_pixels: OnPixels | None = None) -> Pixels:
@@ -40,6 +42,7 @@ def upscale(
     height: int | None = None,
     fit: tuple[int, int] | None = None,
     megapixels: float | None = None,
+    consistent: bool = False,
 ) -> Pixels:
     """Upscale one image array.
 
@@ -53,6 +56,7 @@ def upscale(
         height: Pixels per column.
         fit: (width, height): the largest size inside it with the image's proportions.
         megapixels: Millions of pixels.
+        consistent: Correct the result so that, downscaled again, it is `image` within about one level.
 
     Returns:
         The same dtype and number of channels, for a factor [ceil(scale·h), ceil(scale·w), …].
@@ -72,7 +76,11 @@ def upscale(
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
     lr = from_array(image)
     upscaler = model if isinstance(model, Upscaler) else open_model(model)
-    return to_array(upscale_image(lr, upscaler, size.target(lr.rgb.shape[0], lr.rgb.shape[1], upscaler.scale)))
+    return to_array(
+        upscale_image(
+            lr, upscaler, size.target(lr.rgb.shape[0], lr.rgb.shape[1], upscaler.scale), consistent=consistent
+        )
+    )
 
 
 def pixels_to_process(image: ImageFile) -> int:
@@ -83,7 +91,9 @@ def pixels_to_process(image: ImageFile) -> int:
     return height * width * (2 if has_varying_alpha else 1)
 
 
-def upscale_image(image: ImageFile, model: RgbModel, target: Target, *, on_pixels: OnPixels | None = None) -> ImageFile:
+def upscale_image(
+    image: ImageFile, model: RgbModel, target: Target, *, consistent: bool = False, on_pixels: OnPixels | None = None
+) -> ImageFile:
     """Upscale an image with its alpha channel to any size.
 
     The network runs once, also for a size beyond its factor: a second pass measured no better than bicubic. It does not
@@ -96,6 +106,8 @@ def upscale_image(image: ImageFile, model: RgbModel, target: Target, *, on_pixel
         image: The LR image.
         model: Upscales RGB by `model.scale`.
         target: Factor from the LR image to the result, or (height, width) of the result.
+        consistent: Change the colors as little as possible so that, downscaled again, they are those of the LR image
+            (see `srlib.imaging.consistency`); not where the result is smaller along a side.
         on_pixels: Callback that receives the number of LR pixels done since its last call; see `pixels_to_process`.
 
     Returns:
@@ -103,23 +115,30 @@ def upscale_image(image: ImageFile, model: RgbModel, target: Target, *, on_pixel
     """
     alpha = image.alpha
     height, width = map(int, image.rgb.shape[:2])
-    rgb = image.rgb if alpha is None else fill_transparent(image.rgb, alpha)
+    lr = visible_colors(image)
     if is_smaller(height, width, target):
-        rgb = resize(rgb, target)
+        rgb = resize(lr, target)
         alpha = None if alpha is None else resize(alpha[..., None], target)[..., 0]
         if on_pixels:
             on_pixels(pixels_to_process(image))
         return dataclasses.replace(image, rgb=rgb, alpha=alpha)
     step = target if isinstance(target, tuple) else target / model.scale
-    rgb = model(rgb, on_pixels=on_pixels)
+    rgb = model(lr, on_pixels=on_pixels)
     if image.gray:
         rgb = _channel_mean(rgb)
     rgb = resize(rgb, step)
+    if consistent and rgb.shape[0] >= height and rgb.shape[1] >= width:
+        rgb = make_consistent(lr[..., : rgb.shape[2]], rgb)
     if image.gray:
         rgb = _repeated(rgb, 3)
     if alpha is not None:
         alpha = resize(_upscale_alpha(alpha, model, on_pixels)[..., None], step)[..., 0]
     return dataclasses.replace(image, rgb=rgb, alpha=alpha)
+
+
+def visible_colors(image: ImageFile) -> Pixels:
+    """Return the colors of an image, those under transparent pixels filled from visible neighbors."""
+    return image.rgb if image.alpha is None else fill_transparent(image.rgb, image.alpha)
 
 
 def _channel_mean(rgb: Pixels) -> Pixels:

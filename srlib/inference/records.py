@@ -1,0 +1,164 @@
+"""What a run writes beside its results: a table of scores that need no original, and maps of undetermined detail."""
+
+import csv
+import io
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from srlib.errors import SrlibError
+from srlib.imaging.array_image import write_image
+from srlib.imaging.consistency import lr_consistency, undetermined_detail
+from srlib.imaging.image_file import ImageFile
+from srlib.inference.jobs import ImageJob
+from srlib.inference.upscale import visible_colors
+
+LARGEST_SHADE = 32.0
+"""Undetermined detail, in levels of 255, that a map shows as white."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One line of the table of scores.
+
+    Attributes:
+        image: The LR image.
+        result: The file that was written.
+        width: Width of the LR image in pixels.
+        height: Height of the LR image.
+        result_width: Width of the result.
+        result_height: Height of the result.
+        model: Name of the model.
+        seconds: Time for upscaling, without reading and writing files.
+        lr_psnr: PSNR in dB between the result, downscaled again, and the LR image; `inf` where both are equal.
+        lr_largest_error: Largest difference between the two, in levels.
+    """
+
+    image: str
+    result: str
+    width: int
+    height: int
+    result_width: int
+    result_height: int
+    model: str
+    seconds: float
+    lr_psnr: float
+    lr_largest_error: int
+
+
+_HEADER = ",".join(field.name for field in fields(Scores))
+
+
+@dataclass(frozen=True)
+class Records:
+    """Where the scores and the maps of a run go.
+
+    Attributes:
+        scores: CSV file that gets one line per image; lines are added to an existing one.
+        maps: A PNG file for a single image, else a folder that gets one PNG per image.
+        out: The output of the run, below which the results lie; names in the folder of maps follow them.
+    """
+
+    scores: Path | None = None
+    maps: Path | None = None
+    out: Path = Path(".")
+
+    @classmethod
+    def at(cls, scores: str | Path | None, maps: str | Path | None, out: str | Path) -> "Records":
+        """Return the records of a run from paths as a user gives them."""
+        return cls(None if scores is None else Path(scores), None if maps is None else Path(maps), Path(out))
+
+    def check(self, jobs: tuple[ImageJob, ...]) -> None:
+        """Check before any work that everything can be written.
+
+        Raises:
+            SrlibError: The table of scores has other columns or is not a file, or maps would overwrite something.
+        """
+        if self.scores is not None:
+            _check_scores_file(self.scores)
+        if self.maps is None:
+            return
+        if self.maps.suffix.lower() == ".png" and len(jobs) > 1:
+            raise SrlibError(f"--map {self.maps}: one file for {len(jobs)} images; name a folder")
+        if self._map_is_file and self.maps.exists() and not self.maps.is_file():
+            raise SrlibError(f"--map {self.maps}: expected a PNG file to write, got a folder or device")
+        if not self._map_is_file and self.maps.exists() and not self.maps.is_dir():
+            raise SrlibError(f"--map {self.maps}: expected a PNG file or a folder, got another file")
+        written = {job.target.resolve() for job in jobs if job.target} | {
+            job.source.resolve() for job in jobs if job.source
+        }
+        for job in jobs:
+            if self.map_of(job).resolve() in written:
+                raise SrlibError(f"--map {self.maps}: would overwrite {self.map_of(job)}; name another place")
+
+    @property
+    def _map_is_file(self) -> bool:
+        return self.maps is not None and self.maps.suffix.lower() == ".png"
+
+    def map_of(self, job: ImageJob) -> Path:
+        """Return the file of an image's map."""
+        assert self.maps is not None
+        if self._map_is_file:
+            return self.maps
+        if job.target is None:
+            return self.maps / "map.png"
+        inside = job.target.relative_to(self.out) if self.out in job.target.parents else Path(job.target.name)
+        return self.maps / inside.with_name(inside.name.removesuffix(".png") + ".png")  # a.jpg.png: a.png may exist too
+
+    def write(self, job: ImageJob, image: ImageFile, result: ImageFile, *, model: str, seconds: float) -> None:
+        """Write what was asked for about one image.
+
+        Args:
+            job: The image and its result.
+            image: The LR image.
+            result: The upscaled image, at least as large.
+            model: Name of the model.
+            seconds: Time for upscaling.
+        """
+        if self.scores is not None:
+            scores = _scores(job, image, result, model=model, seconds=seconds)
+            line = io.StringIO()
+            csv.writer(line, lineterminator="\n").writerow(asdict(scores).values())
+            with self.scores.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(line.getvalue())
+        if self.maps is not None:
+            detail = undetermined_detail(image.rgb.shape[:2], result.rgb)
+            shades = np.rint(np.minimum(detail / LARGEST_SHADE, 1) * 255).astype(np.uint8)
+            path = self.map_of(job)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, shades)
+
+
+def _scores(job: ImageJob, image: ImageFile, result: ImageFile, *, model: str, seconds: float) -> Scores:
+    consistency = lr_consistency(visible_colors(image), result.rgb)
+    height, width = image.rgb.shape[:2]
+    result_height, result_width = result.rgb.shape[:2]
+    return Scores(
+        job.name,
+        "standard output" if job.target is None else str(job.target),
+        width,
+        height,
+        result_width,
+        result_height,
+        model,
+        round(seconds, 3),
+        round(consistency.psnr, 3),
+        consistency.largest_error,
+    )
+
+
+def _check_scores_file(path: Path) -> None:
+    """Make the table with its header, or check that an existing one has the same columns."""
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{_HEADER}\n", encoding="utf-8")
+        if not path.is_file():
+            raise SrlibError(f"--scores {path}: expected a CSV file, got a folder or device")
+        with path.open("rb+") as file:
+            header = file.readline(4096).decode("utf-8", "replace").strip()
+    except OSError as error:
+        raise SrlibError(f"--scores {path}: cannot be written: {error.strerror}") from error
+    if header != _HEADER:
+        raise SrlibError(f"--scores {path}: exists with other columns than {_HEADER}; name another file")

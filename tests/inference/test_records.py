@@ -1,0 +1,85 @@
+"""Scores without an original, and maps of undetermined detail."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srlib.errors import SrlibError
+from srlib.imaging.consistency import lr_consistency
+from srlib.inference.batch import run_jobs
+from srlib.inference.jobs import plan_jobs
+from srlib.inference.output_size import output_size
+from srlib.inference.records import Records
+
+
+@pytest.fixture
+def images(folder):
+    rng = np.random.default_rng(0)
+    Path("in/deep").mkdir(parents=True)
+    for name in ("a.png", "a.bmp", "deep/b.jpg"):
+        Image.fromarray(rng.integers(60, 190, (9, 12, 3), np.uint8)).save(f"in/{name}")
+    return folder
+
+
+def run(inputs, out, model, *, scores=None, maps=None, **options):
+    plan = plan_jobs(inputs, out, format="tiff", force=True)
+    return run_jobs(plan, lambda: model, records=Records.at(scores, maps, out), **options)
+
+
+def rows(path="scores.csv"):
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_have_a_line_per_image(images, bicubic):
+    run(["in/a.png", "in/deep"], "out", bicubic, scores="scores.csv")
+    first, second = rows()
+    assert (first["image"], first["result"], first["model"]) == ("in/a.png", "out/a.tif", "bicubic")
+    assert (first["width"], first["height"], first["result_width"], first["result_height"]) == ("12", "9", "48", "36")
+    lr, sr = (np.asarray(Image.open(first[key])) for key in ("image", "result"))
+    assert float(first["lr_psnr"]) == pytest.approx(lr_consistency(lr, sr).psnr, abs=1e-3)
+    assert second["image"] == "in/deep/b.jpg"
+    run(["in/a.png"], "out", bicubic, scores="scores.csv", consistent=True)
+    assert [row["image"] for row in rows()] == ["in/a.png", "in/deep/b.jpg", "in/a.png"], "lines are added"
+    assert float(rows()[2]["lr_psnr"]) > float(first["lr_psnr"]) + 10
+    assert int(rows()[2]["lr_largest_error"]) <= 1
+
+
+def test_maps_follow_the_names_of_the_images(images, bicubic):
+    run(["in/a.png", "in/deep"], "out", bicubic, maps="maps")
+    assert sorted(path.name for path in Path("maps").rglob("*")) == ["a.tif.png", "b.tif.png"]
+    run(["in/a.png"], "out.tif", bicubic, maps="map.png")
+    with Image.open("map.png") as image:
+        assert (image.size, image.mode) == ((48, 36), "L")
+
+
+def test_a_smaller_result_has_no_scores(images, bicubic):
+    run(["in/a.png"], "out", bicubic, scores="scores.csv", maps="maps", size=output_size(width=6))
+    assert rows() == [] and not Path("maps").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scores": "in"}, "--scores in: expected a CSV file, got a folder or device"),
+        ({"scores": "in/a.png"}, "--scores in/a.png: exists with other columns than image,result,"),
+        ({"scores": "/dev/null/x.csv"}, "--scores /dev/null/x.csv: cannot be written: "),
+        ({"maps": "map.png"}, "--map map.png: one file for 2 images; name a folder"),
+        ({"maps": "in/a.bmp"}, "--map in/a.bmp: expected a PNG file or a folder, got another file"),
+    ],
+)
+def test_what_cannot_be_written_is_named_before_any_work(images, options, message):
+    def no_model(rgb, *, on_pixels=None):
+        raise AssertionError
+
+    with pytest.raises(SrlibError, match=f"^{message}"):
+        run(["in/a.png", "in/deep"], "out", no_model, **options)
+    assert not Path("out").exists()
+
+
+def test_a_map_never_replaces_an_image(images, bicubic):
+    with pytest.raises(SrlibError, match=r"--map in/a\.png: would overwrite in/a\.png; name another place"):
+        run(["in/a.png"], "out.tif", bicubic, maps="in/a.png")
