@@ -34,7 +34,7 @@ from benchmarks.fuzz_prepare import MUTATIONS, originals
 from srlib.errors import SrlibError
 from srlib.imaging.image_file import ImageFile, read_image_file
 from srlib.imaging.read import read_image
-from tests.imaging.generated import Sample, foreign_reader, read_by_foreign, samples
+from tests.formats.generated import Sample, foreign_reader, read_by_foreign, samples
 
 ROUNDING = 0.01
 """Levels of 8 bits that another reader's rounding may differ in."""

@@ -56,7 +56,7 @@ LONGEST_TEST_NAME = 60
 
 ALLOWED: dict[str, dict[str, str]] = {
     "tests/test_language.py": {".*": "this list"},
-    "srlib/imaging/formats/jpeg.py": {"picture": "the name of the Multi-Picture Format"},
+    "srlib/formats/jpeg.py": {"picture": "the name of the Multi-Picture Format"},
     "CHANGELOG.md": {".*": "names the old keys and modules"},
     "srlib/params/renamed.py": {"lattice|pictures|colour_error": "the old keys"},
     "docs/reference/params.md": {"lattice|pictures|colour_error": "the old keys"},

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from srlib.arrays import Pixels
 from srlib.errors import SrlibError
 from srlib.files import write_json
 from srlib.imaging import degradation as operations
-from srlib.imaging.arrays import Pixels
 from srlib.imaging.resize import Edges, downscale, resize
 from srlib.params.degradation import Blur, Compression, Degradation, DegradationPass, Noise, Resizing
 

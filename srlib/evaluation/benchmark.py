@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.evaluation.sets import BenchmarkImage, check_folders, cropped_size, find_versions, name_problem
-from srlib.imaging.arrays import Image
 from srlib.imaging.metrics import RGB_SHAVE, color_error, psnr_rgb, psnr_y, ssim_y
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import Kernel, crop_to_multiple, downscale, resize

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Metric
 from srlib.files import file_hash
-from srlib.imaging.arrays import Image
 
 if TYPE_CHECKING:
     import keras

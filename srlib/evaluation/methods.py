@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import METRICS, Cost, Method, Metric, check_method_names, interpolation
 from srlib.evaluation.foreign import Graph
@@ -15,7 +16,6 @@ from srlib.evaluation.graphs import load_graph
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import lpips, verified
 from srlib.files import tree_hash
-from srlib.imaging.arrays import Image
 from srlib.imaging.color import Channels, network_input, rgb_from_output
 from srlib.imaging.folders import list_images
 from srlib.imaging.metrics import to_uint8

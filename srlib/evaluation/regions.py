@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from srlib.imaging.arrays import Image
+from srlib.arrays import Image
 from srlib.imaging.metrics import luma
 from srlib.imaging.resize import resize
 

@@ -1,1 +1,1 @@
-"""Images and files: reading, writing, metadata, color, resizing and metrics. NumPy, Pillow and tifffile; no Keras."""
+"""Images as arrays: read, write, resize, convert colors, degrade and measure them. No Keras."""

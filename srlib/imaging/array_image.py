@@ -5,8 +5,8 @@ from typing import cast
 
 import numpy as np
 
+from srlib.arrays import Pixels
 from srlib.errors import SrlibError
-from srlib.imaging.arrays import Pixels
 from srlib.imaging.image_file import QUALITY, ImageFile, write_image_file
 
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))

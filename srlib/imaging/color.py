@@ -9,8 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from srlib.arrays import Pixels
 from srlib.errors import SrlibError
-from srlib.imaging.arrays import Pixels
 from srlib.imaging.resize import resize
 
 Channels = Literal["rgb", "luma", "luma-studio"]

@@ -19,8 +19,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from srlib.arrays import Pixels
 from srlib.errors import SrlibError
-from srlib.imaging.arrays import Pixels
 from srlib.imaging.color import luma
 from srlib.imaging.resize import contributions, resize
 

@@ -5,13 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from srlib.errors import SrlibError, one_line
-
-READABLE = "PNG, JPEG, TIFF, WebP, BMP or GIF"
-READ_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
-OTHER_SUFFIXES = frozenset(
-    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf"}
-)
-"""Formats that srlib does not read. They are listed nevertheless, so that an error can name them."""
+from srlib.formats.suffixes import OTHER_SUFFIXES, READ_SUFFIXES, READABLE
 
 
 def list_images(folder: Path, recursive: bool = True, *, problems: list[str] | None = None) -> list[Path]:

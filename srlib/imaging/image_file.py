@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from srlib.arrays import Pixels
 from srlib.errors import SrlibError, one_line
 from srlib.files import write_bytes
-from srlib.imaging.arrays import Pixels
-from srlib.imaging.decode import opened
-from srlib.imaging.formats import exif as exif_data
-from srlib.imaging.formats import xmp as xmp_data
-from srlib.imaging.formats.encoders import FORMATS, Format
-from srlib.imaging.formats.inks import gray_to_rgb
-from srlib.imaging.formats.metadata import Metadata
+from srlib.formats import exif as exif_data
+from srlib.formats import xmp as xmp_data
+from srlib.formats.decode import opened
+from srlib.formats.encoders import FORMATS, Format
+from srlib.formats.inks import gray_to_rgb
+from srlib.formats.metadata import Metadata
 from srlib.imaging.read import over_white, to_8_bits, upright
 
 QUALITY = 95

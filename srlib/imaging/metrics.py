@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.imaging import color as color
-from srlib.imaging.arrays import Image
 
 Plane = npt.NDArray[np.float64]
 

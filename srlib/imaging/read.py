@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from srlib.imaging.arrays import Image, Pixels
-from srlib.imaging.decode import opened
-from srlib.imaging.formats.header import MAX_PIXELS, Header
-from srlib.imaging.formats.inks import gray_to_rgb
+from srlib.arrays import Image, Pixels
+from srlib.formats.decode import opened
+from srlib.formats.header import MAX_PIXELS, Header
+from srlib.formats.inks import gray_to_rgb
 
 # EXIF orientation → (transposed, flipped top to bottom, flipped left to right)
 _UPRIGHT = {

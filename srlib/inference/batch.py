@@ -13,7 +13,7 @@ from pathlib import Path
 
 from srlib.errors import SrlibError, one_line
 from srlib.files import write_bytes
-from srlib.imaging.formats.encoders import FORMATS
+from srlib.formats.encoders import FORMATS
 from srlib.imaging.image_file import QUALITY, encode_image_file, read_image_file
 from srlib.imaging.read import image_size
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 
+from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, write_json
-from srlib.imaging.arrays import Image
 from srlib.imaging.color import Channels
 from srlib.inference import convert, runtime
 from srlib.inference.exported import BIN, CONFIG, ONNX, XML, ExportConfig, ExportedModel, read_exported

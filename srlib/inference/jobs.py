@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srlib.errors import SrlibError
-from srlib.imaging.folders import OTHER_SUFFIXES, READ_SUFFIXES, list_images
-from srlib.imaging.formats.encoders import FORMATS
+from srlib.formats.encoders import FORMATS
+from srlib.formats.suffixes import OTHER_SUFFIXES, READ_SUFFIXES
+from srlib.imaging.folders import list_images
 from srlib.imaging.image_file import format_of
 
 STREAM = "-"

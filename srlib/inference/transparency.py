@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from srlib.imaging.arrays import Pixels
+from srlib.arrays import Pixels
 
 _Values = npt.NDArray[np.floating]
 

@@ -10,8 +10,8 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from srlib.arrays import Pixels
 from srlib.imaging.array_image import from_array, to_array
-from srlib.imaging.arrays import Pixels
 from srlib.imaging.consistency import make_consistent
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from srlib.arrays import Pixels
 from srlib.engine import available_cores
 from srlib.errors import SrlibError
 from srlib.imaging.array_image import as_pixels
-from srlib.imaging.arrays import Pixels
 from srlib.imaging.color import network_input, rgb_from_output
 from srlib.inference.exported import CONFIG, ExportedModel, blend, is_exported, read_exported
 from srlib.inference.memory import free_memory

@@ -24,7 +24,7 @@ LEFT_OUT = {
     "srlib/__init__.py": "re-exports public names",
     "srlib/errors.py": "the type of error that users read",
     "srlib/evaluation/champions.py": "decides about aliases in MLflow; no output holds them",
-    "srlib/imaging/arrays.py": "names of array types",
+    "srlib/arrays.py": "names of array types",
     "srlib/files.py": "how files are written, not what is in them",
     "srlib/parallel.py": "spreads work over cores; a test compares the bytes for any number of workers",
     "srlib/params/": "DVC compares the parameters themselves",

@@ -14,6 +14,7 @@ import yaml
 from markupsafe import Markup
 from PIL import Image as Pillow
 
+from srlib.arrays import Image
 from srlib.evaluation.benchmark import METRICS, Method, Metric, Result, Score
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import TITLE as LPIPS_TITLE
@@ -21,7 +22,6 @@ from srlib.evaluation.published import PUBLISHED
 from srlib.evaluation.regions import busiest_region
 from srlib.evaluation.statistics import mean
 from srlib.evaluation.tables import by_set, mean_work, value_text
-from srlib.imaging.arrays import Image
 from srlib.imaging.resize import resize
 from srlib.params import Params
 from srlib.report import tables

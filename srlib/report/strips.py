@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
+from srlib.arrays import Image
 from srlib.evaluation.benchmark import Result
 from srlib.evaluation.regions import Region, busiest_region
 from srlib.evaluation.tables import value_text
-from srlib.imaging.arrays import Image
 from srlib.imaging.resize import resize
 
 COLUMN = 288  # approximate width of a column in pixels; it becomes a whole multiple of the square

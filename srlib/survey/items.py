@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import ORIGINAL
 from srlib.evaluation.regions import busiest_region
-from srlib.imaging.arrays import Image
+from srlib.formats.encoders import SMALL
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
 from srlib.imaging.write import encode_png
@@ -86,7 +87,7 @@ def example(path: Path, max_side: int, scale: int, secret: bytes) -> Example:
 
 def _encode(secret: bytes, versions: Mapping[str, Image]) -> dict[str, str]:
     """Return base64 PNGs of one length: a private chunk of noise before the pixels pads each to the largest."""
-    plain = {name: encode_png(image, compression=9) for name, image in versions.items()}
+    plain = {name: encode_png(image, compression=SMALL) for name, image in versions.items()}
     length = max(map(len, plain.values())) + _LEAST_PADDING
     padded = {}
     for name, png in plain.items():

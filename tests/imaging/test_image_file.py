@@ -13,9 +13,9 @@ from PIL.TiffImagePlugin import IFDRational
 from skimage import io as skimage_io
 
 from srlib.errors import SrlibError
-from srlib.imaging.formats.encoders import FORMATS
-from srlib.imaging.formats.exif import adapted
-from srlib.imaging.formats.metadata import Metadata
+from srlib.formats.encoders import FORMATS
+from srlib.formats.exif import adapted
+from srlib.formats.metadata import Metadata
 from srlib.imaging.image_file import ImageFile, check_size, encode_image_file, read_image_file, write_image_file
 
 SUFFIX = {name: kind.suffixes[0] for name, kind in FORMATS.items()}

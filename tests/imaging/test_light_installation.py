@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from srlib.formats import png
+from srlib.formats.decode import opened
 from srlib.imaging import resize
-from srlib.imaging.decode import opened
-from srlib.imaging.formats import png
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srlib.imaging.formats.encoders import FORMATS
+from srlib.formats.encoders import FORMATS
 from srlib.imaging.image_file import ImageFile, encode_image_file, read_image_file
 from srlib.imaging.resize import resize
 from srlib.inference.output_size import size_of

@@ -10,12 +10,12 @@ from PIL import Image as Pillow
 
 from srlib.errors import SrlibError, one_line
 from srlib.files import read_regular
-from srlib.imaging.folders import OTHER_SUFFIXES, READABLE
-from srlib.imaging.formats.header import Header, TooLargeError, UnsupportedError
-from srlib.imaging.formats.jpeg import open_jpeg
-from srlib.imaging.formats.png import SIGNATURE, open_png
-from srlib.imaging.formats.simple import open_simple
-from srlib.imaging.formats.tiff import open_tiff
+from srlib.formats.header import Header, TooLargeError, UnsupportedError
+from srlib.formats.jpeg import open_jpeg
+from srlib.formats.png import SIGNATURE, open_png
+from srlib.formats.simple import open_simple
+from srlib.formats.suffixes import OTHER_SUFFIXES, READABLE
+from srlib.formats.tiff import open_tiff
 
 LARGEST_FILE = 2**32
 """Largest size of a file that is read, in bytes."""

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from srlib.imaging.formats import exif as exif_data
+from srlib.formats import exif as exif_data
 
 Chunks = tuple[tuple[bytes, bytes], ...]
 

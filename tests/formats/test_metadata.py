@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srlib.imaging.formats import xmp as xmp_data
-from srlib.imaging.formats.metadata import Metadata
+from srlib.formats import xmp as xmp_data
+from srlib.formats.metadata import Metadata
 from srlib.imaging.image_file import ImageFile, encode_image_file, read_image_file
 
 RDF = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

@@ -16,10 +16,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image as Pillow
 
-from srlib.imaging.arrays import Image, Pixels
-from srlib.imaging.formats.header import DamagedError, Header, Raster, UnsupportedError, check_pixels
-from srlib.imaging.formats.inks import from_palette
-from srlib.imaging.formats.metadata import Metadata, orientation_of, plausible_dpi
+from srlib.arrays import Image, Pixels
+from srlib.formats.header import DamagedError, Header, Raster, UnsupportedError, check_pixels
+from srlib.formats.inks import from_palette
+from srlib.formats.metadata import Metadata, orientation_of, plausible_dpi
 
 try:
     from kornia_rs import io as kornia

@@ -12,11 +12,11 @@ from functools import partial
 import numpy as np
 from PIL import Image as Pillow
 
-from srlib.imaging.formats import exif as exif_data
-from srlib.imaging.formats import xmp as xmp_data
-from srlib.imaging.formats.header import DamagedError, Header, Raster, UnsupportedError, check_pixels
-from srlib.imaging.formats.inks import cmyk_to_srgb
-from srlib.imaging.formats.metadata import Metadata, orientation_of, plausible_dpi
+from srlib.formats import exif as exif_data
+from srlib.formats import xmp as xmp_data
+from srlib.formats.header import DamagedError, Header, Raster, UnsupportedError, check_pixels
+from srlib.formats.inks import cmyk_to_srgb
+from srlib.formats.metadata import Metadata, orientation_of, plausible_dpi
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _APP0, _APP1, _APP2, _APP13, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xEF, 0xFE

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageCms
 
-from srlib.imaging.arrays import Image, Pixels
+from srlib.arrays import Image, Pixels
 
 
 def from_palette(indices: Image, colors: Image) -> Image:

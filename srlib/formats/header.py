@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from srlib.imaging.arrays import Pixels
-from srlib.imaging.formats.metadata import Metadata
+from srlib.arrays import Pixels
+from srlib.formats.metadata import Metadata
 
 MAX_PIXELS = 2**28
 """Most pixels of an image (268 million, 800 MB in memory); a larger one is refused before it is decoded."""

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 from PIL import Image as Pillow
 
-from srlib.imaging.formats.header import DamagedError, Header, Raster, check_pixels
-from srlib.imaging.formats.metadata import Metadata, orientation_of, plausible_dpi
+from srlib.formats.header import DamagedError, Header, Raster, check_pixels
+from srlib.formats.metadata import Metadata, orientation_of, plausible_dpi
 
 _GRAY_MODES = ("1", "L", "LA")
 

@@ -1,0 +1,1 @@
+"""File formats: the bytes of an image file ↔ its pixels and metadata, one module per format."""

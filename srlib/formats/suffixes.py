@@ -1,0 +1,8 @@
+"""Endings of the names of image files."""
+
+READABLE = "PNG, JPEG, TIFF, WebP, BMP or GIF"
+READ_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
+OTHER_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf"}
+)
+"""Formats that srlib does not read. They are listed nevertheless, so that an error can name them."""
