@@ -35,6 +35,7 @@ LONGEST_FUNCTION = 50
 MOST_ANY = 60
 MOST_PUBLIC_NAMES = 20
 LARGEST_SHARE = 0.15
+LONGEST_NETWORK = 50
 
 
 def package(path: Path) -> str:
@@ -108,6 +109,12 @@ def test_few_uses_of_any() -> None:
 
 def test_few_public_names() -> None:
     assert 0 < len(srlib.__all__) <= MOST_PUBLIC_NAMES
+
+
+def test_networks_are_short_files() -> None:
+    networks = (ROOT / "srlib/models/networks").glob("*.py")
+    long = {path.name: lines for path in networks if (lines := _lines(path)) > LONGEST_NETWORK}
+    assert not long
 
 
 def _lines(path: Path) -> int:

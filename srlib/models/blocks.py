@@ -1,15 +1,23 @@
 """Layers that several super-resolution networks share. Shapes are [batch, height, width, channels]."""
 
-from typing import Literal, NotRequired, TypedDict, Unpack
+from __future__ import annotations
 
-import keras
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, Unpack
+
 import numpy as np
-from keras import KerasTensor, layers, ops
 
 from srlib.imaging.resize import cubic
+from srlib.models.lazy import keras, layers, ops
+
+if TYPE_CHECKING:
+    from keras import KerasTensor
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+"""Mean R, G, B of DIV2K's training images, in [0, 1]."""
 
 LUMA_MEAN = 0.438
-"""Mean luma (`luma-studio`) of DIV2K's training images, computed from their mean R, G, B (see edsr.py)."""
+"""Their mean luma (`luma-studio`), computed from the mean R, G, B."""
 
 _VARIANCE = 1 / 3
 
@@ -56,6 +64,22 @@ def residual_block(x: KerasTensor, filters: int, name: str, *, scaling: float = 
     return layers.Add(name=f"{name}_add", dtype=dtype)([x, residual])
 
 
+def large_kernel_block(x: KerasTensor, channels: int, size: int, name: str, *, dtype: str) -> KerasTensor:
+    """Add a large convolution with ReLU to `x` [B, h, w, filters], between 1×1 convolutions to `channels` and back."""
+    large = conv(channels, f"{name}_reduce", size=1, dtype=dtype)(x)
+    large = conv(channels, f"{name}_conv", size=size, dtype=dtype, activation="relu")(large)
+    large = conv(x.shape[-1], f"{name}_expand", size=1, dtype=dtype)(large)
+    return layers.Add(name=f"{name}_add", dtype=dtype)([x, large])
+
+
+def subpixel_skip(x: KerasTensor, lr: KerasTensor, scale: int, *, dtype: str) -> KerasTensor:
+    """Add a sub-pixel convolution of `x` to the upscaled `lr`, in float32: [B, h, w, 3] → [B, scale·h, scale·w, 3]."""
+    x = conv(3 * scale**2, "upsample_conv", dtype=dtype, kernel_initializer=scaled_initializer(0.1))(x)
+    # LR, added to every sub-pixel, becomes its own nearest-neighbor upscaling.
+    x = ops.cast(x, "float32") + ops.concatenate([lr] * scale**2, axis=-1)
+    return ops.depth_to_space(x, scale)
+
+
 def upsample(
     x: KerasTensor, scale: int, filters: int, *, dtype: str = "float32", activate: bool = False
 ) -> KerasTensor:
@@ -71,27 +95,28 @@ def upsample(
     return x
 
 
-def nearest_skip(lr: KerasTensor, residual: KerasTensor, scale: int) -> KerasTensor:
-    """Add `residual` [B, scale·h, scale·w, 3] to the nearest-neighbor upscaling of `lr` [B, h, w, 3].
+def nearest_skip(x: KerasTensor, lr: KerasTensor, scale: int, *, dtype: str) -> KerasTensor:
+    """Add a convolution of `x` [B, scale·h, scale·w, filters] to the upscaled `lr` [B, h, w, 3], in float32.
 
     The network then starts from an image instead of from zeros, which gains a short training a decibel or more;
     Du et al. 2021 (arXiv:2105.09750) call it an anchor.
     """
-    return ops.repeat(ops.repeat(lr, scale, axis=1), scale, axis=2) + residual
+    x = conv(3, "tail", dtype=dtype, kernel_initializer=scaled_initializer(0.1))(x)
+    return ops.repeat(ops.repeat(lr, scale, axis=1), scale, axis=2) + ops.cast(x, "float32")
 
 
-def subtract_mean(x: KerasTensor) -> KerasTensor:
-    """Subtract the mean of luma, so that the zeros around an image stand for mean gray.
+def subtract_mean(x: KerasTensor, mean: float | Sequence[float] = LUMA_MEAN) -> KerasTensor:
+    """Subtract the mean of each channel, so that the zeros around an image stand for mean gray.
 
     Biases could learn the mean as well. But with zeros that stand for black, networks learned the frame of their
     training patches and were off by several levels on larger images (docs/experiments/2026-11-22-luma-networks.md).
     """
-    return layers.Rescaling(1.0, -LUMA_MEAN, name="subtract_mean", dtype="float32")(x)
+    return layers.Rescaling(1.0, np.negative(mean).tolist(), name="subtract_mean", dtype="float32")(x)
 
 
-def add_mean(x: KerasTensor) -> KerasTensor:
-    """Add the mean of luma: the inverse of `subtract_mean`."""
-    return layers.Rescaling(1.0, LUMA_MEAN, name="add_mean", dtype="float32")(x)
+def add_mean(x: KerasTensor, mean: float | Sequence[float] = LUMA_MEAN) -> KerasTensor:
+    """Add the mean of each channel: the inverse of `subtract_mean`."""
+    return layers.Rescaling(1.0, np.asarray(mean).tolist(), name="add_mean", dtype="float32")(x)
 
 
 def bicubic(x: KerasTensor, scale: int) -> KerasTensor:

@@ -18,8 +18,7 @@ from skimage.color import rgb2ycbcr
 from srlib.imaging import color as color
 from srlib.imaging.resize import resize
 from srlib.models import MODELS, ModelConfig, build, multiply_adds, save_model, super_resolve
-from srlib.models.blocks import LUMA_MEAN, bicubic
-from srlib.models.networks.edsr import DIV2K_MEAN
+from srlib.models.blocks import DIV2K_MEAN, LUMA_MEAN, bicubic
 from srlib.training.pretrain import PixelTrainer
 
 LUMA = [name for name, architecture in MODELS.items() if architecture.channels != "rgb"]

@@ -5,15 +5,14 @@ Blocks without normalization come from EDSR (Lim et al. 2017), the single convol
 multiply-adds at ×4, and more of its time and memory, after upsampling; this network spends none there.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from srlib.models.base import Network, Scale
+from srlib.models.blocks import conv, residual_block, subpixel_skip
+from srlib.models.lazy import keras, layers
 from srlib.schema import Positive
-
-if TYPE_CHECKING:
-    import keras
 
 
 class Compact(Network):
@@ -36,18 +35,10 @@ class Compact(Network):
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; the upscaled input is added in float32."""
-        import keras
-        from keras import layers, ops
-
-        from srlib.models.blocks import conv, residual_block, scaled_initializer
-
         lr = keras.Input((None, None, 3), name="lr")
         x = head = conv(self.filters, "head", dtype=dtype)(lr)
         for index in range(1, self.blocks + 1):
             x = residual_block(x, self.filters, f"block{index}", dtype=dtype)
         x = conv(self.filters, "body", dtype=dtype)(x)
         x = layers.Add(name="body_add", dtype=dtype)([x, head])
-        x = conv(3 * scale**2, "upsample_conv", dtype=dtype, kernel_initializer=scaled_initializer(0.1))(x)
-        # LR, added to every sub-pixel, becomes its own nearest-neighbor upscaling.
-        x = ops.cast(x, "float32") + ops.concatenate([lr] * scale**2, axis=-1)
-        return keras.Model(lr, ops.depth_to_space(x, scale), name="compact")
+        return keras.Model(lr, subpixel_skip(x, lr, scale, dtype=dtype), name="compact")

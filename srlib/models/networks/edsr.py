@@ -1,17 +1,13 @@
 """EDSR: enhanced deep residual networks for single image super-resolution (Lim et al. 2017, arXiv:1707.02921)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from srlib.models.base import Network, Scale
+from srlib.models.blocks import DIV2K_MEAN, add_mean, conv, nearest_skip, residual_block, subtract_mean, upsample
+from srlib.models.lazy import keras, layers
 from srlib.schema import Positive
-
-if TYPE_CHECKING:
-    import keras
-
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
-"""Mean R, G, B of DIV2K's training images, in [0, 1]."""
 
 
 class Edsr(Network):
@@ -40,22 +36,13 @@ class Edsr(Network):
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; the mean or the nearest-neighbor image is added in float32, also with bfloat16 layers."""
-        import keras
-        from keras import layers, ops
-
-        from srlib.models.blocks import conv, nearest_skip, residual_block, scaled_initializer, upsample
-
         lr = keras.Input((None, None, 3), name="lr")
-        x = layers.Rescaling(1.0, [-m for m in DIV2K_MEAN], name="subtract_mean", dtype="float32")(lr)
-        x = head = conv(self.filters, "head", dtype=dtype)(x)
+        x = head = conv(self.filters, "head", dtype=dtype)(subtract_mean(lr, DIV2K_MEAN))
         for index in range(1, self.blocks + 1):
             x = residual_block(x, self.filters, f"block{index}", scaling=self.residual_scaling, dtype=dtype)
         x = conv(self.filters, "body", dtype=dtype)(x)
         x = layers.Add(name="body_add", dtype=dtype)([x, head])
         x = upsample(x, scale, self.filters, dtype=dtype)
         if self.skip == "nearest":
-            x = conv(3, "tail", dtype=dtype, kernel_initializer=scaled_initializer(0.1))(x)
-            return keras.Model(lr, nearest_skip(lr, ops.cast(x, "float32"), scale), name="edsr")
-        x = conv(3, "tail", dtype=dtype)(x)
-        sr = layers.Rescaling(1.0, list(DIV2K_MEAN), name="add_mean", dtype="float32")(x)
-        return keras.Model(lr, sr, name="edsr")
+            return keras.Model(lr, nearest_skip(x, lr, scale, dtype=dtype), name="edsr")
+        return keras.Model(lr, add_mean(conv(3, "tail", dtype=dtype)(x), DIV2K_MEAN), name="edsr")

@@ -1,14 +1,13 @@
 """ESPCN: an efficient sub-pixel convolutional neural network (Shi et al. 2016, arXiv:1609.05158)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from srlib.imaging.color import Channels
 from srlib.models.base import Network, Scale
-
-if TYPE_CHECKING:
-    import keras
+from srlib.models.blocks import ConvOptions, add_mean, conv, subtract_mean
+from srlib.models.lazy import keras, ops
 
 
 class Espcn(Network):
@@ -28,11 +27,6 @@ class Espcn(Network):
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; the last convolution is float32."""
-        import keras
-        from keras import ops
-
-        from srlib.models.blocks import ConvOptions, add_mean, conv, subtract_mean
-
         options: ConvOptions = {"activation": "tanh", "kernel_initializer": "glorot_uniform"}
         lr = keras.Input((None, None, 1), name="lr")
         x = conv(self.filters, "features", size=5, dtype=dtype, **options)(subtract_mean(lr))

@@ -1,15 +1,14 @@
 """FSRCNN: accelerating the super-resolution convolutional neural network (Dong et al. 2016, arXiv:1608.00367)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from srlib.imaging.color import Channels
 from srlib.models.base import Network, Scale
+from srlib.models.blocks import add_mean, conv, prelu, subtract_mean
+from srlib.models.lazy import keras, layers
 from srlib.schema import Positive
-
-if TYPE_CHECKING:
-    import keras
 
 
 class Fsrcnn(Network):
@@ -30,11 +29,6 @@ class Fsrcnn(Network):
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; the transposed convolution is float32."""
-        import keras
-        from keras import initializers, layers
-
-        from srlib.models.blocks import add_mean, conv, prelu, subtract_mean
-
         lr = keras.Input((None, None, 1), name="lr")
         x = subtract_mean(lr)
         steps = [("features", self.filters, 5), ("shrink", self.shrink, 1)]
@@ -44,6 +38,6 @@ class Fsrcnn(Network):
             x = prelu(f"{name}_prelu", dtype)(x)
         x = layers.Conv2DTranspose(
             1, 9, scale, padding="same", name="upsample_deconv", dtype="float32",
-            kernel_initializer=initializers.RandomNormal(stddev=0.001),
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
         )(x)  # fmt: skip
         return keras.Model(lr, add_mean(x), name="fsrcnn")

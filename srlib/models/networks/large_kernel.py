@@ -1,21 +1,19 @@
 """Large kernel: the compact network with one large convolution on a few channels after every few residual blocks.
 
 A large kernel on some of the channels sees repeated structure that stacked 3×3 kernels reach only after many layers,
-for fewer multiply-adds than more filters would cost (PLKSR: Lee et al. 2024, arXiv:2404.11848, which uses kernels of
-13×13 to 17×17 on a quarter of the channels in every block). Here a 1×1 convolution selects the channels and another one
-adds them back. The network consists of convolutions, ReLU and additions only, so that it can be equivariant, and with
-one large kernel in four blocks the receptive field (59 pixels) stays small enough for tiles.
+for fewer multiply-adds than more filters would cost (PLKSR: Lee et al. 2024, arXiv:2404.11848, with kernels of 13×13 to
+17×17 on a quarter of the channels in every block). The network consists of convolutions, ReLU and additions only, so
+that it can be equivariant; with one large kernel in four blocks its receptive field (59 pixels) suits tiles.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from srlib.models.base import Network, Scale
+from srlib.models.blocks import conv, large_kernel_block, residual_block, subpixel_skip
+from srlib.models.lazy import keras, layers
 from srlib.schema import Positive
-
-if TYPE_CHECKING:
-    import keras
 
 
 class LargeKernel(Network):
@@ -41,25 +39,12 @@ class LargeKernel(Network):
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; the upscaled input is added in float32."""
-        import keras
-        from keras import layers, ops
-
-        from srlib.models.blocks import conv, residual_block, scaled_initializer
-
         lr = keras.Input((None, None, 3), name="lr")
         x = head = conv(self.filters, "head", dtype=dtype)(lr)
         for index in range(1, self.blocks + 1):
             x = residual_block(x, self.filters, f"block{index}", dtype=dtype)
             if index % self.every == 0:
-                large = conv(self.large_filters, f"large{index}_reduce", size=1, dtype=dtype)(x)
-                large = conv(self.large_filters, f"large{index}_conv", size=self.size, dtype=dtype, activation="relu")(
-                    large
-                )
-                large = conv(self.filters, f"large{index}_expand", size=1, dtype=dtype)(large)
-                x = layers.Add(name=f"large{index}_add", dtype=dtype)([x, large])
+                x = large_kernel_block(x, self.large_filters, self.size, f"large{index}", dtype=dtype)
         x = conv(self.filters, "body", dtype=dtype)(x)
         x = layers.Add(name="body_add", dtype=dtype)([x, head])
-        x = conv(3 * scale**2, "upsample_conv", dtype=dtype, kernel_initializer=scaled_initializer(0.1))(x)
-        # LR, added to every sub-pixel, becomes its own nearest-neighbor upscaling.
-        x = ops.cast(x, "float32") + ops.concatenate([lr] * scale**2, axis=-1)
-        return keras.Model(lr, ops.depth_to_space(x, scale), name="large_kernel")
+        return keras.Model(lr, subpixel_skip(x, lr, scale, dtype=dtype), name="large_kernel")

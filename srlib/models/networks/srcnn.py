@@ -1,14 +1,13 @@
 """SRCNN: image super-resolution using deep convolutional networks (Dong et al. 2014/2016, arXiv:1501.00092)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from srlib.imaging.color import Channels
 from srlib.models.base import Network, Scale
-
-if TYPE_CHECKING:
-    import keras
+from srlib.models.blocks import ConvOptions, add_mean, bicubic, conv, subtract_mean
+from srlib.models.lazy import keras
 
 
 class Srcnn(Network):
@@ -31,10 +30,6 @@ class Srcnn(Network):
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; the last convolution is float32."""
-        import keras
-
-        from srlib.models.blocks import ConvOptions, add_mean, bicubic, conv, subtract_mean
-
         options: ConvOptions = {"activation": "relu", "kernel_initializer": "he_normal"}
         lr = keras.Input((None, None, 1), name="lr")
         x = subtract_mean(bicubic(lr, scale))

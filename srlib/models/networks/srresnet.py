@@ -1,14 +1,13 @@
 """SRResNet, the generator of the SRGAN (Ledig et al. 2017, arXiv:1609.04802)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from srlib.models.base import Network, Scale
+from srlib.models.blocks import conv, prelu, upsample
+from srlib.models.lazy import keras, layers
 from srlib.schema import Positive
-
-if TYPE_CHECKING:
-    import keras
 
 
 class Srresnet(Network):
@@ -26,10 +25,6 @@ class Srresnet(Network):
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; its own output range [−1, 1] is mapped to [0, 1], and the last convolution is float32."""
-        import keras
-        from keras import layers
-
-        from srlib.models.blocks import conv, prelu, upsample
 
         def conv_norm(x: keras.KerasTensor, number: str) -> keras.KerasTensor:
             name = number.replace("conv", "norm")
