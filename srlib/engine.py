@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
@@ -51,9 +52,8 @@ def pin_threads() -> EngineFacts:
     Raises:
         SrlibError: KERAS_BACKEND names a backend that is not supported or not installed.
     """
-    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if backend not in BACKENDS:
-        raise SrlibError(f"KERAS_BACKEND: expected {' or '.join(BACKENDS)}, got {backend}")
+    backend = check_backend()
+    os.environ["KERAS_BACKEND"] = backend
     threads = available_cores()
     try:
         with _without_keras_json():
@@ -71,6 +71,20 @@ def pin_threads() -> EngineFacts:
     }
 
 
+def check_backend() -> str:
+    """Return the Keras backend that KERAS_BACKEND names, `tensorflow` if it is not set, without importing it.
+
+    Raises:
+        SrlibError: The backend is not supported or not installed.
+    """
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend not in BACKENDS:
+        raise SrlibError(f"KERAS_BACKEND: expected {' or '.join(BACKENDS)}, got {backend}")
+    if find_spec(backend) is None:
+        raise SrlibError(f"KERAS_BACKEND={backend}: {backend} is not installed in this environment")
+    return backend
+
+
 @contextlib.contextmanager
 def _without_keras_json() -> Iterator[None]:
     """Let Keras, which reads its settings when it is imported, find no folder of settings in the block."""
@@ -82,6 +96,30 @@ def _without_keras_json() -> Iterator[None]:
         del os.environ["KERAS_HOME"]
         if folder is not None:
             os.environ["KERAS_HOME"] = folder
+
+
+@contextlib.contextmanager
+def keras_defaults() -> Iterator[None]:
+    """Let Keras use its own defaults in the block, whatever keras.json or the calling program set.
+
+    Raises:
+        SrlibError: Keras or the backend that KERAS_BACKEND names is not installed.
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = check_backend()
+    try:
+        with _without_keras_json():
+            from keras import config
+    except ModuleNotFoundError as error:
+        raise SrlibError(f"a Keras model needs {error.name}: pip install 'srlib[pipeline]'") from None
+    before = config.floatx(), config.epsilon(), config.image_data_format()
+    _pin_keras()
+    try:
+        yield
+    finally:
+        config.set_floatx(before[0])
+        config.set_epsilon(before[1])
+        config.set_image_data_format(before[2])
 
 
 def _pin_keras() -> str:

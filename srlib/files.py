@@ -7,10 +7,11 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 
 _LONGEST_NAME = 255
 """Bytes of a file name that usual file systems allow."""
@@ -30,11 +31,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         The temporary path.
 
     Raises:
-        SrlibError: The path has no name, such as `/`.
+        SrlibError: The path has no name, such as `/`, or is a pipe or device.
     """
     path = Path(path)
     if not path.name:
         raise SrlibError(f"{path}: expected the name of a file or folder to write")
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise SrlibError(f"{path}: is a pipe or device, which a file would replace; name another file")
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = _temporary_stem(path.name)
     for stale in path.parent.glob(f"{glob.escape(stem)}.*.tmp"):
@@ -115,16 +118,42 @@ def check_output(path: Path) -> None:
     """Raise an SrlibError if no file can be written at `path`; call it before long work whose result goes there.
 
     Args:
-        path: File to be written; it may exist, and its folders may be missing.
+        path: File to be written; a regular file may exist there, and its folders may be missing.
     """
     path = Path(path)
-    if not path.name or path.is_dir():
+    # os.path instead of pathlib: no exception for a path that may not be looked at.
+    if not path.name or os.path.isdir(path):
         raise SrlibError(f"{path}: is a folder; expected the name of a file to write")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir():
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise SrlibError(f"{path}: is a pipe or device; expected the name of a file to write")
+    _check_place(path, path.absolute())
+
+
+def check_output_folder(path: Path) -> None:
+    """Raise an SrlibError if no files can be written below `path`; call it before long work whose results go there.
+
+    Args:
+        path: Folder to be written to; it may be missing, as may the folders above it.
+    """
+    path = Path(path)
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise SrlibError(f"{path}: expected a folder, got a file, pipe, device or a link to nowhere")
+    _check_place(path, path.absolute() / "file")
+
+
+def _check_place(path: Path, file: Path) -> None:
+    """Check that `file` could be created, by creating a temporary file in the nearest folder. Messages name `path`."""
+    size = max(len(os.fsencode(part)) for part in file.parts)
+    if size > _LONGEST_NAME:
+        raise SrlibError(f"{path}: cannot be written; a name has {size} bytes, more than {_LONGEST_NAME}")
+    folder = next(parent for parent in file.parents if os.path.lexists(parent))
+    if not os.path.isdir(folder):
         raise SrlibError(f"{path}: cannot be written; {folder} is not a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise SrlibError(f"{path}: cannot be written; {folder} is not writable")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SrlibError(f"{path}: cannot be written; {folder}: {error.strerror or one_line(error)}") from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -13,7 +13,7 @@ class Stopped(BaseException):
     """The process was asked to end.
 
     Attributes:
-        signum: The signal: SIGTERM or SIGHUP, or SIGINT where it was deferred.
+        signum: The signal: SIGTERM or SIGHUP, or SIGINT where it was deferred or asked for.
         note: Further information for the user.
     """
 
@@ -24,13 +24,17 @@ class Stopped(BaseException):
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Raise `Stopped` in the block on SIGTERM and SIGHUP, as Ctrl-C raises KeyboardInterrupt."""
+def stoppable(*others: signal.Signals) -> Iterator[None]:
+    """Raise `Stopped` in the block on SIGTERM and SIGHUP, as Ctrl-C raises KeyboardInterrupt.
+
+    Args:
+        others: Further signals that raise `Stopped`.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
         raise Stopped(signum)
 
-    with _handled_by(stop, signal.SIGTERM, signal.SIGHUP):
+    with _handled_by(stop, signal.SIGTERM, signal.SIGHUP, *others):
         yield
 
 

@@ -100,3 +100,39 @@ def test_large_blocks_stay_with_the_process_on_glibc() -> None:
         return int(subprocess.check_output([sys.executable, "-c", code, how], text=True, cwd=ROOT, env=known))
 
     assert page_faults("kept") < page_faults("default")
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_model_loads_with_any_settings_of_keras(imported: bool, tmp_path: Path) -> None:
+    """`srlib.load_model` in a program of one's own, with settings of one's own, which stay as they are."""
+    (tmp_path / ".keras").mkdir()
+    settings = '{"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.5, "backend": "torch"}'
+    (tmp_path / ".keras" / "keras.json").write_text(
+        settings if not imported else settings.replace("torch", "tensorflow")
+    )
+    code = (
+        f"{'import keras' if imported else ''}\nimport srlib, numpy as np\n"
+        "model, _ = srlib.load_model('srlib/weights/psnr-x4/keras')\n"
+        "import keras; c = keras.config\n"
+        "out = np.asarray(model(np.full((1, 5, 7, 3), 0.5, np.float32)))\n"
+        "print({v.dtype for v in model.variables}, out.dtype, out.shape, round(float(out.mean()), 4))\n"
+        "print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in ("KERAS_HOME", "KERAS_BACKEND")}
+    environment |= {"HOME": str(tmp_path)}
+    lines = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT, env=environment).splitlines()
+    own = "float16 0.5 channels_first" if imported else "float32 1e-07 channels_last"
+    assert lines[-2].startswith("{'float32'} float32 (1, 20, 28, 3) 0.")
+    assert lines[-1] == f"tensorflow {own}"
+
+
+@pytest.mark.parametrize("backend", ["torch", "nonsense"])
+def test_a_model_and_a_backend_that_is_not_supported(backend: str) -> None:
+    code = (
+        "import srlib\n"
+        "try: srlib.load_model('srlib/weights/psnr-x4/keras')\n"
+        "except srlib.SrlibError as error: print(error)"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT, env=environment)
+    assert printed == f"KERAS_BACKEND: expected tensorflow or jax, got {backend}\n"

@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 from srlib.errors import SrlibError
-from srlib.files import atomic_path, file_hash, read_regular, remove, tree_hash, write_bytes, write_json, write_text
+from srlib.files import (
+    atomic_path,
+    check_output,
+    check_output_folder,
+    file_hash,
+    read_regular,
+    remove,
+    tree_hash,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -92,3 +103,70 @@ class TestReadRegular:
     def test_a_missing_file_is_an_os_error(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             read_regular(tmp_path / "none", limit=5)
+
+
+class TestOutputs:
+    """Places where nothing can be written are refused before the work."""
+
+    @pytest.fixture
+    def places(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        Path("folder").mkdir()
+        Path("file").touch()
+        Path("dangling").symlink_to("nowhere")
+        os.mkfifo("pipe")
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("path", "reason"),
+        [
+            ("/", "is a folder"),
+            ("folder", "is a folder"),
+            ("pipe", "is a pipe or device"),
+            ("/dev/null", "is a pipe or device"),
+            ("file/x", "is not a folder"),
+            ("dangling/x", "is not a folder"),
+            ("n" * 256, "a name has 256 bytes, more than 255"),
+            ("/proc/x/y", "cannot be written; /proc: "),
+        ],
+    )
+    def test_a_file_that_cannot_be_written(self, places: Path, path: str, reason: str) -> None:
+        with pytest.raises(SrlibError, match=reason) as error:
+            check_output(Path(path))
+        assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("path", "reason"),
+        [
+            ("file", "expected a folder"),
+            ("pipe", "expected a folder"),
+            ("/dev/null", "expected a folder"),
+            ("dangling", "expected a folder"),
+            ("file/x", "is not a folder"),
+            (f"new/{'n' * 256}", "a name has 256 bytes, more than 255"),
+            ("/proc/x", "cannot be written; /proc: "),
+        ],
+    )
+    def test_a_folder_that_cannot_be_written(self, places: Path, path: str, reason: str) -> None:
+        with pytest.raises(SrlibError, match=reason) as error:
+            check_output_folder(Path(path))
+        assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_folder_without_permission(self, places: Path) -> None:
+        Path("folder").chmod(0o500)
+        for check in (check_output, check_output_folder):
+            with pytest.raises(SrlibError, match="Permission denied"):
+                check(Path("folder/new"))
+
+    def test_places_that_can_be_written_stay_as_they_are(self, places: Path) -> None:
+        for path in ("file", "new", "new/inner/file", "dangling"):
+            check_output(Path(path))
+        for path in ("folder", "new", "new/inner"):
+            check_output_folder(Path(path))
+        assert sorted(os.listdir()) == ["dangling", "file", "folder", "pipe"] and not os.listdir("folder")
+
+    def test_a_pipe_or_device_is_never_replaced(self, places: Path) -> None:
+        with pytest.raises(SrlibError, match="pipe: is a pipe or device, which a file would replace"):
+            write_bytes(Path("pipe"), b"")
+        assert Path("pipe").is_fifo()

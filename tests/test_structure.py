@@ -25,7 +25,7 @@ FLOORS = (
     ("inference",),
     ("evaluation",),
     ("report", "survey"),
-    ("stage",),
+    ("check", "stage"),
     ("cli",),
 )
 """Packages from the bottom up: a module imports from its own floor and from those below."""

@@ -3,6 +3,7 @@
 Commands import what they need themselves, so that `srlib --help` answers at once.
 """
 
+import signal
 import sys
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from srlib import __version__
 from srlib.cli import data, evaluate, models, survey, tracking, upscale
 from srlib.errors import SrlibError, one_line
+from srlib.signals import Stopped, stoppable
 
 app = typer.Typer(
     name="srlib",
@@ -45,9 +47,18 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. Bad input ends in one line per mistake and status 1, never in a traceback."""
+    """Run the command line. Bad input ends in one line per mistake and status 1, never in a traceback.
+
+    Ctrl-C ends in status 130, SIGTERM in 143; a wrong option in a usage message and status 2.
+    """
+    if "" in sys.argv[1:]:
+        sys.exit("error: one of the arguments is empty; is a variable of the shell not set?")
     try:
-        app()
+        with stoppable(signal.SIGINT):  # as `Stopped`: typer would turn KeyboardInterrupt into status 1
+            app()
+    except Stopped as error:
+        print(f"error: stopped by {signal.Signals(error.signum).name}", file=sys.stderr)
+        sys.exit(128 + error.signum)
     except SrlibError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)

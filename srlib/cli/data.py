@@ -9,8 +9,10 @@ from srlib.cli.options import Force, Scale
 
 
 def downscale(
-    hr_folder: Annotated[Path, typer.Argument(help="Folder of images to downscale.", metavar="HR_DIR")],
-    lr_folder: Annotated[Path, typer.Argument(help="Folder for the results, as PNG.", metavar="LR_DIR")],
+    hr_folder: Annotated[Path, typer.Argument(help="Folder of images to downscale.", metavar="HR_DIR", readable=False)],
+    lr_folder: Annotated[
+        Path, typer.Argument(help="Folder for the results, as PNG.", metavar="LR_DIR", readable=False)
+    ],
     scale: Scale = 4,
     edges: Annotated[
         str, typer.Option(help="clamp (as the benchmarks' LR files) or mirror (newer MATLAB, DIV2K).")
@@ -24,10 +26,12 @@ def downscale(
 
 
 def degrade(
-    hr_folder: Annotated[Path, typer.Argument(help="Folder of images to degrade.", metavar="HR_DIR")],
-    lr_folder: Annotated[Path, typer.Argument(help="Folder for the results, as PNG.", metavar="LR_DIR")],
+    hr_folder: Annotated[Path, typer.Argument(help="Folder of images to degrade.", metavar="HR_DIR", readable=False)],
+    lr_folder: Annotated[
+        Path, typer.Argument(help="Folder for the results, as PNG.", metavar="LR_DIR", readable=False)
+    ],
     recipe: Annotated[
-        Path, typer.Option(help="Recipe whose section prepare.degradation is applied.", dir_okay=False)
+        Path, typer.Option(help="Recipe whose section prepare.degradation is applied.", readable=False)
     ] = Path("params.yaml"),
     seed: Annotated[int, typer.Option(help="Seed of all random settings.", min=0)] = 0,
     force: Force = False,
@@ -44,8 +48,10 @@ def degrade(
 
 
 def patches(
-    folder: Annotated[Path, typer.Argument(help="Folder that the prepare stage wrote.")] = Path("data/patches"),
-    out: Annotated[Path, typer.Option("--out", "-o", help="Image file to write.", dir_okay=False)] = Path(
+    folder: Annotated[Path, typer.Argument(help="Folder that the prepare stage wrote.", readable=False)] = Path(
+        "data/patches"
+    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Image file to write.", readable=False)] = Path(
         "patches.png"
     ),
     count: Annotated[int, typer.Option(help="Number of pairs.", min=1, max=1000)] = 16,

@@ -9,10 +9,12 @@ from srlib.cli.options import Scale
 
 
 def score(
-    sr_folder: Annotated[Path, typer.Argument(help="Folder of upscaled images.", metavar="SR_DIR")],
-    hr_folder: Annotated[Path, typer.Argument(help="Folder of the originals, with the same names.", metavar="HR_DIR")],
+    sr_folder: Annotated[Path, typer.Argument(help="Folder of upscaled images.", metavar="SR_DIR", readable=False)],
+    hr_folder: Annotated[
+        Path, typer.Argument(help="Folder of the originals, with the same names.", metavar="HR_DIR", readable=False)
+    ],
     scale: Scale = 4,
-    csv: Annotated[Path | None, typer.Option(help="CSV file for the scores of each image.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="CSV file for the scores of each image.", readable=False)] = None,
 ) -> None:
     """Score upscaled images of any origin by the protocol behind the published tables."""
     from srlib.evaluation import tables

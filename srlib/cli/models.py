@@ -10,15 +10,20 @@ from srlib.cli.options import Force
 
 def export(
     model: Annotated[
-        Path, typer.Argument(help="Folder of a trained model (config.json and weights).", metavar="MODEL_DIR")
+        Path,
+        typer.Argument(
+            help="Folder of a trained model (config.json and weights).", metavar="MODEL_DIR", readable=False
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to write.", metavar="OUT_DIR")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.", metavar="OUT_DIR", readable=False)],
     file_format: Annotated[
         str, typer.Option("--format", help="openvino (what srlib itself runs) or onnx.")
     ] = "openvino",
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of HR images to compare on; they also show whether bfloat16 is harmless."),
+        typer.Option(
+            help="Folder of HR images to compare on; they also show whether bfloat16 is harmless.", readable=False
+        ),
     ] = None,
     force: Force = False,
 ) -> None:

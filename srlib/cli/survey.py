@@ -12,9 +12,13 @@ app = typer.Typer(help="A blind opinion survey: make the page, serve it, score t
 
 @app.command("make")
 def make(
-    images: Annotated[Path, typer.Argument(help="Folder <Set>/<Method>/<name>.png, as evaluate writes it.")],
-    page: Annotated[Path, typer.Option(help="Page for the raters.")] = Path("survey.html"),
-    key: Annotated[Path, typer.Option(help="Which version is which; keep it to yourself.")] = Path("survey.key.json"),
+    images: Annotated[
+        Path, typer.Argument(help="Folder <Set>/<Method>/<name>.png, as evaluate writes it.", readable=False)
+    ],
+    page: Annotated[Path, typer.Option(help="Page for the raters.", readable=False)] = Path("survey.html"),
+    key: Annotated[Path, typer.Option(help="Which version is which; keep it to yourself.", readable=False)] = Path(
+        "survey.key.json"
+    ),
     method: Annotated[
         list[str] | None,
         typer.Option(help="Method to show; repeat for each. Default: bicubic, the networks and the original."),
@@ -25,7 +29,8 @@ def make(
     count: Annotated[int, typer.Option(help="Images to rate; 0 for all.", min=0)] = 13,
     examples: Annotated[int, typer.Option(help="Images shown first, as examples, and not rated.", min=0)] = 2,
     examples_from: Annotated[
-        Path | None, typer.Option(help="Folder of other images for the examples. Default: some of the images.")
+        Path | None,
+        typer.Option(help="Folder of other images for the examples. Default: some of the images.", readable=False),
     ] = None,
     max_side: Annotated[int, typer.Option(help="Longest side shown, in pixels.", min=32)] = 480,
     order: Annotated[
@@ -66,8 +71,8 @@ def make(
 
 @app.command("serve")
 def serve(
-    page: Annotated[Path, typer.Argument(help="Page that `survey make` wrote.")],
-    answers: Annotated[Path, typer.Argument(help="Folder for the answers.")],
+    page: Annotated[Path, typer.Argument(help="Page that `survey make` wrote.", readable=False)],
+    answers: Annotated[Path, typer.Argument(help="Folder for the answers.", readable=False)],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
     name: Annotated[
@@ -82,9 +87,11 @@ def serve(
 
 @app.command("score")
 def score(
-    answers: Annotated[list[Path], typer.Argument(help="Answer files, or folders of them.")],
-    key: Annotated[Path, typer.Option(help="Key that `survey make` wrote.")] = Path("survey.key.json"),
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables and plot.")] = Path("results/survey"),
+    answers: Annotated[list[Path], typer.Argument(help="Answer files, or folders of them.", readable=False)],
+    key: Annotated[Path, typer.Option(help="Key that `survey make` wrote.", readable=False)] = Path("survey.key.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables and plot.", readable=False)] = Path(
+        "results/survey"
+    ),
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Count unfinished answers too.")] = False,
     mlflow: Annotated[bool, typer.Option(help="Log the opinion scores to MLflow.")] = True,
 ) -> None:

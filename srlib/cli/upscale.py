@@ -1,6 +1,5 @@
 """`srlib upscale`."""
 
-import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,7 +109,7 @@ def upscale(
     from srlib.inference.jobs import plan_jobs
     from srlib.inference.output_size import output_size
     from srlib.inference.records import Records
-    from srlib.signals import Stopped, stoppable
+    from srlib.signals import Stopped
 
     tile_side = _tile_side(tile)
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
@@ -130,18 +129,17 @@ def upscale(
 
     plan = plan_jobs(inputs, out, format=file_format, force=force)
     try:
-        with stoppable():
-            summary = run_jobs(
-                plan,
-                open_upscaler,
-                size=size,
-                quality=quality,
-                allow_large=allow_large,
-                consistent=consistent,
-                records=Records.at(scores, maps, out),
-            )
-    except (KeyboardInterrupt, Stopped) as error:
-        sys.exit(128 + (error.signum if isinstance(error, Stopped) else signal.SIGINT))
+        summary = run_jobs(
+            plan,
+            open_upscaler,
+            size=size,
+            quality=quality,
+            allow_large=allow_large,
+            consistent=consistent,
+            records=Records.at(scores, maps, out),
+        )
+    except Stopped as error:  # its line has been printed
+        sys.exit(128 + error.signum)
     if summary.existing:
         typer.echo(f"{out}: {summary.existing} existed already; --force makes them again", err=True)
 

@@ -192,6 +192,8 @@ def _open(path: Path, in_memory: bool) -> list[np.ndarray]:
     parts: list[np.ndarray] = []
     part = path
     while part == path or part.exists():
+        if part.exists() and not part.is_file():
+            raise SrlibError(f"{part}: expected a regular file; run the prepare stage again")
         try:
             array = np.load(part, mmap_mode=None if in_memory else "r", allow_pickle=False)
         except FileNotFoundError:
@@ -214,11 +216,15 @@ def read_index(folder: Path, split: str, count: int) -> list[dict[str, str]]:
         SrlibError: The file is missing or does not match the patches.
     """
     path = Path(folder) / "index.csv"
+    if path.exists() and not path.is_file():
+        raise SrlibError(f"{path}: expected a regular file; run the prepare stage again")
     try:
         with path.open(encoding="utf-8", errors="backslashreplace", newline="") as file:
             index = [row for row in csv.DictReader(file) if row.get("split") == split]
     except FileNotFoundError:
         raise SrlibError(f"{path}: no such file; run the prepare stage first") from None
+    except csv.Error as error:
+        raise SrlibError(f"{path}: not a whole index ({error}); run the prepare stage again") from None
     if len(index) != count:
         raise SrlibError(f"{path}: {len(index)} {split} records for {count} patches; run the prepare stage again")
     return index

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from srlib.data.batches import open_pairs, read_index
 from srlib.data.patches import SPLITS
 from srlib.errors import SrlibError
+from srlib.files import check_output
 from srlib.imaging.resize import resize
 from srlib.imaging.write import write_png
 
@@ -39,17 +40,18 @@ def contact_sheet(folder: Path, out: Path, *, count: int = 16) -> ContactSheet:
         count: Number of pairs to draw, at most as many as there are.
 
     Raises:
-        SrlibError: The folder holds no patches, or its index does not match its files.
+        SrlibError: The folder holds no patches, its index does not match its files, or `out` cannot be written.
     """
     if count < 1:
         raise SrlibError(f"count: expected at least 1, got {count}")
+    check_output(Path(out))
     cells, displaced = [], 0
     for split, share in zip(SPLITS, (count - count // 4, count // 4), strict=True):
         lr, hr = open_pairs(Path(folder), split)
         index = read_index(Path(folder), split, len(lr))
         for row in np.linspace(0, len(lr) - 1, min(share, len(lr))).round().astype(int).tolist():
             entry, shift = index[row], displacement(lr[row], hr[row])
-            caption = f"{split} {row}  y {entry['y']}, x {entry['x']}  {entry['image']}"
+            caption = "{} {}  y {}, x {}  {}".format(split, row, *(entry.get(key, "?") for key in ("y", "x", "image")))
             if shift != (0, 0):
                 displaced += 1
                 caption = f"displaced by y {shift[0]:+}, x {shift[1]:+}  {caption}"

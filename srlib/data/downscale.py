@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast, get_args
 import numpy as np
 
 from srlib.errors import SrlibError
+from srlib.files import check_output_folder
 from srlib.imaging.folders import list_images
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import Edges, downscale
@@ -98,6 +99,7 @@ def _targets(hr_folder: Path, lr_folder: Path, force: bool) -> dict[Path, Path]:
     images = list_images(hr_folder)
     if not images:
         raise SrlibError(f"{hr_folder}: no images found")
+    check_output_folder(lr_folder)
     if lr_folder.resolve().is_relative_to(hr_folder.resolve()):
         raise SrlibError(f"{lr_folder}: expected a folder outside {hr_folder}, or the next run would read LR as HR")
     sources: dict[Path, Path] = {}

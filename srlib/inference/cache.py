@@ -26,7 +26,9 @@ def read_through_cache(folder: Path) -> ExportedModel:
         SrlibError: No model, a missing package, or the exported network does not agree with Keras.
     """
     from srlib.inference.export import export
+    from srlib.models.checkpoint import read_config
 
+    read_config(folder)  # before anything is hashed, which may be much in a folder that is no model
     name = tree_hash(folder)[:32]
     cache = _cache_folder()
     if cache is not None and is_exported(cache / name):

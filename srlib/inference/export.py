@@ -11,10 +11,10 @@ import numpy as np
 
 from srlib.arrays import Image
 from srlib.errors import SrlibError
-from srlib.files import atomic_path, write_json
+from srlib.files import atomic_path, check_output_folder, write_json
 from srlib.imaging.color import Channels
 from srlib.inference import convert, runtime
-from srlib.inference.exported import BIN, CONFIG, ONNX, XML, ExportConfig, ExportedModel, read_exported
+from srlib.inference.exported import BIN, CONFIG, ONNX, XML, ExportConfig, ExportedModel, is_exported, read_exported
 from srlib.inference.graph_properties import bytes_per_pixel, receptive_field
 from srlib.inference.runtime import Values
 
@@ -73,16 +73,15 @@ def export(
     """
     if format not in get_args(Format):
         raise SrlibError(f"format: expected {' or '.join(get_args(Format))}, got {format}")
-    if out.exists() and not force:
-        raise SrlibError(f"{out}: exists; use --force to overwrite")
+    _check_target(out, force)
     _require("tensorflow", "keras", "tf2onnx", "onnx", "openvino", *(["onnxruntime"] if format == "onnx" else []))
     from srlib.engine import pin_threads
+    from srlib.models import load_model, read_config
 
+    scale = read_config(folder).scale
+    hr = _read_images(images, scale) if images else []
     pin_threads()
-    from srlib.models import load_model
-
     model, config = load_model(folder)
-    hr = _read_images(images, config.scale) if images else []
     with atomic_path(out) as temporary:
         temporary.mkdir(parents=True)
         convert.to_onnx(folder, temporary / ONNX)
@@ -104,6 +103,17 @@ def export(
         write_json(temporary / CONFIG, report.config.as_dict())
         read_exported(temporary)
     return report
+
+
+def _check_target(out: Path, force: bool) -> None:
+    """Raise an SrlibError unless `out` can be written; `force` replaces an earlier export, and no other folder."""
+    check_output_folder(out)
+    if not out.exists():
+        return
+    if not force:
+        raise SrlibError(f"{out}: exists; use --force to overwrite")
+    if any(out.iterdir()) and not is_exported(out):
+        raise SrlibError(f"{out}: holds something else than an exported model; name another folder")
 
 
 def summary(out: Path, report: ExportReport) -> str:

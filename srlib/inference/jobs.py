@@ -21,6 +21,16 @@ _LONGEST_NAME = 255
 """Bytes of a file name that usual file systems allow."""
 
 
+_UNWRITABLE = frozenset(
+    {
+        *(".apng", ".dds", ".eps", ".exr", ".hdr", ".icns", ".ico", ".j2k", ".jpf", ".jpx", ".mng", ".pbm", ".pcx"),
+        *(".pdf", ".pgm", ".pnm", ".ppm", ".ps", ".qoi", ".sgi", ".tga", ".xcf", ".avi", ".mkv", ".mov", ".mp4"),
+        *(".webm", ".zip"),
+    }
+)
+"""Endings of files that are not written here: a folder of such a name would be a surprise."""
+
+
 @dataclass(frozen=True)
 class ImageJob:
     """One image to upscale.
@@ -134,8 +144,9 @@ def _find_one(text: str, out: str, problems: list[str]) -> list[_Found]:
     if path.is_dir():
         if out != STREAM and _real(out) == _real(path):
             raise SrlibError(f"{text}: expected another output folder than the input folder itself")
+        unreadable = len(problems)
         images = _outside(list_images(path, problems=problems), path, out)
-        if not images:
+        if not images and len(problems) == unreadable:
             raise SrlibError(f"{text}: no images in it")
         return [_Found(image, image.relative_to(path)) for image in _regular(images, problems)]
     if path.exists():
@@ -191,7 +202,7 @@ def _as_file(out: str) -> Path | None:
     suffix = path.suffix.lower()
     if suffix in writable:
         return path
-    if path.exists() or suffix in READ_SUFFIXES | OTHER_SUFFIXES:
+    if path.exists() or suffix in READ_SUFFIXES | OTHER_SUFFIXES | _UNWRITABLE:
         format_of(path)  # raises: such a file cannot be written
     if similar := difflib.get_close_matches(suffix, writable, 1, cutoff=0.7):
         raise SrlibError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from srlib.engine import keras_defaults
 from srlib.errors import SrlibError, one_line
 from srlib.files import atomic_path, read_regular, write_bytes, write_json
 from srlib.models.base import SCALES, Network, Option, Scale
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 VALUE_RANGE = (0.0, 1.0)
 Training = Literal["pixel", "gan"]
+GAN_TITLE = "SRGAN"
+"""Name in tables of every network after adversarial training."""
 
 LARGEST_CONFIG = 2**20
 """Largest size of a `config.json` in bytes."""
@@ -81,7 +84,7 @@ class ModelConfig:
     @property
     def title(self) -> str:
         """The name in tables: EDSR, for example, or SRGAN after adversarial training."""
-        return "SRGAN" if self.training == "gan" else MODELS[self.name].title
+        return GAN_TITLE if self.training == "gan" else MODELS[self.name].title
 
 
 def build(config: ModelConfig, *, dtype: str = "float32") -> "keras.Model":
@@ -152,7 +155,8 @@ def load_model(folder: Path, *, scale: int | None = None, dtype: str = "float32"
         The network, and its config.
 
     Raises:
-        SrlibError: No model in the folder, a model for another scale, or weights that do not fit the config.
+        SrlibError: No model in the folder, a model for another scale, weights that do not fit the config, or a Keras
+            backend that is not installed.
 
     Example:
         >>> from importlib.resources import files
@@ -163,8 +167,9 @@ def load_model(folder: Path, *, scale: int | None = None, dtype: str = "float32"
     config = read_config(folder)
     if scale not in (None, config.scale):
         raise SrlibError(f"{folder}: expected a model for ×{scale}, got one for ×{config.scale}")
-    model = build(config, dtype=dtype)
-    load_weights(model, Path(folder) / WEIGHTS)
+    with keras_defaults():
+        model = build(config, dtype=dtype)
+        load_weights(model, Path(folder) / WEIGHTS)
     return model, config
 
 

@@ -32,6 +32,20 @@ LARGEST_FILE = 2**30
 """Largest size of a weights file in bytes; VGG19's with its classifier has 575 MB."""
 
 
+_SQUEEZENET_SIDES = {"conv1": 3, "fire2": 7, "fire3": 7, "fire4": 15, "fire5": 15}
+"""Layer of SqueezeNet → fewest pixels per side that leave it an output; 31 for the later ones."""
+
+
+def least_side(network: FeatureNetwork, layer: str) -> int:
+    """Return the fewest pixels per side that an image must have for this layer.
+
+    Example:
+        >>> least_side("squeezenet", "fire9"), least_side("vgg19", "block5_conv4")
+        (31, 16)
+    """
+    return int(2 ** (int(layer[5]) - 1)) if network == "vgg19" else _SQUEEZENET_SIDES.get(layer, 31)
+
+
 class Features(NamedTuple):
     """Output of a layer before and after its ReLU."""
 

@@ -1,5 +1,6 @@
 """Sections `evaluate` and `registry`: the benchmark, and the models' names in MLflow."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ from srlib.params.data import FeatureFile
 from srlib.schema import NonNegative, PathText, Section, Sha256, text_of
 
 ModelName = Literal["pretrained", "gan"]
-RegisteredName = Annotated[str, Field(pattern=r"^[\w .{}-]+$")]
+_REGISTERED_NAME = re.compile(r"\w[\w .{}-]{0,199}")
 
 _LONGEST_NAME = 100
 
@@ -25,6 +26,18 @@ def _row_name(name: str) -> str:
             f"got {text_of(name)}"
         )
     return name
+
+
+def _registered_name(name: str) -> str:
+    """Return a name that MLflow accepts, also as a part of `models:/NAME@champion`."""
+    if not _REGISTERED_NAME.fullmatch(name):
+        raise ValueError(
+            "expected 1 to 200 letters, digits, spaces and ._-{}, the first one a letter or digit, got " + text_of(name)
+        )
+    return name
+
+
+RegisteredName = Annotated[str, AfterValidator(_registered_name)]
 
 
 class OtherMethod(Section):

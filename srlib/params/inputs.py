@@ -28,7 +28,7 @@ def input_mistakes(params: Params, stage: str) -> Iterator[Mistake]:
 
 def file_mistakes(key: str, file: str, sha256: str) -> Iterator[Mistake]:
     """Yield what is wrong with a file that a recipe names."""
-    path = Path(file).expanduser()
+    path = Path(file)
     try:
         digest = file_hash(path) if path.is_file() else None
     except OSError as error:
@@ -46,16 +46,15 @@ def file_mistakes(key: str, file: str, sha256: str) -> Iterator[Mistake]:
 def _download(params: Params) -> Iterator[Mistake]:
     features = params.download.features
     if not isinstance(features, str):
-        yield from file_mistakes("download.features", features.file, features.sha256)
+        file = str(Path(features.file).expanduser())
+        yield from file_mistakes("download.features", file, features.sha256)
 
 
 def _prepare(params: Params) -> Iterator[Mistake]:
     images = params.prepare.images
     if params.download.train == "none" and not Path(images).is_dir():
-        yield (
-            "prepare.images",
-            f"expected a folder of images (download.train is none), got {images}, which does not exist",
-        )
+        reason = "is none" if Path(images).exists() else "does not exist"
+        yield "prepare.images", f"expected a folder of images (download.train is none), got {images}, which {reason}"
 
 
 def _pretrain(params: Params) -> Iterator[Mistake]:

@@ -1,11 +1,14 @@
 """The whole recipe, and what must fit together across its sections."""
 
+import math
 from collections.abc import Iterator
 
 from pydantic import Field
 
 from srlib.errors import SrlibError
 from srlib.models.base import Scale
+from srlib.models.checkpoint import GAN_TITLE
+from srlib.models.features import least_side
 from srlib.models.registry import MODELS
 from srlib.params.data import Download, Prepare
 from srlib.params.evaluation import Evaluate, Registry
@@ -49,6 +52,22 @@ class Params(Section):
                 )
         if self.finetune is not None:
             yield from self._finetune_mistakes(self.finetune)
+        yield from self._name_mistakes()
+
+    def _name_mistakes(self) -> Iterator[tuple[str, str]]:
+        """Yield names of rows that the trained networks have, and registered names that are equal at this scale."""
+        title = self.pretrain.model.title
+        trained = {title, GAN_TITLE, *([f"{title}+"] if self.evaluate.self_ensemble else [])}
+        for index, method in enumerate(self.evaluate.methods):
+            if method.name in trained:
+                yield (
+                    f"evaluate.methods[{index}].name",
+                    f"expected another name than those of the trained networks ({', '.join(sorted(trained))}), got "
+                    f"{method.name}",
+                )
+        names = self.registry.names(self.scale)
+        if self.registry.pretrained != self.registry.gan and names["pretrained"] == names["gan"]:
+            yield "registry.gan", f"expected another name than `pretrained` at scale {self.scale}, got {names['gan']}"
 
     def _finetune_mistakes(self, finetune: Finetune) -> Iterator[tuple[str, str]]:
         network, features = self.pretrain.model, finetune.features
@@ -64,6 +83,13 @@ class Params(Section):
                 "finetune.features.weights",
                 "expected random with `download.features: none`, got file; set download.features to vgg19 or to a file "
                 "of your own, or use random weights",
+            )
+        side, least = finetune.lr_patch * self.scale, least_side(features.network, features.layer)
+        if side < least:
+            yield (
+                "finetune.lr_patch",
+                f"expected at least {math.ceil(least / self.scale)}, since {features.network}'s {features.layer} needs "
+                f"HR patches of {least} pixels, got {finetune.lr_patch}; raise it, or choose an earlier layer",
             )
         if features.network == "squeezenet" and self.download.features == "vgg19":
             yield (

@@ -233,7 +233,9 @@ class Finetune(Training):
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Yield a schedule that is longer than the training."""
+        """Yield a schedule that is longer than the training, and weights that leave nothing to train on."""
+        if not (self.perceptual_weight or self.pixel_weight or self.checkerboard_weight or self.adversarial_weight):
+            yield "perceptual_weight", "expected one of the four weights above 0, got 0 for all"
         for name in ("learning_rate", "discriminator_learning_rate"):
             schedule: LearningRate | None = getattr(self, name)
             for key, text in schedule.step_mistakes(self.steps) if schedule else ():

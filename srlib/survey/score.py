@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from srlib.errors import SrlibError
 from srlib.evaluation.statistics import LEVEL, RESAMPLES
-from srlib.files import check_output, write_json, write_text
+from srlib.files import check_output, check_output_folder, write_json, write_text
 from srlib.survey.answers import MAX_ANSWERS_BYTES, SCORES, Answers, KeyItem, Survey, read_key
 from srlib.survey.opinions import ALL, FEWEST, Difference, Opinion, Opinions, as_json, document
 from srlib.survey.plot import distribution_svg
@@ -42,6 +42,7 @@ def score_answers(answers: Sequence[Path], key: Path, out: Path, *, unfinished: 
     Raises:
         SrlibError: A file is missing or cannot be written, or no answers count; the reasons are named.
     """
+    check_output_folder(out)
     for name in FILES:
         check_output(out / name)
     content = read_key(key)

@@ -22,7 +22,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from srlib.errors import SrlibError
-from srlib.files import write_bytes
+from srlib.files import check_output_folder, write_bytes
+from srlib.signals import Stopped
 from srlib.survey.answers import MAX_ANSWERS_BYTES, Survey, read_page
 
 Request = socket.socket | tuple[bytes, socket.socket]
@@ -67,7 +68,7 @@ def serve(
         report(f"Survey {server.survey.survey} at {server.address}  (Ctrl-C to stop; answers go to {answers})")
         if server.is_open_to_others:
             report("Other machines can reach this server; their answers are not encrypted.")
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt, Stopped):
             server.serve_forever()
     report(f"{len(list(answers.glob('*.json')))} answers in {answers}")
 
@@ -85,6 +86,7 @@ def make_server(
     if not host.strip():
         raise SrlibError("--host: expected an address such as 127.0.0.1, or 0.0.0.0 for all addresses, got ''")
     survey = read_page(page)
+    check_output_folder(answers)
     answers.mkdir(parents=True, exist_ok=True)
     try:
         return SurveyServer((host, port), survey, page.read_bytes(), answers, frozenset(names), report)

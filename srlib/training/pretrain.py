@@ -110,6 +110,10 @@ def pretraining(
     trainer = pixel_trainer(params)
     batches = training_batches(patches, section, params.seed)
     steps = section.steps or math.ceil((section.epochs or 0) * len(batches) / section.batch)
+    if mistakes := [
+        f"pretrain.learning_rate.{key}: {text}" for key, text in section.learning_rate.step_mistakes(steps)
+    ]:
+        raise SrlibError("\n".join(mistakes))  # with `epochs`, the steps are known only now
     pairs = validation_sample(patches)
     guard = DivergenceGuard(section, pairs, model_config(params), resume / LAST_GOOD)
     loss_log = LossLog(section.log_every, section.validate_every)

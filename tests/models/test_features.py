@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from srlib.errors import SrlibError
-from srlib.models.features import LAYERS, feature_network
+from srlib.models.features import LAYERS, FeatureNetwork, feature_network, least_side
 
 
 def test_vgg19_is_the_published_network() -> None:
@@ -129,3 +129,20 @@ def test_weights_at_odd_places_are_refused_unread(tmp_path: Path) -> None:
 def test_layers_are_known_without_keras() -> None:
     assert LAYERS["vgg19"][::15] == ("block1_conv1", "block5_conv4") and len(LAYERS["vgg19"]) == 16
     assert LAYERS["squeezenet"][-1] == "fire9" and len(LAYERS["squeezenet"]) == 9
+
+
+@pytest.mark.parametrize(
+    ("network", "layer"),
+    [("vgg19", "block1_conv2"), ("vgg19", "block5_conv4"), *(("squeezenet", layer) for layer in LAYERS["squeezenet"])],
+)
+def test_the_least_side_of_an_image(network: FeatureNetwork, layer: str) -> None:
+    model, side = feature_network(network, [layer]), least_side(network, layer)
+
+    def has_output(side: int) -> bool:
+        try:
+            shape = model.compute_output_shape((1, side, side, 3))
+        except ValueError:
+            return False
+        return min(shape[1:3]) > 0
+
+    assert has_output(side) and not has_output(side - 1)

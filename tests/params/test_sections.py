@@ -159,6 +159,29 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
         "srlib-x{scale}",
         "registry.gan: expected another name than `pretrained`, got srlib-x{scale} for both",
     ),
+    "one registered name at this scale": (
+        "registry",
+        {"pretrained": "a-x4", "gan": "a-x{scale}"},
+        "registry.gan: expected another name than `pretrained` at scale 4, got a-x4",
+    ),
+    "a registered name that MLflow refuses": (
+        "registry.gan",
+        "a/b",
+        "registry.gan: expected 1 to 200 letters, digits, spaces and ._-{}, the first one a letter or digit, got 'a/b'",
+    ),
+    "a row with the name of a trained network": (
+        "evaluate.methods",
+        [{"name": "SRGAN", "file": "x.pb", "sha256": DIGEST}],
+        "evaluate.methods[0].name: expected another name than those of the trained networks (EDSR, SRGAN), got SRGAN",
+    ),
+    "no loss at all": (
+        "finetune",
+        {
+            **dict.fromkeys(("perceptual_weight", "pixel_weight", "adversarial_weight"), 0.0),
+            **{"steps": 9, "lr_patch": 24, "learning_rate": {"peak": 1e-4}, "features": {"weights": "random"}},
+        },
+        "finetune.perceptual_weight: expected one of the four weights above 0, got 0 for all",
+    ),
     "a number as key": ("prepare", {1: 2, "images": "a"}, "prepare.1: expected a string as key"),
 }
 
@@ -199,6 +222,15 @@ def test_a_mistake_is_one_line(key: str, value: object, line: str, lines: Lines)
 )
 def test_options_of_networks(model: object, line: str, lines: Lines) -> None:
     assert lines({"pretrain.model": model}) == [line]
+
+
+def test_patches_have_the_size_that_the_feature_layer_needs(lines: Lines) -> None:
+    features = {"network": "squeezenet", "layer": "fire9", "weights": "random"}
+    changes = {"scale": 2, "finetune.features": features, "finetune.lr_patch": 15}
+    expected = (
+        "finetune.lr_patch: expected at least 16, since squeezenet's fire9 needs HR patches of 31 pixels, got 15; "
+    )
+    assert lines(changes) == [f"{expected}raise it, or choose an earlier layer"]
 
 
 @pytest.mark.parametrize("name", MODELS)

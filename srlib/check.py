@@ -1,0 +1,179 @@
+"""Find what is wrong with a recipe before the first stage runs, beyond what its sections tell by themselves.
+
+Training takes hours, and DVC removes the outputs of a stage before it starts. So the images and networks that a recipe
+names are opened here as the stages will open them. Keras is imported only where a recipe names a network of your own.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
+from srlib.data.sources import local_path, plan
+from srlib.engine import check_backend, pin_threads
+from srlib.errors import SrlibError
+from srlib.evaluation.benchmark import Sets
+from srlib.evaluation.sets import find_sets, find_versions
+from srlib.params import OtherMethod, Params
+
+Mistake = tuple[str, str]
+"""A key of params.yaml, and what is wrong with it."""
+
+_MOST_LINES = 10
+_TRIAL = (24, 32, 3)
+"""Shape of the LR image that a network from a file is tried on."""
+
+
+def check_recipe(params: Params, *, train: Path, test: Path) -> None:
+    """Check the images and networks that a recipe names.
+
+    Args:
+        params: The recipe, whose sections and files `load_params` has checked.
+        train: Folder that the download stage makes for training images.
+        test: Folder that it makes for test sets.
+
+    Raises:
+        SrlibError: One line per mistake, or a backend that is not installed.
+    """
+    check_backend()
+    sets, mistakes = _sets(params, test)
+    mistakes += [*_prepare(params, train), *_own_networks(params, sets)]
+    if mistakes:
+        raise SrlibError("\n".join(f"params.yaml: {key}: {message}" for key, message in mistakes))
+
+
+def _attempt(key: str, action: Callable[[], object]) -> Iterator[Mistake]:
+    """Yield the lines of an SrlibError that `action` raises, without the key that some begin with."""
+    try:
+        action()
+    except SrlibError as error:
+        lines = str(error).splitlines()
+        yield from ((key, line.removeprefix(f"{key}: ")) for line in lines[:_MOST_LINES])
+        if len(lines) > _MOST_LINES:
+            yield key, f"and {len(lines) - _MOST_LINES} more lines like these"
+
+
+def _no_folder(folder: Path) -> str:
+    return f"expected a folder of images, got {folder}, which " + ("is none" if folder.exists() else "does not exist")
+
+
+def _is_made(folder: Path, download: Path) -> bool:
+    """Return whether a folder is, or lies in, one that the download stage makes."""
+    return download.resolve() in (folder.resolve(), *folder.resolve().parents)
+
+
+def _prepare(params: Params, train: Path) -> Iterator[Mistake]:
+    """Yield why no patches can be cut; reading ends at two usable images, the rest is for the prepare stage."""
+    section, source = params.prepare, params.download.train
+    folder = Path(section.images)
+    if not _is_made(folder, train):
+        if not folder.is_dir():
+            yield "prepare.images", _no_folder(folder)
+            return
+        yield from _attempt("prepare.images", lambda: _check_folder(folder, params))
+    elif source == "none":
+        yield "prepare.images", f"expected a folder of your own with `download.train: none`, got {folder}"
+    elif source == "sample":
+        if section.lr == "given":
+            yield "prepare.lr", "expected make with `download.train: sample`, which has no LR images, got given"
+        files = [local_path(item.source) for item in plan("train", params.download, params.scale)]
+        pairs = [ImagePair(file.name, file) for file in files]
+        yield from _attempt("prepare.patch", lambda: _check_pairs(pairs, params))
+
+
+def _check_folder(folder: Path, params: Params) -> None:
+    section = params.prepare
+    pairs, mistakes = find_pairs(folder, given_lr=section.lr == "given", scale=params.scale)
+    if mistakes and section.unusable == "stop":
+        raise SrlibError("\n".join(mistakes))
+    _check_pairs(pairs, params)
+    validation_names(pairs, section.validation, params.seed)
+
+
+def _check_pairs(pairs: Sequence[ImagePair], params: Params) -> None:
+    """Raise an SrlibError unless two of the images can be used."""
+    patch = math.ceil(params.prepare.patch / max(params.prepare.sizes))
+    usable, problems = 0, []
+    for pair in pairs:
+        try:
+            check_pair(pair, scale=params.scale, patch=patch)
+            usable += 1
+        except SrlibError as error:
+            problems.append(str(error))
+        if usable == 2:
+            return
+    head = f"expected at least two images that patches can be cut from, got {usable}"
+    raise SrlibError("\n".join([head, *problems]))
+
+
+def _sets(params: Params, test: Path) -> tuple[Sets | None, list[Mistake]]:
+    """Return the test sets, None for those that will be downloaded, and what is wrong with them."""
+    section = params.evaluate
+    folder = Path(section.images)
+    sets: Sets | None = None
+    if _is_made(folder, test):
+        names = list(map(str, params.download.test))
+    elif not folder.is_dir():
+        return None, [("evaluate.images", _no_folder(folder))]
+    else:
+        try:
+            sets = find_sets(folder, params.scale)
+        except SrlibError as error:
+            text = str(error)
+            return None, list(_attempt("evaluate.images", lambda: _raise(text)))
+        names = list(sets)
+    mistakes = [
+        (f"evaluate.champion.{model}.set", f"expected one of {', '.join(names)}, got {rule.set}")
+        for model, rule in section.champion.items()
+        if rule.set not in names
+    ]
+    return sets, mistakes
+
+
+def _raise(text: str) -> None:
+    raise SrlibError(text)
+
+
+def _own_networks(params: Params, sets: Sets | None) -> Iterator[Mistake]:
+    """Yield why networks, weights or finished images of your own cannot be used."""
+    section, features = params.evaluate, params.download.features
+    finetune = params.finetune
+    has_features = finetune is not None and finetune.features.weights == "file" and not isinstance(features, str)
+    if not (section.methods or section.lpips or params.pretrain.start_from or has_features):
+        return
+    pin_threads()
+    if params.pretrain.start_from:
+        from srlib.training.pretrain import pixel_trainer
+
+        yield from _attempt("pretrain.start_from", lambda: pixel_trainer(params))
+    if finetune is not None and not isinstance(features, str) and has_features:
+        from srlib.models.features import feature_network
+
+        network, layer, file = finetune.features.network, finetune.features.layer, Path(features.file).expanduser()
+        yield from _attempt("download.features", lambda: feature_network(network, [layer], weights=file))
+    if section.lpips:
+        from srlib.evaluation.methods import recipe_metrics
+
+        yield from _attempt("evaluate.lpips", lambda: recipe_metrics(section))
+    for index, item in enumerate(section.methods):
+        yield from _attempt(f"evaluate.methods[{index}]", functools.partial(_try_method, item, params.scale, sets))
+
+
+def _try_method(item: OtherMethod, scale: int, sets: Sets | None) -> None:
+    """Open a method from a file or folder; run a network on a small image, compare finished images with the sets."""
+    from srlib.evaluation.methods import from_file
+
+    file = Path(item.file)
+    method = from_file(item.name, file, scale, sha256=item.sha256, channels=item.channels, value_range=item.value_range)
+    if method.upscale:
+        shape = method.upscale(np.full(_TRIAL, 128, np.uint8), scale).shape
+        expected = (_TRIAL[0] * scale, _TRIAL[1] * scale, 3)
+        if shape != expected:
+            raise SrlibError(
+                f"{file}: returned {shape} for an image of {_TRIAL}, expected {expected} for scale {scale}"
+            )
+    elif sets is not None:
+        find_versions(file, sets, scale)

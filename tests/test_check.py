@@ -1,0 +1,223 @@
+"""What is wrong with a recipe is found before the first stage, with the images and networks that it names."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from srlib.check import check_recipe
+from srlib.errors import SrlibError
+from srlib.evaluation.methods import content_hash
+from srlib.files import file_hash, tree_hash
+from srlib.models import WEIGHTS, ModelConfig, build, save_model
+from srlib.params import check_params
+
+ROOT = Path(__file__).parents[1]
+TRAIN, TEST = Path("data/raw/train"), Path("data/raw/test")
+Lines = Callable[[dict[str, object]], list[str]]
+
+
+@pytest.fixture
+def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lines:
+    """Return the lines about the quick start with some keys changed, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def lines(changes: dict[str, object]) -> list[str]:
+        content = yaml.safe_load((ROOT / "tests/recipe.yaml").read_text())
+        for key, value in changes.items():
+            *sections, last = key.split(".")
+            section = content
+            for name in sections:
+                section = section[name]
+            section[last] = value
+        try:
+            check_recipe(check_params(content, "params.yaml"), train=TRAIN, test=TEST)
+        except SrlibError as error:
+            assert all(line.startswith("params.yaml: ") for line in str(error).splitlines())
+            return [line.removeprefix("params.yaml: ") for line in str(error).splitlines()]
+        return []
+
+    return lines
+
+
+def images(folder: Path, count: int = 3, side: int = 200) -> Path:
+    """Write different images of noise."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    return folder
+
+
+def test_the_quick_start_has_no_mistake(lines: Lines) -> None:
+    assert lines({}) == []
+
+
+@pytest.mark.parametrize("key", ["prepare.images", "evaluate.images"])
+def test_a_misspelled_folder(key: str, lines: Lines) -> None:
+    expected = f"{key}: expected a folder of images, got data/raw/trian, which does not exist"
+    assert lines({key: "data/raw/trian"}) == [expected]
+    Path("a.zip").touch()
+    assert lines({key: "a.zip"}) == [f"{key}: expected a folder of images, got a.zip, which is none"]
+
+
+class TestTrainingImages:
+    def test_images_of_ones_own(self, lines: Lines) -> None:
+        images(Path("mine"))
+        assert lines({"prepare.images": "mine"}) == []
+
+    def test_without_a_download(self, lines: Lines) -> None:
+        expected = "prepare.images: expected a folder of your own with `download.train: none`, got data/raw/train"
+        assert lines({"download.train": "none"}) == [expected]
+
+    def test_a_folder_without_images(self, lines: Lines) -> None:
+        Path("mine").mkdir()
+        assert lines({"prepare.images": "mine"}) == ["prepare.images: mine: no images found (prepare.images)"]
+
+    def test_images_smaller_than_a_patch(self, lines: Lines) -> None:
+        images(Path("mine"), side=100)
+        first, *others = lines({"prepare.images": "mine"})
+        assert first == "prepare.images: expected at least two images that patches can be cut from, got 0"
+        assert others[0] == "prepare.images: mine/0.png: 100×100 pixels; a patch needs 192×192"
+
+    def test_a_single_scene(self, lines: Lines) -> None:
+        images(Path("mine"), 1)
+        shutil.copy("mine/0.png", "mine/same.png")
+        (line,) = lines({"prepare.images": "mine"})
+        assert line.startswith("prepare.images: expected at least two usable images of different scenes")
+
+    def test_lr_images_that_are_missing(self, lines: Lines) -> None:
+        images(Path("mine/HR"))
+        (line,) = lines({"prepare.images": "mine", "prepare.lr": "given"})
+        assert line == "prepare.images: mine: prepare.lr `given` needs the folders HR and LR in it; or set it to `make`"
+        images(Path("mine/LR"), 2, side=50)
+        (line,) = lines({"prepare.images": "mine", "prepare.lr": "given"})
+        assert line.startswith("prepare.images: mine/HR/2.png: no LR image")
+
+    def test_patches_larger_than_the_sample(self, lines: Lines) -> None:
+        first, *others = lines({"prepare.patch": 1000})
+        assert first.startswith("prepare.patch: expected at least two images") and len(others) == 6
+
+    def test_the_sample_has_no_lr_images(self, lines: Lines) -> None:
+        (line,) = lines({"prepare.lr": "given"})
+        assert line.startswith("prepare.lr: expected make with `download.train: sample`")
+
+
+class TestSets:
+    def test_sets_of_ones_own(self, lines: Lines) -> None:
+        images(Path("sets/mine"))
+        rules = {name: {"set": "mine", "metric": "psnr_y"} for name in ("pretrained", "gan")}
+        assert lines({"evaluate.images": "sets", "evaluate.champion": rules}) == []
+        assert lines({"evaluate.images": "sets"}) == [
+            f"evaluate.champion.{name}.set: expected one of mine, got sample" for name in ("pretrained", "gan")
+        ]
+
+    def test_a_folder_without_sets_or_images(self, lines: Lines) -> None:
+        Path("sets").mkdir()
+        (line,) = lines({"evaluate.images": "sets", "evaluate.champion": {}})
+        assert line.startswith("evaluate.images: sets: expected one folder per test set")
+        Path("sets/mine").mkdir()
+        (line,) = lines({"evaluate.images": "sets", "evaluate.champion": {}})
+        assert line == "evaluate.images: sets/mine: expected images, found none"
+
+    def test_images_that_are_too_small(self, lines: Lines) -> None:
+        images(Path("sets/mine"), 30, side=12)
+        *first, last = lines({"evaluate.images": "sets", "evaluate.champion": {}})
+        assert len(first) == 10 and all(line.startswith("evaluate.images: sets/mine/") for line in first)
+        assert last == "evaluate.images: and 20 more lines like these"
+
+
+class TestNetworks:
+    @pytest.fixture
+    def model(self, lines: Lines) -> Path:
+        config = ModelConfig("edsr", 2, {"blocks": 1, "filters": 8, "skip": "nearest"})
+        save_model(build(config), config, Path("model"))
+        return Path("model")
+
+    def test_weights_to_start_from(self, model: Path, lines: Lines) -> None:
+        changes: dict[str, object] = {
+            "pretrain.model": {"name": "edsr", "blocks": 1, "filters": 8, "skip": "nearest"},
+            "pretrain.equivariant": False,
+            "pretrain.start_from": {"folder": "model", "sha256": file_hash(model / WEIGHTS)},
+        }
+        assert lines(changes) == []
+        (line,) = lines({**changes, "pretrain.equivariant": True})
+        assert line.startswith("pretrain.start_from: model was not trained with pretrain.equivariant: true")
+        (model / WEIGHTS).write_bytes(b"no weights")
+        changes["pretrain.start_from"] = {"folder": "model", "sha256": file_hash(model / WEIGHTS)}
+        (line,) = lines(changes)
+        assert line.startswith(f"pretrain.start_from: model/{WEIGHTS}: not a readable weights file")
+
+    def test_a_method_of_another_scale(self, model: Path, lines: Lines) -> None:
+        method = {"name": "a", "file": "model", "sha256": tree_hash(model)}
+        (line,) = lines({"evaluate.methods": [method]})
+        assert line == "evaluate.methods[0]: model: expected a model for ×4, got one for ×2"
+        (line,) = lines({"evaluate.methods": [{**method, "sha256": "0" * 64}]})
+        assert "expected the SHA-256 000" in line
+
+    def test_a_network_from_a_file_is_run(self, lines: Lines) -> None:
+        shipped = ROOT / "srlib/weights/psnr-x4"
+        shutil.copytree(shipped, "own")
+        method = {"name": "a", "file": "own/model.xml", "sha256": content_hash(Path("own/model.xml"))}
+        assert lines({"evaluate.methods": [method]}) == []
+        (line,) = lines({"evaluate.methods": [method], "scale": 2})
+        assert line.startswith("evaluate.methods[0]: own/model.xml: returned an output of shape (1, 96, 128, 3)")
+        (line,) = lines({"evaluate.methods": [{**method, "channels": "luma"}]})
+        assert line.startswith("evaluate.methods[0]: own/model.xml: expected an input of 1 channels")
+
+    def test_finished_images_that_do_not_fit_the_sets(self, lines: Lines) -> None:
+        images(Path("sets/mine"))
+        images(Path("finished"), 2)
+        method = {"name": "a", "file": "finished", "sha256": tree_hash(Path("finished"))}
+        (line,) = lines({"evaluate.methods": [method], "evaluate.images": "sets", "evaluate.champion": {}})
+        assert line == "evaluate.methods[0]: finished: no image for mine/2; expected 2.png"
+
+    def test_feature_weights_of_another_network(self, lines: Lines) -> None:
+        import h5py
+
+        with h5py.File("own.h5", "w") as file:
+            file.create_group("conv1").attrs["weight_names"] = []
+        changes: dict[str, object] = {
+            "download.features": {"file": "own.h5", "sha256": file_hash(Path("own.h5"))},
+            "finetune.features": {"network": "squeezenet", "layer": "fire5"},
+        }
+        (line,) = lines(changes)
+        assert line.startswith("download.features: own.h5: conv1: expected")
+        assert lines({**changes, "finetune": None}) == []
+
+    def test_weights_of_lpips(self, lines: Lines) -> None:
+        Path("a.h5").write_bytes(b"no weights")
+        file = {"file": "a.h5", "sha256": file_hash(Path("a.h5"))}
+        (line,) = lines({"evaluate.lpips": {"backbone": file, "linear": file}})
+        assert line.startswith("evaluate.lpips: a.h5: expected an HDF5 file of Keras weights")
+
+
+def test_a_backend_that_is_not_installed(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr("srlib.engine.find_spec", lambda name: None)
+    with pytest.raises(SrlibError, match=r"^KERAS_BACKEND=jax: jax is not installed in this environment$"):
+        check_recipe(
+            check_params(yaml.safe_load((ROOT / "tests/recipe.yaml").read_text()), "params.yaml"),
+            train=TRAIN,
+            test=TEST,
+        )
+
+
+def test_the_stage_prints_a_line_per_mistake_and_writes_nothing(lines: Lines, tmp_path: Path) -> None:
+    content = yaml.safe_load((ROOT / "tests/recipe.yaml").read_text())
+    content["evaluate"]["images"] = "data/raw/tset"
+    Path("params.yaml").write_text(json.dumps(content))
+    command = [sys.executable, str(ROOT / "stages/check.py"), "data/params.checked", str(TRAIN), str(TEST)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    expected = "evaluate.images: expected a folder of images, got data/raw/tset, which does not exist"
+    assert (done.returncode, done.stderr) == (1, f"error: params.yaml: {expected}\n")
+    assert os.listdir() == ["params.yaml"]
