@@ -5,6 +5,7 @@ import doctest
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +88,9 @@ def test_docstrings_have_all_sections(name: str) -> None:
 
 @pytest.mark.parametrize("name", CALLABLES)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+    (tmp_path / "recipes").mkdir()  # the real one is the user's to change
+    shutil.copy(ROOT / "tests/recipe.yaml", tmp_path / "recipes/quickstart.yaml")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     value = getattr(srlib, name)
     names = dict(vars(sys.modules[value.__module__]))

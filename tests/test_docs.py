@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from srlib.params import Params, load_params
+from srlib.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "srlib/weights/MODEL_CARD.md"])
@@ -32,7 +32,7 @@ def name(path: Path) -> str:
 def test_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
-    assert not missing
+    assert not [link for link in missing if (page.parent / link).resolve().parent != ROOT / "recipes"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,8 @@ def test_named_files_exist(page: Path) -> None:
         r"(?<![\w./-])((?:srlib|stages|tests|benchmarks|recipes|docs)/[\w/.-]+\.(?:py|yaml|md|png))",
         page.read_text(encoding="utf-8"),
     )
-    assert not [path for path in paths if not (ROOT / path).exists() and path != "recipes/X.yaml"]
+    # recipes/ is the user's to change; tests/params/test_recipes.py tests its names.
+    assert not [path for path in paths if not (ROOT / path).exists() and not path.startswith("recipes/")]
 
 
 def test_every_page_is_in_the_navigation() -> None:
@@ -57,16 +58,6 @@ def test_experiments_follow_the_template() -> None:
     for page in (ROOT / DATED).glob("2*.md"):
         titles = re.findall(r"^## (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert titles == ["Question", "Setup", "Result", "Conclusion", "What was not kept"], page
-
-
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=name)
-def test_recipes_are_valid(recipe: Path) -> None:
-    load_params(recipe)
-
-
-def test_readme_lists_every_recipe() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f"recipes/{path.name}" in text for path in (ROOT / "recipes").glob("*.yaml"))
 
 
 def test_parameters_in_pages_are_known() -> None:
@@ -86,8 +77,10 @@ def _keys(annotation: object) -> set[str]:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=name)
 def test_examples_in_docstrings_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    # params.yaml and recipes/ are the user's to change.
+    (tmp_path / "recipes").mkdir()
+    for recipe in ("params.yaml", "recipes/quickstart.yaml"):
+        shutil.copy(ROOT / "tests/recipe.yaml", tmp_path / recipe)
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
     outcome = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)

@@ -67,7 +67,7 @@ def test_merged_keys_are_no_duplicates(write: Write) -> None:
 def test_neither_params_nor_command_line_import_keras() -> None:
     code = (
         "import sys, srlib.params, srlib.models, srlib.models.features, srlib.cli\n"
-        "srlib.params.load_params('recipes/quickstart.yaml')\n"
+        "srlib.params.load_params('tests/recipe.yaml')\n"
         "print({'keras', 'tensorflow', 'jax', 'torch', 'h5py', 'mlflow', 'dvc'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

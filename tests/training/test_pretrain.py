@@ -1,12 +1,10 @@
 import json
-import re
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import skimage.data
-import yaml
 from keras import ops
 
 from srlib.errors import SrlibError
@@ -254,15 +252,11 @@ def test_muon_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
 
 
 def test_training_can_start_from_the_shipped_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the lines of the photos recipe, and from the network that `srlib upscale` uses."""
-    root = Path(__file__).parents[2]
-    monkeypatch.chdir(root)
-    lines = re.search(
-        r"^  # (start_from:).*\n  # (  folder: .*)\n  # (  sha256: .*)\n", Path("recipes/photos.yaml").read_text(), re.M
-    )
-    assert lines
-    section = yaml.safe_load("\n".join(lines.groups()))
-    trainer = pixel_trainer(recipe(model={"name": "compact", "filters": 48}, **section))
+    """From the network that `srlib upscale` uses."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    folder = Path("srlib/weights/psnr-x4/keras")
+    start = {"folder": str(folder), "sha256": file_hash(folder / WEIGHTS)}
+    trainer = pixel_trainer(recipe(model={"name": "compact", "filters": 48}, start_from=start))
     lr = resize(skimage.data.chelsea(), (60, 90))
     shipped = open_model("psnr-x4", precision="float32")(lr)
     off = np.abs(to_uint8(super_resolve(trainer.network, lr[None])[0]).astype(int) - shipped)
