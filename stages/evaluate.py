@@ -13,15 +13,16 @@ def main(pretrained: Path, gan: Path, results: Path, *curves: Path) -> None:
     inputs = {"pretrained": pretrained, "gan": gan}
     with stage_run("evaluate", inputs=inputs, keras=True) as run:
         from srlib.evaluation import champions, tables
-        from srlib.evaluation.benchmark import ORIGINAL, Timing, evaluate
+        from srlib.evaluation.benchmark import Timing, evaluate, write_versions
         from srlib.evaluation.methods import recipe_methods, recipe_metrics
+        from srlib.evaluation.opinions import current, read_opinions
         from srlib.evaluation.sets import featured, find_sets
         from srlib.imaging.write import write_png
         from srlib.report.html import exhibit, render
         from srlib.report.strips import strip
 
         section, scale = run.params.evaluate, run.params.scale
-        sets = find_sets(images := Path(section.images), scale)
+        sets, survey = find_sets(images := Path(section.images), scale), read_opinions(Path(section.survey))
         champions.check(section.champion, sets)
         methods, metrics = recipe_methods(section, scale, pretrained, gan), recipe_metrics(section)
         columns = [method.name for method in methods if method.name not in ("nearest", "bilinear")]
@@ -35,25 +36,24 @@ def main(pretrained: Path, gan: Path, results: Path, *curves: Path) -> None:
                 test_set, name = result.image.set, result.image.name
                 scores += result.scores
                 timing.add(result)
-                for method, image in {**result.sr, ORIGINAL: result.hr}.items():
-                    write_png(versions / test_set / method / f"{name}.png", image)
+                write_versions(versions, result)
                 if (test_set, name) in chosen:
                     drawing = strip(result, columns, scale=scale, side=section.strip_size)
                     write_png(strips / f"{test_set}_{name}.png", drawing)
                     run.tracking.log_image(f"{test_set}_{name}", drawing)
                     exhibits.append(exhibit(result, columns, side=section.strip_size))
                 advance()
-        logs = [(folder.name, folder / f"{kind}.csv") for folder in curves for kind in ("loss", "validation")]
-        page = render(scores, methods, scale, exhibits=exhibits, curves=logs, recipe=run.params, metrics=metrics)
+        opinions = current(survey, versions)
+        page = render(scores, methods, scale, metrics, opinions, exhibits=exhibits, logs=curves, recipe=run.params)
         write_text(results / "report.html", page)
-        tables.write(results, scores, methods, scale, metrics)
+        tables.write(results, scores, methods, scale, metrics, opinions)
         run.tracking.log_metrics({**timing.metrics(), **tables.flat(scores, metrics)})
         files = [results / name for name in ("report.html", *tables.FILES)]
-        run.tracking.log_artifact(files[0])
-        run.tracking.log_artifact(files[1])
+        for file in files[:2]:
+            run.tracking.log_artifact(file)
         run.done([*files, strips, versions])
         run.elect(champions.candidates(section.champion, scores, metrics, images, inputs))
-        tables.print_table(tables.main_table(scores, methods, scale))
+        tables.print_table(tables.main_table(scores, methods, scale, opinions))
 
 
 if __name__ == "__main__":

@@ -89,9 +89,9 @@ def serve(
 def score(
     answers: Annotated[list[Path], typer.Argument(help="Answer files, or folders of them.", readable=False)],
     key: Annotated[Path, typer.Option(help="Key that `survey make` wrote.", readable=False)] = Path("survey.key.json"),
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables and plot.", readable=False)] = Path(
-        "results/survey"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for scores, tables and plot.", readable=False)
+    ] = Path("data/survey"),
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Count unfinished answers too.")] = False,
     mlflow: Annotated[bool, typer.Option(help="Log the opinion scores to MLflow.")] = True,
 ) -> None:

@@ -12,6 +12,7 @@ from srlib.evaluation.sets import BenchmarkImage, check_folders, cropped_size, f
 from srlib.imaging.metrics import RGB_SHAVE, color_error, psnr_rgb, psnr_y, ssim_y
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import Kernel, crop_to_multiple, downscale, resize
+from srlib.imaging.write import write_png
 
 ORIGINAL = "original"
 """The name under which the HR image itself is kept beside the methods' images."""
@@ -212,6 +213,12 @@ def evaluate(
                 result.seconds[method.name] = time.perf_counter() - start
             _add(result, method, sr, scale, metrics)
         yield result
+
+
+def write_versions(folder: Path, result: Result) -> None:
+    """Write each method's image, and the original, to `<folder>/<Set>/<method>/<name>.png`."""
+    for method, image in {**result.sr, ORIGINAL: result.hr}.items():
+        write_png(folder / result.image.set / method / f"{result.image.name}.png", image)
 
 
 def _add(result: Result, method: Method, sr: Image, scale: int, metrics: Mapping[str, Metric]) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from srlib.evaluation.benchmark import METRICS, Method, Metric, Score
+from srlib.evaluation.benchmark import METRICS, ORIGINAL, Method, Metric, Score
 from srlib.evaluation.lpips import KEY as LPIPS
+from srlib.evaluation.opinions import Opinions
 from srlib.evaluation.published import PUBLISHED, Published
 from srlib.evaluation.statistics import Estimate, difference, estimate, mean
 from srlib.files import write_json, write_text
@@ -48,6 +49,7 @@ def write(
     methods: Sequence[Method],
     scale: int,
     metrics: Metrics = METRICS,
+    opinions: Opinions | None = None,
 ) -> None:
     """Write `FILES` into a folder: tables for people, scores of each image, all means, and the headline metrics.
 
@@ -57,8 +59,9 @@ def write(
         methods: Methods in the order of the table.
         scale: Upscaling factor.
         metrics: Metrics that were computed.
+        opinions: The outcome of a survey of these images.
     """
-    write_text(folder / FILES[0], document(scores, methods, scale, metrics))
+    write_text(folder / FILES[0], document(scores, methods, scale, metrics, opinions))
     write_text(folder / FILES[1], scores_csv(scores, metrics))
     write_text(folder / FILES[2], means_csv(scores, metrics))
     write_json(folder / FILES[3], headline(scores, methods, metrics))
@@ -132,15 +135,22 @@ def means_csv(scores: Sequence[Score], metrics: Metrics = METRICS) -> str:
     return _csv(["set", "method", *metrics], rows)
 
 
-def main_table(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> Table:
-    """Return PSNR-Y and SSIM-Y per set and method; the best value of each set is bold."""
+def main_table(
+    scores: Sequence[Score], methods: Sequence[Method], scale: int, opinions: Opinions | None = None
+) -> Table:
+    """Return PSNR-Y and SSIM-Y per set and method, and the mean opinion scores of a survey.
+
+    The best PSNR-Y of each set is bold. With a survey the original has a row of its own, if it was rated.
+    """
     grouped = by_set(scores)
+    mos = opinions.overall if opinions else {}
     rows = []
     for method in methods:
         cells = [method.name, parameters(method), gigas(mean_work(scores, method.name))]
         for name in grouped:
             row = grouped[name][method.name]
             cells.append(f"{value_text(mean(row['psnr_y']), 'psnr_y')} / {value_text(mean(row['ssim_y']), 'ssim_y')}")
+        cells.append(interval(mos[method.name].estimate, 2) if method.name in mos else "")
         rows.append(cells)
     names = [method.name for method in methods]
     best = {
@@ -149,8 +159,11 @@ def main_table(scores: Sequence[Score], methods: Sequence[Method], scale: int) -
     }
     counts = {name: len(next(iter(next(iter(rows.values())).values()))) for name, rows in grouped.items()}
     header = [f"×{scale}", "Parameters", "Multiply-adds", *(f"{name} ({counts[name]})" for name in grouped)]
-    # Without a network among the methods the two columns of costs are empty.
-    return _without_empty(Table("PSNR-Y in dB / SSIM-Y, mean over images", header, rows, frozenset(best)))
+    header.append("MOS")
+    if ORIGINAL in mos:
+        rows.append([ORIGINAL, *[""] * (len(header) - 2), interval(mos[ORIGINAL].estimate, 2)])
+    # The columns of costs are empty without a network, the last one without a survey.
+    return without_empty(Table("PSNR-Y in dB / SSIM-Y, mean over images", header, rows, frozenset(best)))
 
 
 def image_table(scores: Sequence[Score], metrics: Metrics = METRICS) -> Table:
@@ -165,7 +178,8 @@ def detail_table(name: str, scores: Sequence[Score], metrics: Metrics = METRICS)
     grouped = by_set(scores)[name]
     header = ["Method", *(f"{m.title} ({m.unit})" if m.unit else m.title for m in metrics.values())]
     rows = [
-        [method, *(interval(estimate(row[key]), metrics[key]) for key in metrics)] for method, row in grouped.items()
+        [method, *(interval(estimate(row[key]), metrics[key].digits) for key in metrics)]
+        for method, row in grouped.items()
     ]
     return Table(f"{name}: mean [95 % interval over images]", header, rows)
 
@@ -181,8 +195,8 @@ def difference_table(scores: Sequence[Score]) -> Table:
                 [
                     name,
                     f"{method} − {other}",
-                    interval(psnr, METRICS["psnr_y"], sign=True),
-                    interval(ssim, METRICS["ssim_y"], sign=True),
+                    interval(psnr, METRICS["psnr_y"].digits, sign=True),
+                    interval(ssim, METRICS["ssim_y"].digits, sign=True),
                     "" if psnr.low is None else "yes" if psnr.differs else "no",
                 ]
             )
@@ -190,9 +204,15 @@ def difference_table(scores: Sequence[Score]) -> Table:
     return Table("Paired differences [95 % interval over images]", header, rows)
 
 
-def document(scores: Sequence[Score], methods: Sequence[Method], scale: int, metrics: Metrics) -> str:
+def document(
+    scores: Sequence[Score],
+    methods: Sequence[Method],
+    scale: int,
+    metrics: Metrics,
+    opinions: Opinions | None = None,
+) -> str:
     """Return table.md: the main table, the published rows of these sets, every metric, and paired differences."""
-    parts = [markdown(main_table(scores, methods, scale))]
+    parts = [markdown(main_table(scores, methods, scale, opinions))]
     grouped = by_set(scores)
     published = [row for row in PUBLISHED.get(scale, ()) if row.scores.keys() & grouped.keys()]
     if published:
@@ -250,17 +270,17 @@ def number(value: float, digits: int, sign: bool = False) -> str:
     return text.replace("0.", ".", 1) if digits > 3 and abs(value) < 1 and not text.startswith("1") else text
 
 
-def interval(estimated: Estimate, metric: Metric, sign: bool = False) -> str:
+def interval(estimated: Estimate, digits: int, sign: bool = False) -> str:
     """Return `28.43 [27.90, 29.01]`, or the mean alone where there is no interval.
 
     Example:
-        >>> interval(Estimate(28.43, 27.9, 29.01), METRICS["psnr_y"])
+        >>> interval(Estimate(28.43, 27.9, 29.01), 2)
         '28.43 [27.90, 29.01]'
     """
-    text = number(estimated.mean, metric.digits, sign)
+    text = number(estimated.mean, digits, sign)
     if estimated.low is None or estimated.high is None:
         return text
-    return f"{text} [{number(estimated.low, metric.digits, sign)}, {number(estimated.high, metric.digits, sign)}]"
+    return f"{text} [{number(estimated.low, digits, sign)}, {number(estimated.high, digits, sign)}]"
 
 
 def parameters(method: Method) -> str:
@@ -318,7 +338,8 @@ def _csv_cell(value: float | None) -> float | str:
     return "inf" if value is None else value
 
 
-def _without_empty(table: Table) -> Table:
+def without_empty(table: Table) -> Table:
+    """Return a table without its empty columns."""
     columns = [c for c in range(len(table.header)) if any(row[c] for row in table.rows)]
     bold = frozenset((r, columns.index(c)) for r, c in table.bold)
     rows = [[row[c] for c in columns] for row in table.rows]

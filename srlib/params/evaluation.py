@@ -82,6 +82,11 @@ class Evaluate(Section):
     """The benchmark: test sets, methods beside the trained ones, and what is drawn."""
 
     images: PathText = Field(description="Folder with one folder per test set.")
+    survey: PathText = Field(
+        default="data/survey",
+        description="Folder of an opinion survey's outcome, from `srlib survey score`; its mean opinion scores stand "
+        "in the tables. A folder without mos.json: no survey.",
+    )
     interpolations: list[Literal["nearest", "bilinear", "bicubic"]] = Field(
         default=["nearest", "bilinear", "bicubic"], description="Interpolations in the table."
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from srlib.errors import SrlibError, one_line
 from srlib.files import file_hash
 from srlib.models.checkpoint import WEIGHTS, ModelConfig, read_config
+from srlib.params.evaluation import Evaluate
 from srlib.params.recipe import Params
 from srlib.params.training import StartFrom
 
@@ -85,6 +86,11 @@ def _finetune(params: Params) -> Iterator[Mistake]:
 
 def _evaluate(params: Params) -> Iterator[Mistake]:
     section = params.evaluate
+    if section.survey != Evaluate.model_fields["survey"].default and not Path(section.survey).is_dir():
+        yield (
+            "evaluate.survey",
+            f"expected a folder that `srlib survey score` wrote, got {section.survey}, which does not exist",
+        )
     if section.lpips is not None:
         for name, file in section.lpips:
             yield from file_mistakes(f"evaluate.lpips.{name}", file.file, file.sha256)

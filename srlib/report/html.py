@@ -5,7 +5,7 @@ The same scores, images, training logs and recipe give the same bytes.
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from srlib.arrays import Image
 from srlib.evaluation.benchmark import METRICS, Method, Metric, Result, Score
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import TITLE as LPIPS_TITLE
+from srlib.evaluation.opinions import Opinions
 from srlib.evaluation.published import PUBLISHED
 from srlib.evaluation.regions import busiest_region
 from srlib.evaluation.statistics import mean
@@ -34,11 +35,12 @@ LARGEST = 640
 
 _SECTIONS = (
     ("scores", "Scores", ""),
-    ("tradeoff", "Trade-off", "tradeoffs"),
+    ("opinions", "Opinions", "opinions"),
     ("images", "Images", "exhibits"),
-    ("every", "Every image", ""),
     ("differences", "More than chance?", ""),
+    ("tradeoff", "Trade-off", "tradeoffs"),
     ("training", "Training", "training"),
+    ("every", "Every image", ""),
     ("recipe", "Recipe", "recipe"),
     ("protocol", "How it is measured", ""),
 )
@@ -110,11 +112,12 @@ def render(
     scores: Sequence[Score],
     methods: Sequence[Method],
     scale: int,
+    metrics: Mapping[str, Metric] = METRICS,
+    opinions: Opinions | None = None,
     *,
     exhibits: Sequence[Exhibit] = (),
-    curves: Iterable[tuple[str, Path]] = (),
+    logs: Sequence[Path] = (),
     recipe: Params | None = None,
-    metrics: Mapping[str, Metric] = METRICS,
 ) -> str:
     """Return the report as HTML.
 
@@ -122,10 +125,11 @@ def render(
         scores: Scores of every method on every image.
         methods: Methods in the order of the table.
         scale: Upscaling factor.
-        exhibits: Images to show.
-        curves: Training logs as (stage, CSV file).
-        recipe: The parameters behind the results.
         metrics: Metrics that were computed.
+        opinions: The outcome of a survey of these images, from `srlib.evaluation.opinions.current`.
+        exhibits: Images to show.
+        logs: Folders `pretrain` and `finetune` with the logs of these stages.
+        recipe: The parameters behind the results.
     """
     grouped = by_set(scores)
     counts = {name: len(rows[methods[0].name]["psnr_y"]) for name, rows in grouped.items()}
@@ -134,9 +138,10 @@ def render(
     values: dict[str, object] = {
         "scale": scale,
         "method_count": len(methods),
-        "sets": ", ".join(f"{name} ({count})" for name, count in counts.items()),
+        "sets": ", ".join(f"{name} ({count} image{'' if count == 1 else 's'})" for name, count in counts.items()),
         "cards": tables.cards(scores, methods),
-        "scores": tables.score_table(scores, methods, scale),
+        "scores": tables.score_table(scores, methods, scale, opinions),
+        **_opinions(opinions),
         "has_published": bool(published),
         "has_other_ssim": any(not row.comparable_ssim for row in published),
         "tradeoffs": tradeoffs,
@@ -145,12 +150,26 @@ def render(
         "every": tables.image_tables(scores, methods),
         "differences": tables.paired_differences(scores),
         "details": tables.details(scores, metrics),
-        "training": training_charts(curves),
+        "training": training_charts(logs, recipe.pretrain.loss if recipe else ""),
         "recipe": _recipe(recipe) if recipe else "",
         "has_ensemble": any(method.name.endswith("+") for method in methods),
     }
     values["links"] = [(section, title) for section, title, key in _SECTIONS if not key or values[key]]
     return render_page("srlib.report", "report.html.j2", style="report.css", scripts=["report.js"], values=values)
+
+
+def _opinions(opinions: Opinions | None) -> dict[str, object]:
+    """Return what the template says about a survey; `opinions` is empty without votes for these images."""
+    values: dict[str, object] = {"opinions": "", "opinion_differences": "", "voters": "", "outdated": []}
+    if opinions is None:
+        return values
+    values["outdated"] = opinions.outdated
+    if rows := opinions.overall.values():
+        votes, raters = sum(row.votes for row in rows), max(row.raters for row in rows)
+        values["voters"] = f"{votes} votes of {raters} rater{'' if raters == 1 else 's'}"
+        values["opinions"] = tables.opinion_table(opinions)
+        values["opinion_differences"] = tables.opinion_differences(opinions) if opinions.differences else ""
+    return values
 
 
 def _window(center: int, size: int) -> slice:
@@ -177,14 +196,15 @@ def _tradeoffs(scores: Sequence[Score], methods: Sequence[Method], scale: int) -
         sizes = [Point(m.name, m.cost.parameters, psnr[m.name]) for m in methods if m.cost]
         if sizes:
             printed = [row for row in PUBLISHED.get(scale, ()) if row.parameters and name in row.scores]
-            grays = [Point(row.title, float(row.parameters or 0), row.scores[name][0], True) for row in printed]
-            has_gray_points |= bool(grays)
+            sizes += [Point(row.title, float(row.parameters or 0), row.scores[name][0], True) for row in printed]
+        if _differ(sizes):
+            has_gray_points |= any(point.gray for point in sizes)
             title = f"{name}: quality and size"
-            charts.append(scatter(title, sizes + grays, "parameters", "PSNR-Y (dB)", log_x=True))
+            charts.append(scatter(title, sizes, "parameters", "PSNR-Y (dB)", log_x=True))
         own = [score for score in scores if score.set == name]
         works = {method.name: mean_work(own, method.name) for method in methods}
         work = [Point(m.name, works[m.name], psnr[m.name]) for m in methods if works[m.name]]
-        if work:
+        if _differ(work):
             title = f"{name}: quality and computation"
             charts.append(scatter(title, work, "multiply-adds per image", "PSNR-Y (dB)", log_x=True))
         if all(LPIPS in row for row in rows.values()):
@@ -194,6 +214,11 @@ def _tradeoffs(scores: Sequence[Score], methods: Sequence[Method], scale: int) -
             label = f"{LPIPS_TITLE}, lower is better"
             charts.append(scatter(f"{name}: fidelity and appearance", points, label, "PSNR-Y (dB)"))
     return charts, has_gray_points
+
+
+def _differ(points: Sequence[Point]) -> bool:
+    """Return whether the points have different costs: otherwise a chart of quality against cost shows nothing."""
+    return len({point.x for point in points}) > 1
 
 
 def _recipe(recipe: Params) -> str:

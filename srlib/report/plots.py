@@ -1,9 +1,10 @@
 """Charts as SVG for the report: curves over steps, and scatter plots of trade-offs. The page's style colors them.
 
-The same numbers give the same bytes. Colors are CSS classes (`c0` for our values, `gray` for published ones), so that
-they follow the reader's light or dark scheme.
+The same numbers give the same bytes. Colors are CSS classes (`c0` to `c4` for our values, `gray` for published ones and
+for baselines), so that they follow the reader's light or dark scheme.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,24 @@ class Point:
     x: float
     y: float
     gray: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line through (step, value) points; a baseline is what the other lines are compared with."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    is_baseline: bool = False
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A named part of the x axis."""
+
+    label: str
+    start: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,24 @@ class _Tick:
 
 
 @dataclass(frozen=True)
+class _Line:
+    """A drawn line: its label, its CSS class, and its points in pixels."""
+
+    label: str
+    style: str
+    points: str
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """The start of a phase on the x axis, its label, and the label's center, in pixels."""
+
+    at: str
+    label: str
+    label_at: str
+
+
+@dataclass(frozen=True)
 class _Dot:
     """A drawn point with its label, in pixels."""
 
@@ -79,13 +116,46 @@ class _Dot:
     label_left: bool
 
 
-def curve(title: str, points: Sequence[tuple[float, float]], x_label: str = "step") -> Markup:
-    """Return a line through (step, value); logarithmic where positive values span more than a factor of 30."""
-    xs, ys = zip(*points, strict=True)
-    log = min(ys) > 0 and max(ys) / min(ys) > 30
-    x, y = _axis(x_label, xs), _axis("", ys, log=log)
-    line = " ".join(f"{_x(x, a):.1f},{_y(y, b):.1f}" for a, b in points)
-    return _draw(title, x, y, line=line)
+def curves(
+    title: str,
+    series: Sequence[Series],
+    y_label: str,
+    *,
+    note: str,
+    x_label: str = "step",
+    y_range: tuple[float, float] | None = None,
+    phases: Sequence[Phase] = (),
+) -> Markup:
+    """Return lines through (step, value), with a legend if there are several.
+
+    Args:
+        title: Title of the chart.
+        series: The lines; baselines are drawn dashed and gray.
+        y_label: Label of the y axis, with its unit.
+        note: One sentence below the chart.
+        x_label: Label of the x axis.
+        y_range: Ends of the y axis; by default those of the values, and a logarithmic axis where positive values span
+            more than a factor of 30.
+        phases: Parts of the x axis to name.
+    """
+    xs = [x for one in series for x, _ in one.points]
+    ys = [*(y_range or ()), *(y for one in series for _, y in one.points)]
+    log = not y_range and min(ys) > 0 and max(ys) / min(ys) > 30
+    x, y = _axis(x_label, xs), _axis(y_label, ys, log=log, margin=0 if y_range else 0.04)
+    colors = itertools.count()
+    lines = [
+        _Line(
+            one.label,
+            "gray" if one.is_baseline else f"c{next(colors)}",
+            " ".join(f"{_x(x, a):.1f},{_y(y, b):.1f}" for a, b in one.points),
+        )
+        for one in series
+    ]
+    marks = [
+        _Mark(f"{_x(x, phase.start):.1f}", phase.label, f"{_x(x, (phase.start + phase.end) / 2):.1f}")
+        for phase in phases
+    ]
+    return _draw(title, x, y, lines=lines, marks=marks, note=note)
 
 
 def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str, *, log_x: bool = False) -> Markup:
@@ -149,7 +219,16 @@ def _y(axis: Axis, value: float) -> float:
     return HEIGHT - _BOTTOM - axis.part(value) * (HEIGHT - _TOP - _BOTTOM)
 
 
-def _draw(title: str, x: Axis, y: Axis, *, line: str = "", dots: Sequence[_Dot] = ()) -> Markup:
+def _draw(
+    title: str,
+    x: Axis,
+    y: Axis,
+    *,
+    lines: Sequence[_Line] = (),
+    dots: Sequence[_Dot] = (),
+    marks: Sequence[_Mark] = (),
+    note: str = "",
+) -> Markup:
     tops = [(value, _y(y, value)) for value in y.ticks()]
     y_ticks = [_Tick(f"{top:.1f}", _tick(value), f"{top + 4:.1f}") for value, top in tops]
     x_ticks = [_Tick(f"{_x(x, value):.1f}", _tick(value)) for value in x.ticks()]
@@ -168,8 +247,10 @@ def _draw(title: str, x: Axis, y: Axis, *, line: str = "", dots: Sequence[_Dot] 
             y_ticks=y_ticks,
             x_label=x.label,
             y_label=y.label,
-            line=line,
+            lines=lines,
             points=dots,
+            marks=marks,
+            note=note,
         )
     )
     return Markup(text)  # noqa: S704 (the template escapes)

@@ -1,9 +1,10 @@
 """The tables of the report: our scores beside the published ones, every image, paired differences."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from srlib.evaluation.benchmark import METRICS, Method, Metric, Score
+from srlib.evaluation.benchmark import METRICS, ORIGINAL, Method, Metric, Score
+from srlib.evaluation.opinions import ALL, Opinion, Opinions
 from srlib.evaluation.published import PUBLISHED, Published, counterpart
 from srlib.evaluation.statistics import difference, mean
 from srlib.evaluation.tables import (
@@ -15,9 +16,11 @@ from srlib.evaluation.tables import (
     gigas,
     interval,
     mean_work,
+    number,
     parameters,
     thousands,
     value_text,
+    without_empty,
 )
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -35,12 +38,16 @@ class Card:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: a value, a second value beside it, our value minus the published one, and whether it is the best."""
+    """A cell: a value, a second value beside it, our value minus the published one, and whether it is the best.
+
+    `title` explains the value where the pointer rests on it.
+    """
 
     text: str
     second: str = ""
     gap: str = ""
     best: bool = False
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,17 @@ class Line:
 
 @dataclass(frozen=True)
 class DataTable:
-    """A table as the template draws it; the first column holds the rows' headings."""
+    """A table as the template draws it; the first column holds the rows' headings.
+
+    Attributes:
+        header: Titles of the columns.
+        rows: The rows.
+        units: Title of a column → what its cells hold, in small letters.
+    """
 
     header: Sequence[str]
     rows: Sequence[Line]
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 def cards(scores: Sequence[Score], methods: Sequence[Method]) -> list[Card]:
@@ -71,7 +85,7 @@ def cards(scores: Sequence[Score], methods: Sequence[Method]) -> list[Card]:
         psnr = rows[method.name]["psnr_y"]
         gain = ""
         if "bicubic" in rows:
-            gain = interval(difference(psnr, rows["bicubic"]["psnr_y"]), METRICS["psnr_y"], sign=True)
+            gain = interval(difference(psnr, rows["bicubic"]["psnr_y"]), METRICS["psnr_y"].digits, sign=True)
         result.append(Card(method.name, name, value_text(mean(psnr), "psnr_y"), gain))
     return result
 
@@ -82,26 +96,59 @@ def published_rows(scores: Sequence[Score], scale: int) -> list[Published]:
     return [row for row in PUBLISHED.get(scale, ()) if row.scores.keys() & sets]
 
 
-def score_table(scores: Sequence[Score], methods: Sequence[Method], scale: int) -> DataTable:
-    """Return our methods, each followed by its published counterpart, and then the other published rows."""
+def score_table(
+    scores: Sequence[Score], methods: Sequence[Method], scale: int, opinions: Opinions | None = None
+) -> DataTable:
+    """Return our methods, each followed by its published counterpart, and then the other published rows.
+
+    With a survey, the mean opinion scores stand beside PSNR-Y and SSIM-Y, and the original has a row.
+    """
     grouped = by_set(scores)
     published = published_rows(scores, scale)
     has_networks = any(method.cost for method in methods)
+    mos = opinions.overall if opinions else {}
+    after = bool(mos) + 2 * has_networks
     best = {name: max(rows, key=lambda method: mean(rows[method]["psnr_y"])) for name, rows in grouped.items()}
     lines = []
     for method in methods:
         cells = [_cell(rows[method.name], best[name] == method.name) for name, rows in grouped.items()]
+        cells += [_mos_cell(mos.get(method.name), _best_mos(mos) == method.name)] if mos else []
         if has_networks:
             cells += [Cell(parameters(method)), Cell(gigas(mean_work(scores, method.name)))]
         lines.append(Line(method.name, cells))
         match = counterpart(method.name, method.cost.parameters if method.cost else None, published)
         if match:
             published.remove(match)
-            lines.append(_published_line(match, grouped, has_networks, ours=method.name))
+            lines.append(_published_line(match, grouped, after, ours=method.name))
+    if ORIGINAL in mos:
+        lines.append(Line(ORIGINAL, [*[Cell("")] * len(grouped), _mos_cell(mos[ORIGINAL]), *[Cell("")] * (after - 1)]))
     for index, other in enumerate(published):
-        lines.append(_published_line(other, grouped, has_networks, style="published" if index else "published apart"))
-    header = ["Method", *grouped, *(["Parameters", "Multiply-adds"] if has_networks else [])]
-    return DataTable(header, lines)
+        lines.append(_published_line(other, grouped, after, style="published" if index else "published apart"))
+    header = ["Method", *grouped, *(["MOS"] if mos else [])]
+    header += ["Parameters", "Multiply-adds"] if has_networks else []
+    return DataTable(header, lines, dict.fromkeys(grouped, "PSNR-Y, SSIM-Y") | {"MOS": "1–5"})
+
+
+def opinion_table(opinions: Opinions) -> DataTable:
+    """Return the mean opinion score of each method with its interval, votes, raters and images: all sets, then each."""
+    lines = []
+    for row in opinions.rows:
+        counts = [Cell(str(count)) for count in row.counts]
+        cells = [Cell(row.method), Cell(interval(row.estimate, 2)), *counts]
+        cells += [Cell(str(count)) for count in (row.votes, row.raters, row.images)]
+        lines.append(Line("all images" if row.set == ALL else row.set, cells))
+    header = ["Set", "Method", "MOS", "1", "2", "3", "4", "5", "Votes", "Raters", "Images"]
+    return DataTable(header, lines, {"MOS": "95 % interval", "1": "bad", "5": "excellent"})
+
+
+def opinion_differences(opinions: Opinions) -> DataTable:
+    """Return the differences between the methods' mean opinion scores."""
+    lines = []
+    for one in opinions.differences:
+        estimate = one.estimate
+        verdict = "" if estimate.low is None else "yes" if estimate.differs else "no"
+        lines.append(Line(f"{one.method} − {one.other}", [Cell(interval(estimate, 2, sign=True)), Cell(verdict)]))
+    return DataTable(["Methods", "MOS", "Beyond chance"], lines, {"MOS": "95 % interval"})
 
 
 def image_tables(scores: Sequence[Score], methods: Sequence[Method]) -> list[tuple[str, DataTable]]:
@@ -133,8 +180,9 @@ def details(scores: Sequence[Score], metrics: Mapping[str, Metric]) -> list[tupl
 
 
 def _published_line(
-    row: Published, grouped: Values, has_networks: bool, *, ours: str | None = None, style: str = "published"
+    row: Published, grouped: Values, after: int, *, ours: str | None = None, style: str = "published"
 ) -> Line:
+    """Return a published row; `after` counts the columns after those of the sets, the last two for the costs."""
     cells = []
     for name in grouped:
         if name not in row.scores:
@@ -144,8 +192,9 @@ def _published_line(
         second = f"{value_text(ssim, 'ssim_y')}{'' if row.comparable_ssim else '†'}" if ssim is not None else ""
         gap = value_text(mean(grouped[name][ours]["psnr_y"]) - psnr, "psnr_y", sign=True) if ours else ""
         cells.append(Cell(value_text(psnr, "psnr_y"), second, gap))
-    if has_networks:
-        cells += [Cell(thousands(row.parameters) if row.parameters else ""), Cell("")]
+    cells += [Cell("")] * after
+    if after > 1:
+        cells[-2] = Cell(thousands(row.parameters) if row.parameters else "")
     return Line(row.title, cells, row.source, style)
 
 
@@ -153,9 +202,23 @@ def _cell(row: Mapping[str, Sequence[float]], best: bool) -> Cell:
     return Cell(*_psnr_ssim({key: mean(row[key]) for key in ("psnr_y", "ssim_y")}), best=best)
 
 
+def _mos_cell(opinion: Opinion | None, best: bool = False) -> Cell:
+    if opinion is None:
+        return Cell("")
+    low, high = opinion.low, opinion.high
+    second = "" if low is None or high is None else f"[{number(low, 2)}, {number(high, 2)}]"
+    return Cell(number(opinion.mos, 2), second, best=best, title=f"{opinion.votes} votes of {opinion.raters} raters")
+
+
+def _best_mos(mos: Mapping[str, Opinion]) -> str:
+    """Return the method with the highest mean opinion score, the original aside."""
+    return max((name for name in mos if name != ORIGINAL), key=lambda name: mos[name].mos, default="")
+
+
 def _psnr_ssim(values: Mapping[str, float]) -> tuple[str, str]:
     return value_text(values["psnr_y"], "psnr_y"), value_text(values["ssim_y"], "ssim_y")
 
 
 def _plain(table: Table) -> DataTable:
+    table = without_empty(table)
     return DataTable(table.header, [Line(row[0], [Cell(text) for text in row[1:]]) for row in table.rows])

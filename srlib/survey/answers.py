@@ -163,7 +163,7 @@ class PageData(Shared):
 
 
 class KeyItem(BaseModel):
-    """An item as the key file holds it."""
+    """An item as the key file holds it; `sha256` is the `pixel_hash` of the whole image (None in earlier files)."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
@@ -171,6 +171,7 @@ class KeyItem(BaseModel):
     set: str
     image: Annotated[str, Field(alias="picture")]
     method: str
+    sha256: Hex64 | None = None
 
 
 class SurveyKey(Shared):

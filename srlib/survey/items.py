@@ -6,6 +6,7 @@ import hmac
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import ORIGINAL
+from srlib.evaluation.opinions import pixel_hash
 from srlib.evaluation.regions import busiest_region
 from srlib.formats.encoders import SMALL
 from srlib.imaging.read import read_image
@@ -30,7 +32,15 @@ def keyed_hash(secret: bytes, *parts: str) -> str:
     return hmac.new(secret, "\0".join(parts).encode(), hashlib.sha256).hexdigest()
 
 
-def read_versions(paths: Mapping[str, Path], methods: Sequence[str], max_side: int, scale: int) -> dict[str, Image]:
+@dataclass(frozen=True)
+class Version:
+    """A version of an image: the part that raters see, uint8 RGB [h, w, 3], and the `pixel_hash` of the whole."""
+
+    pixels: Image
+    sha256: str
+
+
+def read_versions(paths: Mapping[str, Path], methods: Sequence[str], max_side: int, scale: int) -> dict[str, Version]:
     """Return every version of one image, cut to the same most detailed square if it is larger than `max_side`.
 
     Args:
@@ -40,7 +50,7 @@ def read_versions(paths: Mapping[str, Path], methods: Sequence[str], max_side: i
         scale: Upscaling factor.
 
     Returns:
-        Method → uint8 RGB [h, w, 3].
+        Method → version.
 
     Raises:
         SrlibError: A version has another size than the original.
@@ -53,23 +63,26 @@ def read_versions(paths: Mapping[str, Path], methods: Sequence[str], max_side: i
                 f"{paths[method]}: {image.shape[1]}×{image.shape[0]} pixels, "
                 f"expected the original's {original.shape[1]}×{original.shape[0]}"
             )
-    if max(original.shape[:2]) <= max_side:
-        return versions
-    whole = crop_to_multiple(original, scale)
-    region = busiest_region(whole, downscale(whole, scale), max_side)
-    return {method: np.ascontiguousarray(region.cut(image)) for method, image in versions.items()}
+    parts = versions
+    if max(original.shape[:2]) > max_side:
+        whole = crop_to_multiple(original, scale)
+        region = busiest_region(whole, downscale(whole, scale), max_side)
+        parts = {method: np.ascontiguousarray(region.cut(image)) for method, image in versions.items()}
+    return {method: Version(parts[method], pixel_hash(image)) for method, image in versions.items()}
 
 
-def items(name: ImageName, versions: Mapping[str, Image], secret: bytes) -> Iterator[tuple[PageItem, KeyItem]]:
+def items(name: ImageName, versions: Mapping[str, Version], secret: bytes) -> Iterator[tuple[PageItem, KeyItem]]:
     """Yield the entries of the page and of the key file for each version of one image."""
+    images = {method: version.pixels for method, version in versions.items()}
     group = keyed_hash(secret, "group", *name)[:12]
-    digests = {method: hashlib.sha256(image.tobytes()).hexdigest() for method, image in versions.items()}
+    digests = {method: hashlib.sha256(image.tobytes()).hexdigest() for method, image in images.items()}
     ids = {method: keyed_hash(secret, "item", *name, method, digest)[:24] for method, digest in digests.items()}
-    encoded = _encode(secret, {ids[method]: image for method, image in versions.items()})
+    encoded = _encode(secret, {ids[method]: image for method, image in images.items()})
     for method, item in ids.items():
-        height, width = versions[method].shape[:2]
+        height, width = images[method].shape[:2]
         page_item = PageItem(id=item, group=group, width=width, height=height, png=encoded[item])
-        yield page_item, KeyItem(group=group, set=name[0], image=name[1], method=method)
+        sha256 = versions[method].sha256
+        yield page_item, KeyItem(group=group, set=name[0], image=name[1], method=method, sha256=sha256)
 
 
 def example(path: Path, max_side: int, scale: int, secret: bytes) -> Example:

@@ -1,12 +1,12 @@
 """The outcome of a survey: mean opinion scores, their differences, and the tables that show them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-from srlib.evaluation.statistics import LEVEL, RESAMPLES, Estimate
-from srlib.evaluation.tables import Table, markdown, number
+from srlib.evaluation.opinions import Difference, Opinions
+from srlib.evaluation.statistics import LEVEL, RESAMPLES
+from srlib.evaluation.tables import Table, interval, markdown, number
 from srlib.survey.answers import SCORES
 
-ALL = "all"
 FEWEST = 3
 """Fewest raters for an interval."""
 
@@ -19,89 +19,26 @@ PUBLISHED: dict[str, dict[str, float]] = {
 """Ledig et al. 2017, table 2: 26 raters."""
 
 
-@dataclass(frozen=True)
-class Opinion:
-    """The opinion of one method on one set (`all`: on every image).
-
-    Attributes:
-        set: Name of the set.
-        method: Name of the method.
-        mos: Mean opinion score, 1 to 5.
-        low: Lower end of its interval; None for fewer than `FEWEST` raters.
-        high: Upper end of its interval.
-        counts: Votes for 1, 2, 3, 4 and 5.
-        raters: Raters who voted.
-        images: Images that were rated.
-    """
-
-    set: str
-    method: str
-    mos: float
-    low: float | None
-    high: float | None
-    counts: list[int]
-    raters: int
-    images: int
-
-    @property
-    def votes(self) -> int:
-        """Number of votes."""
-        return sum(self.counts)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The mean score of `method` minus that of `other`, on all images."""
-
-    method: str
-    other: str
-    mean: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Opinions:
-    """The outcome of a survey.
-
-    Attributes:
-        survey: Id of the survey.
-        rows: One opinion per set and method.
-        differences: One per pair of methods.
-        counted: Files that count.
-        refused: (file, reason) of the files that do not count.
-    """
-
-    survey: str
-    rows: list[Opinion]
-    differences: list[Difference]
-    counted: list[str]
-    refused: list[tuple[str, str]]
-
-
 def as_json(opinions: Opinions) -> dict[str, object]:
     """Return the content of mos.json."""
-    rows = []
-    for row in opinions.rows:
-        values = asdict(row)
-        values["pictures"] = values.pop("images")  # the file's key since its first version
-        rows.append({**values, "votes": row.votes})
-    return {**asdict(opinions), "rows": rows, "interval": LEVEL, "resamples": RESAMPLES, "published": PUBLISHED}
+    content = asdict(opinions)
+    del content["outdated"]  # it depends on the evaluation
+    rows = [{**asdict(row), "votes": row.votes} for row in opinions.rows]
+    return {**content, "rows": rows, "interval": LEVEL, "resamples": RESAMPLES, "published": PUBLISHED}
 
 
 def tables(opinions: Opinions) -> list[Table]:
     """Return MOS per set and method, the differences between methods, and published scores of the same sets."""
     header = ["Set", "Method", "MOS [95 %]", *map(str, SCORES), "Votes", "Raters", "Images"]
     rows = [
-        [row.set, row.method, _interval(row.mos, row.low, row.high)]
+        [row.set, row.method, interval(row.estimate, 2)]
         + [str(count) for count in (*row.counts, row.votes, row.raters, row.images)]
         for row in opinions.rows
     ]
     result = [Table("Mean opinion score, 1 (bad) to 5 (excellent), and how often each score was given", header, rows)]
     if opinions.differences:
         compared = [
-            [f"{d.method} − {d.other}", _interval(d.mean, d.low, d.high, sign=True), _verdict(d)]
-            for d in opinions.differences
+            [f"{d.method} − {d.other}", interval(d.estimate, 2, sign=True), _verdict(d)] for d in opinions.differences
         ]
         result.append(Table("Differences on all images", ["Methods", "MOS [95 %]", "Beyond chance"], compared))
     sets = [name for name in PUBLISHED["original"] if any(row.set == name for row in opinions.rows)]
@@ -127,11 +64,6 @@ def document(opinions: Opinions) -> str:
     return "\n".join(parts)
 
 
-def _interval(mean: float, low: float | None, high: float | None, sign: bool = False) -> str:
-    text = number(mean, 2, sign)
-    return text if low is None or high is None else f"{text} [{number(low, 2, sign)}, {number(high, 2, sign)}]"
-
-
 def _verdict(difference: Difference) -> str:
-    estimate = Estimate(difference.mean, difference.low, difference.high)
+    estimate = difference.estimate
     return "" if estimate.low is None else "yes" if estimate.differs else "no"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from srlib.survey.opinions import ALL, Opinion
+from srlib.evaluation.opinions import ALL, Opinion
 from srlib.webpage import environment
 
 WIDTH = 880

@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from srlib.errors import SrlibError
+from srlib.evaluation.opinions import ALL, FILE, Difference, Opinion, Opinions, RatedImage
 from srlib.evaluation.statistics import LEVEL, RESAMPLES
 from srlib.files import check_output, check_output_folder, write_json, write_text
-from srlib.survey.answers import MAX_ANSWERS_BYTES, SCORES, Answers, KeyItem, Survey, read_key
-from srlib.survey.opinions import ALL, FEWEST, Difference, Opinion, Opinions, as_json, document
+from srlib.survey.answers import MAX_ANSWERS_BYTES, SCORES, Answers, KeyItem, Survey, SurveyKey, read_key
+from srlib.survey.opinions import FEWEST, as_json, document
 from srlib.survey.plot import distribution_svg
 
-FILES = ("mos.json", "mos.md", "mos.svg")
+FILES = (FILE, "mos.md", "mos.svg")
 """Files that `score_answers` writes."""
 _SEED = 20170
 
@@ -60,7 +61,7 @@ def score_answers(answers: Sequence[Path], key: Path, out: Path, *, unfinished: 
         columns = [i for i, (set_name, _) in enumerate(images) if name in (ALL, set_name)]
         rows += _opinions(name, votes[:, columns], content.methods)
     differences = list(_differences([row for row in rows if row.set == ALL], votes, content.methods))
-    opinions = Opinions(survey.survey, rows, differences, [file for file, _ in accepted], refused)
+    opinions = Opinions(survey.survey, rows, differences, [file for file, _ in accepted], refused, _rated(content))
     write_json(out / FILES[0], as_json(opinions))
     write_text(out / FILES[1], document(opinions))
     write_text(out / FILES[2], distribution_svg(rows))
@@ -118,6 +119,11 @@ def _sift(
 
 def _images(items: Mapping[str, KeyItem]) -> list[tuple[str, str]]:
     return sorted({(item.set, item.image) for item in items.values()})
+
+
+def _rated(key: SurveyKey) -> list[RatedImage]:
+    rated = (RatedImage(one.set, one.image, one.method, one.sha256) for one in key.items.values() if one.sha256)
+    return sorted(rated, key=lambda one: (one.set, one.image, one.method))
 
 
 def _votes(accepted: Sequence[Answers], items: Mapping[str, KeyItem], methods: Sequence[str]) -> Votes:

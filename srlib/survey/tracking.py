@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srlib.errors import SrlibError, one_line
+from srlib.evaluation.opinions import ALL, Opinions
 from srlib.survey.answers import read_key
-from srlib.survey.opinions import ALL, Opinions
 from srlib.survey.score import FILES
 
 if TYPE_CHECKING:

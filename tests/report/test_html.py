@@ -14,15 +14,29 @@ import skimage.data
 from PIL import Image as Pillow
 
 from srlib.evaluation.benchmark import Cost, Method, evaluate, interpolation
+from srlib.evaluation.opinions import Difference, Opinion, Opinions
 from srlib.evaluation.sets import find_sets
 from srlib.imaging.resize import resize
 from srlib.imaging.write import write_png
 from srlib.params import load_params
 from srlib.report.html import exhibit, render
-from srlib.report.plots import Axis, Point, curve, scatter
+from srlib.report.plots import Axis, Point, Series, curves, scatter
 
 ROOT = Path(__file__).parents[2]
-SECTIONS = ("scores", "tradeoff", "images", "every", "differences", "training", "recipe", "protocol")
+SECTIONS = ("scores", "opinions", "images", "differences", "tradeoff", "training", "every", "recipe", "protocol")
+OPINIONS = Opinions(
+    survey="0" * 16,
+    rows=[
+        Opinion("all", "bicubic", 2.0, 1.75, 2.25, [10, 20, 10, 0, 0], 4, 10),
+        Opinion("all", "SRGAN", 3.5, 3.25, 3.75, [0, 0, 20, 20, 0], 4, 10),
+        Opinion("all", "original", 4.5, 4.25, 4.75, [0, 0, 0, 20, 20], 4, 10),
+    ],
+    differences=[Difference("SRGAN", "bicubic", 1.5, 1.25, 1.75)],
+    counted=["a.json", "b.json", "c.json", "d.json"],
+    refused=[],
+    rated=[],
+    outdated=["EDSR"],
+)
 
 
 def make(folder: Path) -> str:
@@ -41,14 +55,19 @@ def make(folder: Path) -> str:
         Method("SRGAN", lambda lr, scale: resize(lr, scale, kernel="linear"), cost=cost),
     ]
     results = list(evaluate(find_sets(folder / "sets", 4), methods, 4))
-    (folder / "loss.csv").write_text("step,loss,learning_rate\n1,0.5,0.001\n100,0.01,0.001\n200,0.008,0.0005\n")
-    (folder / "validation.csv").write_text("step,psnr_y\n")
+    for stage in ("pretrain", "finetune"):
+        (folder / stage).mkdir()
+        (folder / stage / "validation.csv").write_text("step,psnr_y\n")
+        (folder / stage / "loss.csv").write_text("step,loss\n")
+    loss = "step,loss,learning_rate\n1,0.5,0.001\n100,0.01,0.001\n200,0.008,0.0005\n"
+    (folder / "pretrain/loss.csv").write_text(loss)
     return render(
         [score for result in results for score in result.scores],
         methods,
         4,
+        opinions=OPINIONS,
         exhibits=[exhibit(result, ["bicubic", "EDSR", "SRGAN"], side=48) for result in results],
-        curves=[("pretrain", folder / "loss.csv"), ("finetune", folder / "validation.csv")],
+        logs=[folder / "pretrain", folder / "finetune"],
         recipe=load_params(ROOT / "tests/recipe.yaml"),
     )
 
@@ -111,6 +130,14 @@ def test_every_section_is_there(browse: Callable[..., Any], page: Path) -> None:
     table = browser.text("#scores table")
     assert "EDSR baseline" in table and "28.58 .7813" in table
     assert browser.js("document.querySelectorAll('#scores tr.published').length") >= 6
+    rows = browser.js("[...document.querySelectorAll('#scores tbody tr')].map(r => r.innerText.split('\\t'))")
+    mos = {row[0]: row[2].split() for row in rows if row[0] in ("bicubic", "EDSR", "SRGAN", "original")}
+    assert mos == {
+        "bicubic": ["2.00", "[1.75,", "2.25]"], "EDSR": [], "SRGAN": ["3.50", "[3.25,", "3.75]"],
+        "original": ["4.50", "[4.25,", "4.75]"],
+    }  # fmt: skip
+    assert "120 votes of 4 raters" in browser.text("#scores") and "No MOS for EDSR" in browser.text("#scores")
+    assert "SRGAN − bicubic" in browser.text("#opinions") and "+1.50 [+1.25, +1.75]" in browser.text("#opinions")
     gray, ink = (
         browser.js(f"getComputedStyle(document.querySelector('#scores {s}')).color") for s in ("tr.published td", "td")
     )
@@ -209,6 +236,10 @@ def test_nothing_but_numbers(tmp_path: Path) -> None:
     assert all(f'id="{key}"' not in text for key in ("tradeoff", "images", "training", "recipe"))
 
 
+def line(*points: tuple[float, float]) -> str:
+    return curves("t", [Series("a", points)], "y", note="")
+
+
 class TestPlots:
     def test_points_lie_where_their_values_are(self) -> None:
         text = scatter("t", [Point("a", 1e3, 20), Point("b", 1e5, 30), Point("c", 1e7, 40)], "x", "y", log_x=True)
@@ -225,13 +256,13 @@ class TestPlots:
     def test_a_wide_range_is_logarithmic(self) -> None:
         heights = [
             [float(y) for _, y in re.findall(r"([\d.]+),([\d.]+)", re.search(r'points="([^"]+)"', text)[1])]  # type: ignore[index]
-            for text in (curve("t", [(0, 100), (1, 10), (2, 1)]), curve("t", [(0, 3), (1, 2), (2, 1)]))
+            for text in (line((0, 100), (1, 10), (2, 1)), line((0, 3), (1, 2), (2, 1)))
         ]
         for a, b, c in heights:
             assert b - a == pytest.approx(c - b, abs=0.2)
 
     def test_a_flat_curve(self) -> None:
-        assert "NaN" not in curve("t", [(0, 0.0), (1, 0.0)]) and "nan" not in curve("t", [(5, 2.0), (5, 2.0)])
+        assert "NaN" not in line((0, 0.0), (1, 0.0)) and "nan" not in line((5, 2.0), (5, 2.0))
 
     @pytest.mark.parametrize(("low", "high"), [(0.1, 0.2), (25.96, 32.4), (0, 1), (-3, 200_000)])
     def test_ticks_are_round_and_inside(self, low: float, high: float) -> None:
@@ -244,9 +275,12 @@ class TestPlots:
 def test_captions_speak_only_of_what_is_there(tmp_path: Path) -> None:
     write_png(tmp_path / "Own/a.png", skimage.data.chelsea()[:60, :60])
     methods = [
-        Method("net", lambda lr, scale: resize(lr, scale), cost=Cost(1000, lambda height, width: height * width))
+        Method("net", lambda lr, scale: resize(lr, scale), cost=Cost(1000, lambda height, width: height * width)),
+        Method("twin", lambda lr, scale: resize(lr, scale), cost=Cost(1000, lambda height, width: height * width)),
     ]
     scores = [score for result in evaluate(find_sets(tmp_path, 4), methods, 4) for score in result.scores]
     text = render(scores, methods, 4)
-    assert "quality and size" in text
-    assert all(word not in text for word in ("Gray rows", "Hollow gray points", "Published rows", "A + marks", "†"))
+    assert "quality and size" not in text, "a chart against one and the same cost shows nothing"
+    assert all(
+        word not in text for word in ("Gray rows", "Hollow gray points", "Published rows", "A + marks", "†", "MOS")
+    )

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from srlib.errors import SrlibError
+from srlib.evaluation.opinions import Opinion, Opinions
 from srlib.survey import opinions as survey_opinions
 from srlib.survey import score as survey_score
-from srlib.survey.opinions import PUBLISHED, Opinion, Opinions
+from srlib.survey.opinions import PUBLISHED
 from srlib.survey.page import SurveyOptions, make_page
 from srlib.survey.plot import distribution_svg
 from srlib.survey.score import score_answers
