@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.evaluation.statistics import Estimate
-from srlib.imaging.arrays import Image
 from srlib.imaging.read import read_image
 
 ALL = "all"

@@ -64,7 +64,7 @@ def test_images_that_are_missing_or_unknown(opinions: Opinions, images: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "problem"),
     [
         ("", "Invalid JSON"),
         ("[]", "found"),
@@ -72,9 +72,9 @@ def test_images_that_are_missing_or_unknown(opinions: Opinions, images: Path) ->
         (json.dumps({"survey": "0", "rows": [], "differences": [], "counted": [], "refused": [], "rated": []}), "none"),
     ],
 )
-def test_another_file_is_one_line(tmp_path: Path, content: str, found: str) -> None:
+def test_another_file_is_one_line(tmp_path: Path, content: str, problem: str) -> None:
     (tmp_path / "mos.json").write_text(content)
-    with pytest.raises(SrlibError, match=f"evaluate.survey: .*mos.json: expected .*{found}") as error:
+    with pytest.raises(SrlibError, match=f"evaluate.survey: .*mos.json: expected .*{problem}") as error:
         read_opinions(tmp_path)
     assert "\n" not in str(error.value)
 
