@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from srlib.models import load_model
     from srlib.params import load_params
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "SrlibError",

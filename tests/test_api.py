@@ -111,4 +111,7 @@ def test_the_reference_lists_every_name() -> None:
 
 def test_the_version_has_one_source() -> None:
     assert 'version = { attr = "srlib.__version__" }' in (ROOT / "pyproject.toml").read_text()
-    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", srlib.__version__)
+    heading = re.search(r"^## \[(.+)\] – (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heading
+    version, date = heading.groups()
+    assert srlib.__version__ == (f"{version}.dev0" if date == "unreleased" else version)

@@ -36,6 +36,7 @@ MOST_ANY = 60
 MOST_PUBLIC_NAMES = 20
 LARGEST_SHARE = 0.15
 LONGEST_NETWORK = 50
+LONGEST_CALLBACK = 40
 
 
 def package(path: Path) -> str:
@@ -115,6 +116,16 @@ def test_networks_are_short_files() -> None:
     networks = (ROOT / "srlib/models/networks").glob("*.py")
     long = {path.name: lines for path in networks if (lines := _lines(path)) > LONGEST_NETWORK}
     assert not long
+
+
+def test_callbacks_are_short_classes() -> None:
+    classes = {
+        node.name: (node.end_lineno or 0) - node.lineno + 1
+        for path in ("srlib/training/callbacks.py", "srlib/training/gan/gradient_shares.py")
+        for node in MODULES[ROOT / path].body
+        if isinstance(node, ast.ClassDef) and ("Callback" in map(ast.unparse, node.bases) or node.name == "Callback")
+    }
+    assert len(classes) == 6 and max(classes.values()) <= LONGEST_CALLBACK, classes
 
 
 def _lines(path: Path) -> int:

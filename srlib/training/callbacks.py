@@ -4,21 +4,19 @@ The SRGAN adds `GradientShares` (srlib.training.gan.gradient_shares) before the 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from srlib.data.batches import Batches
 from srlib.errors import SrlibError
-from srlib.models import ModelConfig
 from srlib.params import Training
 from srlib.training.checkpoint import CheckpointBudget, load_checkpoint, save_checkpoint
 from srlib.training.divergence import DivergenceMonitor
 from srlib.training.session import Snapshot, TrainingSession, copy_weights
 from srlib.training.types import ByteArray, LogRecord, Weights
-from srlib.training.validation import ValidationPairs, bicubic_psnr_y, is_good, save_last_good, validation_scores
+from srlib.training.validation import ValidationPairs, are_finite, bicubic_psnr_y, is_good, validation_scores
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -58,19 +56,15 @@ class DivergenceGuard(Callback):
 
     Args:
         section: The section of the recipe.
-        pairs: Validation patches, to choose among snapshots.
-        config: The config of the network, to save it.
-        folder: Folder for the last good weights.
+        save_last_good: Function that saves the last good weights of a session and returns a sentence about it.
     """
 
     state: DivergenceMonitor
 
-    def __init__(self, section: Training, pairs: ValidationPairs, config: ModelConfig, folder: Path) -> None:
+    def __init__(self, section: Training, save_last_good: Callable[[TrainingSession], str]) -> None:
         self.state = DivergenceMonitor()
         self._section = section
-        self._pairs = pairs
-        self._config = config
-        self._folder = folder
+        self._save_last_good = save_last_good
 
     def on_start(self, session: TrainingSession, batches: Batches) -> None:
         """Keep the initial weights: the first step may confirm them."""
@@ -85,26 +79,18 @@ class DivergenceGuard(Callback):
         if latest and latest.step == session.step - 1 and self.state.is_calm:
             session.snapshots["good"] = latest
         is_due = session.is_due(self._section.log_every, self._section.validate_every)
-        if is_due and not _are_finite(self._take_snapshot(session)):
+        if is_due and not are_finite(self._take_snapshot(session)):
             raise self._diverged(session, f"a weight became infinite or not a number at step {session.step}")
 
     def _take_snapshot(self, session: TrainingSession) -> Weights:
         with session.averaged_network() as network:
-            weights = copy_weights(network)
-        session.snapshots["latest"] = Snapshot(session.step, weights)
-        return weights
+            session.snapshots["latest"] = Snapshot(session.step, copy_weights(network))
+        return session.snapshots["latest"].weights
 
     def _diverged(self, session: TrainingSession, problem: str) -> SrlibError:
-        with session.variables():
-            candidates = [session.snapshots[name] for name in ("best", "good") if name in session.snapshots]
-            candidates = [snapshot for snapshot in candidates if _are_finite(snapshot.weights)]
-            saved = save_last_good(session.trainer.network, candidates, self._pairs, self._config, self._folder)
         remedy = "" if self._section.clip_norm else f" or set {session.name}.clip_norm to 1"
-        return SrlibError(f"{session.name}: {problem}; lower {session.name}.learning_rate.peak{remedy}; {saved}")
-
-
-def _are_finite(weights: Weights) -> bool:
-    return all(np.isfinite(value).all() for value in weights)
+        advice = f"lower {session.name}.learning_rate.peak{remedy}; {self._save_last_good(session)}"
+        return SrlibError(f"{session.name}: {problem}; {advice}")
 
 
 @dataclass
@@ -166,8 +152,7 @@ class Validation(Callback):
         pairs: The patches.
         every: Steps between validations; the last step is validated too.
         guard: Guard whose state shows whether the loss is high; weights with a high loss are not kept.
-        keep_best: Keep the weights of the best PSNR-Y. If False, the last weights count, as for a GAN, and the
-            initial weights are scored too, for comparison.
+        keep_best: Keep the best weights. If False, as for a GAN, the last ones; the initial ones are scored too.
     """
 
     state: BestScore
@@ -193,17 +178,13 @@ class Validation(Callback):
     def _validate(self, session: TrainingSession) -> None:
         with session.averaged_network() as network:
             scores, image = validation_scores(network, self._pairs)
-            if self._are_kept(session, scores["psnr_y"]):
-                self.state = BestScore(scores["psnr_y"])
+            psnr_y, best = scores["psnr_y"], self.state.psnr_y
+            is_better = psnr_y > best or (not self._keep_best and is_good(psnr_y, best))
+            is_required = session.is_last and not (self._keep_best and "best" in session.snapshots)
+            if is_required or (is_better and not self._guard.state.high_steps):
+                self.state = BestScore(psnr_y)
                 session.snapshots["best"] = Snapshot(session.step, copy_weights(network))
-        session.log.add_validation(session.step, {**scores, "bicubic_psnr_y": self._bicubic})
-        session.log.report_image(image, session.step)
-
-    def _are_kept(self, session: TrainingSession, psnr_y: float) -> bool:
-        if session.is_last and not (self._keep_best and "best" in session.snapshots):
-            return True
-        better = psnr_y > self.state.psnr_y or (not self._keep_best and is_good(psnr_y, self.state.psnr_y))
-        return better and not self._guard.state.high_steps
+        session.log.add_validation(session.step, {**scores, "bicubic_psnr_y": self._bicubic}, image)
 
 
 class Checkpoint(Callback):

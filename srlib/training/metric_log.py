@@ -35,13 +35,15 @@ class MetricLog:
         self.report(self.loss[-1], step)
         _write_csv(self.folder / "loss.csv", self.loss)
 
-    def add_validation(self, step: int, values: LogRecord) -> None:
-        """Add values to the record of this step in validation.csv."""
+    def add_validation(self, step: int, values: LogRecord, image: ByteArray | None = None) -> None:
+        """Add values to the record of this step in validation.csv, and report a sample of the validation images."""
         if not self.validation or self.validation[-1]["step"] != step:
             self.validation.append({"step": step})
         self.validation[-1].update(values)
         self.report({f"validation_{name}": value for name, value in values.items()}, step)
         _write_csv(self.folder / "validation.csv", self.validation)
+        if image is not None:
+            self.report_image(image, step)
 
     def validation_record(self, step: int) -> LogRecord:
         """Return the validation record of a step."""

@@ -1,6 +1,7 @@
 """Pre-training: a super-resolution network learns to minimize a pixel loss."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -20,7 +21,7 @@ from srlib.training.optimizers import NetworkUpdate, make_optimizer
 from srlib.training.session import Result, TrainingSession
 from srlib.training.trainer import Trainer
 from srlib.training.types import Tensor
-from srlib.training.validation import save_weights, validation_sample
+from srlib.training.validation import save_last_good, save_weights, validation_sample
 
 
 class PixelTrainer(Trainer):
@@ -115,7 +116,8 @@ def pretraining(
     ]:
         raise SrlibError("\n".join(mistakes))  # with `epochs`, the steps are known only now
     pairs = validation_sample(patches)
-    guard = DivergenceGuard(section, pairs, model_config(params), resume / LAST_GOOD)
+    rescue = partial(save_last_good, pairs=pairs, config=model_config(params), folder=resume / LAST_GOOD)
+    guard = DivergenceGuard(section, rescue)
     loss_log = LossLog(section.log_every, section.validate_every)
     validation = Validation(pairs, section.validate_every, guard, keep_best=True)
     return TrainingSession("pretrain", trainer, steps, log), batches, [guard, loss_log, validation]

@@ -1,7 +1,7 @@
 """Scores on held-out patches during training, and the choice of what to save when it diverges."""
 
+import contextlib
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ from srlib.imaging.metrics import psnr_y, ssim_y, to_uint8
 from srlib.imaging.resize import resize
 from srlib.models import ModelConfig, build, save_model, super_resolve
 from srlib.training.diagnostics import checkerboard, color_shift
-from srlib.training.session import Snapshot, assign_weights
+from srlib.training.session import Snapshot, TrainingSession, assign_weights
 from srlib.training.types import ByteArray, LogRecord, Weights
 
 ValidationPairs: TypeAlias = tuple[ByteArray, ByteArray]
@@ -76,36 +76,35 @@ def save_weights(weights: Weights, config: ModelConfig, folder: Path) -> keras.M
     return model
 
 
-def save_last_good(
-    network: keras.Model,
-    candidates: Sequence[Snapshot],
-    pairs: ValidationPairs,
-    config: ModelConfig,
-    folder: Path,
-) -> str:
-    """Save the latest of the candidates that is still good, and return a sentence about it.
+def save_last_good(session: TrainingSession, *, pairs: ValidationPairs, config: ModelConfig, folder: Path) -> str:
+    """Save the latest weights that are still good, and return a sentence about it.
 
     Weights go bad a step before the loss shows it, and slowly diverging ones earlier. So only snapshots that a later
     loss or a validation confirmed are candidates, and all of them are scored again.
 
     Args:
-        network: Network used for scoring; its weights are replaced.
-        candidates: Snapshots with finite weights.
+        session: The training; the weights of its network are replaced.
         pairs: The patches to score on.
         config: The config of the network.
         folder: Folder for the model.
     """
-    scores: dict[int, float] = {}
-    for index, snapshot in enumerate(candidates):
-        assign_weights(network, snapshot.weights)
-        try:
-            scores[index] = validation_scores(network, pairs)[0]["psnr_y"]
-        except SrlibError:  # The weights are finite, but the image overflows.
-            continue
-    best = max(scores.values(), default=-math.inf)
-    good = [index for index, psnr in scores.items() if is_good(psnr, best)]
+    confirmed = [session.snapshots[name] for name in ("best", "good") if name in session.snapshots]
+    scores: list[tuple[float, Snapshot]] = []
+    with session.variables():
+        for snapshot in confirmed:
+            if are_finite(snapshot.weights):
+                assign_weights(session.trainer.network, snapshot.weights)
+                with contextlib.suppress(SrlibError):  # The weights are finite, but the image overflows.
+                    scores.append((validation_scores(session.trainer.network, pairs)[0]["psnr_y"], snapshot))
+    best = max((psnr for psnr, _ in scores), default=-math.inf)
+    good = [(snapshot.step, psnr, snapshot) for psnr, snapshot in scores if is_good(psnr, best)]
     if not good:
         return "no good weights to save"
-    index = max(good, key=lambda index: candidates[index].step)
-    save_weights(candidates[index].weights, config, folder)
-    return f"last good weights (step {candidates[index].step}, {scores[index]:.2f} dB on held-out patches): {folder}"
+    step, psnr, snapshot = max(good, key=lambda entry: entry[0])
+    save_weights(snapshot.weights, config, folder)
+    return f"last good weights (step {step}, {psnr:.2f} dB on held-out patches): {folder}"
+
+
+def are_finite(weights: Weights) -> bool:
+    """Return True if no weight is infinite or not a number."""
+    return all(np.isfinite(value).all() for value in weights)

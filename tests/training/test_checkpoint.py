@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from srlib.training.checkpoint import FILE, MAX_AGE, TIME_SHARE, CheckpointBudge
 from srlib.training.metric_log import MetricLog
 from srlib.training.pretrain import PixelTrainer, model_config, pixel_trainer
 from srlib.training.session import TrainingSession
+from srlib.training.validation import save_last_good
 
 from .conftest import recipe, run_pretrain
 
@@ -103,8 +105,9 @@ class TestLoading:
     def load(self, path: Path, trainer: PixelTrainer) -> tuple[bool, TrainingSession]:
         params = recipe()
         session = TrainingSession("pretrain", trainer, params.pretrain.steps, MetricLog(path.parent))
-        pairs = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
-        guard = DivergenceGuard(params.pretrain, pairs, model_config(params), path.parent)
+        pairs = (np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 16, 16, 3), np.uint8))
+        rescue = partial(save_last_good, pairs=pairs, config=model_config(params), folder=path.parent)
+        guard = DivergenceGuard(params.pretrain, rescue)
         callbacks = [guard, LossLog(3), Validation(pairs, 6, guard, keep_best=True)]
         return load_checkpoint(path.parent, session, callbacks), session
 

@@ -1,6 +1,7 @@
 """Fine-tuning a pre-trained generator as an SRGAN (Ledig et al. 2017, arXiv:1609.04802)."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -24,7 +25,7 @@ from srlib.training.optimizers import NetworkUpdate, make_optimizer
 from srlib.training.session import Result, TrainingSession, copy_weights
 from srlib.training.trainer import Trainer, as_float
 from srlib.training.types import ByteArray, LogRecord, Tensor
-from srlib.training.validation import save_weights, validation_sample
+from srlib.training.validation import save_last_good, save_weights, validation_sample
 
 
 class GanTrainer(Trainer):
@@ -210,7 +211,8 @@ def finetune(
     initial = copy_weights(generator)
     trainer = gan_trainer(params, generator, inputs.features)
     pairs = validation_sample(inputs.patches)
-    guard = DivergenceGuard(section, pairs, config, resume / LAST_GOOD)
+    rescue = partial(save_last_good, pairs=pairs, config=config, folder=resume / LAST_GOOD)
+    guard = DivergenceGuard(section, rescue)
     callbacks = [
         guard,
         LossLog(section.log_every, section.validate_every),
