@@ -4,11 +4,13 @@ The tests of this module fail where a new version of MLflow behaves differently.
 """
 
 import contextlib
+import functools
 import getpass
 import logging
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ from urllib.parse import urlsplit
 from srlib.errors import SrlibError
 
 if TYPE_CHECKING:
+    import requests
     from mlflow import MlflowClient
 
 _SETTINGS = {
@@ -42,6 +45,12 @@ _ARTIFACT_COLUMNS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
+_LARGEST_ANSWER = 2**26
+"""Most bytes of a server's answer."""
+_LARGEST_FILE = 2**30
+"""Most bytes of a file that a server sends."""
+_PATIENCE, _SLOWEST = 30.0, 2**10
+"""Seconds after which a server must have sent this many bytes per second on average."""
 _ARTIFACT_SCHEMES = ("file", "http", "https", "mlflow-artifacts", "s3", "gs", "wasbs", "abfss", "")
 
 
@@ -54,9 +63,55 @@ def open_client(uri: str) -> "MlflowClient":
 
     for logger, level in _QUIET.items():
         logging.getLogger(logger).setLevel(level)
+    _bound_answers()
     with _environment_kept():
         mlflow.set_tracking_uri(uri)
     return mlflow.MlflowClient()
+
+
+@functools.cache
+def _bound_answers() -> None:
+    """Limit the size of everything that MLflow reads from a server, and the time that a server may take to send it."""
+    from mlflow.utils import rest_utils
+
+    request = rest_utils._get_http_response_with_retries
+
+    def bounded(*arguments: object, stream: bool = False, **options: object) -> "requests.Response":
+        response: requests.Response = request(*arguments, stream=True, **options)
+        if stream:
+            blocks = _blocks(response, _LARGEST_FILE)
+            response.iter_content = lambda *_, **__: blocks  # type: ignore[method-assign]
+        else:
+            response._content = b"".join(_blocks(response, _LARGEST_ANSWER))
+            response._content_consumed = True  # type: ignore[attr-defined]
+        return response
+
+    rest_utils._get_http_response_with_retries = bounded
+
+
+def _blocks(response: "requests.Response", limit: int) -> Iterator[bytes]:
+    """Yield the content of an answer.
+
+    Raises:
+        requests.ConnectionError: It has more than `limit` bytes, comes too slowly, or ends early.
+    """
+    import requests
+    import urllib3
+
+    received, start = 0, time.monotonic()
+    try:
+        while block := response.raw.read1(2**16, decode_content=True):
+            received += len(block)
+            passed = time.monotonic() - start
+            if received > limit:
+                raise requests.ConnectionError(f"the server sent more than {limit:,} bytes")
+            if passed > _PATIENCE and received < _SLOWEST * passed:
+                raise requests.ConnectionError(f"the server sent only {received:,} bytes in {passed:.0f} s")
+            yield block
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from error
+    finally:
+        response.close()
 
 
 def _name_the_user() -> None:
