@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("upscale")(upscale.upscale)
 app.command("downscale")(data.downscale)
 app.command("degrade")(data.degrade)
+app.add_typer(data.degradation, name="degradation")
 app.command("patches")(data.patches)
 app.command("score")(evaluate.score)
 app.command("export")(models.export)

@@ -1,4 +1,4 @@
-"""`srlib downscale`, `srlib degrade` and `srlib patches`."""
+"""`srlib downscale`, `srlib degrade`, `srlib degradation estimate` and `srlib patches`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +45,46 @@ def degrade(
     if params.prepare.degradation is None:
         raise SrlibError(f"{recipe}: no section prepare.degradation; add one, or use `srlib downscale`")
     degrade_folder(hr_folder, lr_folder, params.scale, params.prepare.degradation, seed=seed, force=force)
+
+
+degradation = typer.Typer(help="Fit random degradations to images of your own.", no_args_is_help=True)
+
+
+@degradation.callback()
+def _degradation() -> None:
+    pass
+
+
+@degradation.command("estimate")
+def estimate_degradation(
+    folder: Annotated[Path, typer.Argument(help="Folder of images as the network will get them.")],
+    scale: Scale = 4,
+    hr_folder: Annotated[
+        Path | None, typer.Option("--hr", help="Folder of clean images, for the sheet.", metavar="HR_DIR")
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="PNG file to write: your images beside degraded clean ones.", dir_okay=False),
+    ] = None,
+) -> None:
+    """Estimate noise, blur and JPEG quality of a folder, and print the section prepare.degradation that fits it."""
+    from srlib.data.fit_degradation import comparison_sheet, estimate_folder, fitted_degradation, section_text
+    from srlib.errors import SrlibError
+
+    if (sheet is None) != (hr_folder is None):
+        raise SrlibError("--sheet and --hr: give both, the file to write and clean images to degrade, or neither")
+    result = estimate_folder(folder)
+    section = fitted_degradation(result.traces, scale)
+    for line in result.skipped:
+        typer.echo(f"left out: {line}", err=True)
+    typer.echo(f"{folder}: {len(result.traces)} images", err=True)
+    if result.hides_noise:
+        typer.echo("the JPEG compression hides noise: noise.sigma is a lower bound", err=True)
+    typer.echo("prepare:")
+    typer.echo(section_text(section), nl=False)
+    if sheet is not None and hr_folder is not None:
+        comparison_sheet(result.images, hr_folder, section, scale, sheet)
+        typer.echo(f"{sheet}: your images on the left, degraded images on the right", err=True)
 
 
 def patches(
