@@ -90,6 +90,14 @@ class Handler(BaseHTTPRequestHandler):
             self.head(content, start)
             self.wfile.write(content[start:])
 
+    def do_HEAD(self) -> None:
+        """Answer a question for the size; it consumes no fault and is not recorded."""
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+        else:
+            self.head(content, 0)
+
     def head(self, content: bytes, start: int, **changes: str | None) -> None:
         """Send status and headers of a correct answer, except for `changes` (None omits a header)."""
         headers = {"ETag": etag(content), "Content_Length": str(len(content) - start)}

@@ -61,15 +61,19 @@ def make_images(sources: Path, out: Path, count: int) -> None:
     photographs = [path for path in list_images(sources) if min(image_size(path)) >= 300]
 
     def make(number: int) -> None:
-        rng = np.random.default_rng(number)
         image = read_image(photographs[number % len(photographs)])
-        top, left = (int(rng.integers(side)) for side in image.shape[:2])
-        rows, columns = HEIGHT + top, WIDTH + left
-        padding = ((0, max(rows - image.shape[0], 0)), (0, max(columns - image.shape[1], 0)), (0, 0))
-        filled = np.pad(image, padding, mode="symmetric")[top:rows, left:columns]
-        write_png(out / f"{number + 1:04}.png", np.ascontiguousarray(filled))
+        write_png(out / f"{number + 1:04}.png", mirrored(image, HEIGHT, WIDTH, seed=number))
 
     for_each(make, range(count), label="making images", unit="images")
+
+
+def mirrored(photograph: np.ndarray, height: int, width: int, seed: int) -> np.ndarray:
+    """Return uint8 RGB [height, width, 3]: a photograph mirrored side by side, from a random offset."""
+    rng = np.random.default_rng(seed)
+    top, left = (int(rng.integers(side)) for side in photograph.shape[:2])
+    rows, columns = height + top, width + left
+    padding = ((0, max(rows - photograph.shape[0], 0)), (0, max(columns - photograph.shape[1], 0)), (0, 0))
+    return np.ascontiguousarray(np.pad(photograph, padding, mode="symmetric")[top:rows, left:columns])
 
 
 def naive(images: Path, out: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from srlib.data.local import local_path, own_image_mistakes
 from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
-from srlib.data.sources import local_path, plan
+from srlib.data.sources import plan
 from srlib.engine import check_backend, pin_threads
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Sets
@@ -27,20 +28,21 @@ _TRIAL = (24, 32, 3)
 """Shape of the LR image that a network from a file is tried on."""
 
 
-def check_recipe(params: Params, *, train: Path, test: Path) -> None:
+def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> None:
     """Check the images and networks that a recipe names.
 
     Args:
         params: The recipe, whose sections and files `load_params` has checked.
         train: Folder that the download stage makes for training images.
         test: Folder that it makes for test sets.
+        store: Folder of finished downloads; archives in it are looked into.
 
     Raises:
         SrlibError: One line per mistake, or a backend that is not installed.
     """
     check_backend()
     sets, mistakes = _sets(params, test)
-    mistakes += [*_prepare(params, train), *_own_networks(params, sets)]
+    mistakes += [*own_image_mistakes(params.download, store), *_prepare(params, train), *_own_networks(params, sets)]
     if mistakes:
         raise SrlibError("\n".join(f"params.yaml: {key}: {message}" for key, message in mistakes))
 
@@ -115,7 +117,7 @@ def _sets(params: Params, test: Path) -> tuple[Sets | None, list[Mistake]]:
     folder = Path(section.images)
     sets: Sets | None = None
     if _is_made(folder, test):
-        names = list(map(str, params.download.test))
+        names = params.download.test_sets
     elif not folder.is_dir():
         return None, [("evaluate.images", _no_folder(folder))]
     else:

@@ -72,12 +72,17 @@ def lines_of(error: ValidationError, content: object) -> list[str]:
         error: Pydantic's error.
         content: What was validated; keys are looked up in it, so that no line names a member of a union.
     """
-    details = [(_key(detail, content), detail) for detail in error.errors()]
+    details = [(_key(detail, content), detail, _expectations(detail)) for detail in error.errors()]
+    places = {f"{key}.{inner}".strip(".") for key, _, expectations in details for inner, _, _ in expectations}
     alternatives: dict[tuple[str, str, str], list[str]] = {}
-    for key, detail in details:
-        if isinstance(detail["input"], dict) and any(other.startswith(f"{key}.") for other, _ in details):
-            continue  # other members of the union are no mappings; the mistakes inside this one are reported
-        for inner, expected, got in _expectations(detail):
+    for key, detail, expectations in details:
+        if (
+            isinstance(detail["input"], dict | list)
+            and all(not inner for inner, _, _ in expectations)
+            and any(place.startswith((f"{key}.", f"{key}[")) for place in places)
+        ):
+            continue  # other members of the union are of another kind; the mistakes inside this one are reported
+        for inner, expected, got in expectations:
             place = ".".join(part for part in (key, inner) if part)
             alternatives.setdefault((place, got, "" if got else expected), []).append(expected)
     return [(f"{place}: " if place else "") + _join(texts) + got for (place, got, _), texts in alternatives.items()]
@@ -108,6 +113,8 @@ def _expectations(detail: "ErrorDetails") -> list[tuple[str, str, str]]:
             return [("", "expected a mapping with a `name`", got)]
         case "model_type" | "model_attributes_type":
             return [("", "expected a mapping", got)]
+        case "too_short":
+            return [("", f"expected a list of at least {context['min_length']}", got)]
         case "invalid_key":
             return [("", "expected a string as key", "")]
     message = re.sub(r"^\w+ should (be|have|match) ", "", detail["msg"])

@@ -12,9 +12,19 @@ def main(role: str, out: Path, store: Path) -> None:
     """Make the folder `out` of one role (train, test, features), by way of `store` in the repository."""
     with stage_run("download") as run:
         from srlib.data.download import download
+        from srlib.data.sources import read_checksums
 
         mirror = os.environ.get("SRLIB_MIRROR") or None
-        files = download(role, out, run.params.download, scale=run.params.scale, store=root() / store, mirror=mirror)
+        list_of_checksums = os.environ.get("SRLIB_CHECKSUMS")
+        files = download(
+            role,
+            out,
+            run.params.download,
+            scale=run.params.scale,
+            store=root() / store,
+            mirror=mirror,
+            checksums=read_checksums(Path(list_of_checksums)) if list_of_checksums else None,
+        )
         run.tracking.log_metrics({"files": len(files)}, step=0)
         run.done([out])
 

@@ -21,7 +21,7 @@ from srlib.models import WEIGHTS, ModelConfig, build, save_model
 from srlib.params import check_params
 
 ROOT = Path(__file__).parents[1]
-TRAIN, TEST = Path("data/raw/train"), Path("data/raw/test")
+TRAIN, TEST, STORE = Path("data/raw/train"), Path("data/raw/test"), Path(".store")
 Lines = Callable[[dict[str, object]], list[str]]
 
 
@@ -39,7 +39,7 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lines:
                 section = section[name]
             section[last] = value
         try:
-            check_recipe(check_params(content, "params.yaml"), train=TRAIN, test=TEST)
+            check_recipe(check_params(content, "params.yaml"), train=TRAIN, test=TEST, store=STORE)
         except SrlibError as error:
             assert all(line.startswith("params.yaml: ") for line in str(error).splitlines())
             return [line.removeprefix("params.yaml: ") for line in str(error).splitlines()]
@@ -208,6 +208,7 @@ def test_a_backend_that_is_not_installed(lines: Lines, monkeypatch: pytest.Monke
             check_params(yaml.safe_load((ROOT / "tests/recipe.yaml").read_text()), "params.yaml"),
             train=TRAIN,
             test=TEST,
+            store=STORE,
         )
 
 
@@ -215,7 +216,8 @@ def test_the_stage_prints_a_line_per_mistake_and_writes_nothing(lines: Lines, tm
     content = yaml.safe_load((ROOT / "tests/recipe.yaml").read_text())
     content["evaluate"]["images"] = "data/raw/tset"
     Path("params.yaml").write_text(json.dumps(content))
-    command = [sys.executable, str(ROOT / "stages/check.py"), "data/params.checked", str(TRAIN), str(TEST)]
+    places = ["data/params.checked", str(TRAIN), str(TEST), str(STORE)]
+    command = [sys.executable, str(ROOT / "stages/check.py"), *places]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     expected = "evaluate.images: expected a folder of images, got data/raw/tset, which does not exist"

@@ -72,7 +72,7 @@ ALLOWED: dict[str, dict[str, str]] = {
 }
 """File → expression of the allowed words → reason."""
 
-FILES = ("srlib", "stages", "docs", "tests", "benchmarks", "data/photos")
+FILES = ("srlib", "stages", "docs", "tests", "benchmarks", "data")
 SUFFIXES = {".py", ".md", ".yaml", ".html", ".css", ".js", ".cff", ".toml"}
 
 _WORDS = {re.compile(rf"(?<![A-Za-z])(?:{word})(?![A-Za-z])", re.IGNORECASE): advice for word, advice in WORDS.items()}

@@ -12,16 +12,19 @@ import random
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from srlib.data.archive import unpack
-from srlib.data.sources import Item, Source, local_path, plan
-from srlib.data.transfer import CHUNK, Moved, RefusedError, UnfinishedError, transfer
+from srlib.data.archive import unpack, unpack_matching
+from srlib.data.local import copy_matching, local_path
+from srlib.data.sources import Item, Source, plan, with_checksums
+from srlib.data.transfer import CHUNK, Moved, RefusedError, UnfinishedError, offered_size, transfer
 from srlib.errors import SrlibError, one_line
 from srlib.files import atomic_path, file_hash, remove, write_json
 from srlib.params import Download
@@ -37,12 +40,20 @@ LOCKS = ".locks"  # folder of lock files in the store
 
 
 def download(
-    role: str, out: Path, params: Download, *, scale: int, store: Path, mirror: str | None = None
+    role: str,
+    out: Path,
+    params: Download,
+    *,
+    scale: int,
+    store: Path,
+    mirror: str | None = None,
+    checksums: Mapping[str, str] | None = None,
 ) -> list[Item]:
     """Build the data folder of one role of the recipe: `train`, `test` or `features`.
 
-    `train` contains HR/ (and LR/ if the source has LR images), `test` contains <Set>/HR/ for each set, `features` a
-    weights file. Each also contains SOURCES.json with the address, checksum and terms of every file.
+    `train` contains HR/ (and LR/ if the source has LR images), and in them a folder for each set of a list; `test`
+    contains <Set>/HR/ for each set, `features` a weights file. Each also contains SOURCES.json with the address,
+    checksum and terms of every file.
 
     Args:
         role: `train`, `test` or `features`.
@@ -51,6 +62,7 @@ def download(
         scale: Upscaling factor.
         store: Folder of finished and partial downloads.
         mirror: Folder or base address that holds the files under `Source.mirror`.
+        checksums: Path in a mirror → SHA-256 to expect instead of the published one; each replacement is reported.
 
     Returns:
         The contents of the folder.
@@ -59,25 +71,48 @@ def download(
         SrlibError: A file is unavailable (named with its address), or there is not enough disk space.
         ValueError: The recipe asks for data that does not exist; see `sources.plan`.
     """
-    items = plan(role, params, scale)
+    items = with_checksums(plan(role, params, scale), checksums or {})
+    for source in (item.source for item in items):
+        if source.published:
+            print(
+                f"download: {source.mirror}: expecting the SHA-256 {source.digest} (SRLIB_CHECKSUMS) instead of the "
+                f"published checksum {source.published}",
+                file=sys.stderr,
+            )
     paths = {item.source: local_path(item.source) for item in items if item.source.mirror is None}
     paths |= fetch([item.source for item in items if item.source.mirror], store, mirror, out)
     with atomic_path(out) as folder:
         folder.mkdir()
-        for item in items:
-            target = folder / item.target
-            if item.members:
-                unpack(paths[item.source], item.members, target)
-            else:  # a copy, not a link: changes to an output must not reach the store
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(paths[item.source], target)
-        facts = [
-            {"path": item.target, "address": s.address, s.algorithm: s.digest, "terms": s.terms}
-            for item in items
-            for s in [item.source]
-        ]
-        write_json(folder / "SOURCES.json", {role: params.model_dump(mode="json")[role], "files": facts})
+        for source, group in groupby(items, key=lambda item: item.source):
+            _place(paths[source], list(group), folder)
+        request = params.model_dump(mode="json", exclude_none=True)[role]
+        write_json(folder / "SOURCES.json", {role: request, "files": [_facts(item) for item in items]})
     return items
+
+
+def _place(path: Path, items: list[Item], folder: Path) -> None:
+    """Unpack or copy a file or folder to the places of its items."""
+    patterns = {item.target: item.pattern for item in items if item.pattern is not None}
+    if patterns:
+        put = copy_matching if path.is_dir() else unpack_matching
+        put(path, patterns, folder, flat=items[0].flat)
+        return
+    for item in items:
+        target = folder / item.target
+        if item.members:
+            unpack(path, item.members, target)
+        else:  # a copy, not a link: changes to an output must not reach the store
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def _facts(item: Item) -> dict[str, str]:
+    """Return the origin of an item for SOURCES.json."""
+    source = item.source
+    facts = {"path": item.target, "address": source.address, source.algorithm: source.digest, "terms": source.terms}
+    if source.published:
+        facts["published_checksum"] = source.published
+    return facts
 
 
 def fetch(
@@ -94,16 +129,30 @@ def fetch(
     Raises:
         SrlibError: A file is unavailable. The other transfers stop; partial files remain for the next run.
     """
-    paths = {source: store / f"{source.digest}-{source.name}" for source in sources}
+    paths = {source: source.stored(store) for source in sources}
     missing = [source for source, path in paths.items() if not _is_complete(path, source)]
-    _need_space(missing, paths, store, out)
     if missing and mirror is not None:
         _check_mirror(mirror)
+    places = {_sized(source, mirror): paths[source] for source in missing}
+    whole = sum(source.size or 0 for source in places) + sum(_size(paths[s]) for s in paths if s not in missing)
+    _need_space(places, whole, store, out)
     # Small files of unknown size come first.
     for sized in (False, True):
-        if part := {source: paths[source] for source in missing if bool(source.size) is sized}:
+        if part := {source: path for source, path in places.items() if bool(source.size) is sized}:
             _fetch_all(part, mirror, sized)
     return paths
+
+
+def _sized(source: Source, mirror: str | None) -> Source:
+    """Return a source with the size that its server or the mirror's folder states, where it may be large."""
+    if source.size is not None or source.limit is None:
+        return source
+    address = _address(source, mirror)
+    if not _is_address(address):
+        path = Path(address)
+        return replace(source, size=path.stat().st_size) if path.is_file() else source
+    size = offered_size(address)
+    return replace(source, size=size) if size is not None and size <= source.limit else source
 
 
 def _fetch_all(missing: dict[Source, Path], mirror: str | None, sized: bool) -> None:
@@ -179,16 +228,22 @@ def _transfer(
 ) -> None:
     """Transfer until the checksum is right, with growing pauses after interruptions."""
     tries = wrong = furthest = 0
-    ended = False
+    ended = whole = False
     while not _is_complete(partial, source):
         if ended:
             wrong += 1
+            # A checksum that a user wrote is wrong more often than a complete transfer.
+            if wrong == REFETCHES or (whole and source.limit is not None):
+                got = file_hash(partial, source.algorithm)
+                file.truncate(0)
+                reason = f"wrong {source.algorithm} {wrong} times, expected {source.digest}, got {got}"
+                raise _failure(source, mirror, reason)
             file.truncate(0)
             moved(0)
-            if wrong == REFETCHES:
-                raise _failure(source, mirror, f"wrong {source.algorithm} {wrong} times, expected {source.digest}")
         try:
-            transfer(_address(source, mirror), file, _note(partial), size=source.size, moved=moved, stop=stop)
+            whole = _size(partial) == 0
+            address = _address(source, mirror)
+            transfer(address, file, _note(partial), size=source.size, limit=source.limit, moved=moved, stop=stop)
             ended = True
         except RefusedError as error:
             raise _failure(source, mirror, str(error)) from None
@@ -269,11 +324,11 @@ def _is_complete(path: Path, source: Source) -> bool:
     return file_hash(path, source.algorithm) == source.digest
 
 
-def _need_space(missing: list[Source], paths: dict[Source, Path], store: Path, out: Path | None) -> None:
+def _need_space(missing: Mapping[Source, Path], whole: int, store: Path, out: Path | None) -> None:
     """Compare the free space with the bytes still to be fetched and, for `out`, with the bytes to be unpacked."""
-    needs = [(store, sum(max(0, (s.size or 0) - _size(_partial(paths[s]))) for s in missing))]
-    if out is not None:  # DIV2K's archives hold PNG files and are as large as their contents
-        needs.append((out.parent, sum(source.size or 0 for source in paths)))
+    needs = [(store, sum(max(0, (s.size or 0) - _size(_partial(path))) for s, path in missing.items()))]
+    if out is not None:  # archives of image files are as large as their contents
+        needs.append((out.parent, whole))
     disks: dict[int, int] = {}
     for folder, size in needs:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,14 +4,16 @@
 """
 
 import functools
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from srlib.errors import SrlibError
-from srlib.files import file_hash
-from srlib.params import Download
+from srlib.errors import SrlibError, one_line
+from srlib.files import read_regular
+from srlib.params import Download, OwnImages
 
 DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
 SELFEXSR = "https://raw.githubusercontent.com/jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598"
@@ -23,6 +25,10 @@ UNSTATED = "no license stated; for research, not to be redistributed"
 FREE = "public domain or CC0, see the documentation of the package"
 WEIGHTS = "CC BY 4.0 (the VGG group's weights, as Keras distributes them)"
 OWN = "your own"
+ELSEWHERE = "see the publisher"
+
+LARGEST_ARCHIVE = 1 << 40  # bytes of an archive whose size is not known in advance
+LARGEST_CHECKSUMS = 1 << 20  # bytes of a file of checksums
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,14 @@ class Source:
     """A file to fetch.
 
     Attributes:
-        address: `https://…`, `package:…` for a file inside an installed package, else the path of the user's own file.
+        address: `https://…`, `package:…` for a file inside an installed package, else the path of the user's own file,
+            or of a folder, with "/" at its end.
         digest: Hexadecimal SHA-256, or MD5 if the publisher states only that.
         terms: Terms of use.
         mirror: Path below a mirror; None for a file that does not come from the network.
         size: Size in bytes, if known.
+        limit: Largest size in bytes if `size` is not known; None: that of small files.
+        published: The publisher's checksum, if `digest` is another one by request of the user.
     """
 
     address: str
@@ -42,6 +51,8 @@ class Source:
     terms: str
     mirror: str | None = None
     size: int | None = None
+    limit: int | None = None
+    published: str | None = None
 
     @property
     def algorithm(self) -> str:
@@ -50,8 +61,15 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Return the file name."""
-        return self.address.rsplit("/", 1)[-1]
+        """Return the file name, without the query of its address and with harmless characters only."""
+        path = urlsplit(self.address).path if self.mirror else self.address
+        return re.sub(r"[^\w.-]", "_", path.rsplit("/", 1)[-1], flags=re.ASCII)[-100:]
+
+    def stored(self, store: Path) -> Path:
+        """Return the path of the complete file in the store: an existing one of the same checksum, or a new one."""
+        others = (path for path in sorted(store.glob(f"{self.digest}-*")) if path.suffix not in (".partial", ".json"))
+        path = store / f"{self.digest}-{self.name}"
+        return path if path.exists() else next(others, path)
 
 
 @dataclass(frozen=True)
@@ -61,12 +79,16 @@ class Item:
     Attributes:
         source: The file to fetch.
         target: Path in that folder; for an archive, the folder of its files.
-        members: For an archive, all names inside it; each keeps its last part.
+        members: For a published archive, all names inside it; each keeps its last part.
+        pattern: For another archive or a folder, the pattern of the images that are used.
+        flat: Whether the images that match the pattern keep only the last part of their names.
     """
 
     source: Source
     target: str
     members: tuple[str, ...] = ()
+    pattern: str | None = None
+    flat: bool = False
 
 
 _DIV2K = """
@@ -128,9 +150,11 @@ def plan(role: str, params: Download, scale: int) -> list[Item]:
     """
     params.check(scale)
     if role == "train":
+        if isinstance(params.train, list):
+            return [item for entry in params.train for item in _train_in_folder(entry, scale)]
         return _train(params.train, scale)
     if role == "test":
-        return [item for name in params.test for item in _test(name, scale)]
+        return [item for entry in params.test for item in _test(entry, scale)]
     if role == "features":
         choice = params.features
         if isinstance(choice, str):
@@ -139,25 +163,53 @@ def plan(role: str, params: Download, scale: int) -> list[Item]:
     raise ValueError(f"{role}: no such role; expected train, test or features")
 
 
-def local_path(source: Source) -> Path:
-    """Return the path of a file that does not come from the network.
+def own_source(entry: OwnImages) -> Source:
+    """Return the archive or folder of an entry that describes its images itself."""
+    if entry.address is not None:
+        parts = urlsplit(entry.address)
+        mirror = f"{parts.hostname}{parts.path}"
+        return Source(entry.address, entry.sha256, ELSEWHERE, mirror=mirror, limit=LARGEST_ARCHIVE)
+    if entry.file is not None:
+        return Source(entry.file, entry.sha256, OWN)
+    return Source(f"{str(entry.folder).rstrip('/')}/", entry.sha256, OWN)
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """Read a list of checksums as `sha256sum` writes it: path below a mirror → SHA-256.
+
+    Args:
+        path: Text file with a line `<64 hexadecimal digits>  <path>` per file.
 
     Raises:
-        SrlibError: The file is missing or has another checksum.
+        SrlibError: Not readable, or one line per line of another form.
     """
-    inside = source.address.removeprefix(PACKAGE)
-    if inside == source.address:
-        path = Path(inside).expanduser()
-        remedy = "if this is the right file, write its checksum under `download` in params.yaml"
-    else:
-        package = find_spec(inside.split("/", 1)[0])
-        path = Path(package.origin).parents[1] / inside if package and package.origin else Path(inside)
-        remedy = "install the versions of requirements.lock"
-    if not path.is_file():
-        raise SrlibError(f"{path}: no such file, but the recipe asks for it under `download`")
-    if (got := file_hash(path, source.algorithm)) != source.digest:
-        raise SrlibError(f"{path}: expected the {source.algorithm} {source.digest}, got {got}; {remedy}")
-    return path
+    try:
+        lines = read_regular(path, limit=LARGEST_CHECKSUMS).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SrlibError(f"SRLIB_CHECKSUMS: {path}: cannot be read: {one_line(error)}") from None
+    matches = {number: re.fullmatch(r"([0-9a-f]{64}) [ *](?:\./)?(\S+)", line) for number, line in enumerate(lines, 1)}
+    if wrong := [number for number, line in matches.items() if line is None]:
+        raise SrlibError(
+            "\n".join(f"SRLIB_CHECKSUMS: {path}, line {n}: expected `<SHA-256>  <path in the mirror>`" for n in wrong)
+        )
+    return {line[2]: line[1] for line in matches.values() if line}
+
+
+def with_checksums(items: Iterable[Item], checksums: Mapping[str, str]) -> list[Item]:
+    """Return the items with the checksums of a mirror that repacked its files in place of the published ones.
+
+    Args:
+        items: Files to fetch.
+        checksums: Path below a mirror → SHA-256.
+    """
+    result = []
+    for item in items:
+        source = item.source
+        digest = checksums.get(source.mirror or "", source.digest)
+        if digest != source.digest:
+            source = replace(source, digest=digest, size=None, limit=LARGEST_ARCHIVE, published=source.digest)
+        result.append(replace(item, source=source))
+    return result
 
 
 def div2k(part: str) -> Source:
@@ -182,7 +234,10 @@ def div2k_members(part: str) -> tuple[str, ...]:
     return tuple(f"{folder}/{number:04}{factor.lower()}.png" for number in numbers)
 
 
-def _train(choice: str, scale: int) -> list[Item]:
+def _train(choice: str | OwnImages, scale: int) -> list[Item]:
+    if isinstance(choice, OwnImages):
+        source = own_source(choice)
+        return [Item(source, folder, pattern=pattern) for folder, pattern in choice.patterns.items()]
     if choice == "none":
         return []
     if choice == "sample":
@@ -192,7 +247,17 @@ def _train(choice: str, scale: int) -> list[Item]:
     return [Item(div2k(part), folder, div2k_members(part)) for folder, part in parts.items()]
 
 
-def _test(name: str, scale: int) -> list[Item]:
+def _train_in_folder(choice: str | OwnImages, scale: int) -> list[Item]:
+    """Return the items of one set of a list: below HR and LR, each set has a folder of its name."""
+    name = choice.name if isinstance(choice, OwnImages) else choice
+    items = _train(choice, scale)
+    return [replace(item, target="/".join([item.target[:2], f"{name}{item.target[2:]}"])) for item in items]
+
+
+def _test(name: str | OwnImages, scale: int) -> list[Item]:
+    if isinstance(name, OwnImages):
+        source, patterns = own_source(name), name.patterns
+        return [Item(source, f"{name.name}/{kind}", pattern=text, flat=True) for kind, text in patterns.items()]
     if name == "sample":
         return _sample(SAMPLE_TEST, "sample/HR")
     if name == "DIV2K":

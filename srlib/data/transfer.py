@@ -34,7 +34,9 @@ class RefusedError(Exception):
     """The transfer failed for good; a retry cannot help."""
 
 
-def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, moved: Moved, stop: Event) -> None:
+def transfer(
+    address: str, file: BinaryIO, note: Path, *, size: int | None, moved: Moved, stop: Event, limit: int | None = None
+) -> None:
     """Fetch the rest of `file`, or the whole file if the server has a new version or cannot resume.
 
     The validator of the earlier response (a strong ETag, else Last-Modified) is sent as If-Range, so that a changed
@@ -47,6 +49,7 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
         size: Size of the complete file in bytes, if known.
         moved: Callback that receives the size of the partial file after every change, also when it shrinks.
         stop: Event that interrupts the transfer.
+        limit: Largest size in bytes if `size` is not known; None: LARGEST_UNSIZED.
 
     Raises:
         UnfinishedError: The transfer was interrupted; `file` keeps the bytes received so far.
@@ -67,9 +70,9 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
             raise discard("the server resumed at the wrong position")
         length = response.headers.get("Content-Length", "")
         expected = start + int(length) if length.isdecimal() else None
-        limit = size or LARGEST_UNSIZED
-        if expected is not None and (expected > limit or expected < (size or 0)):
-            raise UnfinishedError(f"the server offers {expected} bytes instead of {size or f'at most {limit}'}")
+        most = size or limit or LARGEST_UNSIZED
+        if expected is not None and (expected > most or expected < (size or 0)):
+            raise UnfinishedError(f"the server offers {expected} bytes instead of {size or f'at most {most}'}")
         if start == 0:
             file.truncate(0)
             moved(0)
@@ -79,13 +82,26 @@ def transfer(address: str, file: BinaryIO, note: Path, *, size: int | None, move
         # Stop at the expected size: a server may keep the connection open.
         for block in _blocks(response, None if whole is None else whole - start, stop):
             position += len(block)
-            if position > limit:
-                raise discard(f"the server sent more than {limit} bytes")
+            if position > most:
+                raise discard(f"the server sent more than {most} bytes")
             file.write(block)
             file.flush()
             moved(position)
         if whole is not None and position < whole:
             raise UnfinishedError(f"the connection ended after {position} of {whole} bytes")
+
+
+def offered_size(address: str) -> int | None:
+    """Return the size of a file in bytes as its server states it, or None where it does not answer or state it."""
+    try:
+        request = urllib.request.Request(
+            address, method="HEAD", headers={"User-Agent": "srlib", "Accept-Encoding": "identity"}
+        )
+        with _opener().open(request, timeout=TIMEOUT) as response:
+            length = response.headers.get("Content-Length", "")
+    except (http.client.HTTPException, OSError, ValueError):
+        return None  # the transfer itself reports what is wrong
+    return int(length) if length.isdecimal() and int(length) > 0 else None
 
 
 def _request(

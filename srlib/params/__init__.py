@@ -5,8 +5,9 @@
 """
 
 from srlib.models.base import Scale
-from srlib.params.data import TEST_SCALES, Download, FeatureFile, Prepare, TestSet
+from srlib.params.data import Download, FeatureFile, Prepare
 from srlib.params.evaluation import Champion, Evaluate, Lpips, ModelName, OtherMethod, Registry
+from srlib.params.image_sets import TEST_SCALES, OwnImages, TestSet, TrainSet
 from srlib.params.loading import check_params, load_params
 from srlib.params.recipe import Params
 from srlib.params.training import Features, Finetune, LearningRate, Precision, Pretrain, StartFrom, Training
@@ -23,6 +24,7 @@ __all__ = [
     "Lpips",
     "ModelName",
     "OtherMethod",
+    "OwnImages",
     "Params",
     "Precision",
     "Prepare",
@@ -31,6 +33,7 @@ __all__ = [
     "Scale",
     "StartFrom",
     "TestSet",
+    "TrainSet",
     "Training",
     "check_params",
     "load_params",

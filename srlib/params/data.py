@@ -1,22 +1,13 @@
 """Sections `download` and `prepare`: what is fetched, and how images become patches."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from srlib.models.base import Scale
 from srlib.params.degradation import Degradation
+from srlib.params.image_sets import TEST_SCALES, OwnImages, TestSet, TrainSet, list_mistakes
 from srlib.schema import NonNegative, PathText, Positive, Section, Sha256
-
-TestSet = Literal["sample", "Set5", "Set14", "BSD100", "Urban100", "DIV2K"]
-TEST_SCALES: dict[TestSet, tuple[Scale, ...]] = {
-    "Set5": (2, 3, 4),
-    "Set14": (2, 3, 4),
-    "BSD100": (4,),
-    "Urban100": (4,),
-}
-"""The scales that a test set's images are published for; the other sets serve every scale."""
 
 
 class FeatureFile(Section):
@@ -29,12 +20,14 @@ class FeatureFile(Section):
 class Download(Section):
     """What is fetched before any work."""
 
-    train: Literal["sample", "div2k-bicubic", "div2k-unknown", "none"] = Field(
+    train: TrainSet | Literal["none"] | OwnImages | Annotated[list[TrainSet | OwnImages], Field(min_length=1)] = Field(
         description="Training images: `sample` (six photographs from scikit-image), DIV2K with one of its two kinds of "
-        "LR images, or `none` where `prepare.images` is a folder of your own."
+        "LR images, any other archive or folder, a list of several sets (each gets a folder of its own below HR and "
+        "LR), or `none` where `prepare.images` is a folder of your own."
     )
-    test: Annotated[list[TestSet], Field(min_length=1)] = Field(
-        description="Test sets. BSD100 and Urban100 exist at scale 4 only; `sample` and DIV2K's LR images are computed."
+    test: Annotated[list[TestSet | OwnImages], Field(min_length=1)] = Field(
+        description="Test sets, published ones by name and any others. BSD100 and Urban100 exist at scale 4 only. LR "
+        "images are computed, except for other sets with `lr`."
     )
     features: Literal["none", "vgg19"] | FeatureFile = Field(
         description="Weights of the feature network for the perceptual loss: VGG19's from Keras, a Keras file (.h5) of "
@@ -42,11 +35,42 @@ class Download(Section):
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Yield duplicate test sets, and weights in another format."""
-        for name in sorted({name for name in self.test if self.test.count(name) > 1}):
-            yield "test", f"expected each test set once, got {name} more than once"
+        """Yield lists of sets that do not fit together, and weights in another format."""
+        if isinstance(self.train, list):
+            yield from list_mistakes("train", self.train, get_args(TrainSet))
+        yield from list_mistakes("test", self.test, get_args(TestSet))
+        if isinstance(self.train, OwnImages) and "HR" not in self.train.patterns:
+            yield "train.hr", "expected a pattern of the HR images, got none; a list may hold their archive too"
         if isinstance(self.features, FeatureFile) and not self.features.file.endswith(".h5"):
             yield "features.file", f"expected a file of Keras weights, .h5, got {self.features.file}"
+
+    @property
+    def test_sets(self) -> list[str]:
+        """Return the names of the test sets, each once."""
+        return list(dict.fromkeys(entry if isinstance(entry, str) else str(entry.name) for entry in self.test))
+
+    @property
+    def own_images(self) -> dict[str, OwnImages]:
+        """Return the archives and folders that are not published sets, by their key in this section."""
+        entries: dict[str, object] = {f"test[{index}]": entry for index, entry in enumerate(self.test)}
+        if isinstance(self.train, list):
+            entries |= {f"train[{index}]": entry for index, entry in enumerate(self.train)}
+        else:
+            entries["train"] = self.train
+        return {key: entry for key, entry in sorted(entries.items()) if isinstance(entry, OwnImages)}
+
+    @property
+    def without_lr(self) -> list[str]:
+        """Return the sets of a training list, or the set of your own (`train`), that come without LR images."""
+        if isinstance(self.train, str):
+            return []
+        folders: dict[str, set[str]] = {}
+        for entry in [self.train] if isinstance(self.train, OwnImages) else self.train:
+            if isinstance(entry, OwnImages):
+                folders.setdefault(entry.name or "train", set()).update(entry.patterns)
+            elif entry == "sample":
+                folders[entry] = {"HR"}
+        return [name for name, kinds in folders.items() if "LR" not in kinds]
 
     def check(self, scale: int) -> None:
         """Check that every test set exists at this scale.
@@ -60,6 +84,8 @@ class Download(Section):
     def scale_mistakes(self, scale: int) -> Iterator[tuple[str, str]]:
         """Yield the test sets that do not exist at this scale."""
         for name in self.test:
+            if isinstance(name, OwnImages):
+                continue
             if scale not in (scales := TEST_SCALES.get(name, (scale,))):
                 valid = ", ".join(map(str, scales))
                 yield "test", f"{name} exists at scale {valid} only, and `scale` is {scale}; remove {name}"

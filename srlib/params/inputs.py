@@ -54,7 +54,13 @@ def _download(params: Params) -> Iterator[Mistake]:
 def _prepare(params: Params) -> Iterator[Mistake]:
     images = params.prepare.images
     if params.download.train == "none" and not Path(images).is_dir():
-        reason = "is none" if Path(images).exists() else "does not exist"
+        tracked = Path(f"{images.rstrip('/')}.dvc")
+        if Path(images).exists():
+            reason = "is none"
+        else:
+            reason = "does not exist; " + (
+                f"run `dvc pull {tracked}`" if tracked.is_file() else "make it, or name another one"
+            )
         yield "prepare.images", f"expected a folder of images (download.train is none), got {images}, which {reason}"
 
 
@@ -101,8 +107,8 @@ def _evaluate(params: Params) -> Iterator[Mistake]:
             continue
         yield from file_mistakes(f"evaluate.methods[{index}]", method.file, method.sha256)
     for model, rule in section.champion.items():
-        if rule.set not in params.download.test and not (Path(section.images) / rule.set).is_dir():
-            sets = ", ".join(params.download.test)
+        if rule.set not in params.download.test_sets and not (Path(section.images) / rule.set).is_dir():
+            sets = ", ".join(params.download.test_sets)
             yield (
                 f"evaluate.champion.{model}.set",
                 f"expected a set of download.test ({sets}) or a folder in {section.images}, got {rule.set}",

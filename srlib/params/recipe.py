@@ -44,6 +44,12 @@ class Params(Section):
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """Yield what does not fit together across sections."""
         yield from ((f"download.{key}", text) for key, text in self.download.scale_mistakes(self.scale))
+        if self.prepare.lr == "given" and (names := self.download.without_lr):
+            yield (
+                "prepare.lr",
+                f"expected make, got given: {', '.join(names)} of download.train has no LR images; give it `lr`, or "
+                "set prepare.lr to make",
+            )
         for name, section in (("pretrain", self.pretrain), ("finetune", self.finetune)):
             if section is not None and section.lr_patch > self.prepare.patch:
                 yield (

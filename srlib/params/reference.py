@@ -50,7 +50,7 @@ def _section(path: str, schema: Schema, definitions: Schema) -> Iterator[str]:
         if "discriminator" in value:
             yield from _networks(inner, value["description"], definitions)
         else:
-            for name in _inner_sections(value):
+            for name in dict.fromkeys(_inner_sections(value)):
                 yield from _section(inner, definitions[name], definitions)
 
 

@@ -62,7 +62,8 @@ MISSING: dict[str, tuple[dict[str, object], str, str]] = {
     "images": (
         {"download.train": "none", "prepare.images": "none"},
         "prepare",
-        "prepare.images: expected a folder of images (download.train is none), got none, which does not exist",
+        "prepare.images: expected a folder of images (download.train is none), got none, which does not exist; make "
+        "it, or name another one",
     ),
     "method": (
         {"evaluate.methods": [{"name": "a", "file": "none.pb", "sha256": DIGEST}]},
@@ -94,6 +95,13 @@ def test_a_missing_input(
         assert lines(changes, stage) == [line]
     for stage in [*names[needed:], None]:
         assert load_params(write(changes), stage=stage)
+
+
+def test_images_under_dvc_that_are_not_pulled(lines: Lines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("team.dvc").touch()
+    (line,) = lines({"download.train": "none", "prepare.images": "team/"}, "download")
+    assert line.endswith("got team/, which does not exist; run `dvc pull team.dvc`")
 
 
 def test_files_of_lpips(tmp_path: Path, lines: Lines) -> None:

@@ -29,12 +29,93 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
     "unknown test set": (
         "download.test",
         ["set5"],
-        "download.test[0]: expected 'sample', 'Set5', 'Set14', 'BSD100', 'Urban100' or 'DIV2K', got 'set5'",
+        "download.test[0]: expected 'sample', 'Set5', 'Set14', 'BSD100', 'Urban100' or 'DIV2K' or a mapping, got "
+        "'set5'",
     ),
     "duplicate test set": (
         "download.test",
         ["Set5", "sample", "Set5"],
-        "download.test: expected each test set once, got Set5 more than once",
+        "download.test: expected each set once, got Set5 more than once",
+    ),
+    "unknown training set": (
+        "download.train",
+        "div2k",
+        "download.train: expected 'sample', 'div2k-bicubic' or 'div2k-unknown' or 'none' or a mapping or a list, "
+        "got 'div2k'",
+    ),
+    "images from nowhere": (
+        "download.train",
+        {"sha256": DIGEST},
+        "download.train.address: expected exactly one of address, file and folder, got none",
+    ),
+    "images from two places": (
+        "download.train",
+        {"file": "a.zip", "folder": "a", "sha256": DIGEST},
+        "download.train.folder: expected exactly one of address, file and folder, got file and folder",
+    ),
+    "an archive without a checksum": (
+        "download.train",
+        ["div2k-bicubic", {"name": "mine", "file": "a.zip"}],
+        "download.train[1].sha256: missing key",
+    ),
+    "an address with a password": (
+        "download.train",
+        {"address": "https://me:secret@host/a.zip", "sha256": DIGEST},
+        "download.train.address: expected an address such as https://host/set.zip, without a password, got "
+        "'https://me:secret@host/a.zip'",
+    ),
+    "an address of another kind": (
+        "download.test",
+        [{"name": "a", "address": "ftp://host/a.zip", "sha256": DIGEST}],
+        "download.test[0].address: expected an address such as https://host/set.zip, without a password, got "
+        "'ftp://host/a.zip'",
+    ),
+    "a pattern that leads outside": (
+        "download.train",
+        {"file": "a.zip", "sha256": DIGEST, "hr": "../*.png"},
+        "download.train.hr: expected a pattern of names such as HR/*.png, relative and without `..`, got '../*.png'",
+    ),
+    "stars inside a name": (
+        "download.train",
+        {"file": "a.zip", "sha256": DIGEST, "hr": "HR/**.png"},
+        "download.train.hr: expected `**` to stand for whole folders, as in HR/**/*.png, got '**.png'",
+    ),
+    "a set of a list without a name": (
+        "download.train",
+        ["sample", {"file": "a.zip", "sha256": DIGEST}],
+        "download.train[1].name: expected a name for a set of a list, got none",
+    ),
+    "a published set's name": (
+        "download.test",
+        [{"name": "set5", "file": "a.zip", "sha256": DIGEST}],
+        "download.test[0].name: expected another name: Set5 is a published set",
+    ),
+    "a name with a slash": (
+        "download.test",
+        [{"name": "a/b", "file": "a.zip", "sha256": DIGEST}],
+        "download.test[0].name: expected a name of at most 64 letters, digits, `.`, `-` and `_`, beginning with a "
+        "letter or digit, got 'a/b'",
+    ),
+    "two spellings of a name": (
+        "download.train",
+        [{"name": name, "file": "a.zip", "sha256": DIGEST} for name in ("a", "A")],
+        "download.train[1].name: expected one spelling, got a and A",
+    ),
+    "a set without HR images": (
+        "download.train",
+        ["sample", {"name": "a", "file": "a.zip", "sha256": DIGEST, "lr": "LR/*"}],
+        "download.train: expected HR images for a; give one of its entries the key `hr`",
+    ),
+    "an archive of LR images alone": (
+        "download.train",
+        {"file": "a.zip", "sha256": DIGEST, "lr": "LR/*"},
+        "download.train.hr: expected a pattern of the HR images, got none; a list may hold their archive too",
+    ),
+    "no set": (
+        "download.train",
+        [],
+        "download.train: expected 'sample', 'div2k-bicubic' or 'div2k-unknown' or 'none' or a mapping or a list "
+        "of at least 1, got []",
     ),
     "weights in another format": (
         "download.features",

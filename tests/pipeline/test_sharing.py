@@ -1,13 +1,18 @@
-"""Artifacts travel through an S3 server: a real one on this machine, spoken to as a team's would be."""
+"""Artifacts travel through an S3 server on this machine, and a team's photographs through a folder as remote."""
 
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from srlib.imaging.write import write_png
+
+from .conftest import Repository, ran
 
 BIN = Path(sys.executable).parent
 pytestmark = [pytest.mark.slow, pytest.mark.dvc]
@@ -97,3 +102,40 @@ def test_what_one_clone_pushes_another_pulls(endpoint: str, tmp_path: Path) -> N
     assert (there / "m/weights").read_text() == "public\npublic\n"
     assert not (there / "raw").exists()
     assert "Running stage 'model'" not in run(there, "dvc", "repro", "--pull")
+
+
+def test_a_team_shares_its_photographs(new_repository: Callable[[str], Repository]) -> None:
+    first = new_repository("first")
+    first.change("download.train", "none")
+    first.change("prepare.images", "data/photos")
+    for number in range(3):
+        content = np.random.default_rng(number).integers(0, 256, (128, 128, 3), np.uint8)
+        write_png(first.path / f"data/photos/holiday/{number}.png", content)
+    first.run("dvc", "add", "data/photos")
+    first.run("git", "add", "data/photos.dvc", "params.yaml")
+    assert first.run("git", "status", "--porcelain", "data").stdout == "A  data/photos.dvc\n"
+    assert first.repro("prepare") == ["check", "prepare"]
+    first.run("git", "add", "-A")
+    first.run("git", "commit", "-q", "-m", "Our photographs")
+    first.run("dvc", "push")
+
+    second = Repository(first.path.with_name("second"))
+    first.run("git", "clone", "-q", str(first.path), str(second.path))
+    second.run("dvc", "pull", "data/photos.dvc")
+    assert (second.path / "data/photos/holiday/2.png").is_file()
+    assert second.repro("--pull", "prepare") == []  # the patches come from the remote as well
+    assert (second.path / "data/patches/index.csv").is_file()
+    second.change("prepare.stride", 16)
+    (second.path / "data/photos/holiday/2.png").rename(second.path / "data/photos/holiday/kept.png")
+    done = second.run("dvc", "repro", "prepare")
+    assert "prepare" in ran(done)
+    second.run("dvc", "add", "data/photos")  # a changed collection: the same command again
+    assert "data/photos.dvc" in second.run("git", "status", "--porcelain").stdout
+
+    third = new_repository("third")
+    third.run("dvc", "import", str(first.path), "data/photos", "-o", "data/team")
+    assert (third.path / "data/team/holiday/2.png").is_file()
+    third.run("git", "add", "data/team.dvc")
+    third.change("download.train", "none")
+    third.change("prepare.images", "data/team")
+    assert third.repro("prepare") == ["check", "prepare"]
