@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import srlib
+from srlib.arrays import Image
 from srlib.evaluation.lpips import lpips
-from srlib.imaging.arrays import Image
 from srlib.imaging.consistency import make_consistent
 from srlib.imaging.folders import list_images
 

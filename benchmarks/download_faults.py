@@ -28,6 +28,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from srlib.data import download, transfer
+from srlib.data.download import LOCKS
 from srlib.data.sources import Source
 from srlib.errors import SrlibError
 
@@ -273,7 +274,7 @@ def main() -> None:
                 if path.name in expected:
                     wrong += hashlib.sha256(path.read_bytes()).hexdigest() != expected[path.name]
         missing = [name for name in expected if not (store / name).is_file()]
-        leftovers = [path.name for path in store.iterdir() if path.name not in expected]
+        leftovers = [path.name for path in store.iterdir() if path.name not in {*expected, LOCKS}]
         unused = sum(map(len, server.faults.values()))
         resumed = sum(start > 0 for _, start in server.requests)
         needed = sum(map(len, server.files.values()))

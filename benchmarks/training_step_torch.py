@@ -1,9 +1,12 @@
-"""PyTorch's side of training_step.py: needs nothing but PyTorch. Arguments: crop, batch, threads.
+"""PyTorch's side of training_step.py: needs nothing but PyTorch.
+
+    python benchmarks/training_step_torch.py CROP BATCH THREADS
 
 Reads the name of a variant per line and answers with the seconds that one training step of it took. The network is the
 EDSR baseline ×4, in channels_last, with Adam, clipping and MAE on what arrives as uint8, as on the other side.
 """
 
+import argparse
 import sys
 import time
 
@@ -61,13 +64,16 @@ def variant(name: str, crop: int, batch: int):
 
 
 def main() -> None:
-    crop, batch, threads = map(int, sys.argv[1:])
-    torch.set_num_threads(threads)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("crop", "batch", "threads"):
+        parser.add_argument(name, type=int)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads", flush=True)
     steps = {}
     for line in sys.stdin:
         name = line.strip()
-        step = steps.setdefault(name, None) or variant(name, crop, batch)
+        step = steps.setdefault(name, None) or variant(name, options.crop, options.batch)
         steps[name] = step
         begun = time.perf_counter()
         step()

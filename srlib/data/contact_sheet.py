@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from srlib.data.batches import open_pairs, read_index
-from srlib.data.patches import SPLITS
+from srlib.data.patch_plan import SPLITS
 from srlib.errors import SrlibError
 from srlib.files import check_output
 from srlib.imaging.resize import resize

@@ -4,32 +4,30 @@ The LR image is computed from the whole HR image and cut afterwards, so that no 
 written directly to their position in the files; memory holds one image per worker.
 """
 
-import contextlib
 import csv
 import functools
 import io
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 
 from srlib.data.degradation import degrade_patch, keyed_generator, write_degradation
-from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
+from srlib.data.pairs import ImagePair, find_pairs
+from srlib.data.patch_files import PatchFiles
+from srlib.data.patch_plan import SPLITS, Corner, Job, Split, inspect, make_plan, scaled_copy
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, remove, write_bytes
 from srlib.imaging.read import read_image
-from srlib.imaging.resize import crop_to_multiple, downscale, resize
+from srlib.imaging.resize import downscale
 from srlib.parallel import for_each
 from srlib.params import Prepare
 
-Split = Literal["train", "validation"]
-SPLITS: tuple[Split, ...] = ("train", "validation")
 INDEX_COLUMNS = ("split", "row", "image", "size", "y", "x")
 _CHUNK = 2**20  # bytes of HR patches per write
 _PART = 2**28  # bytes of training patches per file, so that DVC hashes and transfers several files at once
@@ -56,25 +54,6 @@ class PreparedPatches:
     flat: int
     bytes: int
     left_out: tuple[str, ...]
-
-
-class _Corner(NamedTuple):
-    """Top-left corner of a patch, in LR pixels of a copy of the image scaled by `size`."""
-
-    size: float
-    y: int
-    x: int
-
-
-@dataclass(frozen=True)
-class _Job:
-    """An image, the corners of its patches, and their rows in the files of a split, beginning at `row`."""
-
-    pair: ImagePair
-    corners: tuple[_Corner, ...]
-    flat: int = 0
-    split: Split = "train"
-    row: int = 0
 
 
 def prepare_patches(
@@ -112,22 +91,22 @@ def prepare_patches(
     pairs, mistakes = find_pairs(images, given_lr=params.lr == "given", scale=scale)
     total = len(pairs) + len(mistakes)
 
-    def inspect(pair: ImagePair) -> _Job | str:
+    def inspect_or_explain(pair: ImagePair) -> Job | str:
         try:
-            return _inspect(pair, params, scale)
+            return inspect(pair, params, scale)
         except SrlibError as error:
             return str(error)
 
-    results = for_each(inspect, pairs, label="checking images", unit="images", workers=workers)
+    results = for_each(inspect_or_explain, pairs, label="checking images", unit="images", workers=workers)
     mistakes += [mistake for mistake in results if isinstance(mistake, str)]
-    jobs = [job for job in results if isinstance(job, _Job)]
+    jobs = [job for job in results if isinstance(job, Job)]
     with atomic_path(Path(out)) as folder:
         while True:
             if mistakes and params.unusable == "stop":
                 raise SrlibError(_unusable(mistakes, total))
             if not jobs:
                 raise SrlibError("\n".join(["none of the images can be used (prepare.images):", *mistakes]))
-            plan = _plan(jobs, params, seed)
+            plan = make_plan(jobs, params, seed)
             processes = processes and len(plan) >= _MANY
             failed = _write(plan, folder, params, scale=scale, seed=seed, workers=workers, processes=processes)
             if not failed:
@@ -147,74 +126,8 @@ def _unusable(mistakes: Sequence[str], total: int) -> str:
     return "\n".join([head, *mistakes])
 
 
-def _inspect(pair: ImagePair, params: Prepare, scale: int) -> _Job:
-    """Check an image and list its patches; raise SrlibError if it cannot be used."""
-    height, width = check_pair(pair, scale=scale, patch=params.patch)
-    if min(_shrunk(side, largest := max(params.sizes)) for side in (height, width)) < params.patch:
-        raise SrlibError(f"{pair.hr}: smaller than a patch at {largest:g} of its size, the largest of prepare.sizes")
-    corners = tuple(
-        _Corner(size, y, x)
-        for size in params.sizes
-        for y in range(0, _shrunk(height, size) - params.patch + 1, params.stride)
-        for x in range(0, _shrunk(width, size) - params.patch + 1, params.stride)
-    )
-    if not params.flat and not params.detail:
-        return _Job(pair, corners)
-    hr, side = read_image(pair.hr), params.patch * scale
-    detailed: list[_Corner] = []
-    for size, group in groupby(corners, key=lambda corner: corner.size):
-        copy = _copy(hr, size, scale)
-        gray = cv2.cvtColor(copy, cv2.COLOR_RGB2GRAY)
-        error = _bicubic_error(copy, gray, scale, params) if params.detail else None
-        for at in group:
-            place = np.s_[at.y * scale : at.y * scale + side, at.x * scale : at.x * scale + side]
-            if cv2.meanStdDev(gray[place])[1].item() < params.flat:
-                continue
-            if error is None or cv2.mean(error[place])[0] >= params.detail**2:
-                detailed.append(at)
-    return _Job(pair, tuple(detailed), flat=len(corners) - len(detailed))
-
-
-def _bicubic_error(hr: np.ndarray, gray: np.ndarray, scale: int, params: Prepare) -> np.ndarray:
-    """Return the squared error of bicubic upscaling at each pixel, float32 [H, W]: what is left for a network to learn.
-
-    Patches that bicubic already restores cost as much as others and teach little (SamplingAug: Wang et al. 2021,
-    arXiv:2111.15185).
-    """
-    bicubic = resize(downscale(hr, scale, edges=params.edges), hr.shape[:2])
-    difference = cv2.cvtColor(bicubic, cv2.COLOR_RGB2GRAY).astype(np.float32) - gray
-    return np.asarray(difference * difference)
-
-
-def _shrunk(side: int, size: float) -> int:
-    """Return the side in LR pixels of a copy scaled by `size`."""
-    return int(side * size + 1e-9)
-
-
-def _copy(hr: np.ndarray, size: float, scale: int) -> np.ndarray:
-    """Return the image, uint8 [H, W, 3], scaled by `size` and cropped to a multiple of the scale."""
-    hr = crop_to_multiple(hr, scale)
-    height, width = (_shrunk(side // scale, size) * scale for side in hr.shape[:2])
-    return resize(hr, (height, width)) if size < 1 else hr
-
-
-def _plan(jobs: Sequence[_Job], params: Prepare, seed: int) -> list[_Job]:
-    """Return the jobs that have patches, each with its split and first row."""
-    jobs = [job for job in jobs if any(at.size == max(params.sizes) for at in job.corners)]
-    held_out = validation_names([job.pair for job in jobs], params.validation, seed)
-    rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-    plan = []
-    for job in jobs:
-        split: Split = "validation" if job.pair.name in held_out else "train"
-        if split == "validation":
-            job = replace(job, corners=tuple(at for at in job.corners if at.size == max(params.sizes)))
-        plan.append(replace(job, split=split, row=rows[split]))
-        rows[split] += len(plan[-1].corners)
-    return plan
-
-
 def _write(
-    plan: Sequence[_Job], folder: Path, params: Prepare, *, scale: int, seed: int, workers: int | None, processes: bool
+    plan: Sequence[Job], folder: Path, params: Prepare, *, scale: int, seed: int, workers: int | None, processes: bool
 ) -> dict[str, str]:
     """Write the patch folder; return one line, by image name, for each image that could not be decoded."""
     remove(folder)
@@ -227,7 +140,7 @@ def _write(
         count = sum(len(job.corners) for job in plan if job.split == split)
         for kind, side in (("lr", params.patch), ("hr", params.patch * scale)):
             part = max(_PART // (3 * side**2), 1) if split == "train" else count
-            rows[split, kind] = _Rows(folder / f"{split}_{kind}.npy", count, side, max(part, 1))
+            rows[split, kind] = PatchFiles(folder / f"{split}_{kind}.npy", count, side, max(part, 1))
             rows[split, kind].create()
     cut = functools.partial(_cut, rows=rows, params=params, scale=scale, seed=seed)
     mistakes = for_each(cut, plan, label="cutting patches", unit="images", workers=workers, processes=processes)
@@ -238,7 +151,7 @@ def _write(
     return {job.pair.name: mistake for job, mistake in zip(plan, mistakes, strict=True) if mistake}
 
 
-def _cut(job: _Job, *, rows: dict[tuple[Split, str], "_Rows"], params: Prepare, scale: int, seed: int) -> str | None:
+def _cut(job: Job, *, rows: dict[tuple[Split, str], PatchFiles], params: Prepare, scale: int, seed: int) -> str | None:
     """Write the patches of one image; return one line if the image cannot be decoded."""
     try:
         original = _read_once(job.pair.hr)
@@ -249,7 +162,7 @@ def _cut(job: _Job, *, rows: dict[tuple[Split, str], "_Rows"], params: Prepare, 
     row = job.row
     for size, group in groupby(job.corners, key=lambda corner: corner.size):
         corners = list(group)
-        hr = _copy(original, size, scale)
+        hr = scaled_copy(original, size, scale)
         lr = degrade(hr, scale, params, f"{seed}/{job.pair.name}") if given_lr is None else given_lr
         for start in range(0, len(corners), chunk):
             part = corners[start : start + chunk]
@@ -263,12 +176,12 @@ def _cut(job: _Job, *, rows: dict[tuple[Split, str], "_Rows"], params: Prepare, 
     return None
 
 
-def _degraded(hr: np.ndarray, corners: Sequence[_Corner], params: Prepare, scale: int, key: str) -> np.ndarray:
+def _degraded(hr: np.ndarray, corners: Sequence[Corner], params: Prepare, scale: int, key: str) -> np.ndarray:
     """Return LR patches, uint8 [n, patch, patch, 3], each with a random degradation of its own."""
     assert params.degradation
     return np.stack(
         [
-            degrade_patch(hr, at.y, at.x, params.patch, scale, params.degradation, keyed_generator(f"{key}/{at}"))
+            degrade_patch(hr, at.y, at.x, params.patch, scale, params.degradation, keyed_generator(f"{key}/{at.seed}"))
             for at in corners
         ]
     )
@@ -303,13 +216,13 @@ def degrade(hr: np.ndarray, scale: int, params: Prepare, key: str) -> np.ndarray
     return lr
 
 
-def _patches(image: np.ndarray, corners: Sequence[_Corner], patch: int, scale: int) -> np.ndarray:
+def _patches(image: np.ndarray, corners: Sequence[Corner], patch: int, scale: int) -> np.ndarray:
     """Cut patches, uint8 [n, scale·patch, scale·patch, 3], at corners in LR pixels."""
     side = patch * scale
     return np.stack([image[at.y * scale :, at.x * scale :][:side, :side] for at in corners])
 
 
-def _index(plan: Sequence[_Job]) -> str:
+def _index(plan: Sequence[Job]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(INDEX_COLUMNS)
@@ -318,57 +231,3 @@ def _index(plan: Sequence[_Job]) -> str:
             if job.split == split:
                 writer.writerows((split, job.row + i, job.pair.name, *at) for i, at in enumerate(job.corners))
     return text.getvalue()
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Patches, uint8 [count, side, side, 3], in .npy files of `part` patches, written in any order by many workers."""
-
-    path: Path
-    count: int
-    side: int
-    part: int
-
-    def create(self) -> None:
-        """Create the files with their full size."""
-        for first in range(0, max(self.count, 1), self.part):
-            rows = min(self.count - first, self.part)
-            file = self._file(first // self.part)
-            with _named(file), file.open("xb") as out:
-                out.write(self._head(rows))
-                out.truncate(out.tell() + rows * self._row_bytes)
-
-    def write(self, row: int, patches: np.ndarray) -> None:
-        """Write contiguous patches, uint8 [n, side, side, 3], to the rows from `row`."""
-        while len(patches):
-            number, inside = divmod(row, self.part)
-            here = patches[: self.part - inside]
-            file, rows = self._file(number), min(self.count - number * self.part, self.part)
-            with _named(file), file.open("r+b", buffering=0) as out:
-                out.seek(len(self._head(rows)) + inside * self._row_bytes)
-                content = here.reshape(-1).data
-                while len(content):
-                    content = content[out.write(content) :]
-            row, patches = row + len(here), patches[len(here) :]
-
-    @property
-    def _row_bytes(self) -> int:
-        return self.side * self.side * 3
-
-    def _file(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.stem}.{number}.npy") if number else self.path
-
-    def _head(self, rows: int) -> bytes:
-        head = io.BytesIO()
-        shape = (rows, self.side, self.side, 3)
-        np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        return head.getvalue()
-
-
-@contextlib.contextmanager
-def _named(file: Path) -> Iterator[None]:
-    """Turn an OSError into one line that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise SrlibError(f"{file}: cannot be written ({error.strerror})") from error
