@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from srlib.errors import SrlibError
 
 if TYPE_CHECKING:
+    from srlib.films.batch import upscale_film
     from srlib.imaging.array_image import write_image
     from srlib.imaging.consistency import lr_consistency
     from srlib.imaging.metrics import psnr_y, ssim_y
@@ -41,6 +42,7 @@ __all__ = [
     "ssim_y",
     "upscale",
     "upscale_files",
+    "upscale_film",
     "write_image",
 ]
 
@@ -57,6 +59,7 @@ _MODULES = {
     "shipped_models": "srlib.inference.upscaler",
     "ssim_y": "srlib.imaging.metrics",
     "upscale": "srlib.inference.upscale",
+    "upscale_film": "srlib.films.batch",
     "upscale_files": "srlib.inference.batch",
     "Upscaler": "srlib.inference.upscaler",
     "write_image": "srlib.imaging.array_image",

@@ -23,6 +23,7 @@ FLOORS = (
     ("training",),
     ("pipeline", "tracking"),
     ("inference",),
+    ("films",),
     ("evaluation",),
     ("report", "survey"),
     ("check", "stage"),

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 Inputs = Annotated[
-    list[str], typer.Argument(help="Image files, folders or patterns; or - for standard input.", metavar="IN")
+    list[str], typer.Argument(help="Image files, films, folders or patterns; or - for standard input.", metavar="IN")
 ]
 Out = Annotated[
-    str, typer.Option("--out", "-o", help="A file for a single image, else a folder; - is standard output.")
+    str, typer.Option("--out", "-o", help="A file for a single image or film, else a folder; - is standard output.")
 ]
 Factor = Annotated[
     str | None, typer.Option(help="Factor from 1 to 16 such as 4, 1.5 or 8/3 (default: the model's own).")
@@ -52,10 +52,26 @@ Tile = Annotated[str, typer.Option(help="auto, or the side of a tile in pixels o
 Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all).", min=1)]
 FileFormat = Annotated[
     str | None,
-    typer.Option("--format", help="png, jpeg, tiff or webp (default: by the ending of OUT, else as the input)."),
+    typer.Option(
+        "--format",
+        help="png, jpeg, tiff or webp; mp4, mov, mkv or webm for films (default: by the ending of OUT, else as IN).",
+    ),
 ]
-Quality = Annotated[int, typer.Option(help="JPEG and WebP quality; 100 is lossless in WebP.", min=1, max=100)]
-AllowLarge = Annotated[bool, typer.Option("--allow-large", help="Also upscale images of more than 67 megapixels.")]
+Quality = Annotated[
+    int,
+    typer.Option(help="Quality of JPEG, WebP (100 is lossless) and films (95 is CRF 17 in H.264).", min=1, max=100),
+]
+Codec = Annotated[
+    str | None,
+    typer.Option(help="Video codec: h264, hevc, vp9 or av1 (default: h264, hevc for 10 bits; in WebM vp9, av1)."),
+]
+Preview = Annotated[
+    float | None, typer.Option(help="Only the first seconds of films, to see what comes out.", metavar="SECONDS")
+]
+AllowLarge = Annotated[
+    bool,
+    typer.Option("--allow-large", help="Also upscale images of more than 67 megapixels, and films that take days."),
+]
 
 Consistent = Annotated[
     bool,
@@ -95,6 +111,8 @@ def upscale(
     threads: Threads = None,
     file_format: FileFormat = None,
     quality: Quality = 95,
+    codec: Codec = None,
+    preview: Preview = None,
     allow_large: AllowLarge = False,
     consistent: Consistent = False,
     scores: ScoresFile = None,
@@ -103,9 +121,12 @@ def upscale(
 ) -> None:
     """Upscale PNG, JPEG, TIFF or WebP images of any size; bit depth, transparency, color profile and EXIF are kept.
 
-    In a folder, results that exist are left as they are, so that an interrupted run continues.
+    MP4, QuickTime, Matroska and WebM films too (needs the extra films): sound, subtitles, chapters, times, rotation and
+    color are kept. In a folder, results that exist are left as they are. An interrupted run continues, also within a
+    film.
     """
-    from srlib.inference.batch import run_jobs
+    from srlib.films.batch import run_plan
+    from srlib.films.upscaling import FilmOptions
     from srlib.inference.jobs import plan_jobs
     from srlib.inference.output_size import output_size
     from srlib.inference.records import Records
@@ -127,17 +148,10 @@ def upscale(
             threads=threads,
         )
 
-    plan = plan_jobs(inputs, out, format=file_format, force=force)
+    options = FilmOptions(size, quality, codec, preview, consistent, allow_large)
+    plan = plan_jobs(inputs, out, format=file_format, force=force, films=True)
     try:
-        summary = run_jobs(
-            plan,
-            open_upscaler,
-            size=size,
-            quality=quality,
-            allow_large=allow_large,
-            consistent=consistent,
-            records=Records.at(scores, maps, out),
-        )
+        summary = run_plan(plan, open_upscaler, options, records=Records.at(scores, maps, out))
     except Stopped as error:  # its line has been printed
         sys.exit(128 + error.signum)
     if summary.existing:

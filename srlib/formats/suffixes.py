@@ -1,4 +1,4 @@
-"""Endings of the names of image files."""
+"""Endings of the names of image and film files."""
 
 READABLE = "PNG, JPEG, TIFF, WebP, BMP or GIF"
 READ_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
@@ -6,3 +6,6 @@ OTHER_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf"}
 )
 """Formats that srlib does not read. They are listed nevertheless, so that an error can name them."""
+
+FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
+"""Films that are read and written; see `srlib.films.containers`."""

@@ -7,8 +7,16 @@ from pathlib import Path
 from srlib.errors import SrlibError, one_line
 from srlib.formats.suffixes import OTHER_SUFFIXES, READ_SUFFIXES, READABLE
 
+IMAGE_SUFFIXES = READ_SUFFIXES | OTHER_SUFFIXES
 
-def list_images(folder: Path, recursive: bool = True, *, problems: list[str] | None = None) -> list[Path]:
+
+def list_images(
+    folder: Path,
+    recursive: bool = True,
+    *,
+    problems: list[str] | None = None,
+    suffixes: frozenset[str] = IMAGE_SUFFIXES,
+) -> list[Path]:
     """List the files of a folder whose names end as those of images do, sorted by path.
 
     Hidden files and folders are left out. Formats that srlib cannot read, such as HEIC, are included, so that
@@ -19,6 +27,7 @@ def list_images(folder: Path, recursive: bool = True, *, problems: list[str] | N
         folder: Folder to search.
         recursive: Include subfolders.
         problems: List that receives one line per folder that cannot be read, instead of an exception.
+        suffixes: Endings of the names to list.
 
     Raises:
         SrlibError: The folder does not exist, or it or one of its subfolders cannot be read.
@@ -33,7 +42,7 @@ def list_images(folder: Path, recursive: bool = True, *, problems: list[str] | N
         links: list[Path] = []
         for top in waiting:
             for entry in _walk(top, recursive, seen, links, problems):
-                if os.path.splitext(entry.name)[1].lower() in READ_SUFFIXES | OTHER_SUFFIXES:
+                if os.path.splitext(entry.name)[1].lower() in suffixes:
                     files.append(Path(entry.path))
         waiting = links
     return sorted(files, key=lambda path: path.relative_to(folder).as_posix())

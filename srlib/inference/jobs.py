@@ -1,4 +1,4 @@
-"""Which image files to upscale and where each result goes: decided for all of them before any work."""
+"""Which image files and films to upscale and where each result goes: decided for all of them before any work."""
 
 import difflib
 import glob
@@ -10,12 +10,14 @@ from pathlib import Path
 
 from srlib.errors import SrlibError
 from srlib.formats.encoders import FORMATS
-from srlib.formats.suffixes import OTHER_SUFFIXES, READ_SUFFIXES
-from srlib.imaging.folders import list_images
+from srlib.formats.suffixes import FILM_SUFFIXES, OTHER_SUFFIXES, READ_SUFFIXES
+from srlib.imaging.folders import IMAGE_SUFFIXES, list_images
 from srlib.imaging.image_file import format_of
 
 STREAM = "-"
 """Standard input or output."""
+
+_FILM_FORMATS = tuple(sorted(suffix.removeprefix(".") for suffix in FILM_SUFFIXES))
 
 _LONGEST_NAME = 255
 """Bytes of a file name that usual file systems allow."""
@@ -33,12 +35,13 @@ _UNWRITABLE = frozenset(
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image to upscale.
+    """One image or film to upscale.
 
     Attributes:
         source: The file to read; None is standard input.
         target: The file to write; None is standard output.
-        format: A key of `FORMATS`; None is the input's own format, known only after reading.
+        format: A key of `FORMATS`, or a film's ending without its dot; None is the input's own format, known only
+            after reading.
     """
 
     source: Path | None
@@ -58,17 +61,19 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """The images to upscale.
+    """The images and films to upscale.
 
     Attributes:
         jobs: Images to upscale, with their targets.
         existing: Number of results that exist already and are left as they are.
         problems: Inputs that cannot be read, one line each; they do not prevent the other jobs.
+        films: Films to upscale, with their targets.
     """
 
     jobs: tuple[ImageJob, ...]
     existing: int = 0
     problems: tuple[str, ...] = ()
+    films: tuple[ImageJob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,10 @@ class _Found:
     name: Path
 
 
-def plan_jobs(inputs: Sequence[str], out: str, *, format: str | None = None, force: bool = False) -> JobPlan:
-    """Find the images and name their results.
+def plan_jobs(
+    inputs: Sequence[str], out: str, *, format: str | None = None, force: bool = False, films: bool = False
+) -> JobPlan:
+    """Find the images, and the films where asked for, and name their results.
 
     A folder stands for all images below it and keeps its structure; a pattern (`*`, `?`, `[…]`, `**`) for the images
     that match. A single input becomes the file `out` if that has an image's ending; everything else goes into the
@@ -90,8 +97,10 @@ def plan_jobs(inputs: Sequence[str], out: str, *, format: str | None = None, for
     Args:
         inputs: Files, folders and patterns, or `-` alone.
         out: A file, a folder, or `-`.
-        format: A key of `FORMATS`. None uses the ending of `out`, else the input's own format, else PNG.
+        format: A key of `FORMATS`, or a film's ending without its dot, which applies to images or to films. None uses
+            the ending of `out`, else the input's own format, else PNG.
         force: Whether to overwrite existing results.
+        films: Whether folders and patterns stand for films too.
 
     Returns:
         The jobs, and what cannot be read.
@@ -100,26 +109,37 @@ def plan_jobs(inputs: Sequence[str], out: str, *, format: str | None = None, for
         SrlibError: One line per mistake: a missing input, two results of one name, a result that exists (as a single
             file) or that is itself an input.
     """
-    if format is not None and format not in FORMATS:
-        raise SrlibError(f"--format: expected {', '.join(FORMATS)}, got {format}")
+    formats = [*FORMATS, *(_FILM_FORMATS if films else ())]
+    if format is not None and format not in formats:
+        raise SrlibError(f"--format: expected {', '.join(formats)}, got {format}")
     if STREAM in inputs or any(_is_open_pipe(Path(text)) for text in inputs):
+        if films and (format in _FILM_FORMATS or _is_film(Path(out))):
+            raise SrlibError(f"{out}: a film cannot be read from a stream; name its file")
         return JobPlan((_stream_job(inputs, out, format, force),))
-    files, problems = _find(inputs, out)
+    files, problems = _find(inputs, out, IMAGE_SUFFIXES | FILM_SUFFIXES if films else IMAGE_SUFFIXES)
     is_single = len(inputs) == len(files) == 1 and not Path(inputs[0]).is_dir()
     if out == STREAM:
         if not is_single:
             raise SrlibError(f"-o -: expected one image for standard output, got {len(files)}; name a folder")
         source = files[0].source
+        if films and _is_film(source):
+            raise SrlibError(f"{source}: a film cannot be written to a stream; name a file such as big.mp4")
         return JobPlan((ImageJob(source, None, format or _own_format(source)),))
-    if (file := _as_file(out)) is not None:
+    if (file := _as_file(out, films)) is not None:
         if not is_single:
             raise SrlibError(f"{out}: one file for {len(files)} images of {', '.join(inputs)}; name a folder")
-        return JobPlan((_single_job(files[0].source, file, format, force),))
+        job = _single_job(files[0].source, file, format, force)
+        return JobPlan((), films=(job,)) if _is_film(file) and films else JobPlan((job,))
     jobs, existing = _folder_jobs(files, Path(out), format, force)
-    return JobPlan(jobs, existing, tuple(problems))
+    images = tuple(job for job in jobs if job.format not in _FILM_FORMATS)
+    return JobPlan(images, existing, tuple(problems), tuple(job for job in jobs if job.format in _FILM_FORMATS))
 
 
-def _find(inputs: Sequence[str], out: str) -> tuple[list[_Found], list[str]]:
+def _is_film(path: Path) -> bool:
+    return path.suffix.lower() in FILM_SUFFIXES
+
+
+def _find(inputs: Sequence[str], out: str, suffixes: frozenset[str]) -> tuple[list[_Found], list[str]]:
     """Find the images of all inputs, and the entries of folders that cannot be read.
 
     Raises:
@@ -130,7 +150,7 @@ def _find(inputs: Sequence[str], out: str) -> tuple[list[_Found], list[str]]:
     problems: list[str] = []
     for text in inputs:
         try:
-            files += _find_one(text, out, problems)
+            files += _find_one(text, out, suffixes, problems)
         except SrlibError as error:
             mistakes.append(str(error))
     if mistakes:
@@ -138,16 +158,16 @@ def _find(inputs: Sequence[str], out: str) -> tuple[list[_Found], list[str]]:
     return list(dict.fromkeys(files)), problems
 
 
-def _find_one(text: str, out: str, problems: list[str]) -> list[_Found]:
+def _find_one(text: str, out: str, suffixes: frozenset[str], problems: list[str]) -> list[_Found]:
     """Find the images of one input; append unreadable entries to `problems`."""
     path = Path(text)
     if path.is_dir():
         if out != STREAM and _real(out) == _real(path):
             raise SrlibError(f"{text}: expected another output folder than the input folder itself")
         unreadable = len(problems)
-        images = _outside(list_images(path, problems=problems), path, out)
+        images = _outside(list_images(path, problems=problems, suffixes=suffixes), path, out)
         if not images and len(problems) == unreadable:
-            raise SrlibError(f"{text}: no images in it")
+            raise SrlibError(f"{text}: no images{' or films' if suffixes >= FILM_SUFFIXES else ''} in it")
         return [_Found(image, image.relative_to(path)) for image in _regular(images, problems)]
     if path.exists():
         if not path.is_file():
@@ -156,11 +176,11 @@ def _find_one(text: str, out: str, problems: list[str]) -> list[_Found]:
     if not glob.has_magic(text):
         raise SrlibError(f"{text}: no such file or folder")
     matches = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-    images = [p for p in matches if not p.is_dir() and p.suffix.lower() in READ_SUFFIXES | OTHER_SUFFIXES]
+    images = [p for p in matches if not p.is_dir() and p.suffix.lower() in suffixes]
     base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
     images = _outside(images, base, out)
     if not images:
-        raise SrlibError(f"{text}: matches no image")
+        raise SrlibError(f"{text}: matches no image{' or film' if suffixes >= FILM_SUFFIXES else ''}")
     return [_Found(image, Path(image.name)) for image in _regular(images, problems)]
 
 
@@ -193,12 +213,13 @@ def _outside(images: list[Path], base: Path, out: str) -> list[Path]:
     return [image for image in images if folder not in _real(image).parents]
 
 
-def _as_file(out: str) -> Path | None:
+def _as_file(out: str, films: bool = False) -> Path | None:
     """Return `out` as a file, or None where it is a folder that exists or is to be made."""
     path = Path(out)
     if path.is_dir() or out.endswith(("/", "\\")):
         return None
     writable = [suffix for kind in FORMATS.values() for suffix in kind.suffixes]
+    writable += sorted(FILM_SUFFIXES) if films else []
     suffix = path.suffix.lower()
     if suffix in writable:
         return path
@@ -212,7 +233,11 @@ def _as_file(out: str) -> Path | None:
 
 
 def _single_job(source: Path | None, target: Path, format: str | None, force: bool) -> ImageJob:
-    from_ending = format_of(target)
+    is_film = _is_film(target)
+    from_ending = _film_format(target) if is_film else format_of(target)
+    if source is not None and is_film != _is_film(source) and source.suffix.lower() in IMAGE_SUFFIXES | FILM_SUFFIXES:
+        kinds = ("an image", "a film")
+        raise SrlibError(f"{target}: {kinds[not is_film]} does not become {kinds[is_film]}; choose another ending")
     if mistake := _name_mistake(target):
         raise SrlibError(mistake)
     if format not in (None, from_ending):
@@ -245,7 +270,8 @@ def _folder_jobs(files: list[_Found], out: Path, format: str | None, force: bool
     mistakes = []
     sources = {_real(file.source) for file in files}
     for file in files:
-        kind = format or _own_format(file.source)
+        kind = _film_format(file.source) if _is_film(file.source) else _own_format(file.source)
+        kind = format if format is not None and (format in FORMATS) == (kind in FORMATS) else kind
         target = out / _named(file.name, kind)
         if mistake := _target_mistake(target, file.source, jobs, sources):
             mistakes.append(mistake)
@@ -259,6 +285,8 @@ def _folder_jobs(files: list[_Found], out: Path, format: str | None, force: bool
 def _named(name: Path, format: str) -> Path:
     """Give a name the ending of a format. A dot in a name without an image's ending is part of the name."""
     suffix = name.suffix.lower()
+    if format in _FILM_FORMATS:
+        return name if suffix == f".{format}" else name.with_suffix(f".{format}")
     if suffix in FORMATS[format].suffixes:
         return name
     ending = FORMATS[format].suffixes[0]
@@ -284,6 +312,10 @@ def _name_mistake(target: Path) -> str | None:
     if size <= _LONGEST_NAME:
         return None
     return f"{target}: the name has {size} bytes, and file systems allow {_LONGEST_NAME}; rename the input"
+
+
+def _film_format(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
 
 
 def _own_format(source: Path) -> str:

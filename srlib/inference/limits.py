@@ -32,15 +32,19 @@ class Stopwatch:
         self._model = model
         self._seconds_per_pixel: float | None = None
 
-    def time_for(self, pixels: int) -> str:
-        """Return the estimated time for so many LR pixels, such as `3 min` or `1.5 hours`."""
+    def seconds_for(self, pixels: int) -> float:
+        """Return the estimated number of seconds for so many LR pixels."""
         if self._seconds_per_pixel is None:
             trial = np.zeros((_TRIAL_SIDE, _TRIAL_SIDE, 3), np.uint8)
             self._model(trial)  # the first call prepares the network for this size
             start = time.perf_counter()
             self._model(trial)
             self._seconds_per_pixel = (time.perf_counter() - start) / _TRIAL_SIDE**2
-        minutes = pixels * self._seconds_per_pixel / 60
+        return pixels * self._seconds_per_pixel
+
+    def time_for(self, pixels: int) -> str:
+        """Return the estimated time for so many LR pixels, such as `3 min` or `1.5 hours`."""
+        minutes = self.seconds_for(pixels) / 60
         return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(1, round(minutes))} min"
 
 

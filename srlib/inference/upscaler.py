@@ -1,6 +1,7 @@
 """Upscale RGB arrays of any size with an exported network, in bounded memory and without Keras or TensorFlow."""
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -141,6 +142,7 @@ class Upscaler:
         name: Name of the model, as it was requested.
         scale: Upscaling factor.
         receptive_field: LR pixels to each side that an output pixel depends on.
+        fingerprint: SHA-256 of everything that decides the pixels: network, precision, tiles, ensemble.
         precision: Precision for 8-bit images, `float32` or `bfloat16`. 16-bit images, whose lower byte bfloat16 would
             lose, are computed in float32 unless bfloat16 was requested.
 
@@ -177,6 +179,8 @@ class Upscaler:
         self._config = model.config
         self._tile = tile
         self._ensemble = ensemble
+        content = model.graph, model.weights, repr((self.precision, precision, tile, ensemble)).encode()
+        self.fingerprint = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in content)).hexdigest()
         self._compiled = functools.cache(
             lambda kind, as_levels: CompiledNetwork(model, precision=kind, threads=threads, as_levels=as_levels)
         )

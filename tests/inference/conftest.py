@@ -18,6 +18,7 @@ class Bicubic:
     name = "bicubic"
     precision = "float32"
     receptive_field = 2
+    fingerprint = "bicubic"
 
     def __call__(self, rgb: np.ndarray, *, on_pixels: Callable[[int], object] | None = None) -> np.ndarray:
         if on_pixels:

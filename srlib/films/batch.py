@@ -1,0 +1,151 @@
+"""Upscale the films and the images of a plan."""
+
+import dataclasses
+import errno
+import functools
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+from srlib.errors import SrlibError, one_line
+from srlib.films.containers import require_pyav
+from srlib.films.upscaling import FilmModel, FilmOptions, upscale_one_film
+from srlib.imaging.image_file import QUALITY
+from srlib.inference.batch import Summary, run_jobs
+from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
+from srlib.inference.output_size import output_size
+from srlib.inference.records import Records
+from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
+
+
+def upscale_film(
+    film: str | Path,
+    out: str | Path,
+    *,
+    model: str | Upscaler = DEFAULT_MODEL,
+    scale: float | Fraction | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    fit: tuple[int, int] | None = None,
+    megapixels: float | None = None,
+    codec: str | None = None,
+    quality: int = QUALITY,
+    preview: float | None = None,
+    force: bool = False,
+    allow_large: bool = False,
+    consistent: bool = False,
+) -> None:
+    """Upscale a film; sound, subtitles, chapters, times, rotation and color are kept. Needs the extra `films`.
+
+    The result is written whole or not at all. A run that was interrupted continues when it is started again.
+
+    Args:
+        film: An MP4, QuickTime, Matroska or WebM file.
+        out: The file to write; its ending, `.mp4`, `.m4v`, `.mov`, `.mkv` or `.webm`, gives its kind.
+        model: A model that `open_model` accepts by name or folder, or an opened one.
+        scale: Factor from 1 to 16 (default: the model's own). Odd sizes become the next smaller even ones.
+        width: Pixels per row; the height follows from the proportions. With `height` too: exactly this size.
+        height: Pixels per column.
+        fit: (width, height): the largest size inside it with the film's proportions.
+        megapixels: Millions of pixels per frame.
+        codec: `h264`, `hevc`, `vp9` or `av1` (default: by the kind of file).
+        quality: 1 to 100, the encoder's constant rate factor: 95 is 17 in H.264, 75 is 24.
+        preview: Only the first so many seconds.
+        force: Overwrite a result that exists.
+        allow_large: Also upscale films that take more than a day.
+        consistent: Correct each frame so that, downscaled again, it is the film's frame within about one level.
+
+    Raises:
+        SrlibError: The film is refused; or it is damaged and the result holds what could be decoded.
+
+    Example:
+        >>> import srlib
+        >>> srlib.upscale_film("clip.mp4", "big.mp4")
+        Traceback (most recent call last):
+        srlib.errors.SrlibError: clip.mp4: no such file or folder
+    """
+    size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
+    options = FilmOptions(size, quality, codec, preview, consistent, allow_large)
+    plan = plan_jobs([str(film)], str(out), force=force, films=True)
+    if plan.jobs:
+        raise SrlibError(f"{film}: expected a film; for images: srlib.upscale_files")
+    run_plan(plan, lambda: model if isinstance(model, Upscaler) else open_model(model), options)
+
+
+def run_plan(
+    plan: JobPlan,
+    open_model: Callable[[], FilmModel],
+    options: FilmOptions,
+    *,
+    records: Records | None = None,
+) -> Summary:
+    """Upscale the images of a plan, then its films.
+
+    Args:
+        plan: See `srlib.inference.jobs.plan_jobs`.
+        open_model: Function that opens the model; called only if there is something to do.
+        options: How films are upscaled; size, quality, `consistent` and `allow_large` are those of the images too.
+        records: Where scores and maps of images go (default: nowhere).
+
+    Returns:
+        How many images and films were upscaled, and how many results existed already.
+
+    Raises:
+        SrlibError: Nothing could be done at all, or at the end one line per input that was left out or is incomplete.
+    """
+    if plan.films:
+        require_pyav()
+        if records is not None and (records.scores or records.maps):
+            raise SrlibError("--scores and --map are for images; leave them out for films")
+    opened = functools.cache(open_model)
+    problems: list[str] = []
+    done = 0
+    try:
+        done = run_jobs(
+            dataclasses.replace(plan, films=()),
+            opened,
+            size=options.size,
+            quality=options.quality,
+            allow_large=options.allow_large,
+            consistent=options.consistent,
+            records=records,
+        ).done
+    except SrlibError as error:
+        if not plan.films:
+            raise
+        problems += str(error).splitlines()
+    for number, job in enumerate(plan.films, 1):
+        if len(plan.films) > 1:
+            print(f"film {number} of {len(plan.films)}: {job.name}", file=sys.stderr)
+        lines = _run_film(job, opened, options)
+        done += not lines
+        problems += lines
+    if problems:
+        raise SrlibError("\n".join(problems))
+    return Summary(done, plan.existing)
+
+
+def _run_film(job: ImageJob, open_model: Callable[[], FilmModel], options: FilmOptions) -> list[str]:
+    """Upscale one film; return its problems, one line each.
+
+    Raises:
+        SrlibError: The disk is full.
+    """
+    assert job.source is not None and job.target is not None
+    try:
+        outcome = upscale_one_film(job.source, job.target, open_model(), options)
+    except SrlibError as error:
+        return [str(error)]
+    except MemoryError:
+        return [f"{job.name}: not enough memory; ask for a smaller size"]
+    except OSError as error:
+        reason = f"{error.filename or job.target}: {error.strerror or one_line(error)}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SrlibError(f"{reason}; make space and run it again to continue") from error
+        return [reason]
+    except Exception as error:
+        return [f"{job.name}: unexpected {type(error).__name__} ({one_line(error)}); please report this film"]
+    for note in outcome.notes:
+        print(f"{job.name}: {note}", file=sys.stderr)
+    return [f"{job.name}: {problem}; the rest is in {job.target}" for problem in outcome.problems]

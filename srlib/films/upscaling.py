@@ -1,0 +1,233 @@
+"""Upscale one film: decoding, network and encoding at the same time, segment by segment."""
+
+import itertools
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from srlib.errors import SrlibError
+from srlib.files import atomic_path, file_hash, remove
+from srlib.films.containers import CODECS, Container, codec_for, container_of
+from srlib.films.encoding import Encoding, encode_segment, segment_frames
+from srlib.films.muxing import write_film
+from srlib.films.overlap import ahead
+from srlib.films.reading import Film, Frame, FrameReader, describe_film
+from srlib.films.segments import Segment, WorkFolder, open_work_folder
+from srlib.imaging.array_image import from_array
+from srlib.inference.limits import Stopwatch, prepare_folder
+from srlib.inference.memory import free_memory
+from srlib.inference.output_size import MODEL_SCALE, OutputSize, size_of
+from srlib.inference.upscale import RgbModel, upscale_image
+from srlib.progress import progress
+from srlib.signals import Stopped
+
+LONGEST_WORK = 24 * 3600
+"""Estimated seconds above which a film is upscaled only on request."""
+
+_ANNOUNCED = 2**24
+"""Films of at least this many LR pixels in all print their size and estimated time first."""
+
+_WAITING = 2
+"""Frames that wait between two steps."""
+
+_BYTES_PER_PIXEL = 90
+"""Memory for each pixel of a result's frame: RGB in three steps, and YUV in the encoder's lookahead and threads."""
+
+_TYPICAL_BITS = 0.15
+"""Bits per pixel of an encoded film, to warn beforehand of a disk that is too small."""
+
+
+class FilmModel(RgbModel, Protocol):
+    """A model for films, whose interrupted runs are continued with the same one only."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Text that differs between models that compute different pixels."""
+
+
+@dataclass(frozen=True)
+class FilmOptions:
+    """How films are upscaled.
+
+    Attributes:
+        size: How large each result becomes.
+        quality: 1 to 100.
+        codec: A key of `CODECS`, or None for the container's default.
+        seconds: Only the first so many seconds.
+        consistent: Whether to make each frame consistent with its LR frame.
+        allow_large: Whether to upscale films that take more than `LONGEST_WORK`.
+    """
+
+    size: OutputSize = MODEL_SCALE
+    quality: int = 95
+    codec: str | None = None
+    seconds: float | None = None
+    consistent: bool = False
+    allow_large: bool = False
+
+    def __post_init__(self) -> None:
+        if self.codec is not None and self.codec not in CODECS:
+            raise SrlibError(f"codec: expected one of {', '.join(CODECS)}, got {self.codec!r}")
+        if not 1 <= self.quality <= 100:
+            raise SrlibError(f"quality: expected a number from 1 to 100, got {self.quality}")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise SrlibError(f"preview: expected a number of seconds above 0, got {self.seconds:g}")
+
+
+@dataclass(frozen=True)
+class FilmOutcome:
+    """What became of a film that was upscaled.
+
+    Attributes:
+        problems: What is missing from it, in the words of a message.
+        notes: What a user should know.
+    """
+
+    problems: list[str]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    film: Film
+    target: Path
+    container: Container
+    encoding: Encoding
+    notes: list[str]
+
+
+def upscale_one_film(source: Path, target: Path, model: FilmModel, options: FilmOptions) -> FilmOutcome:
+    """Upscale a film to a file, which appears whole or not at all.
+
+    Finished segments stay in a work folder beside `target` until then: an interrupted run continues from them when it
+    is started again with the same film, model and options.
+
+    Args:
+        source: The film.
+        target: The file to write; its ending gives the container.
+        model: Upscales one RGB image.
+        options: How.
+
+    Returns:
+        What could not be decoded, and what could not be kept.
+
+    Raises:
+        SrlibError: The film is refused, or nothing of it can be decoded.
+        OSError: A file cannot be read or written.
+    """
+    plan = _plan(source, target, model, options)
+    _announce(plan, model, options)
+    identity = {
+        "film": file_hash(source),
+        "model": model.fingerprint,
+        "software": _software(),
+        **{name: str(value) for name, value in asdict(plan.encoding).items()},
+        "consistent": str(options.consistent),
+        "seconds": str(options.seconds),
+    }
+    with open_work_folder(target, identity) as work:
+        segments, reader = _upscale_frames(plan, model, options, work)
+        if not segments:
+            raise SrlibError(f"{source}: no frame can be decoded ({reader.faults.error or 'the video is empty'})")
+        with atomic_path(target) as temporary:
+            notes = write_film(temporary, plan.film, segments, plan.encoding, plan.container, options.seconds)
+        remove(work.path)
+    return FilmOutcome(reader.problems(), [*plan.notes, *notes])
+
+
+def _plan(source: Path, target: Path, model: FilmModel, options: FilmOptions) -> _Plan:
+    """Decide everything about a result before any work."""
+    film, container = describe_film(source), container_of(target)
+    codec = codec_for(container, film.color.depth, options.codec)
+    try:
+        asked = size_of(film.height, film.width, options.size.target(film.height, film.width, model.scale))
+    except SrlibError as error:
+        raise SrlibError(f"{source}: {error}") from error
+    height, width = (max(2, side - side % 2) for side in asked)
+    notes = []
+    if (height, width) != asked:
+        notes.append(f"{width}×{height} instead of {asked[1]}×{asked[0]} pixels: films need even sizes")
+    if container.in_milliseconds and (film.time_base.numerator * 1000) % film.time_base.denominator:
+        notes.append(f"{container.name} stores times in milliseconds: frame times are rounded to them")
+    if film.has_alpha:
+        notes.append("transparency is not kept")
+    if max(height, width) > (longest := CODECS[codec].longest):
+        raise SrlibError(f"{source}: {width}×{height} pixels are too many for {codec} (at most {longest:,} per side)")
+    needed, free = _BYTES_PER_PIXEL * height * width, free_memory()
+    if free is not None and needed > free:
+        raise SrlibError(
+            f"{source}: frames of {width}×{height} pixels need about {needed / 1e9:.1f} GB of memory, and "
+            f"{free / 1e9:.1f} GB are free; ask for a smaller size"
+        )
+    encoding = Encoding(
+        codec, options.quality, width, height, film.color, film.sample_aspect, film.time_base, film.rate
+    )
+    return _Plan(film, target, container, encoding, notes)
+
+
+def _announce(plan: _Plan, model: FilmModel, options: FilmOptions) -> None:
+    """Print size and estimated time of long work; refuse what takes days; make the folder."""
+    film, encoding = plan.film, plan.encoding
+    frames = film.frames_within(options.seconds)
+    pixels = frames * film.height * film.width
+    prepare_folder(plan.target, frames * encoding.height * encoding.width * _TYPICAL_BITS / 8)
+    if pixels < _ANNOUNCED:
+        return
+    stopwatch = Stopwatch(model)
+    size = f"{film.width}×{film.height} to {encoding.width}×{encoding.height} pixels, {frames:,} frames"
+    if stopwatch.seconds_for(pixels) > LONGEST_WORK and not options.allow_large:
+        raise SrlibError(
+            f"{film.path}: {size} take about {stopwatch.time_for(pixels)}; use --allow-large to upscale it, "
+            "or --preview 10 to see its first 10 seconds"
+        )
+    print(f"{film.path}: {size}, about {stopwatch.time_for(pixels)}", file=sys.stderr)
+
+
+def _upscale_frames(
+    plan: _Plan, model: FilmModel, options: FilmOptions, work: WorkFolder
+) -> tuple[list[Segment], FrameReader]:
+    """Bring the work folder to the end of the film; return all segments, and the reader for what was wrong."""
+    film, segments = plan.film, work.finished()
+    times = [time for segment in segments for time in segment.times]
+    reader = FrameReader(film, options.seconds, times)
+    length = segment_frames(film.height, film.width)
+    expected = film.frames_within(options.seconds)
+    try:
+        with (
+            progress(max(expected, len(times)), "upscaling", "frames", start=len(times)) as advance,
+            closing(ahead(reader.frames(), _WAITING)) as frames,
+            closing(ahead(_upscaled(frames, plan, model, options), _WAITING)) as results,
+        ):
+            while (first := next(results, None)) is not None:
+                number = len(segments)
+                batch = itertools.chain([first], itertools.islice(results, length - 1))
+                written = []
+                with work.writing(number) as path:
+                    for time in encode_segment(path, batch, plan.encoding):
+                        written.append(time)
+                        advance()
+                segments.append(work.finish(number, written))
+    except (KeyboardInterrupt, Stopped):
+        done = sum(len(segment.times) for segment in segments)
+        print(f"stopped: {done} of {expected} frames are done; run it again to continue", file=sys.stderr)
+        raise
+    return segments, reader
+
+
+def _upscaled(
+    frames: Iterable[Frame], plan: _Plan, model: RgbModel, options: FilmOptions
+) -> Generator[Frame, None, None]:
+    target = plan.encoding.height, plan.encoding.width
+    for frame in frames:
+        result = upscale_image(from_array(frame.rgb), model, target, consistent=options.consistent)
+        yield Frame(frame.tick, frame.duration, result.rgb)
+
+
+def _software() -> str:
+    """Return the versions of what encodes."""
+    import av
+
+    return f"PyAV {av.__version__}, FFmpeg {av.library_versions['libavcodec']}"
