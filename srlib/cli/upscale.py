@@ -33,8 +33,8 @@ Megapixels = Annotated[float | None, typer.Option(help="Millions of pixels per r
 Model = Annotated[
     str,
     typer.Option(
-        help="psnr-x4 or gan-x4, which come with srlib; a model folder; or from MLflow models:/NAME@champion, "
-        "models:/NAME/2 or runs:/ID/NAME."
+        help="psnr-x4 or gan-x4, which come with srlib; a model folder; an ONNX file; or from MLflow "
+        "models:/NAME@champion, models:/NAME/2 or runs:/ID/NAME."
     ),
 ]
 Fidelity = Annotated[

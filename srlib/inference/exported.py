@@ -25,11 +25,11 @@ XML, BIN, ONNX = "model.xml", "model.bin", "model.onnx"
 
 MAX_SCALE = 16
 _LARGEST_CONFIG = 2**20
-_LARGEST_FILE = {XML: 2**26, BIN: 2**31, ONNX: 2**31}
+LARGEST_FILE = {XML: 2**26, BIN: 2**31, ONNX: 2**31}
 """Most bytes that are read of each file."""
 
 _FLOATS: dict[str, np.dtype[np.floating]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
-_EXTERNAL_DATA = b"\x0a\x08location"
+EXTERNAL_DATA = b"\x0a\x08location"
 """The key of an ONNX tensor whose values lie in another file, as protobuf encodes it."""
 
 
@@ -145,12 +145,12 @@ def read_exported(folder: Path) -> ExportedModel:
     content = {}
     for name in sorted(config.files):
         try:
-            content[name] = read_regular(folder / name, limit=_LARGEST_FILE[name])
+            content[name] = read_regular(folder / name, limit=LARGEST_FILE[name])
         except FileNotFoundError:
             raise SrlibError(f"{folder}: {name} is missing") from None
         if hashlib.sha256(content[name]).hexdigest() != config.files[name]:
             raise SrlibError(f"{folder / name}: not the file that was exported (its SHA-256 differs); export it again")
-    if ONNX in content and _EXTERNAL_DATA in content[ONNX]:
+    if ONNX in content and EXTERNAL_DATA in content[ONNX]:
         raise SrlibError(f"{folder / ONNX}: expected weights inside the file, got a reference to another file")
     return ExportedModel(config, content[XML] if XML in content else content[ONNX], content.get(BIN, b""))
 

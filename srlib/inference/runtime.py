@@ -28,8 +28,8 @@ _TRIAL_SIZE = 5, 7
 """Height and width at which a network's output size is checked."""
 
 _TELEMETRY = "openvino_telemetry"
-# Exceptions that OpenVINO's Python binding raises for a graph or a shape that it cannot work with.
-_OPENVINO_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, OverflowError)
+OPENVINO_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, OverflowError)
+"""Exceptions that OpenVINO's Python binding raises for a graph or a shape that it cannot work with."""
 
 
 @functools.cache
@@ -125,7 +125,7 @@ class CompiledNetwork:
             if as_levels:
                 _append_rounding(graph)
             self._request = _core().compile_model(graph, "CPU", options).create_infer_request()
-        except _OPENVINO_ERRORS as error:
+        except OPENVINO_ERRORS as error:
             raise SrlibError(f"{model.config.title}: OpenVINO cannot load the model ({one_line(error, 200)})") from None
 
     def __call__(self, lr: Values) -> Values | Levels:
@@ -144,7 +144,7 @@ class CompiledNetwork:
         try:
             self._request.set_input_tensor(tensor)
             self._request.infer()
-        except _OPENVINO_ERRORS as error:
+        except OPENVINO_ERRORS as error:
             raise SrlibError(f"OpenVINO cannot run the model ({one_line(error, 200)})") from None
         sr, *total = (output.data for output in self._request.output_tensors)
         expected = (1, self._scale * lr.shape[0], self._scale * lr.shape[1], lr.shape[2])

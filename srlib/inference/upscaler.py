@@ -16,6 +16,7 @@ from srlib.engine import available_cores
 from srlib.errors import SrlibError
 from srlib.imaging.array_image import as_pixels
 from srlib.imaging.color import network_input, rgb_from_output
+from srlib.inference import model_file
 from srlib.inference.exported import CONFIG, ExportedModel, blend, is_exported, read_exported
 from srlib.inference.memory import free_memory
 from srlib.inference.runtime import CompiledNetwork, Precision, choose_precision
@@ -60,9 +61,10 @@ def open_model(
     """Load a model and compile it for this machine.
 
     Args:
-        model: Name of a shipped model such as `psnr-x4`; a folder written by `srlib export`; a model folder of the
-            pipeline such as `models/pretrained` (needs the extra `pipeline`; exported at its first use and cached); or
-            from MLflow `models:/NAME@champion`, `models:/NAME/VERSION` or `runs:/RUN/NAME`.
+        model: Name of a shipped model such as `psnr-x4`; a folder written by `srlib export`; an ONNX file (or
+            OpenVINO's .xml) of another author, whose scale and range of values are found out by trials; a model folder
+            of the pipeline such as `models/pretrained` (needs the extra `pipeline`; exported at its first use and
+            cached); or from MLflow `models:/NAME@champion`, `models:/NAME/VERSION` or `runs:/RUN/NAME`.
         fidelity: Blend of PSNR-oriented and GAN weights from 0 (GAN, sharp) to 1 (PSNR, faithful). None uses `model`
             as it is.
         gan: GAN counterpart of `model` for `fidelity`, given like `model`. Known for shipped models.
@@ -110,9 +112,11 @@ def _load(model: str) -> ExportedModel:
         with fetched(model) as folder:
             return _load(str(folder))
     folder = Path(model)
+    if folder.suffix.lower() in (*model_file.SUFFIXES, *model_file.OTHER_SUFFIXES) and folder.is_file():
+        return model_file.read_model_file(folder)
     if not folder.is_dir():
         raise SrlibError(
-            f"{model}: expected a model's folder or one of the models that come with srlib: "
+            f"{model}: expected a model's folder, an ONNX file, or one of the models that come with srlib: "
             f"{', '.join(shipped_models()) or 'none in this installation'}"
         )
     if is_exported(folder):

@@ -186,7 +186,7 @@ def test_options_out_of_range_are_named(nearest: str, options: dict[str, Any], m
 
 
 def test_no_such_model(tmp_path: Path) -> None:
-    with pytest.raises(SrlibError, match="nothing-here: expected a model's folder or one of the models"):
+    with pytest.raises(SrlibError, match="nothing-here: expected a model's folder, an ONNX file, or one of the models"):
         open_model("nothing-here")
 
 
