@@ -20,10 +20,10 @@ from srlib.params import Params, load_params
 from srlib.pipeline.dvc import PipelineStage, read_stage, recorded_outputs, root
 from srlib.pipeline.resume import ResumeState, clean, fingerprint
 from srlib.signals import Stopped, stoppable
-from srlib.tracking import TrackedRun, Verdict, connect, tracked_run
+from srlib.tracking import SetScores, TrackedRun, Verdict, connect, tracked_run
 
 if TYPE_CHECKING:
-    from srlib.evaluation.champions import Candidate
+    from srlib.evaluation.champions import Candidate, ModelScores
 
 SLOW_BFLOAT16 = (
     "mixed_bfloat16 takes many times as long as float32 on this processor, which has neither AVX512-BF16 nor AMX; "
@@ -37,7 +37,7 @@ class StageRun:
 
     Attributes:
         params: The whole recipe, validated.
-        tracking: The MLflow run: `log_metrics`, `log_image`, `log_artifact`, `log_model`.
+        tracking: The MLflow run: `log_curve`, `log_results`, `log_image`, `log_artifact`, `log_model`.
         stage: The stage as DVC knows it.
         state: The resume state; `resume` opens it.
     """
@@ -74,6 +74,22 @@ class StageRun:
                 images = tree_hash(candidate.images)
                 verdict = Verdict(rule.set, rule.metric, candidate.value, candidate.better, rule.margin, images)
                 self.tracking.elect(candidate.name, candidate.folder, verdict)
+
+    def score(self, scores: Mapping[str, float], models: "Iterable[ModelScores]") -> None:
+        """Record scores on test sets in MLflow: of all methods at this run, of trained models at their versions.
+
+        Args:
+            scores: `<set>/<method>/<metric>` → mean.
+            models: Trained models with their scores.
+        """
+        from srlib.evaluation.champions import headline
+
+        models = list(models)
+        results = {f"test/{name}": value for name, value in scores.items()}
+        self.tracking.log_results(results, [f"test/{name}" for name in headline(models)])
+        for model in models:
+            means = {name: SetScores(values, tree_hash(model.images[name])) for name, values in model.values.items()}
+            self.tracking.score_model(model.name, model.folder, means)
 
     def done(self, outputs: Iterable[str | Path]) -> None:
         """Declare outputs complete. Their hashes become tags; once dvc.lock records them, the checkpoint is removed.

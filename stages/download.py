@@ -25,7 +25,7 @@ def main(role: str, out: Path, store: Path) -> None:
             mirror=mirror,
             checksums=read_checksums(Path(list_of_checksums)) if list_of_checksums else None,
         )
-        run.tracking.log_metrics({"files": len(files)}, step=0)
+        run.tracking.log_results({"data/files": len(files)})
         run.done([out])
 
 

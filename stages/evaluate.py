@@ -40,18 +40,18 @@ def main(pretrained: Path, gan: Path, results: Path, *curves: Path) -> None:
                 if (test_set, name) in chosen:
                     drawing = strip(result, columns, scale=scale, side=section.strip_size)
                     write_png(strips / f"{test_set}_{name}.png", drawing)
-                    run.tracking.log_image(f"{test_set}_{name}", drawing)
                     exhibits.append(exhibit(result, columns, side=section.strip_size))
                 advance()
         opinions = current(survey, versions)
         page = render(scores, methods, scale, metrics, opinions, exhibits=exhibits, logs=curves, recipe=run.params)
         write_text(results / "report.html", page)
         tables.write(results, scores, methods, scale, metrics, opinions)
-        run.tracking.log_metrics({**timing.metrics(), **tables.flat(scores, metrics)})
+        run.tracking.log_results({f"speed/{name}": value for name, value in timing.metrics().items()})
         files = [results / name for name in ("report.html", *tables.FILES)]
-        for file in files[:2]:
-            run.tracking.log_artifact(file)
+        for path in (*files[:2], strips):
+            run.tracking.log_artifact(path, on_parent=True)
         run.done([*files, strips, versions])
+        run.score(tables.flat(scores, metrics), champions.model_scores(scores, metrics, images, inputs))
         run.elect(champions.candidates(section.champion, scores, metrics, images, inputs))
         tables.print_table(tables.main_table(scores, methods, scale, opinions))
 

@@ -1,6 +1,7 @@
 """Usage: finetune.py PATCHES FEATURES PRETRAINED MODEL RESULTS. Fine-tune the pre-trained network as an SRGAN."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from srlib.files import write_json
@@ -11,6 +12,8 @@ def main(patches: Path, features: Path, pretrained: Path, model: Path, results: 
     """Train from `pretrained`; write the generator to `model`, the log and the metrics to `results`."""
     folders = {"patches": patches, "features": features, "pretrained": pretrained}
     with stage_run("finetune", inputs=folders, keras=True) as run:
+        from srlib.report.samples import sheet
+        from srlib.tracking.keys import result_keys
         from srlib.training.gan.trainer import FinetuneInputs, finetune
         from srlib.training.metric_log import MetricLog
 
@@ -18,12 +21,13 @@ def main(patches: Path, features: Path, pretrained: Path, model: Path, results: 
             print("finetune: the feature network has RANDOM weights (finetune.features.weights); fit for a trial only")
         tracking = run.tracking
         log = MetricLog(
-            results, tracking.log_metrics, lambda image, step: tracking.log_image("validation", image, step)
+            results,
+            tracking.log_curve,
+            lambda sample, step: tracking.log_image("samples", partial(sheet, sample, step), step),
         )
-        generator, result = finetune(run.params, FinetuneInputs(**folders), model, resume=run.resume, log=log)
+        _, result = finetune(run.params, FinetuneInputs(**folders), model, resume=run.resume, log=log)
         write_json(results / "metrics.json", {"finetune": result.headline})
-        tracking.log_metrics(result.metrics)
-        tracking.log_model(generator, "gan", model)
+        tracking.log_model("gan", model, result_keys(result.validation))
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
 
 

@@ -22,7 +22,8 @@ def main(out: Path) -> None:
             f"images ({len(done.left_out)} left out, {done.flat} flat patches dropped), {done.bytes / 1e6:.0f} MB"
         )
         counts = {"images": done.images, "left_out": len(done.left_out), "flat_patches": done.flat}
-        run.tracking.log_metrics(counts | {"train_patches": done.train, "validation_patches": done.validation})
+        counts |= {"train_patches": done.train, "validation_patches": done.validation}
+        run.tracking.log_results({f"data/{name}": count for name, count in counts.items()})
         run.done([out])
 
 

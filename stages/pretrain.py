@@ -1,6 +1,7 @@
 """Usage: pretrain.py PATCHES MODEL RESULTS. Train the recipe's network with a pixel loss."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from srlib.files import write_json
@@ -10,17 +11,20 @@ from srlib.stage import stage_run
 def main(patches: Path, model: Path, results: Path) -> None:
     """Train on `patches`; write the best weights to `model`, the log and the metrics to `results`."""
     with stage_run("pretrain", inputs={"patches": patches}, keras=True) as run:
+        from srlib.report.samples import sheet
+        from srlib.tracking.keys import result_keys
         from srlib.training.metric_log import MetricLog
         from srlib.training.pretrain import pretrain
 
         tracking = run.tracking
         log = MetricLog(
-            results, tracking.log_metrics, lambda image, step: tracking.log_image("validation", image, step)
+            results,
+            tracking.log_curve,
+            lambda sample, step: tracking.log_image("samples", partial(sheet, sample, step), step),
         )
-        network, result = pretrain(run.params, patches, model, resume=run.resume, log=log)
+        _, result = pretrain(run.params, patches, model, resume=run.resume, log=log)
         write_json(results / "metrics.json", {"pretrain": result.headline})
-        tracking.log_metrics(result.metrics)
-        tracking.log_model(network, "pretrained", model)
+        tracking.log_model("pretrained", model, result_keys(result.validation))
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
 
 

@@ -1,4 +1,4 @@
-"""The scores that decide which models become champions in MLflow's registry."""
+"""The scores of the trained models, and those that decide which become champions in MLflow's registry."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,3 +65,49 @@ def candidates(
         value = means[rule.set][read_config(folder).title][column]
         result.append(Candidate(name, folder, value, metrics[column].better, images / rule.set))
     return result
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """The mean scores of a trained model: test set → metric → value.
+
+    Attributes:
+        name: `pretrained` or `gan`.
+        method: Its name in tables.
+        folder: Folder of the model.
+        values: Test set → metric → mean; without values that are not finite.
+        images: Test set → folder of its images.
+    """
+
+    name: str
+    method: str
+    folder: Path
+    values: Mapping[str, Mapping[str, float]]
+    images: Mapping[str, Path]
+
+
+def model_scores(
+    scores: Sequence[Score], metrics: Mapping[str, Metric], images: Path, models: Mapping[str, Path]
+) -> list[ModelScores]:
+    """Return the scores of each trained model; arguments as for `candidates`."""
+    means = tables.means(scores, metrics)
+    result = []
+    for name, folder in models.items():
+        method = read_config(folder).title
+        values = {
+            test_set: {key: value for key, value in rows[method].items() if value is not None}
+            for test_set, rows in means.items()
+        }
+        result.append(ModelScores(name, method, folder, values, {test_set: images / test_set for test_set in means}))
+    return result
+
+
+def headline(models: Sequence[ModelScores]) -> list[str]:
+    """Return the names, as `tables.flat` gives them, of PSNR-Y and SSIM-Y of the trained models."""
+    return [
+        f"{test_set}/{model.method}/{key}"
+        for model in models
+        for test_set, values in model.values.items()
+        for key in ("psnr_y", "ssim_y")
+        if key in values
+    ]

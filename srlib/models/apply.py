@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from srlib.arrays import Pixels
 from srlib.imaging import color
 
 if TYPE_CHECKING:
     import keras
 
 
-def super_resolve(model: "keras.Model", lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
+def super_resolve(model: "keras.Model", lr: Pixels) -> npt.NDArray[np.floating]:
     """Upscale images with a network; for a luma network, chroma is upscaled by bicubic interpolation.
 
     Args:
         model: A network as `build` or `load_model` return it.
-        lr: uint8 RGB [B, h, w, 3].
+        lr: uint8 or uint16 RGB [B, h, w, 3].
 
     Returns:
         RGB floats [B, scale·h, scale·w, 3] in about [0, 1], not clipped.

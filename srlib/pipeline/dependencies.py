@@ -31,11 +31,14 @@ LEFT_OUT = {
     "srlib/params/": "DVC compares the parameters themselves",
     "srlib/pipeline/": "reads what DVC knows, finds the resume state",
     "srlib/progress.py": "shows progress",
+    "srlib/report/__init__.py": "holds no code",
+    "srlib/report/samples.py": "draws samples for MLflow",
     "srlib/schema.py": "checks the parameters, which DVC compares itself",
     "srlib/signals.py": "ends a process properly",
     "srlib/stage.py": "prepares and ends a stage",
     "srlib/tracking/": "records runs in MLflow",
     "srlib/training/checkpoint.py": "saves and restores a training exactly; kill tests compare the bytes",
+    "srlib/training/samples.py": "chooses samples for MLflow",
     "srlib/training/types.py": "names of types",
 }
 """File or package (with a slash at its end) that cannot change the bytes of an output → reason."""
@@ -68,6 +71,24 @@ def code_of(script: str, root: Path) -> list[str]:
 def is_left_out(module: str) -> bool:
     """Return whether `LEFT_OUT` names a file or the package it lies in."""
     return any(module == name or (name.endswith("/") and module.startswith(name)) for name in LEFT_OUT)
+
+
+def imported_files(module: str, root: Path, without: tuple[str, ...] = ()) -> list[str]:
+    """Return a module and the files that it imports, directly or through others, at the top or inside a function.
+
+    Args:
+        module: Path of the module, relative to `root`.
+        root: The folder that holds the package.
+        without: Files and packages (with a slash at their end) that are left out.
+    """
+    reached: set[str] = set()
+    waiting = [module]
+    while waiting:
+        file = waiting.pop()
+        if file not in reached and not file.startswith(without):
+            reached.add(file)
+            waiting += _imported_modules(root / file, root)
+    return sorted(reached)
 
 
 def _imported_modules(file: Path, root: Path) -> Iterator[str]:

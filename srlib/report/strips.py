@@ -59,9 +59,9 @@ def strip(result: Result, methods: Sequence[str], *, scale: int, side: int) -> I
     sheet = Pillow.new("RGB", (width, below + column + 66 + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     title = f"{result.image.set}  ·  {result.image.name}"
-    draw.text((MARGIN, MARGIN + 18), _fitting(title, width // 2, 22), INK, _font(22, "Bold"), anchor="ls")
+    draw.text((MARGIN, MARGIN + 18), fitting(title, width // 2, 22), INK, font(22, "Bold"), anchor="ls")
     legend = f"×{scale}    PSNR-Y / SSIM-Y    frame: {region.side}×{region.side} pixels"
-    draw.text((width - MARGIN, MARGIN + 18), legend, GRAY, _font(14), anchor="rs")
+    draw.text((width - MARGIN, MARGIN + 18), legend, GRAY, font(14), anchor="rs")
     for index, (name, label, image) in enumerate(columns):
         left = MARGIN + index * (column + GAP)
         corner = (left + (column - size[0]) // 2, top)
@@ -70,8 +70,8 @@ def strip(result: Result, methods: Sequence[str], *, scale: int, side: int) -> I
         square = Pillow.fromarray(region.cut(image)).resize((column, column), Pillow.Resampling.NEAREST)
         sheet.paste(square, (left, below))
         draw.rectangle((left, below, left + column - 1, below + column - 1), outline=MARK, width=2)
-        draw.text((left, below + column + 32), _fitting(name, column, 19), INK, _font(19, "Bold"), anchor="ls")
-        draw.text((left, below + column + 60), label, MARK if name == best else GRAY, _font(16), anchor="ls")
+        draw.text((left, below + column + 32), fitting(name, column, 19), INK, font(19, "Bold"), anchor="ls")
+        draw.text((left, below + column + 60), label, MARK if name == best else GRAY, font(16), anchor="ls")
     return np.asarray(sheet)
 
 
@@ -95,17 +95,18 @@ def _mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], region: Region, sh
 
 
 @functools.cache
-def _font(size: int, face: Literal["", "Bold"] = "") -> ImageFont.FreeTypeFont:
+def font(size: int, face: Literal["", "Bold"] = "") -> ImageFont.FreeTypeFont:
+    """Return the font of all labels, at a size in pixels."""
     name = f"mpl-data/fonts/ttf/DejaVuSans{'-' if face else ''}{face}.ttf"
     content = importlib.resources.files("matplotlib").joinpath(name).read_bytes()
     return ImageFont.truetype(io.BytesIO(content), size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def _fitting(text: str, width: int, size: int) -> str:
+def fitting(text: str, width: int, size: int) -> str:
     """Return `text`, shortened with an ellipsis where it is wider than `width` pixels in bold."""
-    font = _font(size, "Bold")
-    if font.getlength(text) <= width:
+    bold = font(size, "Bold")
+    if bold.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text}…") > width:
+    while text and bold.getlength(f"{text}…") > width:
         text = text[:-1]
     return f"{text}…"

@@ -3,8 +3,8 @@
 Nothing here changes the bytes of an output.
 """
 
-from srlib.tracking.registry import Verdict
+from srlib.tracking.registry import SetScores, Verdict
 from srlib.tracking.run import TrackedRun, tracked_run
 from srlib.tracking.store import Store, connect, serve_ui
 
-__all__ = ["Store", "TrackedRun", "Verdict", "connect", "serve_ui", "tracked_run"]
+__all__ = ["SetScores", "Store", "TrackedRun", "Verdict", "connect", "serve_ui", "tracked_run"]

@@ -6,9 +6,11 @@ The tests of this module fail where a new version of MLflow behaves differently.
 import contextlib
 import functools
 import getpass
+import json
 import logging
 import os
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,8 @@ from srlib.errors import SrlibError
 if TYPE_CHECKING:
     import requests
     from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+    from starlette.middleware.base import RequestResponseEndpoint
 
 _SETTINGS = {
     "DO_NOT_TRACK": "true",
@@ -37,6 +41,13 @@ _QUIET = {
     "mlflow.utils.environment": logging.ERROR,  # an environment without pip is fine
     "urllib3.connectionpool": logging.ERROR,  # the outbox reports an outage once
 }
+NOTE, RUN_NAME = "mlflow.note.content", "mlflow.runName"
+"""Tags that hold the description of a run or an experiment, in Markdown, and the name of a run."""
+
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of an experiment that MLflow's pages open in "Model training" instead of "GenAI"."""
+
+_VERSIONS = "mlflow.modelVersions"
 _SAFE_IN_URI = frozenset("/._- +@~=,()[]")
 _ARTIFACT_COLUMNS = (
     ("experiments", "artifact_location"),
@@ -191,6 +202,74 @@ def system_metrics(run: str) -> Callable[[], dict[str, float]]:
         return {f"system/{name}": value for name, value in values.items()}
 
     return sample
+
+
+def link_version(client: "MlflowClient", model: str, name: str, version: str) -> None:
+    """Make MLflow's pages show a logged model as a registered version; a client of a database leaves that out.
+
+    Args:
+        client: A client of the store.
+        model: Id of the logged model.
+        name: Name of the registered model.
+        version: Number of its version.
+    """
+    links = json.loads(client.get_logged_model(model).tags.get(_VERSIONS, "[]"))
+    link = {"name": name, "version": int(version)}
+    if link not in links:
+        client.set_logged_model_tags(model, {_VERSIONS: json.dumps([*links, link])})
+
+
+def unchecked(signature: "ModelSignature") -> "ModelSignature":
+    """Let a model check its input itself: MLflow's own check refuses all but one type, and prints the whole array.
+
+    The flag says that the signature comes from type hints, whose check is the model's affair.
+    """
+    signature._is_signature_from_type_hint = True
+    return signature
+
+
+_FIRST_VISIT = """<script>
+for (const [key, value] of [
+  ["mlflow.workflowType_v1", '"machine_learning"'],
+  ["mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true"],
+]) if (localStorage.getItem(key) === null) localStorage.setItem(key, value);
+</script>"""
+"""What the switch "Model training" and closing the assistant store in the browser; a choice made there stays."""
+
+
+def ui_command(uri: str, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves the UI on 127.0.0.1, and the environment variables that it needs.
+
+    It is what `mlflow server` runs, with `ui_app` in the place of MLflow's own application.
+
+    Args:
+        uri: Address of the store.
+        port: The port to listen on.
+    """
+    from mlflow.server import _UVICORN_LOG_CONFIG
+    from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR
+
+    options = ["--host", "127.0.0.1", "--port", str(port), "--log-config", str(_UVICORN_LOG_CONFIG), "--no-access-log"]
+    command = [sys.executable, "-m", "uvicorn", *options, "--factory", f"{__name__}:ui_app"]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "_MLFLOW_SGI_NAME": "uvicorn"}
+    return command, {BACKEND_STORE_URI_ENV_VAR: uri, **settings}
+
+
+def ui_app() -> object:
+    """Return MLflow's server, whose pages open in "Model training": a browser's first visit would show "GenAI"."""
+    from mlflow.server.fastapi_app import app
+    from starlette.requests import Request
+    from starlette.responses import HTMLResponse, Response
+
+    async def add_settings(request: Request, call_next: "RequestResponseEndpoint") -> Response:
+        response = await call_next(request)
+        if request.url.path != "/" or not response.headers.get("content-type", "").startswith("text/html"):
+            return response
+        page = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
+        return HTMLResponse(page.replace(b"<head>", b"<head>" + _FIRST_VISIT.encode(), 1))
+
+    app.middleware("http")(add_settings)
+    return app
 
 
 def fetch_files(location: str, names: tuple[str, ...], folder: Path) -> None:

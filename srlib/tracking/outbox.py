@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,13 +30,19 @@ _REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENI
 
 
 class Record(NamedTuple):
-    """A metric, or a tag where `time` is None. `time` is in milliseconds since 1970."""
+    """A metric, or a tag where `time` is None. `time` is in milliseconds since 1970.
+
+    A metric may belong to a logged model too, and to the data it was measured on: both are empty otherwise.
+    """
 
     run: str
     key: str
     value: float | str
     time: int | None = None
     step: int = 0
+    model: str = ""
+    dataset: str = ""
+    digest: str = ""
 
 
 class Outbox:
@@ -66,11 +72,21 @@ class Outbox:
         self._thread = threading.Thread(target=self._work, name="MLflow outbox", daemon=True)
         self._thread.start()
 
-    def add_metrics(self, run: str, metrics: dict[str, float], step: int) -> None:
-        """Queue metrics of a run, with the time of this call."""
+    def add_metrics(
+        self, run: str, metrics: Mapping[str, float], step: int, model: str = "", dataset: tuple[str, str] = ("", "")
+    ) -> None:
+        """Queue metrics of a run, with the time of this call.
+
+        Args:
+            run: Id of the run.
+            metrics: Name → value.
+            step: Their step.
+            model: Id of the logged model that they belong to too.
+            dataset: Name and digest of the data they were measured on.
+        """
         now = _milliseconds()
         with self._lock:
-            self._records.extend(Record(run, name, value, now, step) for name, value in metrics.items())
+            self._records.extend(Record(run, name, v, now, step, model, *dataset) for name, v in metrics.items())
 
     def add_tags(self, run: str, tags: dict[str, str]) -> None:
         """Queue tags of a run."""
@@ -186,7 +202,11 @@ def _send_records(client: "MlflowClient", records: list[Record]) -> None:
     from mlflow.entities import Metric, RunTag
 
     for run in dict.fromkeys(record.run for record in records):
-        metrics = [Metric(r.key, r.value, r.time, r.step) for r in records if r.run == run and r.time is not None]
+        metrics = [
+            Metric(r.key, r.value, r.time, r.step, r.model or None, r.dataset or None, r.digest or None)
+            for r in records
+            if r.run == run and r.time is not None
+        ]
         tags = [RunTag(r.key, r.value) for r in records if r.run == run and r.time is None]
         if metrics:
             client.log_batch(run, metrics=metrics)

@@ -8,37 +8,39 @@ a version once the evaluate stage has found it better than the present champion,
 import contextlib
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-import numpy as np
 
 from srlib.errors import SrlibError
 from srlib.pipeline.dvc import root
 from srlib.tracking import _mlflow_compat as compat
+from srlib.tracking.descriptions import model_note, run_link, version_note, with_scores
+from srlib.tracking.keys import accepted, score_text
+from srlib.tracking.model import FOLDER, RecordedModel
 from srlib.tracking.outbox import one_line
 from srlib.tracking.store import DATABASE, Store, connect
 
 if TYPE_CHECKING:
-    import keras
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
-    from mlflow.models import ModelSignature
 
 CHAMPION = "champion"
-FOLDER = "srlib"
-"""The folder below a recorded model that holds config.json and model.weights.h5."""
-
 FILES = ("config.json", "model.weights.h5")
 _WEIGHTS = "weights.sha256"
 _MODEL = re.compile(r"models:/(?:(?P<id>m-[0-9a-f]{32})|(?P<name>[^/@]+)(?:@(?P<alias>.+)|/(?P<version>\d+)))")
 _RUN = re.compile(r"runs:/(?P<run>[^/]+)/(?P<name>[^/']+)")
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """A model's mean scores on one test set: metric → value, and the hash of the set's images."""
+
+    values: Mapping[str, float]
+    images: str
 
 
 @dataclass(frozen=True)
@@ -62,80 +64,11 @@ class Verdict:
     images: str
 
 
-def record_model(store: Store, run: str, name: str, model: "keras.Model", folder: Path | None) -> "LoggedModel":
-    """Record a Keras model with its signature, an input example and the versions that it needs.
-
-    Args:
-        store: The tracking store.
-        run: Id of the run that made the model.
-        name: Name of the model in that run.
-        model: An image-to-image network, NHWC, float32 in [0, 1].
-        folder: The model as `srlib.models.save_model` wrote it, which is recorded with it.
-
-    Returns:
-        The logged model.
-    """
-    import mlflow.keras
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
-
-    backend = _backend()
-    example = _example(model)
-    logged = store.client.create_logged_model(store.experiment, name=name, source_run_id=run)
-    about = Model(logged.artifact_location, run, model_uuid=logged.model_id, model_id=logged.model_id)
-    status = "FAILED"
-    try:
-        with tempfile.TemporaryDirectory(prefix="srlib-model-") as temporary:
-            path = Path(temporary, "model")
-            path.mkdir()  # `save_model` writes its input example before it makes the folder
-            mlflow.keras.save_model(
-                model,
-                str(path),
-                mlflow_model=about,
-                signature=_signature(model, example),
-                input_example=example,
-                pip_requirements=[f"{package}=={version(package)}" for package in ("keras", backend, "numpy")],
-            )
-            if folder:
-                shutil.copytree(folder, path / FOLDER)
-            store.client.log_model_artifacts(logged.model_id, str(path))
-        status = "READY"
-    finally:
-        store.client.finalize_logged_model(logged.model_id, status)
-    store.client.log_outputs(run, [LoggedModelOutput(logged.model_id, step=0)])
-    return logged
-
-
-def _backend() -> str:
-    import keras
-
-    return str(keras.backend.backend())
-
-
-def _example(model: "keras.Model") -> np.ndarray:
-    """Return a small gray ramp, float32 [1, 16, 16, C] in [0, 1]."""
-    ramp = np.linspace(0, 1, 16, dtype=np.float32)
-    return np.broadcast_to(ramp[:, None], (1, 16, 16, model.input_shape[-1])).copy()
-
-
-def _signature(model: "keras.Model", example: np.ndarray) -> "ModelSignature":
-    """Return the model's signature: batch, height and width are open, since the networks are convolutional."""
-    import keras
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    output = keras.ops.convert_to_numpy(model(example))
-    inputs, outputs = (
-        Schema([TensorSpec(np.dtype(array.dtype), (-1, -1, -1, array.shape[-1]))]) for array in (example, output)
-    )
-    return ModelSignature(inputs=inputs, outputs=outputs)
-
-
-def register(client: "MlflowClient", name: str, model: "LoggedModel", run: str, weights: str) -> None:
+def register(store: Store, name: str, model: RecordedModel, run: str, weights: str) -> None:
     """Make a logged model the newest version of a registered model, unless a version holds the same weights.
 
     Args:
-        client: A client of the store.
+        store: The tracking store.
         name: Name of the registered model, which is created if missing.
         model: The logged model.
         run: Id of the run that made it.
@@ -143,16 +76,55 @@ def register(client: "MlflowClient", name: str, model: "LoggedModel", run: str, 
     """
     from mlflow.exceptions import MlflowException
 
+    client = store.client
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=model_note(model.facts, name))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    if not _versions(client, name, weights):
+    if versions := _versions(client, name, weights):
+        number = versions[0].version
+    else:
         tags = {_WEIGHTS: weights}
-        client.create_model_version(
-            name, model.model_uri, run_id=run, tags=tags, model_id=model.model_id, await_creation_for=0
-        )
+        number = client.create_model_version(
+            name, model.uri, run_id=run, tags=tags, model_id=model.id, await_creation_for=0
+        ).version
+        origin = f"Trained by the run [{run[:8]}]({run_link(store.experiment, run)})."
+        note = version_note(f"models:/{name}/{number}", model.facts, origin, model.scores)
+        client.update_model_version(name, str(number), description=note)
+    compat.link_version(client, model.id, name, str(number))
+
+
+def record_scores(store: Store, name: str, weights: str, scores: Mapping[str, SetScores]) -> None:
+    """Record a model's scores on test sets at its logged model, at the run that trained it, and in its description.
+
+    Args:
+        store: The tracking store.
+        name: Name of the registered model.
+        weights: SHA-256 of the model.weights.h5 that was evaluated.
+        scores: Test set → scores.
+    """
+    from mlflow.entities import Metric
+
+    client, now = store.client, time.time_ns() // 1_000_000
+    for version in _versions(client, name, weights)[:1]:
+        logged = _MODEL.fullmatch(version.source or "")  # what a search returns has no `model_id`
+        model = logged["id"] if logged else None
+        metrics = [
+            Metric(f"test/{accepted(test_set)}/{key}", value, now, 0, model, test_set, entry.images[:36])
+            for test_set, entry in scores.items()
+            for key, value in entry.values.items()
+        ]
+        if version.run_id and model:
+            client.log_batch(version.run_id, metrics=metrics)
+        rows = {
+            test_set: score_text(entry.values["psnr_y"], entry.values.get("ssim_y"))
+            for test_set, entry in scores.items()
+            if "psnr_y" in entry.values
+        }
+        note = with_scores(version.description or "", rows)
+        if note:
+            client.update_model_version(name, version.version, description=note)
 
 
 def elect(client: "MlflowClient", name: str, weights: str, verdict: Verdict) -> str:

@@ -1,34 +1,40 @@
 """The MLflow run of a stage: opened under its parent, filled while the stage works, ended however the stage ends."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.params import Params
-from srlib.pipeline.dvc import PipelineStage, ProcessId, execution, git_state, root
+from srlib.pipeline.dvc import PipelineStage, ProcessId, git_state, root
 from srlib.signals import Stopped
 from srlib.tracking import registry
-from srlib.tracking._mlflow_compat import system_metrics
+from srlib.tracking._mlflow_compat import NOTE, RUN_NAME, system_metrics
+from srlib.tracking.changes import belongs, changes, parameters_in_file
+from srlib.tracking.descriptions import Comparison, headline, run_name, run_note
+from srlib.tracking.keys import HEADLINE, accepted, curve_key, parent_key
+from srlib.tracking.model import RecordedModel, record_model
 from srlib.tracking.outbox import UNSENT, Outbox, one_line, send_unsent
+from srlib.tracking.parent import Parent, describe, log_params, open_parent
 from srlib.tracking.store import Store
 
 if TYPE_CHECKING:
-    import keras
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 PATIENCE = {"FINISHED": 60.0, "FAILED": 10.0, "KILLED": 5.0}
 """Status of a run → seconds that its end waits for a server that does not answer."""
@@ -38,6 +44,12 @@ WEIGHTS = "model.weights.h5"
 DATASET_ATTEMPTS = 5
 """Attempts to record the inputs before a failure counts."""
 
+_CODE = ("srlib/", "stages/")
+"""Dependencies that are code: one digest stands for all of them."""
+
+Drawing = np.ndarray | Callable[[], np.ndarray]
+"""An image, uint8 [H, W, 3] or [H, W], or a function that draws it; the thread that sends calls it."""
+
 
 @dataclass(frozen=True)
 class TrackedRun:
@@ -45,11 +57,13 @@ class TrackedRun:
 
     Attributes:
         id: MLflow's id of the run.
-        stage: Name of the stage, as metrics of the parent run are prefixed with it.
+        stage: Name of the stage.
         parent: Id of the parent run, if there is one.
         store: The tracking store.
         outbox: The queue of what is to be sent.
         registered_names: Name of a model → its name in the model registry.
+        results: The results so far.
+        headline: Those of them that the parent shows too.
     """
 
     id: str
@@ -58,54 +72,64 @@ class TrackedRun:
     store: Store
     outbox: Outbox
     registered_names: Mapping[str, str]
+    results: dict[str, float] = field(default_factory=dict)
+    headline: dict[str, float] = field(default_factory=dict)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add a point to the curve of each metric.
-
-        Characters that MLflow does not accept in a name become `_`; a metric named `step` is left out.
+    def log_curve(self, record: Mapping[str, float], step: int) -> None:
+        """Add a record of the training log to the curves, under the names of `srlib.tracking.keys`.
 
         Args:
-            metrics: Name → value.
-            step: The step of the point. Without it the values are results, which the parent run shows as well, as
-                `<stage>/<metric>`.
+            record: Column → value.
+            step: The step of the record.
         """
-        values = {re.sub(r"[^\w/. :-]", "_", name): float(value) for name, value in metrics.items() if name != "step"}
-        self.outbox.add_metrics(self.id, values, int(step or 0))
-        if step is None and self.parent is not None:
-            results = {f"{self.stage}/{name}": value for name, value in values.items()}
-            self.outbox.add_metrics(self.parent, results, 0)
+        values = {curve_key(accepted(name)): float(value) for name, value in record.items() if name != "step"}
+        self.outbox.add_metrics(self.id, values, step)
+
+    def log_results(
+        self, metrics: Mapping[str, float], headline: Collection[str] = (), model: RecordedModel | None = None
+    ) -> None:
+        """Add single values; none of their names may be the name of a curve.
+
+        Args:
+            metrics: Name → value, with the group before the last slash. Characters that MLflow does not accept in a
+                name become `_`.
+            headline: Names of those that the parent run and the names of both runs show too.
+            model: The logged model whose scores on held-out patches they are.
+        """
+        values = {accepted(name): float(value) for name, value in metrics.items()}
+        owner = (model.id, model.dataset) if model else ("", ("", ""))
+        self.outbox.add_metrics(self.id, values, 0, *owner)
+        self.results.update(values)
+        scores = {name: values[name] for name in map(accepted, headline)}
+        self.headline.update(scores)
+        if self.parent is not None:
+            self.outbox.add_metrics(self.parent, {parent_key(self.stage, name): v for name, v in scores.items()}, 0)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
         self.outbox.add_tags(self.id, dict(tags))
 
-    def log_image(self, name: str, image: np.ndarray | Path, step: int | None = None) -> None:
-        """Add an image.
+    def log_image(self, name: str, image: Drawing, step: int) -> None:
+        """Add an image to a series that the UI shows beside the curves.
 
         Args:
-            name: Its name. Without `step` it becomes the artifact `images/<name>.png`.
-            image: uint8 [H, W, 3] or [H, W], or a file, which keeps its own name.
-            step: The step, for one of a series that the UI shows beside the curves.
+            name: Name of the series.
+            image: The image, or a function that draws it.
+            step: Its step.
         """
-        if not isinstance(image, np.ndarray):
-            self.log_artifact(image, "images")
-            return
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
-            raise ValueError(f"{name}: expected uint8 [H, W, 3] or [H, W], got {image.dtype} {list(image.shape)}")
-        pixels, client = image.copy(), self.store.client
-        if step is None:
-            file = f"images/{name.removesuffix('.png')}.png"
-            self.outbox.add_file(lambda: client.log_image(self.id, pixels, artifact_file=file))
-        else:
-            key = re.sub(r"[^A-Za-z0-9_./ -]", "_", name)
-            self.outbox.add_file(lambda: client.log_image(self.id, pixels, key=key, step=step))
+        key, client = re.sub(r"[^A-Za-z0-9_./ -]", "_", name), self.store.client
+        drawing = image if callable(image) else image.copy()
+        self.outbox.add_file(
+            lambda: client.log_image(self.id, drawing() if callable(drawing) else drawing, key=key, step=step)
+        )
 
-    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
+    def log_artifact(self, path: str | Path, folder: str | None = None, *, on_parent: bool = False) -> None:
         """Add a file, or all files of a folder. It must not change until the stage ends.
 
         Args:
             path: The file or folder.
             folder: The folder of the run that receives it.
+            on_parent: Whether the parent run receives it too.
 
         Raises:
             SrlibError: There is no such file or folder.
@@ -113,31 +137,46 @@ class TrackedRun:
         source, client = Path(path), self.store.client
         if not source.exists():
             raise SrlibError(f"{source}: no such file or folder; it was to be recorded in MLflow")
-        if source.is_dir():
-            target = f"{folder}/{source.name}" if folder else source.name
-            self.outbox.add_file(lambda: client.log_artifacts(self.id, str(source), target))
-        else:
-            self.outbox.add_file(lambda: client.log_artifact(self.id, str(source), folder))
+        target = "/".join(part for part in (folder, source.name) if part)
+        for run in (self.id, self.parent) if on_parent and self.parent else (self.id,):
+            if source.is_dir():
+                self.outbox.add_file(partial(client.log_artifacts, run, str(source), target))
+            else:
+                self.outbox.add_file(partial(client.log_artifact, run, str(source), folder))
 
-    def log_model(self, model: "keras.Model", name: str, folder: Path | None = None) -> None:
-        """Record a Keras model, and register it under the name that params.yaml gives it.
+    def log_model(self, name: str, folder: Path, results: Mapping[str, float]) -> None:
+        """Record a trained model and its results, and register it under the name that params.yaml gives it.
 
         A failure of MLflow is one line on stderr: the weights are an output of the stage as well.
 
         Args:
-            model: An image-to-image network, NHWC, float32 in [0, 1].
             name: Its name in MLflow; `pretrained` and `gan` are registered.
-            folder: The model as `srlib.models.save_model` wrote it. Without it nothing is registered.
+            folder: The model as `srlib.models.save_model` wrote it.
+            results: Its results, as `srlib.tracking.keys.result_keys` names them.
         """
         from mlflow.exceptions import MlflowException
 
+        logged = None
         try:
-            logged = registry.record_model(self.store, self.id, name, model, folder)
-            if folder and name in self.registered_names:
+            logged = record_model(self.store, self.id, name, folder, results)
+            if name in self.registered_names:
                 weights = file_hash(folder / WEIGHTS)
-                registry.register(self.store.client, self.registered_names[name], logged, self.id, weights)
+                registry.register(self.store, self.registered_names[name], logged, self.id, weights)
         except (MlflowException, OSError, PackageNotFoundError) as error:
             print(f"warning: MLflow: the model {name} was not recorded: {one_line(error)}", file=sys.stderr)
+        self.log_results(results, results.keys() & set(HEADLINE), logged)
+
+    def score_model(self, name: str, folder: Path, scores: Mapping[str, registry.SetScores]) -> None:
+        """Record the scores of a trained model, once MLflow answers, at its version, logged model and training run.
+
+        Args:
+            name: Name of the model, as passed to `log_model`.
+            folder: The model's folder, as passed to `log_model`.
+            scores: Test set → scores.
+        """
+        weights, store = file_hash(folder / WEIGHTS), self.store
+        registered = self.registered_names[name]
+        self.outbox.add_file(lambda: registry.record_scores(store, registered, weights, scores))
 
     def elect(self, name: str, folder: Path, verdict: registry.Verdict) -> None:
         """Decide, once MLflow answers, whether a model becomes the champion of its registered name, and print why.
@@ -176,25 +215,28 @@ def tracked_run(
     Raises:
         SrlibError: The store cannot be used; before any work is done.
     """
-    start, recipe = time.monotonic(), params.model_dump(mode="json")
+    start, label = time.monotonic(), stage.address.replace("@", " ")
     with store.in_use():
         send_unsent(store.client, root())
         close_dead_runs(store)
         common = _common_tags()
-        parent, parent_status = _open_parent(store, recipe, common)
+        parent = open_parent(store, params, common)
         tags = common | _stage_tags(store, stage, inputs, fingerprint)
-        tags |= {"mlflow.parentRunId": parent} if parent else {}
-        run = store.client.create_run(store.experiment, tags=tags, run_name=stage.address).info.run_id
+        tags |= {"mlflow.parentRunId": parent.id} if parent else {}
+        comparison = _comparison(store, inputs, section, params, tags)
+        name = run_name(label, comparison, section, "")
+        run = store.client.create_run(store.experiment, tags=tags, run_name=name).info.run_id
 
     outbox = Outbox(store.client, run, root() / UNSENT / f"{run}.json", system_metrics(run))
-    prefix, names = stage.address.replace("@", " "), params.registry.names(params.scale)
-    tracked = TrackedRun(run, prefix, parent, store, outbox, names)
+    names = params.registry.names(params.scale)
+    tracked = TrackedRun(run, label, parent.id if parent else None, store, outbox, names)
     status = "FINISHED"
     try:
         with store.in_use():
-            own = {key: value for key, value in recipe.items() if key == section or not isinstance(value, dict)}
-            _log_params(store.client, run, flatten(own))
+            own = {key: value for key, value in parameters_in_file(params).items() if belongs(key, section)}
+            log_params(store.client, run, own)
             _log_inputs(store.client, run, stage, inputs)
+        _attach_recipe(tracked, parent, params, stage)
         yield tracked
     except (KeyboardInterrupt, Stopped):
         status = "KILLED"
@@ -204,45 +246,52 @@ def tracked_run(
         tracked.set_tags({"error": one_line(error)})
         raise
     finally:
-        tracked.log_metrics({"seconds_total": time.monotonic() - start})
-        of_parent = parent_status if status == "FINISHED" and parent_status else status
-        outbox.close(PATIENCE[status], {run: status} | ({parent: of_parent} if parent else {}))
+        tracked.log_results({"time/seconds": time.monotonic() - start})
+        _describe(tracked, comparison, section, parent)
+        ends = {run: status}
+        if parent:
+            ends[parent.id] = parent.status if status == "FINISHED" and parent.status else status
+        outbox.close(PATIENCE[status], ends)
 
 
-def flatten(nested: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Return nested parameters as one level of dotted names, with values as MLflow shows them.
+def _attach_recipe(tracked: TrackedRun, parent: Parent | None, params: Params, stage: PipelineStage) -> None:
+    """Add the whole recipe, with defaults, once for an execution; and the hashes of all that the stage read."""
+    client, recipe = tracked.store.client, yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False)
+    tracked.outbox.add_file(lambda: client.log_dict(tracked.id, stage.dependencies, "dependencies.json"))
+    if parent is None or parent.is_new:
+        owner = parent.id if parent else tracked.id
+        tracked.outbox.add_file(lambda: client.log_text(owner, recipe, "recipe.yaml"))
 
-    Example:
-        >>> flatten({"a": {"b": [1]}, "c": "text"})
-        {'a.b': '[1]', 'c': 'text'}
-    """
-    flat: dict[str, str] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+
+def _describe(tracked: TrackedRun, comparison: Comparison, section: str, parent: Parent | None) -> None:
+    """Queue the run's final name and its description, and those of the parent run."""
+    note = run_note(comparison, tracked.results, tracked.store.experiment)
+    name = run_name(tracked.stage, comparison, section, headline(tracked.headline))
+    tracked.set_tags({RUN_NAME: name, NOTE: note})
+    if parent:
+        tracked.outbox.add_file(lambda: describe(tracked.store, parent))
+
+
+def _comparison(
+    store: Store, inputs: Mapping[str, Path], section: str, params: Params, tags: Mapping[str, str]
+) -> Comparison:
+    """Return what changed against the latest finished run of the same stage."""
+    before = store.latest_finished(f"tags.`dvc.stage` = '{tags['dvc.stage']}'")
+    if before is None:
+        return Comparison()
+    old = before.data.tags
+    keys = {name: f"dvc.dep.{os.path.normpath(path)}" for name, path in inputs.items()}
+    news = [f"new {name}" for name, key in keys.items() if old.get(key) != tags.get(key)]
+    news += ["new code"] if old.get("code") != tags["code"] else []
+    return Comparison(before.info.run_id, before.info.run_name, changes(before.data.params, params, section), news)
 
 
 def close_dead_runs(store: Store) -> None:
     """Set to KILLED the runs that dead processes of this machine left RUNNING: nothing can catch SIGKILL."""
-    for run in _search(store, f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"):
+    for run in store.search(f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"):
         process = run.data.tags.get("process")
         if process and ProcessId.parse(run.data.tags["host"], process).is_dead():
             store.client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _search(store: Store, query: str) -> "list[Run]":
-    """Return all runs of the experiment that match, the newest first."""
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = store.client.search_runs([store.experiment], query, max_results=200, page_token=token)
-        runs.extend(page)
-        if not page.token or page.token == token or not page:
-            return runs
-        token = page.token
 
 
 def _common_tags() -> dict[str, str]:
@@ -256,47 +305,17 @@ def _common_tags() -> dict[str, str]:
 
 def _stage_tags(store: Store, stage: PipelineStage, inputs: Mapping[str, Path], fingerprint: str) -> dict[str, str]:
     """Return the tags that tell what a stage read, and which runs wrote exactly that (`made_by.<input>`)."""
-    tags = {"dvc.stage": stage.address, "fingerprint": fingerprint}
-    tags |= {f"dvc.dep.{path}": digest for path, digest in stage.dependencies.items()}
+    code = {path: digest for path, digest in stage.dependencies.items() if path.startswith(_CODE)}
+    digest_of_code = hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:16]
+    tags = {"dvc.stage": stage.address, "fingerprint": fingerprint, "code": digest_of_code}
+    tags |= {f"dvc.dep.{path}": digest for path, digest in stage.dependencies.items() if path not in code}
     for name, path in inputs.items():
         place = os.path.normpath(path)
         if digest := stage.dependencies.get(place):
             query = f"tags.`dvc.out.{place}` = '{digest}'"
-            makers = _search(store, query) if not set("`'\"") & set(place) else []  # MLflow cannot quote these
+            makers = store.search(query) if not set("`'\"") & set(place) else []  # MLflow cannot quote these
             tags |= {f"made_by.{name}": maker.info.run_id for maker in makers[:1]}
     return tags
-
-
-def _open_parent(store: Store, recipe: Mapping[str, object], tags: dict[str, str]) -> tuple[str | None, str | None]:
-    """Open the run of this execution of the pipeline, which its first stage creates and each later one opens again.
-
-    Returns:
-        Its id, and the status that it keeps although this stage succeeds: FAILED or KILLED by an earlier one.
-    """
-    key = execution()
-    if key is None:
-        return None, None
-    if runs := _search(store, f"tags.execution = '{key}'"):
-        parent = runs[0].info
-        store.client.update_run(parent.run_id, status="RUNNING")
-        store.client.set_tag(parent.run_id, "process", tags["process"])
-        return parent.run_id, parent.status if parent.status in ("FAILED", "KILLED") else None
-    experiment = os.environ.get("DVC_EXP_NAME")
-    commit = tags.get("git.commit", "")[:7]
-    changed = "-dirty" if tags.get("git.dirty") == "true" else ""
-    name = f"exp {experiment}" if experiment else f"repro {commit}{changed}".strip()
-    tags = {**tags, "execution": key, "mlflow.source.name": "dvc.yaml"}
-    created = store.client.create_run(store.experiment, tags=tags, run_name=name)
-    _log_params(store.client, created.info.run_id, flatten(recipe))
-    return created.info.run_id, None
-
-
-def _log_params(client: "MlflowClient", run: str, params: dict[str, str]) -> None:
-    from mlflow.entities import Param
-
-    entities = [Param(key, value) for key, value in params.items()]
-    for start in range(0, len(entities), 100):
-        client.log_batch(run, params=entities[start : start + 100])
 
 
 def _log_inputs(client: "MlflowClient", run: str, stage: PipelineStage, inputs: Mapping[str, Path]) -> None:

@@ -13,15 +13,17 @@ from urllib.parse import urlsplit
 from srlib.errors import SrlibError
 from srlib.pipeline.dvc import root
 from srlib.tracking import _mlflow_compat as compat
+from srlib.tracking.descriptions import EXPERIMENT_NOTE
 from srlib.tracking.outbox import one_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
+    from mlflow.entities import Experiment, Run
 
 EXPERIMENT = "srlib"
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
+_EXPERIMENT_TAGS = {**compat.EXPERIMENT_KIND, compat.NOTE: EXPERIMENT_NOTE}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,23 @@ class Store:
     def address(self) -> str:
         """Return the store's address, without a password."""
         return without_password(self.client.tracking_uri)
+
+    def search(self, query: str) -> "list[Run]":
+        """Return all runs of the experiment that match, the newest first."""
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment], query, max_results=200, page_token=token)
+            runs.extend(page)
+            if not page.token or page.token == token or not page:
+                return runs
+            token = page.token
+
+    def latest_finished(self, query: str) -> "Run | None":
+        """Return the newest run that matches and has the status FINISHED, or None."""
+        query = f"{query} and attributes.status = 'FINISHED'"
+        runs = self.client.search_runs([self.experiment], query, max_results=1)
+        return runs[0] if runs else None
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -72,6 +91,9 @@ def connect(folder: Path) -> Store:
         if artifacts and uri == compat.database_uri(folder / DATABASE):
             _follow_a_move(folder / DATABASE, experiment.artifact_location, artifacts)
         compat.use_experiment(experiment.experiment_id)
+        for tag, value in _EXPERIMENT_TAGS.items():
+            if tag not in experiment.tags:
+                client.set_experiment_tag(experiment.experiment_id, tag, value)
     return Store(client, experiment.experiment_id)
 
 
@@ -80,7 +102,7 @@ def _create_experiment(client: "MlflowClient", name: str, artifacts: str | None)
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+        client.create_experiment(name, artifacts, _EXPERIMENT_TAGS)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -155,6 +177,5 @@ def serve_ui(port: int) -> None:
     store = connect(root())
     page = f"http://127.0.0.1:{port}/#/experiments/{store.experiment}/runs?workflowType=machine_learning"
     print(f"MLflow UI: {page} (Ctrl-C stops it)", file=sys.stderr)
-    options = ["--backend-store-uri", store.client.tracking_uri, "--host", "127.0.0.1", "--port", str(port)]
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *options, "--workers", "1"])  # noqa: S606
+    command, settings = compat.ui_command(store.client.tracking_uri, port)
+    os.execve(command[0], command, {**os.environ, **settings})  # noqa: S606

@@ -177,14 +177,14 @@ class Validation(Callback):
 
     def _validate(self, session: TrainingSession) -> None:
         with session.averaged_network() as network:
-            scores, image = validation_scores(network, self._pairs)
+            scores = validation_scores(network, self._pairs)
             psnr_y, best = scores["psnr_y"], self.state.psnr_y
             is_better = psnr_y > best or (not self._keep_best and is_good(psnr_y, best))
             is_required = session.is_last and not (self._keep_best and "best" in session.snapshots)
             if is_required or (is_better and not self._guard.state.high_steps):
                 self.state = BestScore(psnr_y)
                 session.snapshots["best"] = Snapshot(session.step, copy_weights(network))
-        session.log.add_validation(session.step, {**scores, "bicubic_psnr_y": self._bicubic}, image)
+        session.log.add_validation(session.step, {**scores, "bicubic_psnr_y": self._bicubic})
 
 
 class Checkpoint(Callback):

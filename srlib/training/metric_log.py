@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from srlib.files import write_text
-from srlib.training.types import ByteArray, LogRecord
+from srlib.training.types import LogRecord, Sample
 
 
 @dataclass
@@ -18,14 +18,14 @@ class MetricLog:
         folder: Folder for the two files.
         report: Callback that receives the values of each new record and its step, for example to log them to MLflow.
             Names of validation values begin with `validation_`.
-        report_image: Callback that receives a sample of the validation images and its step.
+        report_sample: Callback that receives a few held-out patches with their SR, and the step.
         loss: Mean losses and learning rate of each interval.
         validation: Scores on held-out patches.
     """
 
     folder: Path
     report: Callable[[LogRecord, int], None] = lambda record, step: None
-    report_image: Callable[[ByteArray, int], None] = lambda image, step: None
+    report_sample: Callable[[Sample, int], None] = lambda sample, step: None
     loss: list[LogRecord] = field(default_factory=list)
     validation: list[LogRecord] = field(default_factory=list)
 
@@ -35,15 +35,13 @@ class MetricLog:
         self.report(self.loss[-1], step)
         _write_csv(self.folder / "loss.csv", self.loss)
 
-    def add_validation(self, step: int, values: LogRecord, image: ByteArray | None = None) -> None:
-        """Add values to the record of this step in validation.csv, and report a sample of the validation images."""
+    def add_validation(self, step: int, values: LogRecord) -> None:
+        """Add values to the record of this step in validation.csv."""
         if not self.validation or self.validation[-1]["step"] != step:
             self.validation.append({"step": step})
         self.validation[-1].update(values)
         self.report({f"validation_{name}": value for name, value in values.items()}, step)
         _write_csv(self.folder / "validation.csv", self.validation)
-        if image is not None:
-            self.report_image(image, step)
 
     def validation_record(self, step: int) -> LogRecord:
         """Return the validation record of a step."""

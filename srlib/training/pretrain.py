@@ -18,6 +18,7 @@ from srlib.training.loop import train, training_batches
 from srlib.training.losses import PIXEL_LOSSES, mae
 from srlib.training.metric_log import MetricLog
 from srlib.training.optimizers import NetworkUpdate, make_optimizer
+from srlib.training.samples import Samples
 from srlib.training.session import Result, TrainingSession
 from srlib.training.trainer import Trainer
 from srlib.training.types import Tensor
@@ -120,7 +121,8 @@ def pretraining(
     guard = DivergenceGuard(section, rescue)
     loss_log = LossLog(section.log_every, section.validate_every)
     validation = Validation(pairs, section.validate_every, guard, keep_best=True)
-    return TrainingSession("pretrain", trainer, steps, log), batches, [guard, loss_log, validation]
+    samples = Samples(patches, section.validate_every)
+    return TrainingSession("pretrain", trainer, steps, log), batches, [guard, loss_log, validation, samples]
 
 
 def pretrain(params: Params, patches: Path, out: Path, *, resume: Path, log: MetricLog) -> tuple[keras.Model, Result]:

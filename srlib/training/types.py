@@ -1,6 +1,6 @@
 """Types that the modules of `srlib.training` share."""
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,3 +16,11 @@ ByteArray: TypeAlias = NDArray[np.uint8]
 
 Weights: TypeAlias = list[NDArray[np.float32]]
 """The values of `network.variables`, in that order."""
+
+
+class Sample(NamedTuple):
+    """A few held-out patches: LR [N, h, w, 3], HR and SR [N, scale·h, scale·w, 3]."""
+
+    lr: ByteArray
+    hr: ByteArray
+    sr: ByteArray

@@ -34,18 +34,17 @@ def validation_sample(patches: Path) -> ValidationPairs:
     return np.asarray(lr[chosen]), np.asarray(hr[chosen])
 
 
-def validation_scores(network: keras.Model, pairs: ValidationPairs) -> tuple[LogRecord, ByteArray]:
+def validation_scores(network: keras.Model, pairs: ValidationPairs) -> LogRecord:
     """Score a network on held-out patches by the evaluation protocol.
 
     Returns:
-        The mean scores with the measures of `srlib.training.diagnostics`, and a sample image: SR above HR of the
-        first four patches.
+        The mean scores with the measures of `srlib.training.diagnostics`.
     """
     lr, hr = pairs
     scale = hr.shape[1] // lr.shape[1]
     sr = [to_uint8(image) for start in range(0, len(lr), 8) for image in super_resolve(network, lr[start : start + 8])]
     red, green, blue = color_shift(list(hr), sr)
-    scores = {
+    return {
         "psnr_y": float(np.mean([psnr_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),
         "ssim_y": float(np.mean([ssim_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),
         "shift_red": red,
@@ -53,7 +52,6 @@ def validation_scores(network: keras.Model, pairs: ValidationPairs) -> tuple[Log
         "shift_blue": blue,
         "checkerboard_error": checkerboard(list(hr), sr, scale),
     }
-    return scores, np.concatenate([np.concatenate(sr[:4], axis=1), np.concatenate(hr[:4], axis=1)])
 
 
 def bicubic_psnr_y(pairs: ValidationPairs) -> float:
@@ -95,7 +93,7 @@ def save_last_good(session: TrainingSession, *, pairs: ValidationPairs, config: 
             if are_finite(snapshot.weights):
                 assign_weights(session.trainer.network, snapshot.weights)
                 with contextlib.suppress(SrlibError):  # The weights are finite, but the image overflows.
-                    scores.append((validation_scores(session.trainer.network, pairs)[0]["psnr_y"], snapshot))
+                    scores.append((validation_scores(session.trainer.network, pairs)["psnr_y"], snapshot))
     best = max((psnr for psnr, _ in scores), default=-math.inf)
     good = [(snapshot.step, psnr, snapshot) for psnr, snapshot in scores if is_good(psnr, best)]
     if not good:

@@ -4,9 +4,12 @@ import contextlib
 import getpass
 import os
 import pwd
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -131,8 +134,8 @@ def test_files_are_fetched_by_name(tmp_path: Path) -> None:
 def test_the_ui_finds_the_repository_above_or_says_so(
     tmp_path: Path, own_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda program, arguments: started.append(arguments))
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(os, "execve", lambda program, arguments, environment: started.append(environment))
     inside = tmp_path / "repository" / "docs" / "pages"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
@@ -145,4 +148,39 @@ def test_the_ui_finds_the_repository_above_or_says_so(
     assert not list(tmp_path.rglob("mlflow.db"))
     connect(tmp_path / "repository")
     serve_ui(0)
-    assert f"sqlite:///{tmp_path.resolve()}/repository/mlflow.db" in started[0]
+    assert f"sqlite:///{tmp_path.resolve()}/repository/mlflow.db" in started[0].values()
+
+
+def test_mlflows_pages_know_the_settings_of_a_first_visit() -> None:
+    import mlflow.server
+
+    scripts = Path(mlflow.server.__file__).parent.glob("js/build/static/js/main.*.js")
+    code = "".join(script.read_text(encoding="utf-8") for script in scripts)
+    for name in ("mlflow.workflowType", "mlflow.assistant.fab.autoOpenedOnFirstLoad"):
+        assert f'key:"{name}",version:1' in code
+        assert f'"{name}_v1"' in compat._FIRST_VISIT
+    assert 'MACHINE_LEARNING="machine_learning"' in code
+
+
+@pytest.mark.slow
+def test_the_ui_opens_in_model_training(own_store: str, folder: Path) -> None:
+    connect(folder)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command, settings = compat.ui_command(own_store, port)
+    known = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=known, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(600):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+                    page = answer.read().decode()
+                    break
+                assert server.poll() is None
+                time.sleep(0.2)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/version") as answer:
+                version = answer.read().decode()
+        finally:
+            server.terminate()
+    assert page.count(compat._FIRST_VISIT) == 1 and page.index("<script>") < page.index("main.")
+    assert "<script>" not in version, "other answers are as they were"

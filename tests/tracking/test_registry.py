@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +20,8 @@ from srlib.inference import upscaler as upscale
 from srlib.models import ModelConfig
 from srlib.params import Champion
 from srlib.stage import stage_run
-from srlib.tracking import Verdict
+from srlib.tracking import Store, Verdict, connect
+from srlib.tracking.model import RecordedModel
 from srlib.tracking.registry import elect, fetched, register
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,8 @@ with stage_run(stage, keras=True) as run:
     config = ModelConfig("edsr", 4, {"blocks": 1, "filters": 8}, training="gan" if key == "gan" else "pixel")
     model = build(config)
     save_model(model, config, Path("models", key))
-    run.tracking.log_model(model, key, Path("models", key))
+    scores = {"result/validation_psnr_y": 29.5, "result/validation_ssim_y": 0.85}
+    run.tracking.log_model(key, Path("models", key), scores)
     run.done([Path("models", key)])
 """
 
@@ -55,11 +56,18 @@ def client(database: str) -> MlflowClient:
     return MlflowClient(database)
 
 
-def versions(client: MlflowClient, name: str, *weights: str) -> None:
+@pytest.fixture
+def store(folder: Path) -> Store:
+    return connect(folder)
+
+
+def versions(store: Store, name: str, *weights: str) -> None:
     """Makes a version for each of these."""
     for each in weights:
-        model = SimpleNamespace(model_uri=f"file:///nowhere/{each}", model_id=None)
-        register(client, name, model, "", each)
+        run = store.client.create_run(store.experiment).info.run_id
+        logged = store.client.create_logged_model(store.experiment, name=name, source_run_id=run)
+        model = RecordedModel(logged.model_id, logged.model_uri, {"network": "edsr", "scale": "4"}, {})
+        register(store, name, model, run, each)
 
 
 def champion(client: MlflowClient, name: str) -> str:
@@ -70,8 +78,8 @@ def better(value: float, **other: object) -> Verdict:
     return dataclasses.replace(RULE, value=value, **other)
 
 
-def test_the_first_is_champion_until_a_better_one_comes(client: MlflowClient, name: str) -> None:
-    versions(client, name, "a", "b", "c")
+def test_the_first_is_champion_until_a_better_one_comes(store: Store, client: MlflowClient, name: str) -> None:
+    versions(store, name, "a", "b", "c")
     assert elect(client, name, "a", RULE) == f"{name}: version 1 becomes champion: psnr_y 30.0000 on Set5, the first"
     assert champion(client, name) == "1"
     message = elect(client, name, "b", RULE)
@@ -101,18 +109,18 @@ def test_the_first_is_champion_until_a_better_one_comes(client: MlflowClient, na
         (better(40.0, images="others"), False, "version 1's was measured on other images"),
     ],
 )
-def test_the_rule(client: MlflowClient, name: str, verdict: Verdict, moves: bool, reason: str) -> None:
-    versions(client, name, "a", "b")
+def test_the_rule(store: Store, client: MlflowClient, name: str, verdict: Verdict, moves: bool, reason: str) -> None:
+    versions(store, name, "a", "b")
     elect(client, name, "a", RULE)
     assert reason in elect(client, name, "b", verdict)
     assert champion(client, name) == ("2" if moves else "1")
 
 
-def test_unregistered_weights_move_nothing(client: MlflowClient, name: str) -> None:
+def test_unregistered_weights_move_nothing(store: Store, client: MlflowClient, name: str) -> None:
     assert "not in MLflow's registry" in elect(client, name, "a", RULE)
     with pytest.raises(MlflowException):
         champion(client, name)
-    versions(client, name, "a", "a", "b", "a")
+    versions(store, name, "a", "a", "b", "a")
     assert [v.version for v in client.search_model_versions(f"name='{name}'")] in (["2", "1"], [2, 1])
 
 

@@ -54,7 +54,7 @@ patches, model = map(Path, sys.argv[1:])
 with stage_run("pretrain", inputs={"patches": patches}) as run:
     resumed = (run.resume / "state").exists()
     (run.resume / "state").write_text("1")
-    run.tracking.log_metrics({"resumed": resumed})
+    run.tracking.log_results({"resumed": resumed})
     model.write_text("weights")
     run.done([model])
     if Path("kill").exists():
@@ -67,7 +67,7 @@ from srlib.stage import stage_run
 model, scores = map(Path, sys.argv[1:])
 with stage_run("evaluate", inputs={"model": model}) as run:
     scores.write_text("28.43")
-    run.tracking.log_metrics({"psnr_y": 28.43})
+    run.tracking.log_results({"test/a/EDSR/psnr_y": 28.43}, ["test/a/EDSR/psnr_y"])
     run.done([scores])
 """,
 }

@@ -12,11 +12,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mlflow.models import Model
 
 from srlib.errors import SrlibError
 from srlib.evaluation.champions import Candidate
@@ -24,6 +22,7 @@ from srlib.files import file_hash
 from srlib.stage import stage_run
 from srlib.tracking import connect, outbox, serve_ui
 from srlib.tracking import run as tracking_run
+from srlib.tracking.model import RecordedModel
 from srlib.tracking.registry import register
 
 
@@ -124,11 +123,11 @@ def test_metrics_arrive_during_the_stage_and_artifacts_too(
     folder: Path, line: Line, server: int, runs: Callable
 ) -> None:
     with stage_run("pretrain", inputs={"images": Path("images")}) as run:
-        run.tracking.log_metrics({"loss": 0.25}, step=3)
-        wait_for(lambda: runs(address(server))[0].data.metrics.get("loss") == 0.25)
+        run.tracking.log_curve({"loss": 0.25}, step=3)
+        wait_for(lambda: runs(address(server))[0].data.metrics.get("train/loss") == 0.25)
         assert runs(address(server))[0].info.status == "RUNNING"
         wait_for(lambda: "system/cpu_utilization_percentage" in runs(address(server))[0].data.metrics)
-        run.tracking.log_image("strip", np.zeros((4, 4, 3), np.uint8))
+        run.tracking.log_image("samples", np.zeros((4, 4, 3), np.uint8), step=3)
         run.tracking.log_artifact("params.yaml")
     (record,) = runs(address(server))
     assert record.info.status == "FINISHED"
@@ -136,7 +135,7 @@ def test_metrics_arrive_during_the_stage_and_artifacts_too(
     from mlflow import MlflowClient
 
     names = {file.path for file in MlflowClient().list_artifacts(record.info.run_id)}
-    assert names == {"images", "params.yaml"}
+    assert names == {"images", "params.yaml", "recipe.yaml", "dependencies.json"}
     assert not Path("mlflow.db").exists()
     assert not Path("mlartifacts").exists()
 
@@ -154,17 +153,17 @@ def test_an_outage_neither_stops_the_stage_nor_loses_a_row(
     with stage_run("pretrain") as run:
         line.cut()
         for step in range(1500):
-            run.tracking.log_metrics({"loss": float(step)}, step)
+            run.tracking.log_curve({"loss": float(step)}, step)
         wait_for(lambda: printed("warning: MLflow"))
-        run.tracking.log_metrics({"psnr_y": 28.43})
+        run.tracking.log_results({"result/validation_psnr_y": 28.43})
         line.connect()
         wait_for(lambda: printed("MLflow answers again"))
     (record,) = runs(address(server))
     from mlflow import MlflowClient
 
-    history = MlflowClient().get_metric_history(record.info.run_id, "loss")
+    history = MlflowClient().get_metric_history(record.info.run_id, "train/loss")
     assert [(m.step, m.value) for m in history] == [(step, float(step)) for step in range(1500)]
-    assert (record.info.status, record.data.metrics["psnr_y"]) == ("FINISHED", 28.43)
+    assert (record.info.status, record.data.metrics["result/validation_psnr_y"]) == ("FINISHED", 28.43)
     assert printed_text.splitlines() == [
         "warning: MLflow: the tracking server does not answer; records are kept and sent later",
         "MLflow answers again; everything was sent",
@@ -181,13 +180,9 @@ def test_a_champion_is_decided_once_the_server_answers_again(
     store = connect(folder)
     client, made_by = store.client, store.client.create_run(store.experiment).info.run_id
 
-    def save(path: str, mlflow_model: Model, **options: object) -> None:
-        Path(path).mkdir()
-        mlflow_model.save(str(Path(path, "MLmodel")))
-
-    flavor = SimpleNamespace(__name__="none", save_model=save)
-    model = Model.log(artifact_path=None, name="gan", flavor=flavor, run_id=made_by)
-    register(client, "outage", model, made_by, file_hash(Path("gan/model.weights.h5")))
+    logged = client.create_logged_model(store.experiment, name="gan", source_run_id=made_by)
+    model = RecordedModel(logged.model_id, logged.model_uri, {"network": "edsr", "scale": "4"}, {})
+    register(store, "outage", model, made_by, file_hash(Path("gan/model.weights.h5")))
     printed_text = ""
 
     def printed(words: str) -> bool:
@@ -209,7 +204,7 @@ def test_what_could_not_be_sent_is_sent_by_the_next_stage(
 ) -> None:
     with stage_run("pretrain") as run:
         line.cut()
-        run.tracking.log_metrics({"loss": 0.5}, step=7)
+        run.tracking.log_curve({"loss": 0.5}, step=7)
         Path("model").write_text("1")
         run.done(["model"])
     printed_text = capsys.readouterr().err
@@ -222,7 +217,7 @@ def test_what_could_not_be_sent_is_sent_by_the_next_stage(
     with stage_run("finetune"):
         pass
     first, _ = runs(address(server))
-    assert (first.info.status, first.data.metrics["loss"]) == ("FINISHED", 0.5)
+    assert (first.info.status, first.data.metrics["train/loss"]) == ("FINISHED", 0.5)
     assert "dvc.out.model" in first.data.tags
     assert not queue.exists()
 
@@ -231,16 +226,16 @@ def test_refused_records_are_named_and_the_rest_is_sent(
     folder: Path, line: Line, server: int, runs: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with stage_run("pretrain") as run:
-        run.tracking.log_metrics({"psnr_y": 28.43, "n" * 300: 1.0, "ESPCN (×4)": 2.0}, step=1)
-        run.tracking.log_metrics({"loss": 0.5}, step=1)
+        run.tracking.log_results({"test/a/EDSR/psnr_y": 28.43, "n" * 300: 1.0, "test/a/ESPCN (×4)/psnr_y": 2.0})
+        run.tracking.log_curve({"loss": 0.5}, step=1)
     (record,) = runs(address(server))
     assert record.info.status == "FINISHED"
     assert {
-        name: value for name, value in record.data.metrics.items() if not name.startswith(("system/", "seconds"))
+        name: value for name, value in record.data.metrics.items() if not name.startswith(("system/", "time/"))
     } == {
-        "psnr_y": 28.43,
-        "ESPCN __4_": 2.0,
-        "loss": 0.5,
+        "test/a/EDSR/psnr_y": 28.43,
+        "test/a/ESPCN __4_/psnr_y": 2.0,
+        "train/loss": 0.5,
     }
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: MLflow refuses a record or a file: ")

@@ -27,23 +27,26 @@ from pathlib import Path
 from srlib.stage import stage_run
 with stage_run(sys.argv[1], inputs={"images": Path("images")}) as run:
     (run.resume / "state").write_text(sys.argv[1])
-    run.tracking.log_metrics({"loss": 0.5}, step=1)
+    run.tracking.log_curve({"loss": 0.5}, step=1)
     print("at work", flush=True)
     time.sleep(60)
 """
 
 TRAINS = """
 import os
+from pathlib import Path
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 from srlib.stage import stage_run
 with stage_run("pretrain", keras=True) as run:
-    import keras, tensorflow as tf
+    import tensorflow as tf
     from tensorflow.python.framework.config import is_op_determinism_enabled
     threads = tf.config.threading
     intra, inter = threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads()
     print(intra, inter, is_op_determinism_enabled())
-    lr = keras.Input((None, None, 3))
-    run.tracking.log_model(keras.Model(lr, keras.layers.UpSampling2D(4)(lr)), "nearest")
+    from srlib.models import ModelConfig, build, save_model
+    config = ModelConfig("edsr", 4, {"blocks": 1, "filters": 8})
+    save_model(build(config), config, Path("model"))
+    run.tracking.log_model("small", Path("model"), {"result/validation_psnr_y": 29.5})
 """
 
 
@@ -51,24 +54,29 @@ def test_a_run_holds_what_the_stage_was_and_did(folder: Path, own_store: str, ru
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     with stage_run("pretrain", inputs={"images": Path("images/")}) as run:
         for step in (10, 20):
-            run.tracking.log_metrics({"step": step, "loss": 1 / step}, step)
-        run.tracking.log_metrics({"psnr_y": 28.43})
-        run.tracking.log_image("validation ×4", image, step=20)
-        run.tracking.log_image("strip.png", image)
+            run.tracking.log_curve({"step": step, "loss": 1 / step}, step)
+        run.tracking.log_results({"result/validation_psnr_y": 28.43}, ["result/validation_psnr_y"])
+        run.tracking.log_image("samples ×4", lambda: image, step=20)
         run.tracking.log_artifact("images", "data")
         Path("model").write_text("weights")
         run.done(["model"])
     (record,) = runs(own_store, "srlib")
     client = MlflowClient(own_store)
-    assert (record.info.run_name, record.info.status) == ("pretrain", "FINISHED")
+    assert (record.info.run_name, record.info.status) == (
+        "pretrain: first run · 28.43 dB on held-out patches",
+        "FINISHED",
+    )
     recipe = yaml.safe_load(Path("params.yaml").read_text())
     assert record.data.params["scale"] == str(recipe["scale"])
     assert float(record.data.params["pretrain.learning_rate.peak"]) == recipe["pretrain"]["learning_rate"]["peak"]
     assert {key.split(".")[0] for key in record.data.params} == {"scale", "seed", "pretrain"}
-    assert [(m.step, m.value) for m in client.get_metric_history(record.info.run_id, "loss")] == [(10, 0.1), (20, 0.05)]
-    assert record.data.metrics["psnr_y"] == 28.43
-    assert record.data.metrics["seconds_total"] >= 0
-    assert "step" not in record.data.metrics
+    assert [(m.step, m.value) for m in client.get_metric_history(record.info.run_id, "train/loss")] == [
+        (10, 0.1),
+        (20, 0.05),
+    ]
+    assert record.data.metrics["result/validation_psnr_y"] == 28.43
+    assert record.data.metrics["time/seconds"] >= 0
+    assert not {"step", "train/step"} & record.data.metrics.keys()
     (data,) = record.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("images", tree_hash(Path("images"))[:36])
     tags = record.data.tags
@@ -80,11 +88,10 @@ def test_a_run_holds_what_the_stage_was_and_did(folder: Path, own_store: str, ru
     assert tree_hash(Path(download_artifacts(run_id=record.info.run_id, artifact_path="data/images"))) == tree_hash(
         Path("images")
     )
-    from PIL import Image
-
-    strip = download_artifacts(run_id=record.info.run_id, artifact_path="images/strip.png")
-    assert np.array_equal(np.asarray(Image.open(strip)), image)
-    assert any("validation _4+step+20" in str(path) for path in Path("mlartifacts").rglob("*.png"))
+    assert any("samples _4+step+20" in str(path) for path in Path("mlartifacts").rglob("*.png"))
+    whole = yaml.safe_load(Path(download_artifacts(run_id=record.info.run_id, artifact_path="recipe.yaml")).read_text())
+    assert whole["finetune"]["pixel_weight"] == recipe["finetune"]["pixel_weight"]
+    assert whole["evaluate"]["strips"] == 8, "defaults too"
 
 
 def test_a_later_stage_names_the_run_that_made_its_input(folder: Path, runs: Callable) -> None:
@@ -177,11 +184,11 @@ def test_a_stopped_stage_ends_killed_and_a_killed_one_is_closed(
     for process in working.values():
         assert process.stdout is not None
         assert process.stdout.readline() == "at work\n", process.communicate()[1]
-    assert {run.info.run_name: run.info.status for run in runs()} == {"evaluate": "FINISHED"} | dict.fromkeys(
+    assert {run.data.tags["dvc.stage"]: run.info.status for run in runs()} == {"evaluate": "FINISHED"} | dict.fromkeys(
         ends, "RUNNING"
     )
     with stage_run("evaluate"):
-        assert {r.info.run_name: r.info.status for r in runs()}["finetune"] == "RUNNING", "it is alive"
+        assert {r.data.tags["dvc.stage"]: r.info.status for r in runs()}["finetune"] == "RUNNING", "it is alive"
     with pytest.raises(SystemExit), stage_run("pretrain", inputs={"images": Path("images")}) as run:
         run.resume  # noqa: B018
     line = f"error: pretrain: process {working['pretrain'].pid} works on the same checkpoint"
@@ -196,18 +203,18 @@ def test_a_stopped_stage_ends_killed_and_a_killed_one_is_closed(
         "error: pretrain: stopped by SIGINT",
     ]
     alive = [run for run in runs() if run.info.status != "FAILED"]
-    assert {run.info.run_name: run.info.status for run in alive} == {
+    assert {run.data.tags["dvc.stage"]: run.info.status for run in alive} == {
         "evaluate": "FINISHED",
         "download": "KILLED",
         "prepare": "KILLED",
         "pretrain": "KILLED",
         "finetune": "RUNNING",
     }
-    assert next(run for run in alive if run.info.run_name == "pretrain").data.metrics["loss"] == 0.5
+    assert next(run for run in alive if run.data.tags["dvc.stage"] == "pretrain").data.metrics["train/loss"] == 0.5
 
     with stage_run("finetune", inputs={"images": Path("images")}) as run:
         assert (run.resume / "state").read_text() == "finetune"
-    first, second = (r for r in runs() if r.info.run_name == "finetune")
+    first, second = (r for r in runs() if r.data.tags["dvc.stage"] == "finetune")
     assert (first.info.status, second.info.status) == ("KILLED", "FINISHED")
     assert second.data.tags["resumed_from"] == first.info.run_id
     assert second.data.tags["fingerprint"] == first.data.tags["fingerprint"]

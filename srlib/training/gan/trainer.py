@@ -22,6 +22,7 @@ from srlib.training.loop import train, training_batches
 from srlib.training.losses import ADVERSARIAL_LOSSES
 from srlib.training.metric_log import MetricLog
 from srlib.training.optimizers import NetworkUpdate, make_optimizer
+from srlib.training.samples import Samples
 from srlib.training.session import Result, TrainingSession, copy_weights
 from srlib.training.trainer import Trainer, as_float
 from srlib.training.types import ByteArray, LogRecord, Tensor
@@ -217,6 +218,7 @@ def finetune(
         guard,
         LossLog(section.log_every, section.validate_every),
         Validation(pairs, section.validate_every, guard, keep_best=False),
+        Samples(inputs.patches, section.validate_every, at_start=True),
         GradientShares(section),
     ]
     session = TrainingSession("finetune", trainer, section.steps, log)
