@@ -21,13 +21,14 @@ import functools
 import math
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ from srlib.params import Download, Params, load_params
 SCALE = 4
 SIZES = {(2040, 1356): 56, (1356, 2040): 14, (2040, 1536): 15, (2040, 1152): 10, (2040, 816): 3, (2040, 2040): 2}
 """Width and height → images per hundred: DIV2K's longer side is 2040; the shares are assumed."""
+DIFFERENT = 100  # images of different pixels in an archive
 URBAN = (1024, 768)
 STAGES = ("check", "download", "prepare", "pretrain", "finetune", "evaluate")
 POLL = 0.25  # seconds between two looks at the memory
@@ -67,6 +69,7 @@ def main() -> None:
     running.add_argument("--work", type=Path, required=True)
     running.add_argument("--pretrain", type=int, default=20, help="steps")
     running.add_argument("--finetune", type=int, default=5, help="steps")
+    running.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES, help="`check` begins a new clone")
     running.add_argument("--photos", type=Path, help="for recipes that read data/photos")
     options = parser.parse_args()
     if options.command == "build":
@@ -109,7 +112,10 @@ def changed_checksum(folder: Path, source: Source) -> str:
 
 
 def build_archives(folder: Path, subset: str, first: int, photographs: list[Path]) -> None:
-    """Write the HR archive of a subset and, for training, that of its LR images."""
+    """Write the HR archive of a subset and, for training, that of its LR images.
+
+    Each hundred images repeats the pixels of the first hundred in files of their own, which differ by a comment.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     parts = [f"{subset}_HR"] + ([f"{subset}_LR_bicubic_X{SCALE}"] if subset == "train" else [])
     paths = [folder / f"DIV2K_{part}.zip" for part in parts]
@@ -117,29 +123,35 @@ def build_archives(folder: Path, subset: str, first: int, photographs: list[Path
         return
     members = [div2k_members(part) for part in parts]
     temporary = [path.with_suffix(".tmp") for path in paths]
-    # A group of 2 at a time: the results of `map` wait in memory.
-    archives = [zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) for path in temporary]
+    archives = [zipfile.ZipFile(path, "w") for path in temporary]
     for archive, names in zip(archives, members, strict=True):
         archive.mkdir(names[0].rsplit("/", 1)[0])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(members[0]), 8):
-            numbers = range(start, min(start + 8, len(members[0])))
-            make = functools.partial(encoded, first=first, photographs=photographs, given_lr=len(parts) > 1)
-            for number, contents in zip(numbers, pool.map(make, numbers), strict=True):
-                for archive, names, content in zip(archives, members, contents, strict=True):
-                    archive.writestr(names[number], content)
-            print(f"{subset}: {numbers.stop}/{len(members[0])} images", flush=True)
+    make = functools.partial(encoded, first=first, photographs=photographs, with_lr=len(parts) > 1)
+    for number in range(min(DIFFERENT, len(members[0]))):
+        contents = make(number)
+        for copy in range(number, len(members[0]), DIFFERENT):
+            for archive, names, content in zip(archives, members, contents, strict=True):
+                archive.writestr(names[copy], commented(content, names[copy]))
+        print(f"{subset}: {number + 1}/{DIFFERENT} contents", flush=True)
     for archive, path, end in zip(archives, temporary, paths, strict=True):
         archive.close()
         path.rename(end)
 
 
-def encoded(number: int, first: int, photographs: list[Path], given_lr: bool) -> list[bytes]:
+def commented(content: bytes, text: str) -> bytes:
+    """Return a PNG file with a comment before its end."""
+    chunk = b"tEXt" + b"Comment\0" + text.encode("latin-1")
+    end = content.rindex(b"IEND") - 4
+    length, checksum = struct.pack(">I", len(chunk) - 4), struct.pack(">I", zlib.crc32(chunk))
+    return content[:end] + length + chunk + checksum + content[end:]
+
+
+def encoded(number: int, first: int, photographs: list[Path], with_lr: bool) -> list[bytes]:
     """Return an HR image, and its LR image if wanted, as PNG files."""
     width, height = size_of(first + number)
-    photograph = read_image(photographs[(first + number) % len(photographs)])
+    photograph = read_image(photographs[(first + number) * 4 % len(photographs)])
     hr = mirrored(photograph, height, width, seed=first + number)
-    images = [hr, downscale(hr, SCALE, edges="mirror")] if given_lr else [hr]
+    images = [hr, downscale(hr, SCALE, edges="mirror")] if with_lr else [hr]
     return [png(image) for image in images]
 
 
@@ -213,26 +225,40 @@ def serving(folder: Path) -> Iterator[str]:
 def rehearse(name: str, address: str, options: argparse.Namespace) -> None:
     """Run all stages of a recipe in a fresh clone, with the store of the recipe before it, and print a table."""
     work = options.work.resolve()
-    clone = work / "clone"
-    shutil.rmtree(clone, ignore_errors=True)
-    subprocess.run(["git", "clone", "-q", str(PROJECT), str(clone)], check=True)
-    (work / "store").mkdir(parents=True, exist_ok=True)
-    (clone / ".store").symlink_to(work / "store")
-    recipe = shortened(yaml.safe_load((clone / "recipes" / f"{name}.yaml").read_text()), options)
-    (clone / "params.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    if options.photos and recipe["prepare"]["images"] == "data/photos":
-        shutil.copytree(options.photos, clone / "data" / "photos", dirs_exist_ok=True)
+    clone = work / name
+    if "check" in options.stages:
+        make_clone(clone, name, options)
     environment = os.environ | {
         "SRLIB_MIRROR": address,
         "SRLIB_CHECKSUMS": str((options.folder / "checksums.txt").resolve()),
         "no_proxy": "127.0.0.1",
         "PYTHONPATH": str(clone),
     }
-    print(f"\n{name}\n{'stage':10} {'time, s':>9} {'memory, MiB':>12} {'disk, GB':>9}", flush=True)
-    for stage in STAGES:
+    for stage in options.stages:
         seconds, peak = measured([sys.executable, "-m", "dvc", "repro", "--single-item", stage], clone, environment)
         used = disk(clone) + disk(work / "store")
-        print(f"{stage:10} {seconds:9.1f} {peak:12,.0f} {used / 1e9:9.2f}", flush=True)
+        print(f"| {name} | {stage} | {seconds:.1f} | {peak:,.0f} | {used / 1e9:.2f} |", flush=True)
+    if "prepare" in options.stages:
+        check_pairs(clone, name)
+    if "evaluate" in options.stages:
+        print((clone / "results" / "table.md").read_text())
+
+
+def make_clone(clone: Path, name: str, options: argparse.Namespace) -> None:
+    """Clone this project with a shortened recipe and the store of the recipes before it."""
+    shutil.rmtree(clone, ignore_errors=True)
+    subprocess.run(["git", "clone", "-q", str(PROJECT), str(clone)], check=True)
+    store = clone.with_name("store")
+    store.mkdir(exist_ok=True)
+    (clone / ".store").symlink_to(store)
+    recipe = shortened(yaml.safe_load((clone / "recipes" / f"{name}.yaml").read_text()), options)
+    (clone / "params.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    if options.photos and recipe["prepare"]["images"] == "data/photos":
+        shutil.copytree(options.photos, clone / "data" / "photos", dirs_exist_ok=True)
+
+
+def check_pairs(clone: Path, name: str) -> None:
+    """Print the number of pairs; exit unless the sizes of the images give as many."""
     params = load_params(clone / "params.yaml", stage=None)
     with (clone / "data" / "patches" / "index.csv").open(newline="") as file:
         pairs = [row["split"] for row in csv.DictReader(file)]
@@ -242,7 +268,6 @@ def rehearse(name: str, address: str, options: argparse.Namespace) -> None:
         print(f"expected from the sizes of the images: {expected:,}")
         if len(pairs) != expected:
             sys.exit(f"{name}: {len(pairs):,} pairs, expected {expected:,}")
-    print((clone / "results" / "table.md").read_text())
 
 
 def shortened(recipe: dict[str, dict[str, Any]], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
