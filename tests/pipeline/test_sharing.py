@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from srlib.data.local import folder_digest
 from srlib.imaging.write import write_png
 
 from .conftest import Repository, ran
@@ -136,6 +137,8 @@ def test_a_team_shares_its_photographs(new_repository: Callable[[str], Repositor
     third.run("dvc", "import", str(first.path), "data/photos", "-o", "data/team")
     assert (third.path / "data/team/holiday/2.png").is_file()
     third.run("git", "add", "data/team.dvc")
-    third.change("download.train", "none")
-    third.change("prepare.images", "data/team")
-    assert third.repro("prepare") == ["check", "prepare"]
+    team = {"name": "team", "folder": "data/team", "sha256": folder_digest(third.path / "data/team")}
+    third.change("download.train", ["sample", team])
+    assert third.repro("prepare") == ["check", "download@train", "prepare"]
+    index = (third.path / "data/patches/index.csv").read_text()
+    assert ",team/holiday/2.png," in index and ",sample/astronaut.png," in index
