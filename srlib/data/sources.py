@@ -23,7 +23,7 @@ PACKAGE = "package:"  # in place of https:// for a file inside an installed pack
 RESEARCH = "academic research only"
 UNSTATED = "no license stated; for research, not to be redistributed"
 FREE = "public domain or CC0, see the documentation of the package"
-WEIGHTS = "CC BY 4.0 (the VGG group's weights, as Keras distributes them)"
+WEIGHTS_LICENSE = "CC BY 4.0 (the VGG group's weights, as Keras distributes them)"
 OWN = "your own"
 ELSEWHERE = "see the publisher"
 
@@ -116,7 +116,7 @@ _NAMES = {
 VGG19 = Source(
     f"{KERAS}/keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
     "253f8cb515780f3b799900260a226db6",
-    WEIGHTS,
+    WEIGHTS_LICENSE,
     mirror="keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
     size=80134624,
 )

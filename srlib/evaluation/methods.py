@@ -17,6 +17,7 @@ from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import lpips, verified
 from srlib.files import tree_hash
 from srlib.imaging.color import Channels, network_input, rgb_from_output
+from srlib.imaging.ensemble import mean_over_views
 from srlib.imaging.folders import list_images
 from srlib.imaging.metrics import to_uint8
 from srlib.models import CONFIG, load_model, multiply_adds, super_resolve
@@ -146,13 +147,7 @@ def self_ensemble(method: Method) -> Method:
     single, cost = method.upscale, method.cost
 
     def upscale(lr: Image, scale: int) -> Image:
-        total = np.zeros((lr.shape[0] * scale, lr.shape[1] * scale, 3), np.float64)
-        for turns in range(4):
-            for flipped in (False, True):
-                view = np.rot90(lr[:, ::-1] if flipped else lr, turns)
-                sr = np.rot90(single(np.ascontiguousarray(view), scale), -turns)
-                total += sr[:, ::-1] if flipped else sr
-        return to_uint8(total / (8 * 255))
+        return to_uint8(mean_over_views(lr, lambda view: single(view, scale), scale) / 255)
 
     eight = cost and Cost(cost.parameters, lambda height, width: 8 * cost.multiply_adds(height, width))
     return dataclasses.replace(method, name=f"{method.name}+", upscale=upscale, cost=eight, role="")

@@ -42,7 +42,7 @@ def cmyk_to_srgb(pixels: Pixels, profile: bytes | None) -> Pixels:
         RGB [H, W, 3], of 8 bits wherever a profile is used.
     """
     if profile:
-        converted = _through(Pillow.fromarray(_to_8_bits(pixels), "CMYK"), io.BytesIO(profile))
+        converted = _through(Pillow.fromarray(to_8_bits(pixels), "CMYK"), io.BytesIO(profile))
         if converted is not None:
             return converted
     if pixels.dtype == np.uint8:
@@ -70,7 +70,8 @@ def _through(image: Pillow.Image, profile: io.BytesIO | ImageCms.ImageCmsProfile
     return None if converted is None else np.asarray(converted, np.uint8)
 
 
-def _to_8_bits(pixels: Pixels) -> Image:
+def to_8_bits(pixels: Pixels) -> Image:
+    """Round 16-bit samples to 8 bits; 8-bit samples stay."""
     if pixels.dtype == np.uint8:
         return np.asarray(pixels, np.uint8)
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from srlib.arrays import Pixels
 from srlib.formats import exif as exif_data
 from srlib.formats.header import Header, Raster, check_pixels
-from srlib.formats.inks import cmyk_to_srgb, from_palette, lab_to_srgb
+from srlib.formats.inks import cmyk_to_srgb, from_palette, lab_to_srgb, to_8_bits
 from srlib.formats.metadata import Metadata, plausible_dpi
 from srlib.formats.tiff_layout import ASSOCIATED, COLORS, UNASSOCIATED, Directory, Layout, Photometric, Tag, read_layout
 from srlib.formats.tiff_samples import decode_samples
@@ -89,7 +89,7 @@ def _decode(layout: Layout, alpha: int | None, associated: bool, profile: bytes 
     elif layout.photometric == Photometric.CIELAB:
         color = lab_to_srgb(np.ascontiguousarray(color).astype(np.uint8))
     if transparency is not None and transparency.dtype != color.dtype:  # a profile or a palette gives 8 bits
-        transparency = ((transparency.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        transparency = to_8_bits(transparency)
     return Raster(color, transparency)
 
 

@@ -16,9 +16,9 @@ from srlib.formats import exif as exif_data
 from srlib.formats import xmp as xmp_data
 from srlib.formats.decode import opened
 from srlib.formats.encoders import FORMATS, Format
-from srlib.formats.inks import gray_to_rgb
+from srlib.formats.inks import gray_to_rgb, to_8_bits
 from srlib.formats.metadata import Metadata
-from srlib.imaging.read import over_white, to_8_bits, upright
+from srlib.imaging.read import over_white, upright
 
 QUALITY = 95
 """Default quality of JPEG and WebP."""

@@ -13,7 +13,7 @@ import numpy as np
 from srlib.arrays import Image, Pixels
 from srlib.formats.decode import opened
 from srlib.formats.header import MAX_PIXELS, Header
-from srlib.formats.inks import gray_to_rgb
+from srlib.formats.inks import gray_to_rgb, to_8_bits
 
 # EXIF orientation → (transposed, flipped top to bottom, flipped left to right)
 _UPRIGHT = {
@@ -88,13 +88,6 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     return pixels[:: -1 if top_bottom else 1, :: -1 if left_right else 1]
 
 
-def to_8_bits(pixels: Pixels) -> Image:
-    """Round 16-bit samples to 8 bits; 8-bit samples stay."""
-    if pixels.dtype == np.uint8:
-        return np.asarray(pixels, np.uint8)
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def over_white(color: Pixels, alpha: Pixels) -> Pixels:
     """Composite color [H, W, C] onto white by alpha [H, W] of the same type, rounded."""
     top = int(np.iinfo(color.dtype).max)
@@ -102,4 +95,4 @@ def over_white(color: Pixels, alpha: Pixels) -> Pixels:
     return ((color * weight + top * (top - weight) + top // 2) // top).astype(color.dtype)
 
 
-__all__ = ["MAX_PIXELS", "image_size", "over_white", "read_image", "to_8_bits", "upright", "upright_size"]
+__all__ = ["MAX_PIXELS", "image_size", "over_white", "read_image", "upright", "upright_size"]

@@ -16,6 +16,7 @@ from srlib.engine import available_cores
 from srlib.errors import SrlibError
 from srlib.imaging.array_image import as_pixels
 from srlib.imaging.color import network_input, rgb_from_output
+from srlib.imaging.ensemble import mean_over_views
 from srlib.inference import model_file
 from srlib.inference.exported import CONFIG, ExportedModel, blend, is_exported, read_exported
 from srlib.inference.memory import free_memory
@@ -256,13 +257,8 @@ class Upscaler:
         values = network_input(lr, self._config.channels)
         if not self._ensemble:
             return rgb_from_output(network(values), lr, self._config.channels)
-        total = np.zeros((lr.shape[0] * self.scale, lr.shape[1] * self.scale, values.shape[2]), np.float64)
-        for rotations in range(4):
-            for is_flipped in (False, True):
-                view = np.rot90(values[:, ::-1] if is_flipped else values, rotations)
-                sr = np.rot90(network(view), -rotations)
-                total += sr[:, ::-1] if is_flipped else sr
-        return rgb_from_output(total / 8, lr, self._config.channels)
+        mean = mean_over_views(values, network, self.scale)
+        return rgb_from_output(mean, lr, self._config.channels)
 
 
 def _round_into(target: Pixels, values: npt.NDArray[np.floating], threads: ThreadPoolExecutor) -> None:
