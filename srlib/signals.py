@@ -1,12 +1,17 @@
 """Turn the signals that end a process into an exception, so that `with` and `finally` blocks run."""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
+
+_PAUSE = 0.05
+"""Seconds before a signal is sent again."""
 
 
 class Stopped(BaseException):
@@ -34,8 +39,33 @@ def stoppable(*others: signal.Signals) -> Iterator[None]:
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
         raise Stopped(signum)
 
-    with _handled_by(stop, signal.SIGTERM, signal.SIGHUP, *others):
+    with _handled_by(stop, signal.SIGTERM, signal.SIGHUP, *others), _raised_again():
         yield
+
+
+@contextlib.contextmanager
+def _raised_again() -> Iterator[None]:
+    """Send a signal again whose exception Python dropped, as it does in a callback of the garbage collector."""
+    before, is_over = sys.unraisablehook, threading.Event()
+
+    def send(signum: int) -> None:
+        if not is_over.wait(_PAUSE):
+            os.kill(os.getpid(), signum)
+
+    def hook(dropped: "sys.UnraisableHookArgs") -> None:
+        error = dropped.exc_value
+        if isinstance(error, KeyboardInterrupt | Stopped):
+            signum = error.signum if isinstance(error, Stopped) else signal.SIGINT
+            threading.Thread(target=send, args=(signum,), daemon=True).start()
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        is_over.set()
+        sys.unraisablehook = before
 
 
 @dataclass

@@ -1,5 +1,8 @@
+import gc
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -15,6 +18,23 @@ class TestStoppable:
         with pytest.raises(Stopped) as stopped, stoppable():
             signal.raise_signal(signum)
         assert stopped.value.signum == signum
+
+    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+    def test_an_exception_that_python_drops_is_raised_again(self, signum: signal.Signals) -> None:
+        """In a callback of the garbage collector, such as JAX has, an exception cannot be raised."""
+
+        def callback(phase: str, info: dict[str, int]) -> None:
+            gc.callbacks.remove(callback)
+            signal.raise_signal(signum)
+
+        before = sys.unraisablehook
+        with pytest.raises(KeyboardInterrupt if signum == signal.SIGINT else Stopped), stoppable():
+            gc.callbacks.append(callback)
+            gc.collect()
+            for _ in range(100):
+                time.sleep(0.05)
+            pytest.fail("the signal was lost")
+        assert sys.unraisablehook == before
 
     def test_an_ignored_signal_stays_ignored(self) -> None:
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

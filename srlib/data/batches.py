@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
+from tokenize import TokenError
 from typing import Literal
 
 import cv2
@@ -198,7 +199,7 @@ def _open(path: Path, in_memory: bool) -> list[np.ndarray]:
             array = np.load(part, mmap_mode=None if in_memory else "r", allow_pickle=False)
         except FileNotFoundError:
             raise SrlibError(f"{part}: no such file; run the prepare stage first") from None
-        except (ValueError, EOFError) as error:
+        except (ValueError, EOFError, TokenError, MemoryError, OverflowError) as error:
             raise SrlibError(f"{part}: not a complete .npy file ({error}); run the prepare stage again") from None
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] != array.shape[2] or array.shape[3] != 3:
             raise SrlibError(f"{part}: expected uint8 [N, p, p, 3], got {array.dtype} {array.shape}")

@@ -13,6 +13,9 @@ Floats = npt.NDArray[np.float32]
 MAX_BYTES = 2**31 - 1
 """Largest file of a network: protobuf's own limit."""
 
+GRAPH_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
+"""What TensorFlow, OpenVINO and protobuf raise, beside errors of their own, for a graph that they cannot work with."""
+
 
 @dataclass(frozen=True)
 class Graph:

@@ -12,7 +12,7 @@ import numpy as np
 
 from srlib.errors import SrlibError, one_line
 from srlib.evaluation.benchmark import Cost
-from srlib.evaluation.foreign import MAX_BYTES, Floats, Graph
+from srlib.evaluation.foreign import GRAPH_ERRORS, MAX_BYTES, Floats, Graph
 from srlib.files import read_regular
 
 if TYPE_CHECKING:
@@ -72,17 +72,20 @@ def load_frozen_graph(path: Path, channels: int) -> Graph:
             outputs = [outputs[sizes.index(max(sizes))]]
         function = connect(outputs)
         parameters = _parameters(definition)
-    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
+    except (*GRAPH_ERRORS, tf.errors.OpError) as error:
         raise SrlibError(f"{path}: TensorFlow cannot run this graph ({one_line(error, 200)})") from None
 
     def run(lr: Floats) -> Floats:
         try:
             return np.asarray(function(tf.constant(lr))[0].numpy())
-        except (ValueError, TypeError, tf.errors.OpError) as error:
+        except (*GRAPH_ERRORS, tf.errors.OpError) as error:
             raise SrlibError(f"{path}: TensorFlow cannot run this graph ({one_line(error, 200)})") from None
 
     def multiply_adds(height: int, width: int) -> int:
-        return _multiply_adds(definition, inputs[0], [1, height, width, channels])
+        try:
+            return _multiply_adds(definition, inputs[0], [1, height, width, channels])
+        except (*GRAPH_ERRORS, tf.errors.OpError) as error:
+            raise SrlibError(f"{path}: its multiply-adds cannot be counted ({one_line(error, 200)})") from None
 
     return Graph(run, Cost(parameters, multiply_adds))
 
@@ -93,7 +96,7 @@ def _read(path: Path) -> "tf.compat.v1.GraphDef":
 
     try:
         return tf.compat.v1.GraphDef.FromString(read_regular(path, limit=MAX_BYTES))
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:
         raise SrlibError(f"{path}: not a frozen TensorFlow graph ({one_line(error)})") from None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from srlib.errors import SrlibError, one_line
 from srlib.evaluation.benchmark import Cost
-from srlib.evaluation.foreign import MAX_BYTES, Floats, Graph
+from srlib.evaluation.foreign import GRAPH_ERRORS, MAX_BYTES, Floats, Graph
 from srlib.evaluation.frozen_graph import load_frozen_graph
 from srlib.files import read_regular
 
@@ -59,7 +59,7 @@ def _load_onnx(path: Path, channels: int) -> Graph:
 
     try:
         model = onnx.ModelProto.FromString(read_regular(path, limit=MAX_BYTES))
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:
         raise SrlibError(f"{path}: not an ONNX model ({one_line(error)})") from None
     if names := sorted(_external_files(model)):
         raise SrlibError(
@@ -94,7 +94,7 @@ def _load_openvino(path: Path, channels: int) -> Graph:
         axes = _input_axes(path, model, channels)
         # float32, always: on some processors the default would be bfloat16, which gives other scores.
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    except RuntimeError as error:
+    except GRAPH_ERRORS as error:
         raise SrlibError(f"{path}: OpenVINO cannot read it ({one_line(error, 200)})") from None
     channels_last = axes[3] == channels
 
@@ -102,12 +102,15 @@ def _load_openvino(path: Path, channels: int) -> Graph:
         batch = lr if channels_last else np.ascontiguousarray(np.moveaxis(lr, 3, 1))
         try:
             return np.asarray(compiled(batch)[0], np.float32)
-        except RuntimeError as error:
+        except GRAPH_ERRORS as error:
             raise SrlibError(f"{path}: OpenVINO cannot run it ({one_line(error, 200)})") from None
 
     def multiply_adds(height: int, width: int) -> int:
         shape = [1, height, width, channels] if channels_last else [1, channels, height, width]
-        return _openvino_multiply_adds(model, shape)
+        try:
+            return _openvino_multiply_adds(model, shape)
+        except GRAPH_ERRORS as error:
+            raise SrlibError(f"{path}: its multiply-adds cannot be counted ({one_line(error, 200)})") from None
 
     constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
     floats = [op for op in constants if op.get_element_type().is_real() and op.get_output_shape(0)]

@@ -35,6 +35,10 @@ LARGEST_CONFIG = 2**20
 """Largest size of a `config.json` in bytes."""
 
 
+_HDF5_ERRORS = (ValueError, LookupError, RuntimeError, TypeError, AttributeError, OverflowError, MemoryError)
+"""What h5py raises, beside OSError, for damaged files."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """What must be known to use a set of weights; an object with contradictions cannot be created.
@@ -215,7 +219,7 @@ def load_weights(model: "keras.Model", path: Path) -> None:
     _check_shapes(model, memory, path)
     try:
         model.load_weights(memory)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *_HDF5_ERRORS) as error:
         raise _misfit(path, model, one_line(error)) from None
     for variable in model.variables:
         if not np.isfinite(ops.convert_to_numpy(variable)).all():
@@ -245,7 +249,7 @@ def _check_shapes(model: "keras.Model", memory: _Weights, path: Path) -> None:
     try:
         with h5py.File(memory, "r") as file:
             file.visititems(lambda _, item: stored.update([item.shape] if isinstance(item, h5py.Dataset) else []))
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, *_HDF5_ERRORS) as error:
         raise SrlibError(f"{path}: not a readable weights file: {one_line(error)}") from None
     expected = Counter(tuple(variable.shape) for variable in model.variables)
     if missing := expected - stored:

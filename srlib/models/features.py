@@ -160,7 +160,7 @@ def _load(model: "keras.Model", path: Path) -> None:
                     layer.set_weights(_arrays(model, layer, groups, path))
     except OSError as error:
         raise SrlibError(f"{path}: {expected} ({one_line(error)}); download it again") from None
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError) as error:
         raise SrlibError(f"{path}: {expected} in the layout of {model.name} ({one_line(error)})") from None
 
 

@@ -127,14 +127,16 @@ def recorded_outputs(lock: Path = Path("dvc.lock")) -> dict[str, dict[str, str]]
     """
     try:
         content = yaml.safe_load(lock.read_text(encoding="utf-8")) or {}
+        return {
+            str(address): {os.path.normpath(out["path"]): out["md5"] for out in stage.get("outs", []) if "md5" in out}
+            for address, stage in content.get("stages", {}).items()
+        }
     except FileNotFoundError:
         return {}
-    except yaml.YAMLError as error:
-        raise SrlibError(f"{lock}: not valid YAML: {one_line(error)}") from None
-    return {
-        address: {os.path.normpath(out["path"]): out["md5"] for out in stage.get("outs", []) if "md5" in out}
-        for address, stage in content.get("stages", {}).items()
-    }
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise SrlibError(f"{lock}: not valid YAML: {one_line(error)}; remove it, or restore it from git") from None
+    except (AttributeError, TypeError, LookupError, ValueError) as error:
+        raise SrlibError(f"{lock}: not a lock file of DVC ({one_line(error)}); remove it, or restore it") from None
 
 
 def git_state() -> dict[str, str]:
