@@ -1,16 +1,22 @@
 """The documentation names files, links and recipes that exist, and the examples in docstrings run."""
 
+import contextlib
 import doctest
 import importlib
+import itertools
 import re
+import shlex
 import shutil
 import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+import typer.main
 import yaml
 
+from srlib.cli import app
 from srlib.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +27,9 @@ OTHER_FILES = {
     "docs/how-to/add-a-network.md": "names the files that the reader adds",
     "docs/how-to/add-a-loss-term.md": "names the files that the reader adds",
 }
+GENERATED_OR_OLD = {"CHANGELOG.md", "docs/reference/cli.md"}
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+SHELL = {"|", "&&", ";", ">", "<", "#", "…"}
 EXAMPLES = sorted(path for path in (ROOT / "srlib").rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
 
 
@@ -33,6 +42,81 @@ def test_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not [link for link in missing if (page.parent / link).resolve().parent != ROOT / "recipes"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_headings(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    local = [(page.parent / target if target else page, anchor) for target, anchor in links if "://" not in target]
+    assert not [f"{target}#{anchor}" for target, anchor in local if anchor not in _anchors(target)]
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as mkdocs and code hosting sites make them, and of its API entries."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    slugs = {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+    return slugs | set(re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if DATED not in name(page) and name(page) not in GENERATED_OR_OLD], ids=name
+)
+def test_commands_exist(page: Path) -> None:
+    wrong = []
+    for line in _commands(page.read_text(encoding="utf-8")):
+        with contextlib.suppress(ValueError):  # a lone quote
+            wrong += [f"{line}: {problem}" for problem in _problems(shlex.split(line, comments=True))]
+    assert not wrong, "\n".join(wrong)
+
+
+def _problems(words: Sequence[str]) -> list[str]:
+    """Return what a command names that does not exist."""
+    command = itertools.dropwhile(lambda word: re.match("[A-Z_]+=", word), words)
+    program, *rest = itertools.takewhile(lambda word: word not in SHELL, command)
+    if program == "make":
+        return [f"{word}: no such target" for word in rest if "=" not in word and word not in TARGETS]
+    if program.endswith("srlib"):
+        return _cli_problems(rest)
+    if rest[:1] == ["-m"]:
+        own = rest[1].startswith(("srlib.", "benchmarks."))
+        return [f"{rest[1]}: no such module"] if own and not _module(rest[1]).exists() else []
+    if rest and rest[0].startswith("benchmarks/"):
+        source = (ROOT / rest[0]).read_text(encoding="utf-8")
+        return [f"{option}: no such option" for option in _options(rest) if f'"{option}"' not in source]
+    return []
+
+
+def _commands(text: str) -> Iterator[str]:
+    """Yield the lines of code blocks without a language other than a shell's, and what stands in backticks."""
+    text = text.replace("\\\n", " ")
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        if language in ("", "bash", "sh", "console"):
+            yield from re.findall(
+                r"^(?:\$ )?((?:[A-Z_]+=\S+ )*(?:make|srlib|python|\S*/python|\S*/srlib) .*)$", block, re.MULTILINE
+            )
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    yield from re.findall(r"`((?:make|(?:\.venv/bin/)?srlib|python) [^`\n]+)`", prose)
+
+
+def _options(words: Sequence[str]) -> list[str]:
+    return [word.partition("=")[0] for word in words if word[:2] == "--"]
+
+
+def _cli_problems(words: Sequence[str]) -> list[str]:
+    """Return what the command line of srlib does not know in these words."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        if words[0] not in command.commands:
+            return [f"{words[0]}: no such command"]
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return [f"{o}: no such option" for o in _options(words) if o not in known | {"--help"}]
+
+
+def _module(dotted: str) -> Path:
+    path = ROOT.joinpath(*dotted.split("."))
+    return path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 @pytest.mark.parametrize(
