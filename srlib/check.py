@@ -17,6 +17,7 @@ from srlib.data.sources import plan
 from srlib.engine import check_backend, pin_threads
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Sets
+from srlib.evaluation.opinions import read_opinions
 from srlib.evaluation.sets import find_sets, find_versions
 from srlib.params import OtherMethod, Params
 
@@ -43,6 +44,7 @@ def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> Non
     check_backend()
     sets, mistakes = _sets(params, test)
     mistakes += [*own_image_mistakes(params.download, store), *_prepare(params, train), *_own_networks(params, sets)]
+    mistakes += _attempt("evaluate.survey", lambda: read_opinions(Path(params.evaluate.survey)))
     if mistakes:
         raise SrlibError("\n".join(f"params.yaml: {key}: {message}" for key, message in mistakes))
 

@@ -200,6 +200,16 @@ class TestNetworks:
         assert line.startswith("evaluate.lpips: a.h5: expected an HDF5 file of Keras weights")
 
 
+def test_a_survey_that_cannot_be_read(lines: Lines) -> None:
+    Path("mine").mkdir()
+    assert lines({"evaluate.survey": "mine"}) == []
+    Path("mine/mos.json").write_text("{}")
+    (line,) = lines({"evaluate.survey": "mine"})
+    assert line.startswith(
+        "evaluate.survey: mine/mos.json: expected the scores of a survey, found survey: Field required"
+    )
+
+
 def test_a_backend_that_is_not_installed(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setattr("srlib.engine.find_spec", lambda name: None)

@@ -34,11 +34,14 @@ def make(
     ] = None,
     max_side: Annotated[int, typer.Option(help="Longest side shown, in pixels.", min=32)] = 480,
     order: Annotated[
-        Literal["grouped", "mixed"],
-        typer.Option(help="grouped: the versions of an image follow one another; mixed: one random sequence."),
+        Literal["grouped", "mixed", "fixed"],
+        typer.Option(
+            help="grouped: a random order of images for each rater, the versions of an image one after another; mixed: "
+            "all versions in one random sequence; fixed: grouped, in one order for everybody."
+        ),
     ] = "grouped",
     scale: Scale = 4,
-    seed: Annotated[int, typer.Option(help="Seed for the choice of images and every rater's order.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for the choice of images and for the order.", min=0)] = 0,
 ) -> None:
     """Make one self-contained page on which people score versions of images without knowing which is which."""
     from srlib.pipeline.dvc import recorded_outputs

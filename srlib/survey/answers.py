@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from srlib.errors import SrlibError
 
-Order = Literal["grouped", "mixed"]
+Order = Literal["grouped", "mixed", "fixed"]
 SCORES = (1, 2, 3, 4, 5)
 MAX_ANSWERS_BYTES = 1 << 20
 DATA_START = '<script type="application/json" id="survey">'
@@ -64,7 +64,8 @@ class Survey:
     Attributes:
         survey: Id of the survey, 16 hexadecimal digits.
         seed: Seed for every rater's order.
-        order: "grouped": the versions of an image follow one another; "mixed": all items in one random sequence.
+        order: "grouped": the versions of an image follow one another; "mixed": all items in one random sequence;
+            "fixed": grouped, and the same order for every rater.
         seal: Sealing key, hexadecimal.
         groups: Id of an item → id of its image.
     """
@@ -76,12 +77,16 @@ class Survey:
     groups: dict[str, str]
 
     def presentation(self, rater: str) -> list[str]:
-        """Return the item ids in the order in which `rater` sees them: sorted by SHA-256 of "seed:rater:id"."""
+        """Return the item ids in the order in which `rater` sees them: sorted by SHA-256 of "seed:rater:id".
+
+        With the order "fixed" the rater's name is left out, so that all see the same order.
+        """
+        who = "" if self.order == "fixed" else rater
 
         def rank(name: str) -> str:
-            return hashlib.sha256(f"{self.seed}:{rater}:{name}".encode()).hexdigest()
+            return hashlib.sha256(f"{self.seed}:{who}:{name}".encode()).hexdigest()
 
-        grouped = self.order == "grouped"
+        grouped = self.order != "mixed"
         return sorted(self.groups, key=lambda item: (rank(self.groups[item]) if grouped else "", rank(item)))
 
     def seal_of(self, answers: Answers) -> str:

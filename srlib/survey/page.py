@@ -42,8 +42,9 @@ class SurveyOptions:
         examples: Images that are shown first, as examples, and not rated.
         examples_from: Folder of other images for the examples, as in the paper; otherwise some of the images are used.
         scale: Upscaling factor, for the examples of nearest neighbor.
-        order: "grouped": the versions of an image follow one another; "mixed": one random sequence, as in the paper.
-        seed: Seed for the draw of images and for every rater's order.
+        order: "grouped": the versions of an image follow one another; "mixed": one random sequence, as in the paper;
+            "fixed": grouped, and the same order for every rater.
+        seed: Seed for the draw of images and for the order.
 
     Raises:
         SrlibError: A value outside its range.

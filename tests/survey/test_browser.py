@@ -6,14 +6,16 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
 import pytest
 
 from srlib.imaging.read import read_image
+from srlib.survey.answers import Order
 from srlib.survey.score import score_answers
 from srlib.survey.server import SurveyServer, make_server
 
@@ -193,7 +195,9 @@ def test_page_hashes_and_orders_as_the_scoring_does(browse: Any, made: Any) -> N
     ours = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     assert browser.js("a[0].map((text) => hex(sha256(utf8(text))))", texts) == ours
     for rater in ("anna", "badr"):
-        assert browser.js("presentation(a[0])", rater) == made.survey.presentation(rater)
+        for order in get_args(Order):
+            ours = replace(made.survey, order=order).presentation(rater)
+            assert browser.js("(data.order = a[1], presentation(a[0]))", rater, order) == ours
     browser.open(f"{made.page.as_uri()}#rater=anna")
     browser.wait("typeof state === 'object' && state.rater === 'anna'")
 

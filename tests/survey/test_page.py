@@ -263,6 +263,13 @@ def test_versions_of_an_image_follow_one_another_unless_mixed() -> None:
     assert min(changes(mixed.presentation(f"r{n}"), mixed) for n in range(20)) > 3
 
 
+def test_a_fixed_order_is_the_same_for_everybody() -> None:
+    survey = survey_of("fixed")
+    order = survey.presentation("anna")
+    assert order == survey.presentation("badr")
+    assert sum(survey.groups[a] != survey.groups[b] for a, b in pairwise(order)) == 3
+
+
 @pytest.mark.parametrize("order", ["grouped", "mixed"])
 def test_no_version_and_no_image_is_favored(order: Any) -> None:
     survey = survey_of(order)

@@ -79,8 +79,9 @@ function stored(key, value) {
 }
 
 function presentation(rater) {
-  const rank = (name) => hex(sha256(utf8(`${data.seed}:${rater}:${name}`)));
-  const keyed = data.items.map(({ id, group }) => [(data.order === "grouped" ? rank(group) : "") + rank(id), id]);
+  const who = data.order === "fixed" ? "" : rater;
+  const rank = (name) => hex(sha256(utf8(`${data.seed}:${who}:${name}`)));
+  const keyed = data.items.map(({ id, group }) => [(data.order === "mixed" ? "" : rank(group)) + rank(id), id]);
   return keyed.sort(([a], [b]) => (a < b ? -1 : 1)).map(([, id]) => id);
 }
 
