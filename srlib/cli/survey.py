@@ -27,7 +27,12 @@ def make(
         list[str] | None, typer.Option("--set", help="Test set to draw from; repeat for each. Default: all.")
     ] = None,
     count: Annotated[int, typer.Option(help="Images to rate; 0 for all.", min=0)] = 13,
-    examples: Annotated[int, typer.Option(help="Images shown first, as examples, and not rated.", min=0)] = 2,
+    examples: Annotated[
+        int | None,
+        typer.Option(
+            help="Images shown first, as examples, and not rated. Default: 2, or none with fewer than 5 images.", min=0
+        ),
+    ] = None,
     examples_from: Annotated[
         Path | None,
         typer.Option(help="Folder of other images for the examples. Default: some of the images.", readable=False),

@@ -130,9 +130,12 @@ def score_table(
 
 
 def opinion_table(opinions: Opinions) -> DataTable:
-    """Return the mean opinion score of each method with its interval, votes, raters and images: all sets, then each."""
+    """Return each method's mean opinion score with interval, votes, raters and images: over all sets, then per set."""
     lines = []
+    one_set = len({row.set for row in opinions.rows}) == 2
     for row in opinions.rows:
+        if one_set and row.set != ALL:
+            continue
         counts = [Cell(str(count)) for count in row.counts]
         cells = [Cell(row.method), Cell(interval(row.estimate, 2)), *counts]
         cells += [Cell(str(count)) for count in (row.votes, row.raters, row.images)]

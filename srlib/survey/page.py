@@ -27,6 +27,7 @@ from srlib.survey.selection import ImageName, Versions, default_methods, draw, d
 from srlib.webpage import render_page
 
 MAX_PAGE_BYTES = 96 << 20
+EXAMPLES, FEWEST_RATED = 2, 3
 _EXAMPLE_SIDE = 384  # two of them fit side by side, or one above the other
 
 
@@ -39,7 +40,8 @@ class SurveyOptions:
         sets: Sets to draw from; all by default.
         count: Images to rate, spread evenly over the sets; 0 for all. There may be fewer.
         max_side: Larger images are cut to their most detailed square of this side, in pixels.
-        examples: Images that are shown first, as examples, and not rated.
+        examples: Images that are shown first, as examples, and not rated; by default `EXAMPLES` where at least
+            `FEWEST_RATED` others remain, otherwise none.
         examples_from: Folder of other images for the examples, as in the paper; otherwise some of the images are used.
         scale: Upscaling factor, for the examples of nearest neighbor.
         order: "grouped": the versions of an image follow one another; "mixed": one random sequence, as in the paper;
@@ -54,7 +56,7 @@ class SurveyOptions:
     sets: Sequence[str] = ()
     count: int = 13
     max_side: int = 480
-    examples: int = 2
+    examples: int | None = None
     examples_from: Path | None = None
     scale: int = 4
     order: Order = "grouped"
@@ -62,7 +64,7 @@ class SurveyOptions:
 
     def __post_init__(self) -> None:
         for name, least in (("count", 0), ("examples", 0), ("max_side", 16), ("scale", 2)):
-            if (value := getattr(self, name)) < least:
+            if (value := getattr(self, name)) is not None and value < least:
                 raise SrlibError(f"survey: {name}: expected at least {least}, got {value}")
         if self.methods and (len(set(self.methods)) != len(self.methods) or len(self.methods) < 2):
             raise SrlibError(f"survey: expected at least two different methods, got {', '.join(self.methods)}")
@@ -152,13 +154,16 @@ def _choose(
     images: Path, versions: Mapping[ImageName, Mapping[str, Path]], options: SurveyOptions
 ) -> tuple[list[ImageName], list[Path]]:
     """Return the images to rate and the files of the examples."""
-    names = draw(versions, options.seed)
+    names, examples = draw(versions, options.seed), options.examples
     if options.examples_from is not None:
-        return names[: options.count or None], draw_examples(options.examples_from, options.examples, options.seed)
-    rated = len(names) - options.examples
+        chosen = draw_examples(options.examples_from, EXAMPLES if examples is None else examples, options.seed)
+        return names[: options.count or None], chosen
+    if examples is None:
+        examples = EXAMPLES if len(names) >= EXAMPLES + FEWEST_RATED else 0
+    rated = len(names) - examples
     if rated < 1:
         raise SrlibError(
-            f"{images}: {len(names)} images are too few for {options.examples} examples and at least one to rate; "
+            f"{images}: {len(names)} images are too few for {examples} examples and at least one to rate; "
             "add images, or use a smaller --examples or --examples-from FOLDER"
         )
     return names[:rated][: options.count or None], [versions[name][ORIGINAL] for name in names[rated:]]

@@ -53,6 +53,12 @@ def find_images(images: Path, methods: Sequence[str], sets: Sequence[str], scale
     needed = dict.fromkeys([*methods, ORIGINAL])
     versions: Versions = {}
     problems = []
+    if not sets and not any((images / name / ORIGINAL).is_dir() for name in _folders(images)):
+        inside = f"; try {images / 'images'}" if (images / "images").is_dir() else ""
+        raise SrlibError(
+            f"{images}: expected <Set>/<method>/<name>.png with the originals as the method {ORIGINAL!r}, as the "
+            f"evaluate stage writes, found the folders {', '.join(_folders(images)) or 'none'}{inside}"
+        )
     for name in sets or _folders(images):
         present = _folders(images / name)
         if absent := [method for method in needed if method not in present]:

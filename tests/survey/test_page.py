@@ -305,6 +305,21 @@ def test_bad_folders_are_named_before_anything_is_written(tmp_path: Path, change
     assert not (tmp_path / "p.html").exists() and not (tmp_path / "k.json").exists()
 
 
+def test_few_images_are_all_rated_by_default(tmp_path: Path) -> None:
+    for method in METHODS:
+        for number in range(4):
+            write_png(tmp_path / "in/Own" / method / f"{number}.png", np.full((32, 32, 3), number, np.uint8))
+    summary = make(tmp_path / "in", tmp_path / "p.html", tmp_path / "k.json", methods=METHODS, seed=0)
+    assert (len(summary.images), summary.examples) == (4, [])
+
+
+def test_the_folder_above_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images/Own/original").mkdir(parents=True)
+    with pytest.raises(SrlibError, match="expected <Set>/<method>/<name>.png .*; try .*/images$") as error:
+        make(tmp_path, tmp_path / "p.html", tmp_path / "k.json")
+    assert "\n" not in str(error.value)
+
+
 def test_page_too_large_for_a_phone_is_refused(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("srlib.survey.page.MAX_PAGE_BYTES", 1 << 18)
     with pytest.raises(SrlibError, match="use a smaller --count or --max-side"):
