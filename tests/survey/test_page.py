@@ -315,7 +315,7 @@ def test_few_images_are_all_rated_by_default(tmp_path: Path) -> None:
 
 def test_the_folder_above_is_named(tmp_path: Path) -> None:
     (tmp_path / "images/Own/original").mkdir(parents=True)
-    with pytest.raises(SrlibError, match="expected <Set>/<method>/<name>.png .*; try .*/images$") as error:
+    with pytest.raises(SrlibError, match=r"expected <Set>/<method>/<name>\.png .*; try .*/images$") as error:
         make(tmp_path, tmp_path / "p.html", tmp_path / "k.json")
     assert "\n" not in str(error.value)
 
