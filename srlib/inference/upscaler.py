@@ -184,7 +184,7 @@ class Upscaler:
         self._config = model.config
         self._tile = tile
         self._ensemble = ensemble
-        content = model.graph, model.weights, repr((self.precision, precision, tile, ensemble)).encode()
+        content = model.graph, model.weights, repr((model.config, self.precision, precision, tile, ensemble)).encode()
         self.fingerprint = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in content)).hexdigest()
         self._compiled = functools.cache(
             lambda kind, as_levels: CompiledNetwork(model, precision=kind, threads=threads, as_levels=as_levels)
