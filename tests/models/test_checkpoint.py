@@ -122,7 +122,11 @@ def test_weights_that_diverged_are_refused(saved: Path) -> None:
         load_model(saved)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not HDF5", bytes(5000), "cut"])
+PICKLE = b"cos\nmkdir\n(S'unpickled'\ntR."
+"""Makes a folder where it is unpickled."""
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not HDF5", bytes(5000), "cut", PICKLE])
 def test_a_file_without_weights(content: bytes | str | None, saved: Path) -> None:
     path = saved / WEIGHTS
     expected = "not a readable weights file" if content is not None else "no such file"
@@ -133,7 +137,7 @@ def test_a_file_without_weights(content: bytes | str | None, saved: Path) -> Non
         path.write_bytes(content)
     with pytest.raises(SrlibError, match=f"model.weights.h5: {expected}") as caught:
         load_model(saved)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and not Path("unpickled").exists()
 
 
 def test_weights_at_odd_places_are_refused_unread(saved: Path) -> None:

@@ -151,6 +151,11 @@ def test_the_ui_finds_the_repository_above_or_says_so(
     assert f"sqlite:///{tmp_path.resolve()}/repository/mlflow.db" in started[0].values()
 
 
+def test_the_ui_listens_on_this_machine_only() -> None:
+    command, settings = compat.ui_command("sqlite:///mlflow.db", 5000)
+    assert "127.0.0.1" in [*command, *settings.values()] and "0.0.0.0" not in [*command, *settings.values()]
+
+
 def test_mlflows_pages_know_the_settings_of_a_first_visit() -> None:
     import mlflow.server
 
