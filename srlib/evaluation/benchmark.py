@@ -9,6 +9,7 @@ from typing import Literal
 from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.evaluation.sets import BenchmarkImage, check_folders, cropped_size, find_versions, name_problem
+from srlib.imaging.consistency import lr_consistency
 from srlib.imaging.metrics import RGB_SHAVE, color_error, psnr_rgb, psnr_y, ssim_y
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import Kernel, crop_to_multiple, downscale, resize
@@ -42,11 +43,16 @@ class Metric:
     min_side: int = 1
 
 
+def _lr_psnr(hr: Image, sr: Image, scale: int) -> float:
+    return lr_consistency(downscale(hr, scale), sr).psnr
+
+
 METRICS: dict[str, Metric] = {
     "psnr_y": Metric("PSNR-Y", "dB", 2, "higher", lambda hr, sr, scale: psnr_y(hr, sr, scale=scale)),
     "ssim_y": Metric("SSIM-Y", "", 4, "higher", lambda hr, sr, scale: ssim_y(hr, sr, scale=scale)),
     "psnr_rgb": Metric("PSNR-RGB", "dB", 2, "higher", lambda hr, sr, scale: psnr_rgb(hr, sr, shave=scale + RGB_SHAVE)),
     "color_error": Metric("Color error", "of 255", 2, "lower", lambda hr, sr, scale: color_error(hr, sr, shave=scale)),
+    "lr_psnr": Metric("LR PSNR", "dB", 2, "higher", _lr_psnr),
 }
 """Metrics that need no weights. The keys are those of metrics.json, means.csv and scores.csv."""
 

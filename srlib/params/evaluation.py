@@ -70,7 +70,7 @@ class Champion(Section):
     """When a new model becomes the champion in MLflow's registry."""
 
     set: str = Field(description="Test set that decides.")
-    metric: Literal["psnr_y", "ssim_y", "psnr_rgb", "color_error", "lpips"] = Field(
+    metric: Literal["psnr_y", "ssim_y", "psnr_rgb", "color_error", "lr_psnr", "lpips"] = Field(
         description="Metric that decides, as its mean over the set; `lpips` needs `evaluate.lpips`."
     )
     margin: NonNegative = Field(

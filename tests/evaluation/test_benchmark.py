@@ -20,6 +20,7 @@ from srlib.evaluation.benchmark import (
     score_folder,
 )
 from srlib.evaluation.sets import BenchmarkImage, featured, find_sets, image_key
+from srlib.imaging.consistency import make_consistent
 from srlib.imaging.metrics import psnr_y
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale, resize
@@ -260,3 +261,11 @@ class TestScoringFolders:
         write_png(folder / "a.png", np.zeros((64, 64, 3), np.uint8))
         score = next(score_folder(folder, folder, 4)).scores[0]
         assert (score.set, score.method) == ("HR", "SR")
+
+
+def test_lr_psnr_compares_with_the_downscaled_original() -> None:
+    hr = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+    compute = METRICS["lr_psnr"].compute
+    assert compute(hr, hr, 4) == float("inf")
+    smooth = resize(downscale(hr, 4), 4)
+    assert 20 < compute(hr, smooth, 4) < compute(hr, make_consistent(downscale(hr, 4), smooth), 4)

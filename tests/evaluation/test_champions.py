@@ -18,7 +18,7 @@ def test_a_rule_on_lpips_finds_its_column(tmp_path: Path) -> None:
     config = ModelConfig("edsr", 4, training="gan")
     write_json(tmp_path / "gan/config.json", dataclasses.asdict(config))
     metrics = {**METRICS, KEY: Metric("LPIPS", "", 4, "lower", lambda hr, sr, scale: 0.0)}
-    values = {"psnr_y": 28.0, "ssim_y": 0.8, "psnr_rgb": 27.0, "color_error": 0.5, KEY: 0.25}
+    values = {"psnr_y": 28.0, "ssim_y": 0.8, "psnr_rgb": 27.0, "color_error": 0.5, "lr_psnr": 50.0, KEY: 0.25}
     scores = [Score("Set5", name, "SRGAN", values) for name in "ab"]
     rules = {"gan": Champion(set="Set5", metric="lpips")}
     assert candidates(rules, scores, metrics, Path("sets"), {"gan": tmp_path / "gan"}) == [

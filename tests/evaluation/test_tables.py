@@ -30,7 +30,7 @@ INFINITE = float("inf")
 
 
 def score(test_set: str, image: str, method: str, psnr: float, work: int = 0) -> Score:
-    values = {"psnr_y": psnr, "ssim_y": 1 - 1 / psnr, "psnr_rgb": psnr - 1, "color_error": 0.5}
+    values = {"psnr_y": psnr, "ssim_y": 1 - 1 / psnr, "psnr_rgb": psnr - 1, "color_error": 0.5, "lr_psnr": psnr + 20}
     return Score(test_set, image, method, values, work)
 
 
@@ -52,11 +52,11 @@ def test_means(scores: list[Score]) -> None:
     assert result["Set5"]["EDSR"]["psnr_y"] == 28.25
     assert result["Own"]["EDSR"]["psnr_y"] is None
     assert means_csv(scores).splitlines()[:3] == [
-        "set,method,psnr_y,ssim_y,psnr_rgb,color_error",
-        "Set5,bicubic,27.0,0.961797,26.0,0.5",
-        "Set5,EDSR,28.25,0.96359,27.25,0.5",
+        "set,method,psnr_y,ssim_y,psnr_rgb,color_error,lr_psnr",
+        "Set5,bicubic,27.0,0.961797,26.0,0.5,47.0",
+        "Set5,EDSR,28.25,0.96359,27.25,0.5,48.25",
     ]
-    assert "Own,EDSR,inf,1.0,inf,0.5" in means_csv(scores)
+    assert "Own,EDSR,inf,1.0,inf,0.5,inf" in means_csv(scores)
     assert flat(scores)["Set5/EDSR/psnr_y"] == 28.25
     assert "Own/EDSR/psnr_y" not in flat(scores)
 
@@ -80,6 +80,7 @@ def test_one_csv_line_per_image_and_method(scores: list[Score]) -> None:
         "ssim_y": "0.952941",
         "psnr_rgb": "20.25",
         "color_error": "0.5",
+        "lr_psnr": "41.25",
         "multiply_adds": "3000000",
     }
     assert rows[-1]["psnr_y"] == "inf"
