@@ -20,13 +20,11 @@ from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
 from srlib.inference.limits import Stopwatch, check_image, file_bytes, prepare_folder
 from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, output_size, size_of
 from srlib.inference.records import Records
+from srlib.inference.streams import check_terminals, stream_content
 from srlib.inference.upscale import RgbModel, pixels_to_process, upscale_image
 from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
 from srlib.progress import Advance, progress
 from srlib.signals import Stopped
-
-LARGEST_STREAM = 2**31
-"""Most bytes that are read from standard input."""
 
 _ANNOUNCED = 2**24
 """Runs of at least this many LR pixels print their size and estimated time first."""
@@ -146,7 +144,7 @@ def run_jobs(
     problems = list(plan.problems)
     done = 0
     if plan.jobs:
-        _check_terminals(plan.jobs)
+        check_terminals(plan.jobs)
         records = records or Records()
         records.check(plan.jobs)
         run = _Run(open_model(), size, quality, allow_large, consistent, records)
@@ -303,7 +301,7 @@ class _Run:
             self.problems.append(f"{job.name}: unexpected {kind} ({one_line(error)}); please report this image")
 
     def _upscale(self, job: ImageJob, image_progress: _ImageProgress) -> None:
-        image = read_image_file(job.source or Path(job.name), _stream_content(job) if job.is_stream else None)
+        image = read_image_file(job.source or Path(job.name), stream_content(job) if job.is_stream else None)
         format = job.format or (image.format if image.format in FORMATS else "png")
         height, width = image.rgb.shape[:2]
         target = self._check(dataclasses.replace(job, format=format), height, width)
@@ -345,22 +343,3 @@ def _size_notes(height: int, width: int, target: Target) -> tuple[str, ...]:
     if abs(new_width * height - new_height * width) > max(height, width):
         notes += ("stretched: the requested width and height have other proportions than the image",)
     return notes
-
-
-def _stream_content(job: ImageJob) -> bytes:
-    """Read standard input, or the pipe of a process substitution, to its end."""
-    if job.source is None:
-        content = sys.stdin.buffer.read(LARGEST_STREAM + 1)
-    else:
-        with job.source.open("rb") as file:
-            content = file.read(LARGEST_STREAM + 1)
-    if len(content) > LARGEST_STREAM:
-        raise SrlibError(f"{job.name}: refused, more than {LARGEST_STREAM / 1e9:.1f} GB")
-    return content
-
-
-def _check_terminals(jobs: Sequence[ImageJob]) -> None:
-    if any(job.source is None for job in jobs) and sys.stdin.isatty():
-        raise SrlibError("-: expected an image on standard input, got a terminal; try `srlib upscale - … < a.png`")
-    if any(job.target is None for job in jobs) and sys.stdout.isatty():
-        raise SrlibError("-o -: an image cannot be shown by a terminal; redirect it, as in `-o - > big.png`")
