@@ -93,6 +93,8 @@ def register(store: Store, name: str, model: RecordedModel, run: str, weights: s
         note = version_note(f"models:/{name}/{number}", model.facts, origin, model.scores)
         client.update_model_version(name, str(number), description=note)
     compat.link_version(client, model.id, name, str(number))
+    note = client.get_model_version(name, str(number)).description
+    client.set_logged_model_tags(model.id, {compat.NOTE: note or ""})
 
 
 def record_scores(store: Store, name: str, weights: str, scores: Mapping[str, SetScores]) -> None:
@@ -125,6 +127,8 @@ def record_scores(store: Store, name: str, weights: str, scores: Mapping[str, Se
         note = with_scores(version.description or "", rows)
         if note:
             client.update_model_version(name, version.version, description=note)
+        if note and model:
+            client.set_logged_model_tags(model, {compat.NOTE: note})
 
 
 def elect(client: "MlflowClient", name: str, weights: str, verdict: Verdict) -> str:

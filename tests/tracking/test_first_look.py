@@ -163,6 +163,7 @@ def test_a_model_is_linked_described_and_scored(model: Path, runs: Callable[...,
         "scale": "4",
         "blocks": "2",
     }
+    assert logged.tags[NOTE] == version.description
     measured = {metric.key: (metric.value, metric.dataset_name, metric.dataset_digest) for metric in logged.metrics}
     images = tree_hash(Path("images"))[:36]
     assert measured["result/validation_psnr_y"] == (29.5, "patches", tree_hash(Path("patches"))[:36])
