@@ -23,6 +23,7 @@ from srlib.tracking.registry import register
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "serve-a-model.md").read_text(encoding="utf-8")
+SHELL = re.findall(r"```\n(.*?)```", PAGE.partition("## As a server")[2], re.DOTALL)
 pytestmark = pytest.mark.slow
 
 
@@ -69,18 +70,20 @@ def test_a_model_loads_with_its_own_code(champion: Path) -> None:
     done = subprocess.run(command, env=environment(0), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "/artifacts/code/srlib/" in done.stdout
-    assert Image.open("big.png").size == (36, 28)
+    with Image.open("big.png") as image:
+        assert image.size == (36, 28)
 
 
 def test_a_served_model_answers_curl_with_an_image(champion: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    serve, ask = (block.replace("5001", str(port)) for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL))
+    serve, ask = (block.replace("5001", str(port)) for block in SHELL)
     with running(serve, port):
         done = subprocess.run(["bash", "-ec", ask], env=environment(port), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert Image.open("big.png").size == (36, 28)
+        with Image.open("big.png") as image:
+            assert image.size == (36, 28)
         Path("photo.png").write_text("no image")
         subprocess.run(["bash", "-c", ask], env=environment(port), capture_output=True, check=False)
     assert "image 0: image: not an image" in Path("answer.json").read_text()
