@@ -59,6 +59,9 @@ def main() -> None:
     names = options.only.split(",") if options.only else [*OURS, *NAIVE, *TORCH]
     if unknown := set(names) - {*OURS, *NAIVE, *TORCH}:
         parser.error(f"--only: expected some of {', '.join([*OURS, *NAIVE, *TORCH])}, got {', '.join(sorted(unknown))}")
+    find_torch = [options.torch_python, "-c", "import torch"]
+    if not set(names).isdisjoint(TORCH) and subprocess.run(find_torch, capture_output=True, check=False).returncode:
+        sys.exit(f"{options.torch_python}: no PyTorch there; name an interpreter by --torch-python, or use --only")
     sizes = [str(options.crop), str(options.batch)]
     here = [sys.executable, __file__, "--serve", "--crop", sizes[0], "--batch", sizes[1]]
     theirs = Path(__file__).with_name("training_step_torch.py")
@@ -71,7 +74,7 @@ def main() -> None:
             greetings.add(child.stdout.readline().strip() if child.stdout else "")
             variants[name] = functools.partial(ask, child, name)
         if "" in greetings:
-            sys.exit(f"{options.torch_python}: no PyTorch there; name an interpreter by --torch-python, or use --only")
+            sys.exit("a variant did not start; its error is above")
         print(*sorted(greetings), sep="\n")
         seconds = take_turns(variants, options.seconds)
     report(seconds, step_flops(options.crop, options.batch))
