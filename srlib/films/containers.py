@@ -150,6 +150,16 @@ def demuxer_of(path: Path) -> str:
     )
 
 
+def address(path: Path) -> str:
+    """Return a path as FFmpeg takes it for a local file, whatever its name looks like.
+
+    Example:
+        >>> address(Path("/films/http:a.mp4"))
+        'file:/films/http:a.mp4'
+    """
+    return f"file:{path.absolute()}"
+
+
 def require_pyav() -> None:
     """Raise an SrlibError that says what to install where PyAV is missing."""
     if importlib.util.find_spec("av") is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from srlib.errors import SrlibError, one_line
 from srlib.films.color import Color, from_rgb
-from srlib.films.containers import CODECS
+from srlib.films.containers import CODECS, address
 from srlib.films.reading import Frame
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def encode_segment(path: Path, frames: Iterable[Frame], encoding: Encoding) -> I
     pixel_format = codec.formats[encoding.color.depth]
     os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 writes to stderr on its own
     options = {**codec.options, "crf": str(codec.crf(encoding.quality))}
-    with av.open(str(path), "w", format=SEGMENT_MUXER) as container:
+    with av.open(address(path), "w", format=SEGMENT_MUXER) as container:
         container.flags |= av.container.Flags.bitexact.value
         stream = container.add_stream(codec.encoder, options=options)
         context = stream.codec_context

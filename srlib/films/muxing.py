@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srlib.errors import SrlibError, one_line
-from srlib.films.containers import Container
+from srlib.films.containers import Container, address
 from srlib.films.encoding import SEGMENT_MUXER, Encoding, set_color
 from srlib.films.reading import Film, open_film, video_of
 from srlib.films.segments import Segment
@@ -56,7 +56,7 @@ def write_film(
     """
     import av
 
-    output = av.open(str(path), "w", format=container.muxer, container_options=dict(container.options))
+    output = av.open(address(path), "w", format=container.muxer, container_options=dict(container.options))
     try:
         with open_film(film.path) as source, output, closing(_video_packets(segments, film)) as video:
             output.flags |= av.container.Flags.bitexact.value
@@ -87,7 +87,7 @@ def _add_video(
     """Add the stream of the upscaled frames, with the tags of the film's."""
     import av
 
-    with av.open(str(segment.path), format=SEGMENT_MUXER) as encoded:
+    with av.open(address(segment.path), format=SEGMENT_MUXER) as encoded:
         stream = output.add_stream_from_template(encoded.streams.video[0], opaque=True)
     stream.time_base = film.time_base
     set_color(stream.codec_context, encoding.color)
@@ -158,7 +158,7 @@ def _video_packets(segments: Sequence[Segment], film: Film) -> Generator[Timed, 
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1
     number = first = 0
     for segment in segments:
-        with av.open(str(segment.path), format=SEGMENT_MUXER) as container:
+        with av.open(address(segment.path), format=SEGMENT_MUXER) as container:
             ranks = _ranks(segment)
             for packet in container.demux(container.streams.video[0]):
                 if not packet.size:
@@ -176,7 +176,7 @@ def _packet_times(segment: Segment) -> list[int]:
     """Return the presentation times of a segment's packets in the order of decoding, in the segment's own ticks."""
     import av
 
-    with av.open(str(segment.path), format=SEGMENT_MUXER) as container:
+    with av.open(address(segment.path), format=SEGMENT_MUXER) as container:
         times = [packet.pts for packet in container.demux(container.streams.video[0]) if packet.size]
     if len(set(times)) != len(segment.times):
         raise SrlibError(

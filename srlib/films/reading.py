@@ -14,7 +14,7 @@ import numpy as np
 from srlib.arrays import Pixels
 from srlib.errors import SrlibError, one_line
 from srlib.films.color import Color, RgbConverter, color_of
-from srlib.films.containers import demuxer_of
+from srlib.films.containers import address, demuxer_of
 
 if TYPE_CHECKING:
     import av
@@ -98,7 +98,7 @@ def open_film(path: Path) -> "av.container.InputContainer":
     demuxer = demuxer_of(path)
     try:
         return av.open(
-            f"file:{path.absolute()}",
+            address(path),
             format=demuxer,
             metadata_errors="replace",
             container_options={"protocol_whitelist": "file"},

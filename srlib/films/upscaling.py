@@ -17,6 +17,7 @@ from srlib.films.overlap import ahead
 from srlib.films.reading import Film, Frame, FrameReader, describe_film
 from srlib.films.segments import Segment, WorkFolder, open_work_folder
 from srlib.imaging.array_image import from_array
+from srlib.inference.batch import size_notes
 from srlib.inference.limits import Stopwatch, prepare_folder
 from srlib.inference.memory import free_memory
 from srlib.inference.output_size import MODEL_SCALE, OutputSize, size_of
@@ -143,11 +144,12 @@ def _plan(source: Path, target: Path, model: FilmModel, options: FilmOptions) ->
     film, container = describe_film(source), container_of(target)
     codec = codec_for(container, film.color.depth, options.codec)
     try:
-        asked = size_of(film.height, film.width, options.size.target(film.height, film.width, model.scale))
+        requested = options.size.target(film.height, film.width, model.scale)
     except SrlibError as error:
         raise SrlibError(f"{source}: {error}") from error
+    asked = size_of(film.height, film.width, requested)
     height, width = (max(2, side - side % 2) for side in asked)
-    notes = []
+    notes = list(size_notes(film.height, film.width, requested))
     if (height, width) != asked:
         notes.append(f"{width}×{height} instead of {asked[1]}×{asked[0]} pixels: films need even sizes")
     if container.in_milliseconds and (film.time_base.numerator * 1000) % film.time_base.denominator:

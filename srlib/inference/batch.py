@@ -322,7 +322,7 @@ class _Run:
             write_bytes(job.target, content)
         if result.rgb.shape[0] >= height and result.rgb.shape[1] >= width:
             self._records.write(job, image, result, model=self._model.name, seconds=seconds)
-        for note in (*image.notes, *_size_notes(height, width, target), *notes):
+        for note in (*image.notes, *size_notes(height, width, target), *notes):
             self._notes.setdefault(note, []).append(job.name)
         self.done += 1
 
@@ -333,7 +333,7 @@ class _Run:
             print(f"{names[0]}{others}: {note}", file=sys.stderr)
 
 
-def _size_notes(height: int, width: int, target: Target) -> tuple[str, ...]:
+def size_notes(height: int, width: int, target: Target) -> tuple[str, ...]:
     """Return what a size in pixels did to the image beyond upscaling it."""
     notes: tuple[str, ...] = ()
     if is_smaller(height, width, target):

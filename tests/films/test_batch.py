@@ -1,7 +1,9 @@
 """Films and images together, through the command."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +74,47 @@ def test_the_command_with_the_shipped_network(tmp_path):
     ((tick, sr),) = frames(tmp_path / "b.mp4")
     assert tick == 0 and sr.shape == (192, 256, 3)
     assert np.abs(sr[::4, ::4].astype(float) - image(0)).mean() < 6
+
+
+SLOW_RUN = """
+import sys, time
+from pathlib import Path
+from srlib.cli import main
+from srlib.films import upscaling
+from srlib.imaging.resize import resize
+from srlib.inference import upscaler
+
+class Slow:
+    scale, name, fingerprint = 4, "bicubic", "bicubic"
+    def __call__(self, rgb, *, on_pixels=None):
+        time.sleep(0.05)
+        return resize(rgb, 4)
+
+upscaling.segment_frames = lambda height, width: 4
+upscaler.open_model = lambda *arguments, **options: Slow()
+sys.argv = ["srlib", "upscale", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_run_continues_to_the_same_bytes(tmp_path, number):
+    film = make_film(tmp_path / "a.mp4", ticks=tuple(512 * n for n in range(24)))
+    command = [sys.executable, "-c", SLOW_RUN, str(film), "-o"]
+    subprocess.run([*command, str(tmp_path / "whole.mp4")], check=True, capture_output=True)
+    target = tmp_path / "b.mp4"
+    process = subprocess.Popen([*command, str(target)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".b.mp4.work/*1.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert not target.exists()
+    if number != signal.SIGKILL:
+        assert "of 24 frames are done; run it again to continue" in errors and "Traceback" not in errors
+    again = subprocess.run([*command, str(target)], check=True, capture_output=True, text=True)
+    assert "starts afresh" not in again.stderr
+    assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "whole.mp4"]

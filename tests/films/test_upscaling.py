@@ -179,7 +179,16 @@ def test_preview_takes_the_first_seconds_of_everything(tmp_path):
         ({"width": 101}, (76, 100), "100×76 instead of 101×76 pixels: films need even sizes"),
         ({"scale": 2}, (96, 128), None),
         ({"fit": (320, 99)}, (98, 132), "132×98 instead of 132×99 pixels: films need even sizes"),
-        ({"width": 32}, (24, 32), None),
+        (
+            {"width": 32},
+            (24, 32),
+            "already as large as the requested size: resized by bicubic, without the network",
+        ),
+        (
+            {"width": 90, "height": 150},
+            (150, 90),
+            "stretched: the requested width and height have other proportions than the image",
+        ),
     ],
 )
 def test_sizes(tmp_path, size, result, note):
@@ -242,6 +251,13 @@ def test_content_counts_more_than_the_ending(tmp_path):
     source = make_film(tmp_path / "a.mp4", muxer="matroska")
     run(source, tmp_path / "b.mp4")
     assert len(frames(tmp_path / "b.mp4")) == FRAMES
+
+
+def test_names_that_look_like_addresses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = make_film(tmp_path / "http:a.mp4", ticks=(0, 512)).relative_to(tmp_path)
+    run(source, Path("b:c.mp4"))
+    assert len(frames(tmp_path / "b:c.mp4")) == 2
 
 
 def test_long_work_needs_a_request(tmp_path, monkeypatch, capfd):
