@@ -164,12 +164,13 @@ def _from_lists(rows: list[object]) -> npt.NDArray[np.uint8]:
 
 def _levels(image: npt.NDArray[np.generic]) -> Pixels:
     """Return floats in [0, 1] as 16-bit levels."""
-    low, high = (float(bound(image)) for bound in (np.min, np.max)) if image.size else (0.0, 0.0)
+    values = image.astype(np.float64)
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise SrlibError("expected floats in [0, 1], got values that are not finite")
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise SrlibError(f"expected floats in [0, 1], got {low:.4g} to {high:.4g}; divide by 255, or give uint8")
-    return np.asarray(np.clip(image, 0, 1).astype(np.float64) * _DEEPEST + 0.5).astype(np.uint16)
+    return (np.clip(values, 0, 1) * _DEEPEST + 0.5).astype(np.uint16)
 
 
 def _check_size(height: int, width: int) -> None:
