@@ -374,6 +374,7 @@ def _failure(source: Source, mirror: str | None, reason: str) -> SrlibError:
     return SrlibError(
         f"{source.name}: could not be fetched from {_address(source, mirror)}: {reason}; run it again to continue, or "
         f"set SRLIB_MIRROR to a folder or an address that holds {source.mirror}"
+        + (f"; or {source.alternatives}" if source.alternatives else "")
     )
 
 

@@ -24,6 +24,7 @@ RESEARCH = "academic research only"
 UNSTATED = "no license stated; for research, not to be redistributed"
 FREE = "public domain or CC0, see the documentation of the package"
 WEIGHTS_LICENSE = "CC BY 4.0 (the VGG group's weights, as Keras distributes them)"
+MIT = "MIT (keras-squeezenet's conversion of SqueezeNet 1.1)"
 OWN = "your own"
 ELSEWHERE = "see the publisher"
 
@@ -44,6 +45,7 @@ class Source:
         size: Size in bytes, if known.
         limit: Largest size in bytes if `size` is not known; None: that of small files.
         published: The publisher's checksum, if `digest` is another one by request of the user.
+        alternatives: What else a recipe can ask for where the address cannot be reached.
     """
 
     address: str
@@ -53,6 +55,7 @@ class Source:
     size: int | None = None
     limit: int | None = None
     published: str | None = None
+    alternatives: str = ""
 
     @property
     def algorithm(self) -> str:
@@ -119,7 +122,19 @@ VGG19 = Source(
     WEIGHTS_LICENSE,
     mirror="keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
     size=80134624,
+    alternatives="set download.features to squeezenet, or to {file: ..., sha256: ...}, and finetune.features to match, "
+    "or use random weights for a trial: docs/how-to/train-an-srgan.md",
 )
+SQUEEZENET = Source(
+    "https://raw.githubusercontent.com/DeepCognition/keras-squeezenet/a73d4339aa4d37c51a0b3ba044bed55477abec73/"
+    "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "17154246284f555591549ac2c83e127abfbf4307dc4b0060fdaa2931d0fa38da",
+    MIT,
+    mirror="keras-squeezenet/squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    size=3002560,
+)
+FEATURE_WEIGHTS = {"vgg19": VGG19, "squeezenet": SQUEEZENET}
+"""Value of `download.features` → the file."""
 
 # Color photographs of scikit-image. The two motorcycles show one scene, so both are for training.
 SAMPLE_TRAIN = {
@@ -158,7 +173,7 @@ def plan(role: str, params: Download, scale: int) -> list[Item]:
     if role == "features":
         choice = params.features
         if isinstance(choice, str):
-            return [] if choice == "none" else [Item(VGG19, VGG19.name)]
+            return [Item(source, source.name) for name, source in FEATURE_WEIGHTS.items() if name == choice]
         return [Item(Source(choice.file, choice.sha256, OWN), Path(choice.file).name)]
     raise ValueError(f"{role}: no such role; expected train, test or features")
 

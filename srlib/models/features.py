@@ -95,7 +95,8 @@ def feature_network(
     ends = [ops.cast(outputs[tap].before if pre_activation else outputs[tap].after, "float32") for tap in taps]
     model = keras.Model(image, ends if len(ends) > 1 else ends[0], name=network)
     if weights is not None:
-        _load(model, weights)
+        for name, arrays in read_weights(weights, network, names[last]).items():
+            model.get_layer(name).set_weights(arrays)
     model.trainable = False
     return model
 
@@ -147,21 +148,53 @@ def _squeezenet(
         yield name, Features(before, x)
 
 
-def _load(model: "keras.Model", path: Path) -> None:
-    """Load every convolution of `model` from a Keras HDF5 file; a missing layer or another shape is an error."""
+def kernel_shapes(network: FeatureNetwork, layer: str) -> dict[str, tuple[int, int, int, int]]:
+    """Return the kernel shape of each convolution up to a layer: height, width, input channels, filters."""
+    names = LAYERS[network][: LAYERS[network].index(layer) + 1]
+    shapes: dict[str, tuple[int, int, int, int]] = {}
+    channels = 3
+    for name in names:
+        if network == "vgg19":
+            filters = 64 * min(2 ** (int(name[5]) - 1), 8)
+            shapes[name] = (3, 3, channels, filters)
+        elif name == "conv1":
+            filters = 64
+            shapes[name] = (3, 3, channels, filters)
+        else:
+            width = 16 * (int(name[4:]) // 2)
+            filters = 8 * width
+            shapes[f"{name}_squeeze1x1"] = (1, 1, channels, width)
+            shapes |= {f"{name}_expand{size}x{size}": (size, size, width, 4 * width) for size in (1, 3)}
+        channels = filters
+    return shapes
+
+
+def read_weights(path: Path, network: FeatureNetwork, layer: str) -> dict[str, list[np.ndarray]]:
+    """Read the convolutions up to a layer from a Keras HDF5 file.
+
+    Args:
+        path: HDF5 file in Keras' layout; layers behind `layer` may be missing.
+        network: The network that the file belongs to.
+        layer: The last layer that is needed.
+
+    Returns:
+        Convolution → kernel and bias.
+
+    Raises:
+        SrlibError: The file cannot be read, or a layer is missing or has another shape.
+    """
     import h5py
 
     expected = "expected an HDF5 file of Keras weights"
     try:
         with h5py.File(io.BytesIO(read_regular(path, limit=LARGEST_FILE)), "r") as file:
             groups = _groups(file)
-            for layer in model.layers:
-                if layer.weights:
-                    layer.set_weights(_arrays(model, layer, groups, path))
+            shapes = kernel_shapes(network, layer)
+            return {name: _arrays(path, network, groups, name, shape) for name, shape in shapes.items()}
     except OSError as error:
         raise SrlibError(f"{path}: {expected} ({one_line(error)}); download it again") from None
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError) as error:
-        raise SrlibError(f"{path}: {expected} in the layout of {model.name} ({one_line(error)})") from None
+        raise SrlibError(f"{path}: {expected} in the layout of {network} ({one_line(error)})") from None
 
 
 def _groups(file: "h5py.File") -> "dict[str, h5py.Group]":
@@ -176,14 +209,13 @@ def _groups(file: "h5py.File") -> "dict[str, h5py.Group]":
 
 
 def _arrays(
-    model: "keras.Model", layer: "keras.layers.Layer", groups: "dict[str, h5py.Group]", path: Path
+    path: Path, network: FeatureNetwork, groups: "dict[str, h5py.Group]", name: str, shape: tuple[int, ...]
 ) -> list[np.ndarray]:
-    """Return the arrays of a layer in the order of its variables."""
-    if layer.name not in groups:
-        raise SrlibError(f"{path}: expected weights of {model.name}, but there is no layer {layer.name}")
-    group = groups[layer.name]
-    arrays = [group[name] for name in group.attrs["weight_names"]]
-    shapes = [tuple(weight.shape) for weight in layer.weights]
+    """Return kernel and bias of a convolution."""
+    if name not in groups:
+        raise SrlibError(f"{path}: expected weights of {network}, but there is no layer {name}")
+    arrays = [groups[name][weight] for weight in groups[name].attrs["weight_names"]]
+    shapes = [shape, shape[-1:]]
     if [array.shape for array in arrays] != shapes:
-        raise SrlibError(f"{path}: {layer.name}: expected {shapes}, got {[array.shape for array in arrays]}")
-    return [array[()] for array in arrays]
+        raise SrlibError(f"{path}: {name}: expected {shapes}, got {[array.shape for array in arrays]}")
+    return [np.asarray(array[()], np.float32) for array in arrays]

@@ -29,9 +29,10 @@ class Download(Section):
         description="Test sets, published ones by name and any others. BSD100 and Urban100 exist at scale 4 only. LR "
         "images are computed, except for other sets with `lr`."
     )
-    features: Literal["none", "vgg19"] | FeatureFile = Field(
-        description="Weights of the feature network for the perceptual loss: VGG19's from Keras, a Keras file (.h5) of "
-        "your own, or `none` with `finetune.features.weights: random`."
+    features: Literal["none", "vgg19", "squeezenet"] | FeatureFile = Field(
+        description="ImageNet weights of the feature network for the perceptual loss: VGG19's from Keras (80 MB), "
+        "SqueezeNet's from GitHub (3 MB), a Keras file (.h5) of your own, or `none` with "
+        "`finetune.features.weights: random`."
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from srlib.errors import SrlibError, one_line
 from srlib.files import file_hash
 from srlib.models.checkpoint import WEIGHTS, ModelConfig, read_config
+from srlib.models.features import read_weights
 from srlib.params.evaluation import Evaluate
 from srlib.params.recipe import Params
 from srlib.params.training import StartFrom
@@ -46,9 +47,17 @@ def file_mistakes(key: str, file: str, sha256: str) -> Iterator[Mistake]:
 
 def _download(params: Params) -> Iterator[Mistake]:
     features = params.download.features
-    if not isinstance(features, str):
-        file = str(Path(features.file).expanduser())
-        yield from file_mistakes("download.features", file, features.sha256)
+    if isinstance(features, str):
+        return
+    path = Path(features.file).expanduser()
+    mistakes = list(file_mistakes("download.features", str(path), features.sha256))
+    yield from mistakes
+    section = params.finetune
+    if not mistakes and section is not None and section.features.weights == "file":
+        try:
+            read_weights(path, section.features.network, section.features.layer)
+        except SrlibError as error:
+            yield "download.features", f"{error}; finetune.features.network is {section.features.network}"
 
 
 def _prepare(params: Params) -> Iterator[Mistake]:

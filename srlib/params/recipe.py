@@ -8,7 +8,7 @@ from pydantic import Field
 from srlib.errors import SrlibError
 from srlib.models.base import Scale
 from srlib.models.checkpoint import GAN_TITLE
-from srlib.models.features import least_side
+from srlib.models.features import LAYERS, least_side
 from srlib.models.registry import MODELS
 from srlib.params.data import Download, Prepare
 from srlib.params.evaluation import Evaluate, Registry
@@ -84,22 +84,24 @@ class Params(Section):
                 f"expected null with {network.name}, which works on luma: an SRGAN needs RGB; write `finetune: null` "
                 f"and run `dvc repro pretrain`, or set pretrain.model to one of {able}",
             )
-        if features.weights == "file" and self.download.features == "none":
+        fetched = self.download.features
+        if features.weights == "file" and fetched == "none":
             yield (
                 "finetune.features.weights",
-                "expected random with `download.features: none`, got file; set download.features to vgg19 or to a file "
-                "of your own, or use random weights",
+                "expected random with `download.features: none`, got file; set download.features to "
+                f"{features.network} or to a file of your own, or use random weights",
             )
-        side, least = finetune.lr_patch * self.scale, least_side(features.network, features.layer)
+        side, least = finetune.lr_patch * self.scale - self.scale + 1, least_side(features.network, features.layer)
         if side < least:
             yield (
                 "finetune.lr_patch",
-                f"expected at least {math.ceil(least / self.scale)}, since {features.network}'s {features.layer} needs "
-                f"HR patches of {least} pixels, got {finetune.lr_patch}; raise it, or choose an earlier layer",
+                f"expected at least {math.ceil((least - 1) / self.scale) + 1}, since {features.network}'s "
+                f"{features.layer} needs HR patches of {least} pixels (the SRGAN shifts its crops by up to "
+                f"{self.scale - 1}), got {finetune.lr_patch}; raise it, or choose an earlier layer",
             )
-        if features.network == "squeezenet" and self.download.features == "vgg19":
+        if features.weights == "file" and fetched in LAYERS and fetched != features.network:
             yield (
                 "finetune.features.network",
-                "expected vgg19 with `download.features: vgg19`, got squeezenet; set download.features to a file of "
-                "SqueezeNet's weights",
+                f"expected {fetched} with `download.features: {fetched}`, got {features.network}; "
+                f"set download.features to {features.network}",
             )

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from srlib.models.base import Network
 from srlib.models.features import LAYERS, FeatureNetwork
+from srlib.models.perceptual_scales import Distance, FeatureSpace, FeatureWeights, calibrated_scale
 from srlib.models.registry import MODELS
 from srlib.schema import Fraction, NonNegative, PathText, Positive, Section, Sha256
 
@@ -171,9 +172,10 @@ class Features(Section):
 
     network: FeatureNetwork = Field(
         default="vgg19",
-        description="VGG19, or SqueezeNet 1.1 (3 % of VGG19's parameters).",
+        description="VGG19, or SqueezeNet 1.1 (4 % of VGG19's parameters); docs/reference/feature-networks.md compares "
+        "them.",
     )
-    weights: Literal["file", "random"] = Field(
+    weights: FeatureWeights = Field(
         default="file",
         description="`file`: the weights that `download.features` names; `random`: untrained, for a trial.",
     )
@@ -200,14 +202,13 @@ class Finetune(Training):
 
     steps: Positive = Field(description="Steps of training.")
     features: Features = Field(default=Features(), description="Feature network of the perceptual loss.")
-    perceptual_loss: Literal["mse", "mae"] = Field(
+    perceptual_loss: Distance = Field(
         default="mse", description="Distance between features: mean squared (SRGAN) or mean absolute (ESRGAN's code)."
     )
-    perceptual_scale: float = Field(
-        default=0.00615,
-        gt=0,
-        description="Factor on this distance, specific to the feature network and layer; 0.00615 is 1 / 12.75² for "
-        "VGG19's `block5_conv4` after its ReLU (SRGAN).",
+    perceptual_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="Factor on this distance. `auto`: the calibrated one for `features` and `perceptual_loss`, from "
+        "docs/reference/feature-networks.md; 0.00615 (1 / 12.75²) for VGG19's `block5_conv4`, as in SRGAN.",
     )
     perceptual_weight: NonNegative = Field(default=1.0, description="Weight of the perceptual loss.")
     pixel_weight: NonNegative = Field(default=0.0, description="Weight of the mean absolute error.")
@@ -232,10 +233,25 @@ class Finetune(Training):
         "fine-tuned one (ESRGAN's network interpolation).",
     )
 
+    @property
+    def feature_space(self) -> FeatureSpace:
+        """What the factor of the perceptual loss depends on."""
+        features = self.features
+        return FeatureSpace(
+            features.network, features.weights, features.layer, features.pre_activation, self.perceptual_loss
+        )
+
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Yield a schedule that is longer than the training, and weights that leave nothing to train on."""
+        """Yield weights and schedules that do not fit, and an automatic factor where none is known."""
         if not (self.perceptual_weight or self.pixel_weight or self.checkerboard_weight or self.adversarial_weight):
             yield "perceptual_weight", "expected one of the four weights above 0, got 0 for all"
+        if self.perceptual_scale == "auto" and calibrated_scale(self.feature_space) is None:
+            yield (
+                "perceptual_scale",
+                f"expected a number with {self.features.network}'s {self.features.layer}, got auto: no calibrated "
+                "factor is known; choose a layer of docs/reference/feature-networks.md that has one, or measure it by "
+                f"`python benchmarks/perceptual_scale.py --{self.features.network} FILE`",
+            )
         for name in ("learning_rate", "discriminator_learning_rate"):
             schedule: LearningRate | None = getattr(self, name)
             for key, text in schedule.step_mistakes(self.steps) if schedule else ():

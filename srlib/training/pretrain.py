@@ -168,6 +168,10 @@ def _load_start(network: keras.Model, config: ModelConfig, start: StartFrom) -> 
     except SrlibError as error:
         hint = "" if folder.is_dir() else "; DVC removes a stage's outputs before it runs: keep a copy elsewhere"
         raise SrlibError(f"pretrain.start_from: {error}{hint}") from None
-    for layer in network.layers:
-        if earlier.scale == config.scale or not layer.name.startswith("upsample"):
+    layers = [layer for layer in network.layers if layer.weights]
+    new = [layer for layer in layers if earlier.scale != config.scale and layer.name.startswith("upsample")]
+    for layer in layers:
+        if layer not in new:
             layer.set_weights(model.get_layer(layer.name).get_weights())
+    initial = f"; new, since they are for ×{earlier.scale}: {', '.join(layer.name for layer in new)}" if new else ""
+    print(f"pretrain: starts from {folder}: {len(layers) - len(new)} of {len(layers)} layers{initial}", flush=True)

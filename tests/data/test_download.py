@@ -18,6 +18,7 @@ import time
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -646,8 +647,18 @@ def test_feature_weights_of_ones_own(store: Path, tmp_path: Path) -> None:
         download("features", tmp_path / "out", params, scale=4, store=store)
 
 
+def test_feature_weights_out_of_reach_name_the_choices(server, store: Path, tmp_path: Path, monkeypatch) -> None:
+    gone = replace(sources.VGG19, address=f"{server.address}/gone/vgg19.h5")
+    monkeypatch.setitem(sources.FEATURE_WEIGHTS, "vgg19", gone)
+    with pytest.raises(SrlibError, match=r"vgg19\.h5: could not be fetched from .*: HTTP 404") as caught:
+        download("features", tmp_path / "out", recipe(features="vgg19"), scale=4, store=store)
+    line = str(caught.value)
+    assert "\n" not in line and "; or set download.features to squeezenet, or to {file: ..., sha256: ...}" in line
+    assert (Path(__file__).parents[2] / line.split(": ")[-1]).is_file(), "the page that explains the choices"
+
+
 def test_changed_output_does_not_reach_the_store(server, store: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(sources, "VGG19", source(server))
+    monkeypatch.setitem(sources.FEATURE_WEIGHTS, "vgg19", source(server))
     download("features", tmp_path / "out", recipe(features="vgg19"), scale=4, store=store)
     with (tmp_path / "out/one.bin").open("r+b") as file:
         file.write(b"scribble")

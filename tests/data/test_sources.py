@@ -7,6 +7,7 @@ import pytest
 
 from srlib.data import sources
 from srlib.data.sources import Item, plan
+from srlib.models.features import LAYERS
 from srlib.params import TEST_SCALES, Download, FeatureFile
 
 PARTS = ["HR", *(f"LR_{kind}_X{scale}" for kind in ("bicubic", "unknown") for scale in (2, 3, 4))]
@@ -31,7 +32,8 @@ def everything() -> list[Item]:
     ]
     for scale, names in ((2, SETS[:2]), (3, SETS[:2]), (4, SETS)):
         items += plan("test", recipe(test=["sample", "DIV2K", *names]), scale)
-    items += plan("features", recipe(features="vgg19"), 4)
+    for network in LAYERS:
+        items += plan("features", recipe(features=network), 4)
     return items
 
 
@@ -62,6 +64,14 @@ def test_vgg19_is_the_one_written_down(tables: Path) -> None:
     source = sources.VGG19
     assert (source.address, source.mirror) == (base + name, place + name)
     assert (source.digest, source.size, source.algorithm) == (digest, int(size), "md5")
+
+
+def test_every_feature_network_has_a_source(shared: Path) -> None:
+    assert list(sources.FEATURE_WEIGHTS) == list(LAYERS)
+    (path,) = (shared / "weights").glob("squeezenet*.h5")
+    source = sources.SQUEEZENET
+    assert (source.name, source.size) == (path.name, path.stat().st_size)
+    assert source.digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_benchmark_table_matches_independent_list(tables: Path) -> None:

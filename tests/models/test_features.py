@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from srlib.errors import SrlibError
-from srlib.models.features import LAYERS, FeatureNetwork, feature_network, least_side
+from srlib.models.features import LAYERS, FeatureNetwork, feature_network, kernel_shapes, least_side, read_weights
 
 
 def test_vgg19_is_the_published_network() -> None:
@@ -63,6 +63,22 @@ def test_weights_of_another_network_are_refused(shared: Path, tmp_path: Path) ->
     broken.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(SrlibError, match="expected an HDF5 file of Keras weights"):
         feature_network("squeezenet", ["fire9"], weights=broken)
+
+
+@pytest.mark.parametrize("network", LAYERS)
+def test_kernel_shapes_are_those_of_the_network(network) -> None:
+    for layer in (LAYERS[network][0], LAYERS[network][-1]):
+        model = feature_network(network, [layer])
+        built = {one.name: one.kernel.shape for one in model.layers if one.weights}
+        assert kernel_shapes(network, layer) == built
+
+
+def test_weights_are_checked_without_keras(shared: Path) -> None:
+    (path,) = (shared / "weights").glob("squeezenet*.h5")
+    arrays = read_weights(path, "squeezenet", "fire2")
+    assert list(arrays) == ["conv1", "fire2_squeeze1x1", "fire2_expand1x1", "fire2_expand3x3"]
+    with pytest.raises(SrlibError, match="expected weights of vgg19, but there is no layer block1_conv1"):
+        read_weights(path, "vgg19", "block1_conv1")
 
 
 def test_vgg_weights_in_keras_layout_are_taken(tmp_path: Path) -> None:

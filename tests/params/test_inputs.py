@@ -53,6 +53,17 @@ def test_weights_of_another_network(start: dict[str, str], lines: Lines) -> None
     assert "got edsr {'blocks': 8" in line
 
 
+def test_feature_weights_of_another_network(shared: Path, write: Write, lines: Lines) -> None:
+    (path,) = (shared / "weights").glob("squeezenet*.h5")
+    file = {"file": str(path), "sha256": file_hash(path)}
+    changes = {"download.features": file, "finetune.features": {"network": "squeezenet", "layer": "fire9"}}
+    assert load_params(write(changes))
+    assert lines(changes | {"finetune.features": {"network": "vgg19"}}, "download") == [
+        f"download.features: {path}: expected weights of vgg19, but there is no layer block1_conv1; "
+        "finetune.features.network is vgg19"
+    ]
+
+
 MISSING: dict[str, tuple[dict[str, object], str, str]] = {
     "features": (
         {"download.features": {"file": "none.h5", "sha256": DIGEST}},

@@ -130,7 +130,7 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
     "neither of a union": (
         "download.features",
         "vgg16",
-        "download.features: expected 'none' or 'vgg19' or a mapping, got 'vgg16'",
+        "download.features: expected 'none', 'vgg19' or 'squeezenet' or a mapping, got 'vgg16'",
     ),
     "both budgets": ("pretrain.epochs", 3, "pretrain.steps: expected exactly one of `steps` and `epochs`, got both"),
     "no budget": (
@@ -225,6 +225,11 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
         "finetune.features.weights: expected random with `download.features: none`, got file; set download.features "
         "to vgg19 or to a file of your own, or use random weights",
     ),
+    "neither a factor nor auto": (
+        "finetune.perceptual_scale",
+        "big",
+        "finetune.perceptual_scale: expected a number or 'auto', got 'big'",
+    ),
     "champion by a metric without weights": (
         "evaluate.champion.gan.metric",
         "lpips",
@@ -272,6 +277,25 @@ def test_a_mistake_is_one_line(key: str, value: object, line: str, lines: Lines)
     assert lines({key: value}) == [line]
 
 
+def test_an_automatic_factor_needs_a_calibrated_layer(lines: Lines, write: Write) -> None:
+    changes = {"download.features": "vgg19", "finetune.features": {}, "finetune.perceptual_scale": "auto"}
+    assert load_params(write(changes), stage=None)
+    assert lines(changes | {"finetune.features": {"layer": "block3_conv1"}}) == [
+        "finetune.perceptual_scale: expected a number with vgg19's block3_conv1, got auto: no calibrated factor is "
+        "known; choose a layer of docs/reference/feature-networks.md that has one, or measure it by `python "
+        "benchmarks/perceptual_scale.py --vgg19 FILE`"
+    ]
+
+
+def test_the_features_are_those_that_are_fetched(lines: Lines, write: Write) -> None:
+    changes = {"download.features": "squeezenet", "finetune.features": {"network": "squeezenet", "layer": "fire3"}}
+    assert load_params(write(changes), stage=None)
+    assert lines(changes | {"finetune.features": {}}) == [
+        "finetune.features.network: expected squeezenet with `download.features: squeezenet`, got vgg19; set "
+        "download.features to vgg19"
+    ]
+
+
 @pytest.mark.parametrize(
     ("model", "line"),
     [
@@ -305,13 +329,15 @@ def test_options_of_networks(model: object, line: str, lines: Lines) -> None:
     assert lines({"pretrain.model": model}) == [line]
 
 
-def test_patches_have_the_size_that_the_feature_layer_needs(lines: Lines) -> None:
+@pytest.mark.parametrize(("scale", "patch"), [(2, 16), (4, 9)])
+def test_patches_have_the_size_that_the_feature_layer_needs(scale: int, patch: int, lines: Lines, write: Write) -> None:
     features = {"network": "squeezenet", "layer": "fire9", "weights": "random"}
-    changes = {"scale": 2, "finetune.features": features, "finetune.lr_patch": 15}
-    expected = (
-        "finetune.lr_patch: expected at least 16, since squeezenet's fire9 needs HR patches of 31 pixels, got 15; "
-    )
-    assert lines(changes) == [f"{expected}raise it, or choose an earlier layer"]
+    changes = {"scale": scale, "finetune.features": features, "finetune.lr_patch": patch}
+    assert load_params(write(changes), stage=None)
+    assert lines(changes | {"finetune.lr_patch": patch - 1}) == [
+        f"finetune.lr_patch: expected at least {patch}, since squeezenet's fire9 needs HR patches of 31 pixels (the "
+        f"SRGAN shifts its crops by up to {scale - 1}), got {patch - 1}; raise it, or choose an earlier layer"
+    ]
 
 
 @pytest.mark.parametrize("name", MODELS)

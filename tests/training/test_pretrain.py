@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -22,6 +23,7 @@ from srlib.models import (
     build,
     load_model,
     model_options,
+    read_config,
     save_model,
     super_resolve,
 )
@@ -148,6 +150,17 @@ class TestStartFrom:
             before = earlier.get_layer(layer.name).get_weights() if not layer.name.startswith("upsample2") else []
             same = [np.array_equal(*pair) for pair in zip(before, layer.get_weights(), strict=False)]
             assert any(same) != layer.name.startswith("upsample") and len(set(same)) <= 1, layer.name
+
+    @pytest.mark.parametrize("scale", [2, 3])
+    def test_the_layers_taken_and_the_new_ones_are_printed(self, scale: int, capsys) -> None:
+        """The shipped ×4 weights, for the other scales."""
+        folder = Path("srlib/weights/psnr-x4/keras")
+        config = replace(read_config(folder), scale=scale)
+        network = build(config)
+        _load_start(network, config, StartFrom(folder=str(folder), sha256=file_hash(folder / WEIGHTS)))
+        count = sum(bool(layer.weights) for layer in network.layers)
+        layers = f"{count - 1} of {count} layers; new, since they are for ×4: upsample_conv"
+        assert capsys.readouterr().out == f"pretrain: starts from {folder}: {layers}\n"
 
     @pytest.mark.parametrize(
         ("config", "message"),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import keras
 from keras import ops
 
+from srlib.errors import SrlibError
+from srlib.models.perceptual_scales import calibrated_scale
 from srlib.params import Finetune
 from srlib.training import losses
 from srlib.training.types import Tensor
@@ -74,7 +76,20 @@ def perceptual(inputs: LossInputs) -> Tensor:
     """Difference between the feature maps of HR and SR, times `perceptual_scale`."""
     hr_features, sr_features = inputs.features(inputs.hr), inputs.features(inputs.sr)
     section = inputs.section
-    return losses.perceptual(hr_features, sr_features, scale=section.perceptual_scale, loss=section.perceptual_loss)
+    return losses.perceptual(hr_features, sr_features, scale=perceptual_scale(section), loss=section.perceptual_loss)
+
+
+def perceptual_scale(section: Finetune) -> float:
+    """Return `perceptual_scale`, and for `auto` the calibrated factor.
+
+    Raises:
+        SrlibError: None is known for these features.
+    """
+    if section.perceptual_scale != "auto":
+        return section.perceptual_scale
+    if (scale := calibrated_scale(section.feature_space)) is None:
+        raise SrlibError(f"finetune.perceptual_scale: expected a number with {section.features.layer}, got auto")
+    return scale
 
 
 def pixel(inputs: LossInputs) -> Tensor:

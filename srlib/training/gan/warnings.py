@@ -2,12 +2,19 @@
 
 from dataclasses import dataclass, field
 
+from srlib.models.perceptual_scales import calibrated_scale
 from srlib.params import Finetune
-from srlib.training.gan.terms import LossTerm, loss_terms
+from srlib.training.gan.terms import LossTerm, loss_terms, perceptual_scale
 from srlib.training.types import LogRecord
 
 NEGLIGIBLE_SHARE = 0.01
 """A term with a smaller share of the gradient has no influence on the image."""
+
+DOMINANT_SHARE = 0.9
+"""The share that the advice about a dominant term aims at."""
+
+MISCALIBRATED = 10.0
+"""A factor of the perceptual loss this many times above or below the calibrated one is the cause of a bad share."""
 
 PATIENCE = 2
 """Consecutive validations with a negligible share before a warning is logged. At step 0 one is enough."""
@@ -53,28 +60,76 @@ class GanWarnings:
     def of_terms(self, state: WarningState, measured: LogRecord, *, at_start: bool = False) -> list[str]:
         """Return warnings about weighted terms whose share is negligible.
 
+        Where a single other term is the cause, the warning is about that one and its key.
+
         Args:
             state: The counts, which are updated.
             measured: Result of `GanTrainer.gradient_shares`; empty where it was not computed.
             at_start: Whether the weights are the initial ones.
         """
-        warnings = {}
+        negligible = []
         for term in self._terms if measured else ():
-            share = measured[f"share_{term.name}"]
-            count = state.negligible.get(term.name, 0) + 1 if term.weight and share < NEGLIGIBLE_SHARE else 0
+            is_low = term.weight > 0 and _share(term, measured) < NEGLIGIBLE_SHARE
+            count = state.negligible.get(term.name, 0) + 1 if is_low else 0
             state.negligible[term.name] = count
             if count >= PATIENCE or (count and at_start):
-                warnings[term.name] = self._term_warning(term, share)
-        return _new(state, warnings)
+                negligible.append(term)
+        if negligible and (cause := self._dominant(negligible, measured)):
+            return _new(state, {f"dominant {cause.name}": self._dominance_warning(cause, negligible, measured)})
+        return _new(state, {term.name: self._term_warning(term, _share(term, measured)) for term in negligible})
+
+    def _dominant(self, negligible: list[LossTerm], measured: LogRecord) -> LossTerm | None:
+        """Return the term that makes all other weighted terms negligible, if it is the cause and not they.
+
+        The perceptual loss is the cause if its factor is far from the calibrated one. Where none is known, and for
+        another term, the cause is the term if it is one against several.
+        """
+        weighted = [term for term in self._terms if term.weight]
+        largest = max(weighted, key=lambda term: _share(term, measured))
+        if len(negligible) < len(weighted) - 1 or largest in negligible:
+            return None
+        has_reference = largest.name == "perceptual" and calibrated_scale(self._section.feature_space) is not None
+        return largest if (self._is_miscalibrated() if has_reference else len(negligible) > 1) else None
+
+    def _is_miscalibrated(self) -> bool:
+        calibrated = calibrated_scale(self._section.feature_space)
+        if calibrated is None:
+            return False
+        ratio = self._section.perceptual_weight * perceptual_scale(self._section) / calibrated
+        return not 1 / MISCALIBRATED < ratio < MISCALIBRATED
+
+    def _dominance_warning(self, term: LossTerm, negligible: list[LossTerm], measured: LogRecord) -> str:
+        share = _share(term, measured)
+        others = ", ".join(f"{other.name} {100 * _share(other, measured):.1g}%" for other in negligible)
+        value = self._value(term)
+        factor = DOMINANT_SHARE * (1 - share) / ((1 - DOMINANT_SHARE) * share)
+        advice = f"; {DOMINANT_SHARE:.0%} would be about {value * factor:.1g}" if share < 1 else ""
+        return (
+            f"the {term.name} term dominates: {share:.2%} of the gradient (the others are negligible: {others}); "
+            f"lower finetune.{term.calibration_key} (now {value:g}{advice}){self._calibration(term)}"
+        )
 
     def _term_warning(self, term: LossTerm, share: float) -> str:
-        key = term.calibration_key
-        value = self._section.model_dump()[key]
+        value = self._value(term)
         advice = f"; 10 % would be about {value * (1 - share) / (9 * share):.1g}" if share else ""
         return (
             f"the {term.name} term is negligible: {share:.2%} of the gradient; "
-            f"raise finetune.{key} (now {value:g}{advice})"
+            f"raise finetune.{term.calibration_key} (now {value:g}{advice}){self._calibration(term)}"
         )
+
+    def _value(self, term: LossTerm) -> float:
+        """Return the present value of the key that a warning names."""
+        if term.calibration_key == "perceptual_scale":
+            return perceptual_scale(self._section)
+        value: float = self._section.model_dump()[term.calibration_key]
+        return value
+
+    def _calibration(self, term: LossTerm) -> str:
+        """Return what the calibrated factor is, where the present one is far from it."""
+        if term.name != "perceptual" or not self._is_miscalibrated():
+            return ""
+        space = self._section.feature_space
+        return f"; auto takes {calibrated_scale(space):g} for {space.network}'s {space.layer}"
 
     def of_discriminator(self, state: WarningState, losses: LogRecord, measured: LogRecord) -> list[str]:
         """Return a warning if the discriminator has collapsed.
@@ -103,6 +158,10 @@ class GanWarnings:
                 f"negligible; raise finetune.discriminator_filters or lower finetune.learning_rate.peak"
             )
         return _new(state, warnings)
+
+
+def _share(term: LossTerm, measured: LogRecord) -> float:
+    return measured[f"share_{term.name}"]
 
 
 def _new(state: WarningState, warnings: dict[str, str]) -> list[str]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from srlib.params import Features
 from srlib.training.gan.gradient_shares import gradient_norms, shares
 from srlib.training.gan.terms import loss_terms
 from srlib.training.gan.warnings import GanWarnings, WarningState
@@ -62,7 +63,7 @@ class TestTermWarnings:
     def test_the_advice_gives_about_ten_percent(self) -> None:
         options = {"perceptual_scale": 1e-12, "pixel_weight": 0.0, "adversarial_weight": 0.01}
         (warning,) = warnings_of(**options).of_terms(trainer(**options).gradient_shares(*batch()), at_start=True)
-        advised = float(warning.split("about ")[1].rstrip(")"))
+        advised = float(warning.split("about ")[1].split(")")[0])
         better = trainer(**options | {"perceptual_scale": advised}).gradient_shares(*batch())
         assert better["share_perceptual"] == pytest.approx(0.1, abs=0.06), "one digit of advice"
 
@@ -74,6 +75,47 @@ class TestTermWarnings:
         (warning,) = warns.of_terms(low)
         assert warning.startswith("the adversarial term is negligible: 0.50% of the gradient; ")
         assert "raise finetune.adversarial_weight (now 0.001; 10 % would be about 0.02)" in warning
+
+    def test_a_dominant_perceptual_loss_is_named_by_its_own_key(self) -> None:
+        """Features of SqueezeNet with the factor for VGG19: what is wrong is not the weight of the other terms."""
+        features = Features(network="squeezenet", layer="fire3", pre_activation=True)
+        warns = warnings_of(features=features, perceptual_scale=0.00615, pixel_weight=0.01)
+        values = measured(perceptual=0.99974, pixel=0.00001, adversarial=0.00025)
+        assert warns.of_terms(values, at_start=True) == [
+            "the perceptual term dominates: 99.97% of the gradient (the others are negligible: pixel 0.001%, "
+            "adversarial 0.03%); lower finetune.perceptual_scale (now 0.00615; 90% would be about 1e-05); auto takes "
+            "9.3e-06 for squeezenet's fire3"
+        ]
+        assert warns.of_terms(values) == []
+
+    def test_with_a_single_other_term_the_calibration_decides(self) -> None:
+        features = Features(network="squeezenet", layer="fire3", pre_activation=True)
+        values = measured(perceptual=0.995, adversarial=0.005)
+        for scale, start in (
+            (0.00615, "the perceptual term dominates"),
+            ("auto", "the adversarial term is negligible"),
+        ):
+            warns = warnings_of(features=features, perceptual_scale=scale, pixel_weight=0.0)
+            (warning,) = warns.of_terms(values, at_start=True)
+            assert warning.startswith(start)
+
+    def test_calibrated_features_are_not_blamed(self) -> None:
+        features = Features(network="squeezenet", layer="fire3", pre_activation=True)
+        warns = warnings_of(features=features, perceptual_scale="auto", pixel_weight=0.001)
+        warnings = warns.of_terms(measured(perceptual=0.995, pixel=0.0003, adversarial=0.0047), at_start=True)
+        assert [text.split(" term")[0] for text in warnings] == ["the pixel", "the adversarial"]
+
+    def test_a_dominant_adversarial_loss_is_named_by_its_own_key(self) -> None:
+        warns = warnings_of(pixel_weight=0.01, checkerboard_weight=1.0)
+        values = measured(perceptual=0.004, pixel=0.001, checkerboard=0.005, adversarial=0.99)
+        (warning,) = warns.of_terms(values, at_start=True)
+        assert warning.startswith("the adversarial term dominates: 99.00% of the gradient")
+        assert "lower finetune.adversarial_weight (now 0.001; 90% would be about 9e-05)" in warning
+
+    def test_a_factor_far_too_small_is_named_with_the_calibrated_one(self) -> None:
+        warns = warnings_of(perceptual_scale=5e-7)
+        (warning,) = warns.of_terms(measured(perceptual=0.001, adversarial=0.999), at_start=True)
+        assert warning.endswith("; auto takes 0.00615 for vgg19's block5_conv4")
 
     def test_a_term_without_weight_is_no_matter(self) -> None:
         warns = warnings_of(pixel_weight=0.0)

@@ -22,9 +22,7 @@ NONE = {f"{term.name}_weight": 0.0 for term in loss_terms(SECTION)}
 
 def trainer(**options) -> GanTrainer:
     keras.utils.set_random_seed(3)
-    params = Finetune.model_validate(
-        {"lr_patch": 24, "steps": 1, "learning_rate": {"peak": 1e-3}, "perceptual_scale": 1e-5} | options
-    )
+    params = SECTION.model_copy(update={"perceptual_scale": 1e-5} | options)
     gan = GanTrainer(
         build(ModelConfig("edsr", 4, {"blocks": 1, "filters": 8})),
         discriminator(4),
