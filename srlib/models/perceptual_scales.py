@@ -20,6 +20,10 @@ TABLE = Path(__file__).parent / "perceptual_scales.csv"
 SRGAN_SCALES: dict[Distance, float] = {"mse": 0.00615, "mae": 0.08}
 """Factors for VGG19's `block5_conv4` with ImageNet weights: 1 / 12.75² (Ledig et al. 2017) and about its root."""
 
+CHECKERBOARD_WEIGHTS: dict[FeatureNetwork, float] = {"vgg19": 0.0, "squeezenet": 3.0}
+"""Weight of the checkerboard loss. SqueezeNet reads every second pixel, then every fourth: a pattern of that period is
+invisible to it. 3 is the weight with which gan-x4 was trained; the SRGAN paper has no such term."""
+
 
 class FeatureSpace(NamedTuple):
     """What the factor of a perceptual loss depends on.

@@ -9,7 +9,13 @@ from pydantic import Field
 
 from srlib.models.base import Network
 from srlib.models.features import LAYERS, FeatureNetwork
-from srlib.models.perceptual_scales import Distance, FeatureSpace, FeatureWeights, calibrated_scale
+from srlib.models.perceptual_scales import (
+    CHECKERBOARD_WEIGHTS,
+    Distance,
+    FeatureSpace,
+    FeatureWeights,
+    calibrated_scale,
+)
 from srlib.models.registry import MODELS
 from srlib.schema import Fraction, NonNegative, PathText, Positive, Section, Sha256
 
@@ -212,8 +218,10 @@ class Finetune(Training):
     )
     perceptual_weight: NonNegative = Field(default=1.0, description="Weight of the perceptual loss.")
     pixel_weight: NonNegative = Field(default=0.0, description="Weight of the mean absolute error.")
-    checkerboard_weight: NonNegative = Field(
-        default=0.0, description="Weight of the checkerboard loss: the error's component of period `scale`."
+    checkerboard_weight: NonNegative | Literal["auto"] = Field(
+        default="auto",
+        description="Weight of the checkerboard loss: the error's component of period `scale`. `auto`: 0 with VGG19 "
+        "(SRGAN), 3 with SqueezeNet, whose strides hide such a pattern.",
     )
     adversarial_weight: NonNegative = Field(default=0.001, description="Weight of the adversarial loss.")
     adversarial: Literal["vanilla", "relativistic"] = Field(
@@ -241,9 +249,15 @@ class Finetune(Training):
             features.network, features.weights, features.layer, features.pre_activation, self.perceptual_loss
         )
 
+    @property
+    def checkerboard_factor(self) -> float:
+        """The weight of the checkerboard loss; for `auto` that of the feature network."""
+        weight = self.checkerboard_weight
+        return CHECKERBOARD_WEIGHTS[self.features.network] if weight == "auto" else weight
+
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """Yield weights and schedules that do not fit, and an automatic factor where none is known."""
-        if not (self.perceptual_weight or self.pixel_weight or self.checkerboard_weight or self.adversarial_weight):
+        if not (self.perceptual_weight or self.pixel_weight or self.checkerboard_factor or self.adversarial_weight):
             yield "perceptual_weight", "expected one of the four weights above 0, got 0 for all"
         if self.perceptual_scale == "auto" and calibrated_scale(self.feature_space) is None:
             yield (

@@ -67,7 +67,7 @@ def loss_terms(section: Finetune) -> tuple[LossTerm, ...]:
     return (
         LossTerm("perceptual", perceptual, section.perceptual_weight, key="perceptual_scale"),
         LossTerm("pixel", pixel, section.pixel_weight),
-        LossTerm("checkerboard", checkerboard, section.checkerboard_weight),
+        LossTerm("checkerboard", checkerboard, section.checkerboard_factor),
         LossTerm("adversarial", adversarial, section.adversarial_weight),
     )
 

@@ -121,6 +121,8 @@ class GanWarnings:
         """Return the present value of the key that a warning names."""
         if term.calibration_key == "perceptual_scale":
             return perceptual_scale(self._section)
+        if term.calibration_key == f"{term.name}_weight":
+            return term.weight
         value: float = self._section.model_dump()[term.calibration_key]
         return value
 

@@ -79,7 +79,7 @@ class TestTermWarnings:
     def test_a_dominant_perceptual_loss_is_named_by_its_own_key(self) -> None:
         """Features of SqueezeNet with the factor for VGG19: what is wrong is not the weight of the other terms."""
         features = Features(network="squeezenet", layer="fire3", pre_activation=True)
-        warns = warnings_of(features=features, perceptual_scale=0.00615, pixel_weight=0.01)
+        warns = warnings_of(features=features, checkerboard_weight=0.0, perceptual_scale=0.00615, pixel_weight=0.01)
         values = measured(perceptual=0.99974, pixel=0.00001, adversarial=0.00025)
         assert warns.of_terms(values, at_start=True) == [
             "the perceptual term dominates: 99.97% of the gradient (the others are negligible: pixel 0.001%, "
@@ -95,13 +95,13 @@ class TestTermWarnings:
             (0.00615, "the perceptual term dominates"),
             ("auto", "the adversarial term is negligible"),
         ):
-            warns = warnings_of(features=features, perceptual_scale=scale, pixel_weight=0.0)
+            warns = warnings_of(features=features, checkerboard_weight=0.0, perceptual_scale=scale, pixel_weight=0.0)
             (warning,) = warns.of_terms(values, at_start=True)
             assert warning.startswith(start)
 
     def test_calibrated_features_are_not_blamed(self) -> None:
         features = Features(network="squeezenet", layer="fire3", pre_activation=True)
-        warns = warnings_of(features=features, perceptual_scale="auto", pixel_weight=0.001)
+        warns = warnings_of(features=features, checkerboard_weight=0.0, perceptual_scale="auto", pixel_weight=0.001)
         warnings = warns.of_terms(measured(perceptual=0.995, pixel=0.0003, adversarial=0.0047), at_start=True)
         assert [text.split(" term")[0] for text in warnings] == ["the pixel", "the adversarial"]
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from srlib.params import Finetune
+from srlib.models.features import LAYERS
+from srlib.params import Features, Finetune
 from srlib.training.gan.terms import LossInputs, loss_terms, terms_table
 
 from .test_trainer import SECTION, batch, trainer
@@ -13,8 +14,16 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_every_weight_of_the_recipe_belongs_to_a_term() -> None:
-    weights = {name.removesuffix("_weight"): value for name, value in SECTION if name.endswith("_weight")}
-    assert {term.name: term.weight for term in loss_terms(SECTION)} == weights
+    section = SECTION.model_copy(update={"checkerboard_weight": 0.5})
+    weights = {name.removesuffix("_weight"): value for name, value in section if name.endswith("_weight")}
+    assert {term.name: term.weight for term in loss_terms(section)} == weights
+
+
+def test_the_automatic_checkerboard_weight_follows_the_features() -> None:
+    """SqueezeNet's strides hide a pattern of their period; the paper has VGG19 and no such term."""
+    for network, weight in (("vgg19", 0.0), ("squeezenet", 3.0)):
+        section = SECTION.model_copy(update={"features": Features(network=network, layer=LAYERS[network][-1])})
+        assert {term.name: term.weight for term in loss_terms(section)}["checkerboard"] == weight
 
 
 def test_calibration_keys_are_keys_of_the_recipe() -> None:
