@@ -46,8 +46,8 @@ Factors = Iterator[tuple[FeatureSpace, float]]
 def main() -> None:
     """Print the rows, and write them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name in LAYERS:
-        parser.add_argument(f"--{name}", type=Path, metavar="H5", help="its ImageNet weights in Keras' layout")
+    parser.add_argument("--vgg19", type=Path, metavar="H5", help="VGG19's ImageNet weights in Keras' layout")
+    parser.add_argument("--squeezenet", type=Path, metavar="H5", help="SqueezeNet's ImageNet weights")
     parser.add_argument("--random", action="store_true", help="random weights of both networks, too")
     parser.add_argument("--write", action="store_true", help=f"put the rows into {TABLE}")
     options = parser.parse_args()
