@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 STAGES = ("pretrain", "finetune")
 
@@ -61,8 +62,7 @@ def digests(repository: Path, steps: int) -> list[str]:
     pin_threads()
     os.chdir(repository)
     params = load_params(Path("params.yaml"))
-    short = {"steps": steps, "log_every": 1, "validate_every": steps}
-    params = params.model_copy(update={name: getattr(params, name).model_copy(update=short) for name in STAGES})
+    params = params.model_copy(update={name: shortened(getattr(params, name), steps) for name in STAGES})
     data = Path("data")
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +77,14 @@ def digests(repository: Path, steps: int) -> list[str]:
                 finetune(params, inputs, here / "model", **where)
             results.append(tree_hash(here / stage))
     return results
+
+
+def shortened(section: Any, steps: int) -> Any:
+    """Return a section of the recipe for a few steps, with a schedule that fits into them."""
+    rate = section.learning_rate
+    milestones = [step for step in rate.milestones if step < steps]
+    rate = rate.model_copy(update={"warmup": min(rate.warmup, steps - 1), "milestones": milestones})
+    return section.model_copy(update={"steps": steps, "log_every": 1, "validate_every": steps, "learning_rate": rate})
 
 
 if __name__ == "__main__":

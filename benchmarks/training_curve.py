@@ -51,8 +51,8 @@ def recipe(options: argparse.Namespace) -> Any:
     content = load_params(options.recipe).model_dump()
     section = content["pretrain"] | {"epochs": None, "log_every": 50} | yaml.safe_load(options.pretrain)
     steps = options.work / "steps.txt"
-    params = check_params(content | {"pretrain": section | {"steps": 1}}, options.recipe)
     if not steps.exists():
+        params = check_params(content | {"pretrain": section | {"steps": 10**9}}, options.recipe)  # beyond any schedule
         steps.write_text(str(round(options.minutes * 60 / pace(params, options.patches))))
     return check_params(content | {"pretrain": section | {"steps": int(steps.read_text())}}, options.recipe)
 
