@@ -1,6 +1,7 @@
 """Every network as OpenVINO and ONNX files: the same images as Keras, the same bytes again, blending."""
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,16 @@ import pytest
 
 from srlib.errors import SrlibError
 from srlib.files import tree_hash
+from srlib.imaging.array_image import write_image
+from srlib.imaging.read import read_image
 from srlib.imaging.write import write_png
 from srlib.inference import convert, runtime
 from srlib.inference import export as exporter
 from srlib.inference import exported as model_files
 from srlib.inference.upscaler import open_model
 from srlib.models.registry import MODELS
+
+ROOT = Path(__file__).parents[2]
 
 # Name → options and scale that keep the test quick; a network that is not listed is tested with its defaults at ×4.
 SMALL = {
@@ -156,8 +161,25 @@ def test_the_onnx_file_names_its_axes_and_no_version(exported: dict[str, tuple[P
     content = onnx.load(exported["onnx"][0] / model_files.ONNX)
     assert [value.name for value in (*content.graph.input, *content.graph.output)] == ["lr", "sr"]
     assert content.producer_version == content.doc_string == ""
-    sides = content.graph.input[0].type.tensor_type.shape.dim[1:3]
-    assert [side.dim_param for side in sides] == ["height", "width"]
+    sides = [value.type.tensor_type.shape.dim for value in (*content.graph.input, *content.graph.output)]
+    assert [[axis.dim_param for axis in side] for side in sides] == [
+        ["batch", "height", "width", ""],
+        ["batch", "sr_height", "sr_width", ""],
+    ]
+
+
+def test_the_documented_example_runs_an_onnx_file(
+    exported: dict[str, tuple[Path, exporter.ExportReport]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "export-a-model.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("exported-onnx").symlink_to(exported["onnx"][0])
+    write_image("photo.jpg", np.full((9, 14, 3), 128, np.uint8))
+    exec(example, {})
+    upscaler = open_model(str(exported["onnx"][0]), precision="float32")
+    difference = read_image("big.png").astype(int) - upscaler(read_image("photo.jpg"))
+    assert np.abs(difference).max() <= 1
 
 
 def test_onnx_files_can_be_used_for_upscaling(
