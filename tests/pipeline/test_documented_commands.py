@@ -38,7 +38,6 @@ def copy(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> Re
     shutil.copytree(repository.path, copy.path, symlinks=True)
     (copy.path / ".venv").mkdir()
     (copy.path / ".venv/bin").symlink_to(BIN)
-    (copy.path / ".venv/installed").touch()  # newer than the lock: make sets nothing up
     return copy
 
 
@@ -50,6 +49,7 @@ def clone(copy: Repository) -> Repository:
     copy.run("git", "reset", "-q", "--hard", first)
     (copy.path / "dvc.lock").write_text(lock)
     copy.run("dvc", "checkout", "--force")
+    (copy.path / ".venv/installed").touch()  # newer than requirements.lock: make sets nothing up
     Pillow.fromarray(skimage.data.chelsea()[:80, :96]).save(copy.path / "photo.jpg")
     (copy.path / "big.png").unlink(missing_ok=True)
     return copy
@@ -73,16 +73,16 @@ def test_commands_work_as_printed(clone: Repository, page: str) -> None:
 def check_output(clone: Repository, printed: dict[str, str]) -> None:
     for command, output in printed.items():
         if "exp show" in command:
-            assert "stronger" in output and "sample.gan.psnr_y" in output
+            assert "stronger" in output and "sample.gan." in output
             assert max(map(len, output.splitlines())) <= TERMINAL
         elif "metrics diff" in command:
-            assert "sample.gan.psnr_y" in output
+            assert "sample.gan." in output
         elif "plots" in command:
             check_plots((clone.path / "dvc_plots/index.html").read_text(encoding="utf-8"))
 
 
 def shell(repository: Repository, command: str) -> subprocess.CompletedProcess[str]:
-    environment = repository.environment | {"COLUMNS": str(TERMINAL), "MAKEFLAGS": "-o .venv/installed"}
+    environment = repository.environment | {"COLUMNS": str(TERMINAL)}
     return subprocess.run(
         ["bash", "-c", command],
         cwd=repository.path,
