@@ -19,10 +19,13 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from srlib.errors import SrlibError
+from srlib.files import read_regular
 
 Order = Literal["grouped", "mixed", "fixed"]
 SCORES = (1, 2, 3, 4, 5)
 MAX_ANSWERS_BYTES = 1 << 20
+LARGEST_FILE = 1 << 27
+"""Most bytes of a page or key file that is read."""
 DATA_START = '<script type="application/json" id="survey">'
 DATA_END = "</script>"
 
@@ -228,7 +231,7 @@ def read_key(key: Path) -> SurveyKey:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, limit=LARGEST_FILE).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SrlibError(f"{path}: cannot be read ({error}); expected a file made by `srlib survey make`") from None
 

@@ -93,6 +93,8 @@ def _sift(
     by_rater: dict[str, list[tuple[str, Answers]]] = {}
     for path in files:
         try:
+            if not path.is_file():
+                raise SrlibError("expected a regular file, got a folder, pipe or device")
             with path.open("rb") as file:
                 content = survey.check(file.read(MAX_ANSWERS_BYTES + 1))
         except (SrlibError, OSError) as error:

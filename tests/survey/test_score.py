@@ -1,6 +1,7 @@
 """From answers to mean opinion scores: what counts, what is refused and why, and the figures against closed forms."""
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -17,6 +18,7 @@ from srlib.errors import SrlibError
 from srlib.evaluation.opinions import Opinion, Opinions
 from srlib.survey import opinions as survey_opinions
 from srlib.survey import score as survey_score
+from srlib.survey.answers import read_key, read_page
 from srlib.survey.opinions import PUBLISHED
 from srlib.survey.page import SurveyOptions, make_page
 from srlib.survey.plot import distribution_svg
@@ -322,3 +324,11 @@ def test_scores_get_their_own_run_where_the_maker_is_unknown(
     run = store.get_run(log_opinions(store, experiment, opinions, answers.parent / "out", made.key))
     assert run.info.run_name == "survey" and run.info.status == "FINISHED"
     assert run.data.metrics["mos.all.bicubic"] == 2 and "mos.all.bicubic.low" not in run.data.metrics
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        for read in (read_key, read_page):
+            with pytest.raises(SrlibError, match="expected a regular file"):
+                read(path)
