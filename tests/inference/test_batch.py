@@ -286,7 +286,7 @@ def command(*arguments: str, **options) -> subprocess.CompletedProcess:
 def test_mistakes_of_the_command_are_one_line(folder):
     draw(Path("a.png"))
     for arguments, message in [
-        (["a.png", "-o", "b.png", "--model", "none"], "error: none: expected a model's folder or one of the models"),
+        (["a.png", "-o", "b.png", "--model", "none"], "error: none: expected a model's folder, an ONNX file, or one"),
         (["a.png", "-o", "b.png", "--scale", "40"], "error: scale: expected a factor from 1 to 16"),
         (["a.png", "-o", "b.png", "--tile", "big"], "error: --tile: expected auto or a number of pixels, got big"),
     ]:
