@@ -10,8 +10,9 @@ from srlib.webpage import environment, render_page
 
 def test_values_are_escaped() -> None:
     chart = environment("srlib.report").get_template("chart.svg.j2")
-    names = ("width", "height", "left", "right", "top", "bottom", "x_label", "y_label", "line")
-    text = chart.render(dict.fromkeys(names, 0), title='<script>"', x_ticks=[], y_ticks=[], points=[])
+    numbers = dict.fromkeys(("width", "height", "left", "right", "top", "bottom", "x_label", "y_label"), 0)
+    lists = {name: [] for name in ("x_ticks", "y_ticks", "marks", "lines", "points")}
+    text = chart.render(**numbers, **lists, title='<script>"', note="")
     assert "&lt;script&gt;&#34;" in text and "<script>" not in text
 
 

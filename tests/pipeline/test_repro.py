@@ -175,7 +175,7 @@ def test_a_copy_killed_in_both_trainings_has_the_same_hashes(repository: Reposit
     assert other.lock() == repository.hashes
     runs = other.runs()
     for stage in ("pretrain", "finetune"):
-        killed, finished = (run for run in runs if tags(run).get("mlflow.runName") == stage)
+        killed, finished = (run for run in runs if tags(run).get("dvc.stage") == stage)
         assert (killed.info.status, finished.info.status) == ("KILLED", "FINISHED")
         assert tags(finished)["resumed_from"] == killed.info.run_id
     assert "RUNNING" not in {run.info.status for run in runs}
