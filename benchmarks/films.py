@@ -33,8 +33,9 @@ import numpy as np
 import srlib
 from srlib.films.color import Color
 from srlib.films.encoding import Encoding, encode_segment
+from srlib.films.options import FilmOptions
 from srlib.films.reading import Frame, FrameReader, describe_film
-from srlib.films.upscaling import FilmOptions, upscale_one_film
+from srlib.films.upscaling import upscale_one_film
 from srlib.imaging.color import luma
 
 SCALE = 4

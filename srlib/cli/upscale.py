@@ -126,7 +126,7 @@ def upscale(
     film.
     """
     from srlib.films.batch import run_plan
-    from srlib.films.upscaling import FilmOptions
+    from srlib.films.options import FilmOptions
     from srlib.inference.jobs import plan_jobs
     from srlib.inference.output_size import output_size
     from srlib.inference.records import Records

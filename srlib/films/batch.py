@@ -10,7 +10,7 @@ from pathlib import Path
 
 from srlib.errors import SrlibError, one_line
 from srlib.films.containers import require_pyav
-from srlib.films.upscaling import FilmModel, FilmOptions, upscale_one_film
+from srlib.films.options import FilmModel, FilmOptions
 from srlib.imaging.image_file import QUALITY
 from srlib.inference.batch import Summary, run_jobs
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
@@ -132,6 +132,8 @@ def _run_film(job: ImageJob, open_model: Callable[[], FilmModel], options: FilmO
     Raises:
         SrlibError: The disk is full.
     """
+    from srlib.films.upscaling import upscale_one_film  # not loaded by a run over images alone
+
     assert job.source is not None and job.target is not None
     try:
         outcome = upscale_one_film(job.source, job.target, open_model(), options)

@@ -6,13 +6,13 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, file_hash, remove
 from srlib.films.containers import CODECS, Container, codec_for, container_of
 from srlib.films.encoding import Encoding, encode_segment, segment_frames
 from srlib.films.muxing import write_film
+from srlib.films.options import FilmModel, FilmOptions
 from srlib.films.overlap import ahead
 from srlib.films.reading import Film, Frame, FrameReader, describe_film
 from srlib.films.segments import Segment, WorkFolder, open_work_folder
@@ -20,7 +20,7 @@ from srlib.imaging.array_image import from_array
 from srlib.inference.batch import size_notes
 from srlib.inference.limits import Stopwatch, prepare_folder
 from srlib.inference.memory import free_memory
-from srlib.inference.output_size import MODEL_SCALE, OutputSize, size_of
+from srlib.inference.output_size import size_of
 from srlib.inference.upscale import RgbModel, upscale_image
 from srlib.progress import progress
 from srlib.signals import Stopped
@@ -39,43 +39,6 @@ _BYTES_PER_PIXEL = 90
 
 _TYPICAL_BITS = 0.15
 """Bits per pixel of an encoded film, to warn beforehand of a disk that is too small."""
-
-
-class FilmModel(RgbModel, Protocol):
-    """A model for films, whose interrupted runs are continued with the same one only."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Text that differs between models that compute different pixels."""
-
-
-@dataclass(frozen=True)
-class FilmOptions:
-    """How films are upscaled.
-
-    Attributes:
-        size: How large each result becomes.
-        quality: 1 to 100.
-        codec: A key of `CODECS`, or None for the container's default.
-        seconds: Only the first so many seconds.
-        consistent: Whether to make each frame consistent with its LR frame.
-        allow_large: Whether to upscale films that take more than `LONGEST_WORK`.
-    """
-
-    size: OutputSize = MODEL_SCALE
-    quality: int = 95
-    codec: str | None = None
-    seconds: float | None = None
-    consistent: bool = False
-    allow_large: bool = False
-
-    def __post_init__(self) -> None:
-        if self.codec is not None and self.codec not in CODECS:
-            raise SrlibError(f"codec: expected one of {', '.join(CODECS)}, got {self.codec!r}")
-        if not 1 <= self.quality <= 100:
-            raise SrlibError(f"quality: expected a number from 1 to 100, got {self.quality}")
-        if self.seconds is not None and not 0 < self.seconds < float("inf"):
-            raise SrlibError(f"preview: expected a number of seconds above 0, got {self.seconds:g}")
 
 
 @dataclass(frozen=True)

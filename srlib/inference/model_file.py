@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import openvino
 
 SUFFIXES = (".onnx", ".xml")
-OTHER_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".pb", ".tflite", ".param", ".h5", ".keras")
 
 LARGEST_OVERLAP = 64
 """LR pixels that tiles overlap by at most, for networks whose every pixel depends on the whole image."""

@@ -17,7 +17,6 @@ from srlib.errors import SrlibError
 from srlib.imaging.array_image import as_pixels
 from srlib.imaging.color import network_input, rgb_from_output
 from srlib.imaging.ensemble import mean_over_views
-from srlib.inference import model_file
 from srlib.inference.exported import CONFIG, ExportedModel, blend, is_exported, read_exported
 from srlib.inference.memory import free_memory
 from srlib.inference.runtime import CompiledNetwork, Precision, choose_precision
@@ -113,8 +112,10 @@ def _load(model: str) -> ExportedModel:
         with fetched(model) as folder:
             return _load(str(folder))
     folder = Path(model)
-    if folder.suffix.lower() in (*model_file.SUFFIXES, *model_file.OTHER_SUFFIXES) and folder.is_file():
-        return model_file.read_model_file(folder)
+    if folder.is_file():
+        from srlib.inference.model_file import read_model_file
+
+        return read_model_file(folder)
     if not folder.is_dir():
         raise SrlibError(
             f"{model}: expected a model's folder, an ONNX file, or one of the models that come with srlib: "

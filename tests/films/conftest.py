@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from srlib.films.color import Color, from_rgb
-from srlib.films.upscaling import FilmOptions, FilmOutcome, upscale_one_film
+from srlib.films.options import FilmOptions
+from srlib.films.upscaling import FilmOutcome, upscale_one_film
 from srlib.imaging.resize import resize
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 12

@@ -13,7 +13,7 @@ pytest.importorskip("av", reason="needs PyAV: pip install 'srlib[films]'")
 
 from srlib.errors import SrlibError
 from srlib.films.batch import run_plan
-from srlib.films.upscaling import FilmOptions
+from srlib.films.options import FilmOptions
 from srlib.imaging.array_image import write_image
 from srlib.inference.batch import Summary
 from srlib.inference.jobs import plan_jobs

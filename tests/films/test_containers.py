@@ -7,7 +7,7 @@ import pytest
 from srlib.errors import SrlibError
 from srlib.films.batch import run_plan
 from srlib.films.containers import CODECS, CONTAINERS, codec_for, container_of, demuxer_of
-from srlib.films.upscaling import FilmOptions
+from srlib.films.options import FilmOptions
 from srlib.formats.suffixes import FILM_SUFFIXES
 from srlib.inference.jobs import plan_jobs
 
