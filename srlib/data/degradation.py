@@ -76,7 +76,8 @@ def degrade_image(
     size = hr.shape[0] // scale, hr.shape[1] // scale
     image = operations.from_uint8(hr[: size[0] * scale, : size[1] * scale])
     for number, one in enumerate(params.passes, start=1):
-        image = _apply(image, one, generator, size if number == len(params.passes) else None)
+        if one.probability == 1 or generator.random() < one.probability:
+            image = _apply(image, one, generator, size if number == len(params.passes) else None)
     return operations.to_uint8(image)
 
 

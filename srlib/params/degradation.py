@@ -74,6 +74,9 @@ class Compression(Section):
 class DegradationPass(Section):
     """One pass: blur, resizing, noise, compression, in this order. A step that is left out does not happen."""
 
+    probability: Fraction = Field(
+        default=1.0, description="Share of patches that go through this pass; always 1 for the last one."
+    )
     blur: Blur | None = Field(default=None, description="Blur of this pass.")
     resize: Resizing = Field(default=Resizing(), description="Resizing of this pass.")
     noise: Noise | None = Field(default=None, description="Noise of this pass.")
@@ -89,7 +92,9 @@ class Degradation(Section):
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Yield factors that would be ignored."""
-        last = self.passes[-1].resize
-        if last.factor != Resizing().factor:
-            yield f"passes[{len(self.passes) - 1}].resize.factor", "has no effect in the last pass; remove it"
+        """Yield keys that the last pass would ignore: it always happens, and always resizes to the LR size."""
+        last, place = self.passes[-1], f"passes[{len(self.passes) - 1}]"
+        if last.probability != 1:
+            yield f"{place}.probability", "the last pass makes the LR image and always happens; remove it"
+        if last.resize.factor != Resizing().factor:
+            yield f"{place}.resize.factor", "has no effect in the last pass; remove it"

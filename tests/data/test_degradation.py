@@ -65,6 +65,18 @@ def test_degraded_images_stay_aligned(scale):
     assert min(errors, key=errors.get) == (0, 0)
 
 
+def test_a_pass_happens_with_its_probability():
+    """A quarter of the images receives the first pass's noise."""
+    params, flat = section({"probability": 0.25, "noise": {"sigma": [30, 30]}}, {}), np.full((64, 64, 3), 128, np.uint8)
+    noisy = [degrade_image(flat, 4, params, keyed_generator(str(seed))).std() > 0 for seed in range(80)]
+    assert 10 <= sum(noisy) <= 30
+
+
+def test_the_last_pass_cannot_be_left_out():
+    with pytest.raises(ValueError, match="the last pass makes the LR image and always happens"):
+        section({"probability": 0.5})
+
+
 def test_noise_has_the_requested_deviation():
     flat = np.full((400, 400, 3), 128, np.uint8)
     params = section({"noise": {"sigma": [10, 10], "poisson": 0, "gray": 0}})
