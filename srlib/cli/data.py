@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from srlib.cli.options import Force, Scale
+from srlib.cli.options import Force, PartOption, Scale
+from srlib.parts import Part
 
 
 def downscale(
@@ -17,12 +18,14 @@ def downscale(
     edges: Annotated[
         str, typer.Option(help="clamp (as the benchmarks' LR files) or mirror (newer MATLAB, DIV2K).")
     ] = "clamp",
+    part: PartOption = None,
     force: Force = False,
 ) -> None:
     """Downscale images as MATLAB's imresize(…, 'bicubic') does, byte for byte."""
     from srlib.data.downscale import downscale_folder
 
-    downscale_folder(hr_folder, lr_folder, scale, edges, force=force)
+    chosen = None if part is None else Part.parse(part)
+    _print_empty(part, downscale_folder(hr_folder, lr_folder, scale, edges, force=force, part=chosen), hr_folder)
 
 
 def degrade(
@@ -34,6 +37,7 @@ def degrade(
         Path, typer.Option(help="Recipe whose section prepare.degradation is applied.", readable=False)
     ] = Path("params.yaml"),
     seed: Annotated[int, typer.Option(help="Seed of all random settings.", min=0)] = 0,
+    part: PartOption = None,
     force: Force = False,
 ) -> None:
     """Degrade images at random as a recipe does in training: blur, resizing, noise and compression."""
@@ -41,10 +45,18 @@ def degrade(
     from srlib.errors import SrlibError
     from srlib.params import load_params
 
+    chosen = None if part is None else Part.parse(part)
     params = load_params(recipe, stage=None)
     if params.prepare.degradation is None:
         raise SrlibError(f"{recipe}: no section prepare.degradation; add one, or use `srlib downscale`")
-    degrade_folder(hr_folder, lr_folder, params.scale, params.prepare.degradation, seed=seed, force=force)
+    section = params.prepare.degradation
+    count = degrade_folder(hr_folder, lr_folder, params.scale, section, seed=seed, force=force, part=chosen)
+    _print_empty(part, count, hr_folder)
+
+
+def _print_empty(part: str | None, count: int, folder: Path) -> None:
+    if part is not None and not count:
+        typer.echo(f"part {part}: no image of {folder} belongs to it", err=True)
 
 
 degradation = typer.Typer(help="Fit random degradations to images of your own.", no_args_is_help=True)

@@ -1,12 +1,14 @@
 """`srlib upscale`."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from srlib.cli.options import Force
+from srlib.cli.options import Force, PartOption
 from srlib.errors import SrlibError
+from srlib.parts import Part
 
 if TYPE_CHECKING:
     from srlib.inference.upscaler import Upscaler
@@ -117,6 +119,7 @@ def upscale(
     consistent: Consistent = False,
     scores: ScoresFile = None,
     maps: MapFile = None,
+    part: PartOption = None,
     force: Force = False,
 ) -> None:
     """Upscale PNG, JPEG, TIFF or WebP images of any size; bit depth, transparency, color profile and EXIF are kept.
@@ -149,13 +152,18 @@ def upscale(
         )
 
     options = FilmOptions(size, quality, codec, preview, consistent, allow_large)
-    plan = plan_jobs(inputs, out, format=file_format, force=force, films=True)
+    chosen = None if part is None else Part.parse(part)
+    plan = plan_jobs(inputs, out, format=file_format, force=force, films=True, part=chosen)
+    if chosen is not None and scores is not None:
+        scores = str(chosen.file(Path(scores)))
     try:
         summary = run_plan(plan, open_upscaler, options, records=Records.at(scores, maps, out))
     except Stopped as error:  # its line has been printed
         sys.exit(128 + error.signum)
     if summary.existing:
         typer.echo(f"{out}: {summary.existing} existed already; --force makes them again", err=True)
+    if part is not None and not summary.done + summary.existing:
+        typer.echo(f"part {part}: no file of {', '.join(inputs)} belongs to it", err=True)
 
 
 def _tile_side(tile: str) -> int | None:

@@ -13,12 +13,21 @@ from srlib.imaging.read import read_image
 from srlib.imaging.resize import Edges, downscale
 from srlib.imaging.write import write_png
 from srlib.parallel import for_each
+from srlib.parts import Part
 
 if TYPE_CHECKING:
     from srlib.params.degradation import Degradation
 
 
-def downscale_folder(hr_folder: Path, lr_folder: Path, scale: int, edges: str = "clamp", *, force: bool = False) -> int:
+def downscale_folder(
+    hr_folder: Path,
+    lr_folder: Path,
+    scale: int,
+    edges: str = "clamp",
+    *,
+    force: bool = False,
+    part: Part | None = None,
+) -> int:
     """Write the LR image of every image below `hr_folder` as PNG with the same relative name; return the number.
 
     An unusable image does not stop the others; all of them are named in one error at the end.
@@ -29,6 +38,7 @@ def downscale_folder(hr_folder: Path, lr_folder: Path, scale: int, edges: str = 
         scale: Downscaling factor, a whole number from 1.
         edges: `clamp` or `mirror`; see `srlib.imaging.resize`.
         force: Overwrite existing files.
+        part: Write only this part of the images (default: all).
 
     Raises:
         SrlibError: Before any work: no images, a wrong option, or a target that exists or that two images share.
@@ -38,14 +48,21 @@ def downscale_folder(hr_folder: Path, lr_folder: Path, scale: int, edges: str = 
         raise SrlibError(f"edges: expected {' or '.join(get_args(Edges))}, got {edges}")
     if scale < 1:
         raise SrlibError(f"scale: expected a whole number from 1, got {scale}")
-    sources = _targets(Path(hr_folder), Path(lr_folder), force)
+    sources = _targets(Path(hr_folder), Path(lr_folder), force, part)
     return _write_all(
         sources, scale, lambda hr, _: downscale(hr, scale, edges=cast(Edges, edges)), label=f"downscaling ×{scale}"
     )
 
 
 def degrade_folder(
-    hr_folder: Path, lr_folder: Path, scale: int, params: "Degradation", *, seed: int = 0, force: bool = False
+    hr_folder: Path,
+    lr_folder: Path,
+    scale: int,
+    params: "Degradation",
+    *,
+    seed: int = 0,
+    force: bool = False,
+    part: Part | None = None,
 ) -> int:
     """Write a randomly degraded LR image of every image below `hr_folder`; return the number.
 
@@ -58,6 +75,7 @@ def degrade_folder(
         params: The section `prepare.degradation`.
         seed: Seed of all random settings.
         force: Overwrite existing files.
+        part: Write only this part of the images (default: all).
 
     Raises:
         SrlibError: As `downscale_folder`.
@@ -65,7 +83,7 @@ def degrade_folder(
     from srlib.data.degradation import degrade_image, keyed_generator
 
     hr_folder = Path(hr_folder)
-    sources = _targets(hr_folder, Path(lr_folder), force)
+    sources = _targets(hr_folder, Path(lr_folder), force, part)
 
     def degrade(hr: np.ndarray, source: Path) -> np.ndarray:
         return degrade_image(hr, scale, params, keyed_generator(f"{seed}/{source.relative_to(hr_folder).as_posix()}"))
@@ -94,8 +112,8 @@ def _write_all(
     return len(sources)
 
 
-def _targets(hr_folder: Path, lr_folder: Path, force: bool) -> dict[Path, Path]:
-    """Map each target file to its source image; raise SrlibError for conflicts."""
+def _targets(hr_folder: Path, lr_folder: Path, force: bool, part: Part | None) -> dict[Path, Path]:
+    """Map each target file of a part to its source image; raise SrlibError for conflicts among all of them."""
     images = list_images(hr_folder)
     if not images:
         raise SrlibError(f"{hr_folder}: no images found")
@@ -107,7 +125,11 @@ def _targets(hr_folder: Path, lr_folder: Path, force: bool) -> dict[Path, Path]:
         target = lr_folder / image.relative_to(hr_folder).with_suffix(".png")
         if target in sources:
             raise SrlibError(f"{image} and {sources[target]} would both become {target}; rename one of them")
-        if target.exists() and not force:
-            raise SrlibError(f"{target}: exists; use --force to overwrite it")
         sources[target] = image
+    if part is not None:
+        own = part.of(sources, lambda target: sources[target].relative_to(hr_folder).as_posix())
+        sources = {target: sources[target] for target in own}
+    for target in () if force else sources:
+        if target.exists():
+            raise SrlibError(f"{target}: exists; use --force to overwrite it")
     return sources

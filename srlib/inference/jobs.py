@@ -13,6 +13,7 @@ from srlib.formats.encoders import FORMATS
 from srlib.formats.suffixes import FILM_SUFFIXES, OTHER_SUFFIXES, READ_SUFFIXES
 from srlib.imaging.folders import IMAGE_SUFFIXES, list_images
 from srlib.imaging.image_file import format_of
+from srlib.parts import Part
 
 STREAM = "-"
 """Standard input or output."""
@@ -85,7 +86,13 @@ class _Found:
 
 
 def plan_jobs(
-    inputs: Sequence[str], out: str, *, format: str | None = None, force: bool = False, films: bool = False
+    inputs: Sequence[str],
+    out: str,
+    *,
+    format: str | None = None,
+    force: bool = False,
+    films: bool = False,
+    part: Part | None = None,
 ) -> JobPlan:
     """Find the images, and the films where asked for, and name their results.
 
@@ -101,6 +108,7 @@ def plan_jobs(
             the ending of `out`, else the input's own format, else PNG.
         force: Whether to overwrite existing results.
         films: Whether folders and patterns stand for films too.
+        part: Plan only this part of the files, while all of them are checked (default: all).
 
     Returns:
         The jobs, and what cannot be read.
@@ -112,6 +120,8 @@ def plan_jobs(
     formats = [*FORMATS, *(_FILM_FORMATS if films else ())]
     if format is not None and format not in formats:
         raise SrlibError(f"--format: expected {', '.join(formats)}, got {format}")
+    if part is not None and (out == STREAM or _as_file(out, films) is not None):
+        raise SrlibError(f"--part {part}: divides the files of a folder, and {out} is a single result; name a folder")
     if STREAM in inputs or any(_is_open_pipe(Path(text)) for text in inputs):
         if films and (format in _FILM_FORMATS or _is_film(Path(out))):
             raise SrlibError(f"{out}: a film cannot be read from a stream; name its file")
@@ -130,7 +140,7 @@ def plan_jobs(
             raise SrlibError(f"{out}: one file for {len(files)} images of {', '.join(inputs)}; name a folder")
         job = _single_job(files[0].source, file, format, force)
         return JobPlan((), films=(job,)) if _is_film(file) and films else JobPlan((job,))
-    jobs, existing = _folder_jobs(files, Path(out), format, force)
+    jobs, existing = _folder_jobs(files, Path(out), format, force, part)
     images = tuple(job for job in jobs if job.format not in _FILM_FORMATS)
     return JobPlan(images, existing, tuple(problems), tuple(job for job in jobs if job.format in _FILM_FORMATS))
 
@@ -262,11 +272,14 @@ def _stream_job(inputs: Sequence[str], out: str, format: str | None, force: bool
     return _single_job(source, file, format, force)
 
 
-def _folder_jobs(files: list[_Found], out: Path, format: str | None, force: bool) -> tuple[tuple[ImageJob, ...], int]:
+def _folder_jobs(
+    files: list[_Found], out: Path, format: str | None, force: bool, part: Part | None
+) -> tuple[tuple[ImageJob, ...], int]:
     """Return the jobs to do and the number of results that exist."""
     if out.exists() and not out.is_dir():
         raise SrlibError(f"{out}: expected a folder, got a file")
     jobs: dict[Path, ImageJob] = {}
+    names: dict[Path, str] = {}
     mistakes = []
     sources = {_real(file.source) for file in files}
     for file in files:
@@ -276,10 +289,12 @@ def _folder_jobs(files: list[_Found], out: Path, format: str | None, force: bool
         if mistake := _target_mistake(target, file.source, jobs, sources):
             mistakes.append(mistake)
         jobs[target] = ImageJob(file.source, target, kind)
+        names[target] = file.name.as_posix()
     if mistakes:
         raise SrlibError("\n".join(mistakes))
-    pending = tuple(job for target, job in jobs.items() if force or not target.exists())
-    return pending, len(jobs) - len(pending)
+    targets = list(jobs) if part is None else part.of(jobs, names.__getitem__)
+    pending = tuple(jobs[target] for target in targets if force or not target.exists())
+    return pending, len(targets) - len(pending)
 
 
 def _named(name: Path, format: str) -> Path:
