@@ -156,7 +156,7 @@ def _own_networks(params: Params, sets: Sets | None) -> Iterator[Mistake]:
     if finetune is not None and not isinstance(features, str) and has_features:
         from srlib.models.features import feature_network
 
-        network, layer, file = finetune.features.network, finetune.features.layer, Path(features.file).expanduser()
+        network, layer, file = finetune.features.network, finetune.features.deepest, Path(features.file).expanduser()
         yield from _attempt("download.features", lambda: feature_network(network, [layer], weights=file))
     if section.lpips:
         from srlib.evaluation.methods import recipe_metrics

@@ -55,7 +55,7 @@ def _download(params: Params) -> Iterator[Mistake]:
     section = params.finetune
     if not mistakes and section is not None and section.features.weights == "file":
         try:
-            read_weights(path, section.features.network, section.features.layer)
+            read_weights(path, section.features.network, section.features.deepest)
         except SrlibError as error:
             yield "download.features", f"{error}; finetune.features.network is {section.features.network}"
 

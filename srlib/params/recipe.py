@@ -91,12 +91,12 @@ class Params(Section):
                 "expected random with `download.features: none`, got file; set download.features to "
                 f"{features.network} or to a file of your own, or use random weights",
             )
-        side, least = finetune.lr_patch * self.scale - self.scale + 1, least_side(features.network, features.layer)
+        side, least = finetune.lr_patch * self.scale - self.scale + 1, least_side(features.network, features.deepest)
         if side < least:
             yield (
                 "finetune.lr_patch",
                 f"expected at least {math.ceil((least - 1) / self.scale) + 1}, since {features.network}'s "
-                f"{features.layer} needs HR patches of {least} pixels (the SRGAN shifts its crops by up to "
+                f"{features.deepest} needs HR patches of {least} pixels (the SRGAN shifts its crops by up to "
                 f"{self.scale - 1}), got {finetune.lr_patch}; raise it, or choose an earlier layer",
             )
         if features.weights == "file" and fetched in LAYERS and fetched != features.network:

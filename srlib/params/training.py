@@ -185,22 +185,35 @@ class Features(Section):
         default="file",
         description="`file`: the weights that `download.features` names; `random`: untrained, for a trial.",
     )
-    layer: str = Field(
+    layer: str | Annotated[list[str], Field(min_length=1)] = Field(
         default="block5_conv4",
         description=f"Layer whose features are compared: `{LAYERS['vgg19'][0]}` to `{LAYERS['vgg19'][-1]}` for VGG19, "
-        "`conv1` and `fire2` to `fire9` for SqueezeNet.",
+        "`conv1` and `fire2` to `fire9` for SqueezeNet. A list: several layers, each with its calibrated factor.",
     )
     pre_activation: bool = Field(
         default=False, description="Compare features before the layer's ReLU (ESRGAN) instead of after it (SRGAN)."
     )
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers whose features are compared."""
+        return (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+
+    @property
+    def deepest(self) -> str:
+        """The layer that is furthest from the input."""
+        return max(self.layers, key=LAYERS[self.network].index)
+
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Yield a layer that the network does not have."""
-        if self.layer not in LAYERS[self.network]:
-            yield (
-                "layer",
-                f"expected a layer of {self.network} ({', '.join(LAYERS[self.network])}), got {self.layer!r}",
-            )
+        """Yield a layer that the network does not have, or that is listed twice."""
+        for layer in self.layers:
+            if layer not in LAYERS[self.network]:
+                yield (
+                    "layer",
+                    f"expected a layer of {self.network} ({', '.join(LAYERS[self.network])}), got {layer!r}",
+                )
+        if len(set(self.layers)) < len(self.layers):
+            yield "layer", f"expected each layer once, got {', '.join(self.layers)}"
 
 
 class Finetune(Training):
@@ -227,6 +240,19 @@ class Finetune(Training):
     adversarial: Literal["vanilla", "relativistic"] = Field(
         default="vanilla", description="Adversarial loss: SRGAN's, or the relativistic average one of ESRGAN."
     )
+    consistency_weight: NonNegative = Field(
+        default=0.0,
+        description="Weight of the error that remains after downscaling, which contradicts LR; 0: left out.",
+    )
+    artifact_weight: NonNegative = Field(
+        default=0.0,
+        description="Weight of the error where it varies from pixel to pixel (LDL, Liang et al. 2022); 0: left out.",
+    )
+    discriminator: Literal["patch", "unet"] = Field(
+        default="patch",
+        description="`patch`: SRGAN's, one score per 16×16 pixels. `unet`: one score per pixel, with spectral "
+        "normalization (Real-ESRGAN).",
+    )
     discriminator_filters: Positive = Field(
         default=64,
         description="Channels of the discriminator's first convolution; the later ones have up to 8 times as many.",
@@ -242,12 +268,13 @@ class Finetune(Training):
     )
 
     @property
-    def feature_space(self) -> FeatureSpace:
-        """What the factor of the perceptual loss depends on."""
+    def feature_spaces(self) -> list[FeatureSpace]:
+        """What the factor of the perceptual loss depends on, for each layer."""
         features = self.features
-        return FeatureSpace(
-            features.network, features.weights, features.layer, features.pre_activation, self.perceptual_loss
-        )
+        return [
+            FeatureSpace(features.network, features.weights, layer, features.pre_activation, self.perceptual_loss)
+            for layer in features.layers
+        ]
 
     @property
     def checkerboard_factor(self) -> float:
@@ -257,14 +284,29 @@ class Finetune(Training):
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """Yield weights and schedules that do not fit, and an automatic factor where none is known."""
-        if not (self.perceptual_weight or self.pixel_weight or self.checkerboard_factor or self.adversarial_weight):
-            yield "perceptual_weight", "expected one of the four weights above 0, got 0 for all"
-        if self.perceptual_scale == "auto" and calibrated_scale(self.feature_space) is None:
+        weights = (
+            self.perceptual_weight,
+            self.pixel_weight,
+            self.checkerboard_factor,
+            self.adversarial_weight,
+            self.consistency_weight,
+            self.artifact_weight,
+        )
+        if not any(weights):
+            yield "perceptual_weight", "expected one of the weights above 0, got 0 for all"
+        unknown = [space.layer for space in self.feature_spaces if calibrated_scale(space) is None]
+        if self.perceptual_scale == "auto" and unknown:
             yield (
                 "perceptual_scale",
-                f"expected a number with {self.features.network}'s {self.features.layer}, got auto: no calibrated "
+                f"expected a number with {self.features.network}'s {unknown[0]}, got auto: no calibrated "
                 "factor is known; choose a layer of docs/reference/feature-networks.md that has one, or measure it by "
                 f"`python benchmarks/perceptual_scale.py --{self.features.network} FILE`",
+            )
+        if self.perceptual_scale != "auto" and len(self.features.layers) > 1:
+            yield (
+                "perceptual_scale",
+                f"expected auto with {len(self.features.layers)} layers, got {self.perceptual_scale:g}; a number "
+                "belongs to one layer",
             )
         for name in ("learning_rate", "discriminator_learning_rate"):
             schedule: LearningRate | None = getattr(self, name)

@@ -4,12 +4,16 @@ Images are float32 [B, H, W, C] in [0, 1], discriminator outputs are logits of a
 over the batch.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeAlias
 
+import numpy as np
 from keras import ops
 
+from srlib.imaging.resize import contributions
 from srlib.training.types import Tensor
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -74,6 +78,53 @@ def checkerboard(hr: Tensor, sr: Tensor, scale: int, *, side: int = 8) -> Tensor
     positions = ops.reshape(error, (-1, height, scale, width, scale * hr.shape[3]))
     positions = ops.reshape(ops.transpose(positions, (0, 1, 3, 2, 4)), (-1, height, width, scale**2 * hr.shape[3]))
     return ops.mean(ops.abs(ops.average_pool(positions, min(side, height, width), strides=max(side // 2, 1))))
+
+
+def consistency(hr: Tensor, sr: Tensor, scale: int) -> Tensor:
+    """Return the mean absolute error that remains after both are downscaled by MATLAB's bicubic.
+
+    An SRGAN is free to invent what downscaling removes, and nothing else: this is the part of its error that LR shows.
+    Only LR pixels whose kernel lies inside the image count.
+
+    Args:
+        hr: The ground truth, at least 4 · `scale` pixels high and wide.
+        sr: The network's output.
+        scale: Upscaling factor.
+    """
+    kernel = np.repeat(_downscaling_kernel(scale)[:, :, None, None], hr.shape[3], axis=2)
+    return ops.mean(ops.abs(ops.depthwise_conv(sr - hr, kernel, strides=scale, padding="valid")))
+
+
+@functools.cache
+def _downscaling_kernel(scale: int) -> np.ndarray:
+    """Return the weights of HR in an LR pixel away from the border, float32 [taps, taps] with sum 1."""
+    pixels = 16  # enough for one that is far from both borders
+    _, weights = contributions(pixels * scale, pixels, Fraction(1, scale))
+    taps = np.trim_zeros(weights[pixels // 2])
+    return np.outer(taps, taps).astype(np.float32)
+
+
+def artifact(hr: Tensor, sr: Tensor, *, side: int = 7) -> Tensor:
+    """Return the mean absolute error, weighted by how much the error varies around each pixel.
+
+    Artifacts and misplaced texture have errors that change from pixel to pixel; a blurred area has smooth ones. The
+    weight is the variance of the absolute error in a window of `side` pixels, times the fifth root of its variance over
+    the whole image (Liang et al. 2022, LDL, arXiv:2203.09195, equations 3 to 5). It is a constant for the gradient. The
+    paper's refinement by averaged weights is left out.
+
+    Args:
+        hr: The ground truth.
+        sr: The network's output.
+        side: Side of the window in pixels, odd.
+    """
+    error = ops.sum(ops.abs(hr - sr), axis=-1, keepdims=True)
+
+    def local_mean(values: Tensor) -> Tensor:
+        return ops.average_pool(values, side, strides=1, padding="same")
+
+    local = ops.maximum(local_mean(ops.square(error)) - ops.square(local_mean(error)), 0.0)
+    overall = ops.var(error, axis=(1, 2, 3), keepdims=True) ** 0.2
+    return ops.mean(ops.stop_gradient(overall * local) * ops.abs(hr - sr))
 
 
 def perceptual(hr_features: Tensor, sr_features: Tensor, *, scale: float, loss: str = "mse") -> Tensor:

@@ -266,7 +266,7 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
             **dict.fromkeys(("perceptual_weight", "pixel_weight", "adversarial_weight"), 0.0),
             **{"steps": 9, "lr_patch": 24, "learning_rate": {"peak": 1e-4}, "features": {"weights": "random"}},
         },
-        "finetune.perceptual_weight: expected one of the four weights above 0, got 0 for all",
+        "finetune.perceptual_weight: expected one of the weights above 0, got 0 for all",
     ),
     "a number as key": ("prepare", {1: 2, "images": "a"}, "prepare.1: expected a string as key"),
 }
@@ -284,6 +284,19 @@ def test_an_automatic_factor_needs_a_calibrated_layer(lines: Lines, write: Write
         "finetune.perceptual_scale: expected a number with vgg19's block3_conv1, got auto: no calibrated factor is "
         "known; choose a layer of docs/reference/feature-networks.md that has one, or measure it by `python "
         "benchmarks/perceptual_scale.py --vgg19 FILE`"
+    ]
+
+
+def test_several_layers_have_their_calibrated_factors(lines: Lines, write: Write) -> None:
+    features = {"network": "squeezenet", "layer": ["conv1", "fire5"]}
+    changes = {"download.features": "squeezenet", "finetune.features": features, "finetune.perceptual_scale": "auto"}
+    section = load_params(write(changes), stage=None).finetune
+    assert section and section.features.deepest == "fire5"
+    assert lines(changes | {"finetune.perceptual_scale": 0.1}) == [
+        "finetune.perceptual_scale: expected auto with 2 layers, got 0.1; a number belongs to one layer"
+    ]
+    assert lines(changes | {"finetune.features": features | {"layer": ["conv1", "conv1"]}}) == [
+        "finetune.features.layer: expected each layer once, got conv1, conv1"
     ]
 
 

@@ -1,9 +1,12 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from srlib.imaging.resize import contributions, downscale
 from srlib.training import losses
 
 
@@ -53,6 +56,30 @@ def test_the_checkerboard_loss_sees_only_what_repeats() -> None:
     assert value(losses.checkerboard(hr, hr + noise, 4)) == pytest.approx(expected, rel=0.1)
     small = np.zeros((1, 9, 6, 3), np.float32)
     assert value(losses.checkerboard(small, small + 0.5, 3)) == pytest.approx(0.5), "fewer LR pixels than are averaged"
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_consistency_loss_is_the_error_after_downscaling(scale: int) -> None:
+    """Against MATLAB's imresize as `downscale` computes it, which rounds to whole levels, away from the borders."""
+    draw = np.random.default_rng(2)
+    hr, sr = (draw.integers(0, 256, (12 * scale, 12 * scale, 3), np.uint8) for _ in range(2))
+    inside = np.s_[2:-2, 2:-2]
+    difference = downscale(sr, scale)[inside].astype(float) - downscale(hr, scale)[inside]
+    indices, weights = contributions(12 * scale, 12, Fraction(1, scale))
+    taps = indices[2:-2][weights[2:-2] != 0]
+    window = np.s_[None, taps.min() : taps.max() + 1, taps.min() : taps.max() + 1]
+    floats = [image[window].astype(np.float32) / 255 for image in (hr, sr)]
+    assert value(losses.consistency(*floats, scale)) == pytest.approx(np.abs(difference).mean() / 255, rel=0.02)
+
+
+def test_the_artifact_loss_sees_scattered_errors_not_smooth_ones() -> None:
+    hr = np.full((1, 32, 32, 3), 0.5, np.float32)
+    scattered = hr.copy()
+    scattered[0, ::4, ::4] += 0.16
+    smooth = hr + 0.01  # the same mean error
+    assert value(losses.mae(hr, scattered)) == pytest.approx(value(losses.mae(hr, smooth)), rel=1e-4)
+    assert value(losses.artifact(hr, hr)) == 0
+    assert value(losses.artifact(hr, scattered)) > 1e3 * value(losses.artifact(hr, smooth))
 
 
 def test_vanilla_losses_are_cross_entropies() -> None:

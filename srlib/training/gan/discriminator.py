@@ -1,7 +1,10 @@
-"""The discriminator of the SRGAN (Ledig et al. 2017, arXiv:1609.04802), scoring patches."""
+"""The discriminators of the SRGAN: one that scores patches, and a U-Net that scores pixels."""
 
 import keras
-from keras import layers
+from keras import layers, ops
+
+from srlib.params import Finetune
+from srlib.training.types import Tensor
 
 CONVOLUTIONS = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2))
 """(width as a multiple of `filters`, stride) of each convolution: 64 to 512 filters in the paper."""
@@ -10,8 +13,18 @@ REDUCTION = 16
 """Stride of the outputs in pixels: the product of all strides."""
 
 
-def discriminator(filters: int = 64, *, dtype: str = "float32") -> keras.Model:
-    """Build the discriminator.
+def build_discriminator(section: Finetune) -> keras.Model:
+    """Build the discriminator of a recipe, with initial weights.
+
+    Args:
+        section: The section `finetune`.
+    """
+    build = {"patch": patch_discriminator, "unet": unet_discriminator}[section.discriminator]
+    return build(section.discriminator_filters, dtype=section.precision)
+
+
+def patch_discriminator(filters: int = 64, *, dtype: str = "float32") -> keras.Model:
+    """Build the discriminator of the SRGAN paper (Ledig et al. 2017, arXiv:1609.04802), one score per patch.
 
     As in the paper: 3×3 convolutions, batch normalization from the second on, LeakyReLU 0.2. The paper's two dense
     layers (1024 units, then one) are applied at each position instead of to the flattened feature map, so that images
@@ -37,3 +50,93 @@ def discriminator(filters: int = 64, *, dtype: str = "float32") -> keras.Model:
     x = layers.LeakyReLU(0.2, name="relu_dense1", dtype=dtype)(x)
     logits = layers.Dense(1, name="dense2", dtype="float32")(x)
     return keras.Model(image, logits, name="discriminator")
+
+
+def unet_discriminator(filters: int = 64, *, dtype: str = "float32") -> keras.Model:
+    """Build the discriminator of Real-ESRGAN (Wang et al. 2021, arXiv:2107.10833), one score per pixel.
+
+    A U-Net (Schönfeld et al. 2020, arXiv:2002.12655): three strided convolutions lead to an eighth of the resolution,
+    three bilinear upsamplings lead back, and the feature map of the same resolution is added to each. All convolutions
+    but the first and the last have spectral normalization, so that there are no batch statistics.
+
+    Args:
+        filters: Width at full resolution; 64 in the paper. It doubles with each halving of the resolution.
+        dtype: Keras dtype policy of the hidden layers.
+
+    Returns:
+        A model: RGB [B, H, W, 3] in [0, 1] → float32 logits [B, H, W, 1].
+    """
+
+    def convolution(x: keras.KerasTensor, width: int, name: str, size: int = 3, strides: int = 1) -> keras.KerasTensor:
+        conv = SpectralConv2D(width, size, strides, padding="same", use_bias=False, name=f"conv_{name}", dtype=dtype)
+        return layers.LeakyReLU(0.2, name=f"relu_{name}", dtype=dtype)(conv(x))
+
+    image = keras.Input((None, None, 3), name="image")
+    x = layers.Conv2D(filters, 3, padding="same", name="conv_first", dtype=dtype)(image)
+    x = layers.LeakyReLU(0.2, name="relu_first", dtype=dtype)(x)
+    skips = []
+    for depth in (1, 2, 3):
+        skips.append(x)
+        x = convolution(x, filters * 2**depth, f"down{depth}", size=4, strides=2)
+    for depth in (2, 1, 0):
+        x = layers.UpSampling2D(2, interpolation="bilinear", name=f"double{depth}", dtype=dtype)(x)
+        x = CropLike(name=f"crop{depth}", dtype=dtype)([x, skips[depth]])
+        x = convolution(x, filters * 2**depth, f"up{depth}")
+        x = layers.Add(name=f"add{depth}", dtype=dtype)([x, skips[depth]])
+    for number in (1, 2):
+        x = convolution(x, filters, f"last{number}")
+    logits = layers.Conv2D(1, 3, padding="same", name="conv_logits", dtype="float32")(x)
+    return keras.Model(image, logits, name="discriminator")
+
+
+@keras.saving.register_keras_serializable("srlib")
+class SpectralConv2D(layers.Conv2D):
+    """A convolution with spectral normalization (Miyato et al. 2018, arXiv:1802.05957).
+
+    The kernel, as a matrix [height · width · input channels, filters], is divided by its largest singular value, which
+    one step of the power iteration follows in each training step.
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Add the left singular vector that the power iteration updates."""
+        super().build(input_shape)
+        self.vector = self.add_weight(
+            name="vector",
+            shape=(self.filters,),
+            initializer=keras.initializers.RandomNormal(seed=self.filters),
+            trainable=False,
+        )
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """Convolve with the normalized kernel."""
+        kernel = ops.convert_to_tensor(self.kernel)
+        matrix = ops.reshape(kernel, (-1, self.filters))
+        left = ops.stop_gradient(_unit(ops.matmul(matrix, ops.convert_to_tensor(self.vector))))
+        right = ops.stop_gradient(_unit(ops.matmul(left, matrix)))
+        if training:
+            self.vector.assign(ops.cast(right, self.vector.dtype))
+        sigma = ops.sum(ops.matmul(left, matrix) * right)
+        return self.convolution_op(inputs, kernel / sigma)
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / (ops.norm(vector) + 1e-12)
+
+
+@keras.saving.register_keras_serializable("srlib")
+class CropLike(layers.Layer):
+    """Crops a feature map to the height and width of a second one.
+
+    A strided convolution rounds odd sizes up, so that twice its size may be one pixel too much.
+    """
+
+    def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the top left part of the first feature map."""
+        x, like = inputs
+        height, width = ops.shape(like)[1:3]
+        return x[:, :height, :width]
+
+    def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        """Return the size of the second feature map with the channels of the first."""
+        x, like = input_shape
+        return (*like[:3], x[3])

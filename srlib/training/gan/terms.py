@@ -49,12 +49,14 @@ class LossTerm:
         function: Function that computes the term, a scalar. The first line of its docstring goes into the docs.
         weight: Factor in the sum.
         key: The key of `finetune` to change where the term's share is wrong; `<name>_weight` unless given.
+        optional: Whether the term is left out, with its columns, where its weight is 0.
     """
 
     name: str
     function: Callable[[LossInputs], Tensor]
     weight: float
     key: str = ""
+    optional: bool = False
 
     @property
     def calibration_key(self) -> str:
@@ -63,33 +65,49 @@ class LossTerm:
 
 
 def loss_terms(section: Finetune) -> tuple[LossTerm, ...]:
-    """Return the terms of the generator's loss, in the order of the columns of loss.csv."""
+    """Return the terms of the generator's loss that are computed, in the order of the columns of loss.csv."""
+    return tuple(term for term in all_terms(section) if term.weight or not term.optional)
+
+
+def all_terms(section: Finetune) -> tuple[LossTerm, ...]:
+    """Return every term that the generator's loss may have."""
     return (
-        LossTerm("perceptual", perceptual, section.perceptual_weight, key="perceptual_scale"),
+        LossTerm("perceptual", perceptual, section.perceptual_weight, key=_perceptual_key(section)),
         LossTerm("pixel", pixel, section.pixel_weight),
         LossTerm("checkerboard", checkerboard, section.checkerboard_factor),
         LossTerm("adversarial", adversarial, section.adversarial_weight),
+        LossTerm("consistency", consistency, section.consistency_weight, optional=True),
+        LossTerm("artifact", artifact, section.artifact_weight, optional=True),
     )
 
 
+def _perceptual_key(section: Finetune) -> str:
+    """Return the key for the share of the perceptual loss: the factors of several layers are not to be changed."""
+    return "perceptual_scale" if len(section.features.layers) == 1 else ""
+
+
 def perceptual(inputs: LossInputs) -> Tensor:
-    """Difference between the feature maps of HR and SR, times `perceptual_scale`."""
+    """Difference between the feature maps of HR and SR, times `perceptual_scale`; the mean over the layers."""
+    distance, scales = inputs.section.perceptual_loss, perceptual_scales(inputs.section)
     hr_features, sr_features = inputs.features(inputs.hr), inputs.features(inputs.sr)
-    section = inputs.section
-    return losses.perceptual(hr_features, sr_features, scale=perceptual_scale(section), loss=section.perceptual_loss)
+    if len(scales) == 1:
+        return losses.perceptual(hr_features, sr_features, scale=scales[0], loss=distance)
+    terms = zip(hr_features, sr_features, scales, strict=True)
+    return sum(losses.perceptual(hr, sr, scale=scale, loss=distance) for hr, sr, scale in terms) / len(scales)
 
 
-def perceptual_scale(section: Finetune) -> float:
-    """Return `perceptual_scale`, and for `auto` the calibrated factor.
+def perceptual_scales(section: Finetune) -> list[float]:
+    """Return `perceptual_scale`, and for `auto` the calibrated factor of each layer.
 
     Raises:
-        SrlibError: None is known for these features.
+        SrlibError: None is known for one of these layers.
     """
     if section.perceptual_scale != "auto":
-        return section.perceptual_scale
-    if (scale := calibrated_scale(section.feature_space)) is None:
-        raise SrlibError(f"finetune.perceptual_scale: expected a number with {section.features.layer}, got auto")
-    return scale
+        return [section.perceptual_scale]
+    scales = [(space.layer, calibrated_scale(space)) for space in section.feature_spaces]
+    if unknown := [layer for layer, scale in scales if scale is None]:
+        raise SrlibError(f"finetune.perceptual_scale: expected a number with {unknown[0]}, got auto")
+    return [scale for _, scale in scales if scale is not None]
 
 
 def pixel(inputs: LossInputs) -> Tensor:
@@ -108,6 +126,16 @@ def adversarial(inputs: LossInputs) -> Tensor:
     return losses.ADVERSARIAL_LOSSES[inputs.section.adversarial].generator(ops.stop_gradient(inputs.real), fake)
 
 
+def consistency(inputs: LossInputs) -> Tensor:
+    """Error that remains after downscaling: what contradicts LR."""
+    return losses.consistency(inputs.hr, inputs.sr, inputs.scale)
+
+
+def artifact(inputs: LossInputs) -> Tensor:
+    """Error where it varies from pixel to pixel: artifacts and misplaced texture (LDL)."""
+    return losses.artifact(inputs.hr, inputs.sr)
+
+
 def frozen_call(model: keras.Model, x: Tensor) -> Tensor:
     """Call a model in training mode with constant variables; its batch statistics do not change."""
     y, _ = model.stateless_call(
@@ -122,7 +150,7 @@ def frozen_call(model: keras.Model, x: Tensor) -> Tensor:
 def terms_table(section: Finetune) -> str:
     """Return the table of the terms for the documentation, in Markdown."""
     rows = ["| term | weight | calibrated by | what it measures |", "|---|---|---|---|"]
-    for term in loss_terms(section):
+    for term in all_terms(section):
         description = (inspect.getdoc(term.function) or "").splitlines()[0].rstrip(".")
         rows.append(f"| `{term.name}` | `{term.name}_weight` | `{term.calibration_key}` | {description} |")
     return "\n".join(rows) + "\n"

@@ -15,7 +15,7 @@ from srlib.models.features import feature_network
 from srlib.params import Finetune, Params
 from srlib.training.averaging import ExponentialMovingAverage
 from srlib.training.callbacks import LAST_GOOD, DivergenceGuard, LossLog, Validation
-from srlib.training.gan.discriminator import discriminator as build_discriminator
+from srlib.training.gan.discriminator import build_discriminator
 from srlib.training.gan.gradient_shares import GradientShares, gradient_norms, shares
 from srlib.training.gan.terms import LossInputs, frozen_call, loss_terms
 from srlib.training.loop import train, training_batches
@@ -140,11 +140,11 @@ def gan_trainer(params: Params, generator: keras.Model, features: Path) -> GanTr
         features: The folder with the weights of the feature network.
     """
     section = params.finetune_section()
-    discriminator = build_discriminator(section.discriminator_filters, dtype=section.precision)
+    discriminator = build_discriminator(section)
     feature_weights = _feature_weights(features) if section.features.weights == "file" else None
     frozen = feature_network(
         section.features.network,
-        [section.features.layer],
+        section.features.layers,
         pre_activation=section.features.pre_activation,
         weights=feature_weights,
         seed=params.seed,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from srlib.models.perceptual_scales import calibrated_scale
 from srlib.params import Finetune
-from srlib.training.gan.terms import LossTerm, loss_terms, perceptual_scale
+from srlib.training.gan.terms import LossTerm, loss_terms, perceptual_scales
 from srlib.training.types import LogRecord
 
 NEGLIGIBLE_SHARE = 0.01
@@ -56,6 +56,7 @@ class GanWarnings:
     def __init__(self, section: Finetune) -> None:
         self._section = section
         self._terms = loss_terms(section)
+        self._calibrated = calibrated_scale(section.feature_spaces[0])
 
     def of_terms(self, state: WarningState, measured: LogRecord, *, at_start: bool = False) -> list[str]:
         """Return warnings about weighted terms whose share is negligible.
@@ -88,14 +89,13 @@ class GanWarnings:
         largest = max(weighted, key=lambda term: _share(term, measured))
         if len(negligible) < len(weighted) - 1 or largest in negligible:
             return None
-        has_reference = largest.name == "perceptual" and calibrated_scale(self._section.feature_space) is not None
+        has_reference = largest.name == "perceptual" and self._calibrated is not None
         return largest if (self._is_miscalibrated() if has_reference else len(negligible) > 1) else None
 
     def _is_miscalibrated(self) -> bool:
-        calibrated = calibrated_scale(self._section.feature_space)
-        if calibrated is None:
+        if self._calibrated is None:
             return False
-        ratio = self._section.perceptual_weight * perceptual_scale(self._section) / calibrated
+        ratio = self._section.perceptual_weight * perceptual_scales(self._section)[0] / self._calibrated
         return not 1 / MISCALIBRATED < ratio < MISCALIBRATED
 
     def _dominance_warning(self, term: LossTerm, negligible: list[LossTerm], measured: LogRecord) -> str:
@@ -120,7 +120,7 @@ class GanWarnings:
     def _value(self, term: LossTerm) -> float:
         """Return the present value of the key that a warning names."""
         if term.calibration_key == "perceptual_scale":
-            return perceptual_scale(self._section)
+            return perceptual_scales(self._section)[0]
         if term.calibration_key == f"{term.name}_weight":
             return term.weight
         value: float = self._section.model_dump()[term.calibration_key]
@@ -130,8 +130,8 @@ class GanWarnings:
         """Return what the calibrated factor is, where the present one is far from it."""
         if term.name != "perceptual" or not self._is_miscalibrated():
             return ""
-        space = self._section.feature_space
-        return f"; auto takes {calibrated_scale(space):g} for {space.network}'s {space.layer}"
+        space = self._section.feature_spaces[0]
+        return f"; auto takes {self._calibrated:g} for {space.network}'s {space.layer}"
 
     def of_discriminator(self, state: WarningState, losses: LogRecord, measured: LogRecord) -> list[str]:
         """Return a warning if the discriminator has collapsed.

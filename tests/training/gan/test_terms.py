@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from srlib.models.features import LAYERS
+from srlib.models.features import LAYERS, feature_network
 from srlib.params import Features, Finetune
-from srlib.training.gan.terms import LossInputs, loss_terms, terms_table
+from srlib.training.gan.terms import LossInputs, all_terms, loss_terms, perceptual, terms_table
 
 from .test_trainer import SECTION, batch, trainer
 
@@ -16,7 +16,14 @@ ROOT = Path(__file__).parents[3]
 def test_every_weight_of_the_recipe_belongs_to_a_term() -> None:
     section = SECTION.model_copy(update={"checkerboard_weight": 0.5})
     weights = {name.removesuffix("_weight"): value for name, value in section if name.endswith("_weight")}
-    assert {term.name: term.weight for term in loss_terms(section)} == weights
+    assert {term.name: term.weight for term in all_terms(section)} == weights
+
+
+def test_optional_terms_are_computed_only_with_a_weight() -> None:
+    names = [term.name for term in loss_terms(SECTION)]
+    assert names == ["perceptual", "pixel", "checkerboard", "adversarial"], "weights of 0 are still logged for these"
+    section = SECTION.model_copy(update={"consistency_weight": 0.5})
+    assert [term.name for term in loss_terms(section)] == [*names, "consistency"]
 
 
 def test_the_automatic_checkerboard_weight_follows_the_features() -> None:
@@ -27,7 +34,7 @@ def test_the_automatic_checkerboard_weight_follows_the_features() -> None:
 
 
 def test_calibration_keys_are_keys_of_the_recipe() -> None:
-    assert {term.calibration_key for term in loss_terms(SECTION)} <= set(Finetune.model_fields)
+    assert {term.calibration_key for term in all_terms(SECTION)} <= set(Finetune.model_fields)
 
 
 def test_all_log_columns_derive_from_the_table() -> None:
@@ -42,10 +49,25 @@ def test_the_documented_table_is_up_to_date() -> None:
     assert table in text, f"write this table into docs/reference/loss-terms.md:\n{table}"
 
 
-@pytest.mark.parametrize("name", ["perceptual", "pixel", "checkerboard"])
+def test_the_perceptual_loss_of_layers_is_their_mean() -> None:
+    """Each layer with its own factor."""
+    random = np.random.default_rng(1)
+    hr, sr = (ops.convert_to_tensor(random.random((1, 32, 32, 3), np.float32)) for _ in range(2))
+
+    def loss(*layers: str) -> float:
+        features = Features(network="squeezenet", weights="random", layer=list(layers))
+        section = SECTION.model_copy(update={"features": features, "perceptual_scale": "auto"})
+        network = feature_network("squeezenet", layers, seed=1)
+        gan = trainer()
+        return float(perceptual(LossInputs(hr, sr, gan.discriminator(hr), 4, network, gan.discriminator, section)))
+
+    assert loss("conv1", "fire5") == pytest.approx((loss("conv1") + loss("fire5")) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["perceptual", "pixel", "checkerboard", "consistency", "artifact"])
 def test_a_perfect_image_has_no_loss(name: str) -> None:
     gan = trainer()
     hr = ops.convert_to_tensor(np.random.default_rng(0).random((1, 32, 32, 3), np.float32))
     inputs = LossInputs(hr, hr, gan.discriminator(hr), 4, gan.features, gan.discriminator, gan.section)
-    term = next(term for term in loss_terms(gan.section) if term.name == name)
+    term = next(term for term in all_terms(gan.section) if term.name == name)
     assert float(term.function(inputs)) == 0

@@ -9,15 +9,15 @@ from keras import ops
 from srlib.models import ModelConfig, build
 from srlib.models.features import feature_network
 from srlib.params import Finetune
-from srlib.training.gan.discriminator import discriminator
-from srlib.training.gan.terms import loss_terms
+from srlib.training.gan.discriminator import patch_discriminator
+from srlib.training.gan.terms import all_terms
 from srlib.training.gan.trainer import GanTrainer, _shifted_window, interpolate
 from srlib.training.losses import ADVERSARIAL_LOSSES
 
 from ..conftest import plain_update
 
 SECTION = Finetune.model_validate({"lr_patch": 24, "steps": 1, "learning_rate": {"peak": 1e-3}})
-NONE = {f"{term.name}_weight": 0.0 for term in loss_terms(SECTION)}
+NONE = {f"{term.name}_weight": 0.0 for term in all_terms(SECTION)}
 
 
 def trainer(**options) -> GanTrainer:
@@ -25,7 +25,7 @@ def trainer(**options) -> GanTrainer:
     params = SECTION.model_copy(update={"perceptual_scale": 1e-5} | options)
     gan = GanTrainer(
         build(ModelConfig("edsr", 4, {"blocks": 1, "filters": 8})),
-        discriminator(4),
+        patch_discriminator(4),
         feature_network("vgg19", ["block2_conv1"]),
         params,
     )
