@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from srlib.inference.upscaler import Upscaler, open_model, shipped_models
     from srlib.models import load_model
     from srlib.params import load_params
+    from srlib.rasters.upscaling import upscale_raster
 
 __version__ = "0.2.0.dev0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "upscale",
     "upscale_files",
     "upscale_film",
+    "upscale_raster",
     "write_image",
 ]
 
@@ -61,6 +63,7 @@ _MODULES = {
     "upscale": "srlib.inference.upscale",
     "upscale_film": "srlib.films.batch",
     "upscale_files": "srlib.inference.batch",
+    "upscale_raster": "srlib.rasters.upscaling",
     "Upscaler": "srlib.inference.upscaler",
     "write_image": "srlib.imaging.array_image",
 }

@@ -23,6 +23,7 @@ LEFT_OUT = {
     "write_image": {"Returns:"},
     "Upscaler": {"Returns:"},
     "upscale_film": {"Returns:"},
+    "upscale_raster": {"Returns:"},
 }
 
 

@@ -23,7 +23,7 @@ FLOORS = (
     ("training",),
     ("pipeline", "tracking"),
     ("inference",),
-    ("films",),
+    ("films", "rasters"),
     ("evaluation",),
     ("report", "survey"),
     ("check", "stage"),

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from srlib import __version__
-from srlib.cli import data, evaluate, models, survey, tracking, upscale
+from srlib.cli import data, evaluate, models, raster, survey, tracking, upscale
 from srlib.errors import SrlibError, one_line
 from srlib.signals import Stopped, stoppable
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("upscale")(upscale.upscale)
+app.command("raster")(raster.raster)
 app.command("downscale")(data.downscale)
 app.command("degrade")(data.degrade)
 app.add_typer(data.degradation, name="degradation")

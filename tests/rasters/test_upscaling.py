@@ -1,0 +1,181 @@
+"""Raster files: georeference, gaps, kinds of numbers, windows."""
+
+import numpy as np
+import pytest
+
+from srlib.errors import SrlibError
+from srlib.imaging.resize import resize
+from srlib.rasters import upscaling
+from srlib.rasters.upscaling import run_raster
+
+rasterio = pytest.importorskip("rasterio", reason="needs the extra geo")
+from rasterio.control import GroundControlPoint  # noqa: E402
+from rasterio.enums import ColorInterp  # noqa: E402
+from rasterio.transform import Affine  # noqa: E402
+
+
+class Bicubic:
+    """A model that upscales by MATLAB bicubic."""
+
+    name, scale, receptive_field = "bicubic", 4, 2
+
+    def __call__(self, rgb, *, on_pixels=None):
+        return resize(rgb, self.scale)
+
+
+def write(path, values, **profile):
+    """Write bands [n, h, w]."""
+    profile = {"driver": "GTiff", "dtype": values.dtype.name, "crs": "EPSG:32633"} | profile
+    profile.setdefault("transform", Affine(10, 0, 500_000, 0, -10, 5_000_000))
+    with rasterio.open(path, "w", count=len(values), height=values.shape[1], width=values.shape[2], **profile) as file:
+        file.write(values)
+        return path
+
+
+def scene(bands=1, height=40, width=56, dtype="int16"):
+    draw = np.random.default_rng(3)
+    smooth = resize(draw.integers(0, 256, (bands, 10, 14), np.uint8).transpose(1, 2, 0), (height, width))
+    return (smooth.transpose(2, 0, 1).astype(np.float64) * 37 - 2000).astype(dtype)
+
+
+def upscaled(source, out, **options):
+    run_raster(source, out, Bicubic, **options)
+    return rasterio.open(out)
+
+
+def test_the_georeference_covers_the_same_ground(tmp_path):
+    """Bounds, coordinate system and corners; rotated, too."""
+    rotated = Affine(10, 3, 500_000, 2, -10, 5_000_000)
+    with upscaled(write(tmp_path / "a.tif", scene(), transform=rotated), tmp_path / "b.tif") as result:
+        assert result.crs.to_epsg() == 32633
+        for x, y in ((0, 0), (56, 0), (0, 40), (56, 40)):
+            corner = rasterio.transform.xy(result.transform, 4 * y, 4 * x, offset="ul")
+            np.testing.assert_allclose(corner, rasterio.transform.xy(rotated, y, x, offset="ul"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+def test_every_kind_of_number_is_kept(dtype, tmp_path):
+    """Against bicubic of the numbers themselves, within two of 65,535 levels (one of 255 for bytes)."""
+    values = scene(2, dtype="float64")
+    values = ((values + 2000) / 37).astype(dtype) if dtype == "uint8" else (values + 2000).astype(dtype)
+    with upscaled(write(tmp_path / "a.tif", values), tmp_path / "b.tif") as result:
+        assert set(result.dtypes) == {dtype} and (result.count, result.height, result.width) == (2, 160, 224)
+        for band, numbers in zip(result.read(), values.astype(np.float64), strict=True):
+            low, high = numbers.min(), numbers.max()
+            levels = np.rint((numbers - low) / (high - low) * 65535).astype(np.uint16)
+            expected = resize(levels[..., None].repeat(3, 2), 4)[..., 0] / 65535 * (high - low) + low
+            tolerance = 1.5 if dtype == "uint8" else (high - low) / 65535 * 2 + (0.5 if dtype[0] in "iu" else 0)
+            np.testing.assert_allclose(band, expected, atol=tolerance)
+
+
+def test_thirteen_bands_with_their_meaning(tmp_path):
+    path = write(tmp_path / "a.tif", scene(13, 20, 24, "uint16"))
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = [f"B{band:02}" for band in range(13)]
+        file.update_tags(4, wavelength="665", STATISTICS_MEAN="12")
+        file.update_tags(sensor="A")
+        file.scales, file.offsets, file.units = [0.1] * 13, [2.0] * 13, ["reflectance"] * 13
+    with upscaled(path, tmp_path / "b.tif") as result:
+        assert result.descriptions == tuple(f"B{band:02}" for band in range(13))
+        assert result.tags(4) == {"wavelength": "665"} and result.tags()["sensor"] == "A"
+        assert (result.scales[0], result.offsets[0], result.units[0]) == (0.1, 2.0, "reflectance")
+
+
+def test_nodata_and_nan_stay_where_they_are(tmp_path):
+    values = scene(1, dtype="float32")
+    values[0, 5:9, 7:30], values[0, 30:, 40:] = np.nan, -9999
+    with upscaled(write(tmp_path / "a.tif", values, nodata=-9999), tmp_path / "b.tif") as result:
+        band = result.read()
+        assert result.nodata == -9999
+        np.testing.assert_array_equal(np.isnan(band), np.isnan(values).repeat(4, 1).repeat(4, 2))
+        np.testing.assert_array_equal(band == -9999, (values == -9999).repeat(4, 1).repeat(4, 2))
+        valid = band[np.isfinite(band) & (band != -9999)]
+        assert valid.min() >= -2000, "nothing of the gaps in the numbers around them"
+
+
+def test_no_valid_number_becomes_nodata(tmp_path):
+    """Between -5 and 5, bicubic gives 0, which is nodata here."""
+    values = np.where(np.indices((24, 24)).sum(axis=0) % 8 < 4, -5, 5).astype(np.int16)[None]
+    with upscaled(write(tmp_path / "a.tif", values, nodata=0), tmp_path / "b.tif") as result:
+        assert (result.read_masks() > 0).all()
+
+
+def test_a_mask_is_kept(tmp_path):
+    mask = np.full((40, 56), 255, np.uint8)
+    mask[:10, :12] = 0
+    path = tmp_path / "a.tif"
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        write(path, scene(2))
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(mask)
+    with upscaled(path, tmp_path / "b.tif") as result:
+        np.testing.assert_array_equal(result.dataset_mask(), mask.repeat(4, 0).repeat(4, 1))
+    assert not list(tmp_path.glob("*.msk"))
+
+
+@pytest.mark.parametrize("window", [16, 24])
+def test_windows_leave_no_trace(window, tmp_path, monkeypatch):
+    """To the last bit, with gaps: the same as in one window."""
+    values = scene(4, 50, 61, "float32")
+    values[:, 12:20, 10:36] = np.nan
+    path = write(tmp_path / "a.tif", values, photometric="RGB")
+    with upscaled(path, tmp_path / "whole.tif") as whole:
+        monkeypatch.setattr(upscaling, "_WINDOW", window)
+        with upscaled(path, tmp_path / "windows.tif") as windows:
+            np.testing.assert_array_equal(windows.read(), whole.read())
+
+
+def test_red_green_and_blue_go_together(tmp_path, capsys):
+    """As the file names them, whatever their order; or as the user does."""
+    path = write(tmp_path / "a.tif", scene(5, 20, 24, "uint8"))
+    with rasterio.open(path, "r+") as file:
+        gray = ColorInterp.undefined
+        file.colorinterp = [gray, ColorInterp.blue, ColorInterp.green, ColorInterp.red, gray]
+    with upscaled(path, tmp_path / "b.tif") as result:
+        assert result.colorinterp[3] == ColorInterp.red
+    assert f"{path}: bands 4, 3, 2 go through the network together; bands 1, 5 alone" in capsys.readouterr().err
+    with upscaled(path, tmp_path / "c.tif", together=[(1, 5, 3)]):
+        assert "bands 1, 5, 3 go through the network together; bands 2, 4 alone" in capsys.readouterr().err
+
+
+def test_ground_control_points_move_with_the_pixels(tmp_path):
+    path = write(tmp_path / "a.tif", scene(), transform=None)
+    with rasterio.open(path, "r+") as file:
+        file.gcps = (
+            [GroundControlPoint(row, col, 10.0 * col, -10.0 * row) for row, col in ((0, 0), (0, 56), (40, 0))],
+            (rasterio.CRS.from_epsg(32633)),
+        )
+    with upscaled(path, tmp_path / "b.tif") as result:
+        assert [(point.row, point.col, point.x) for point in result.gcps[0]] == [(0, 0, 0), (0, 224, 560), (160, 0, 0)]
+
+
+def refused(source, out, **options):
+    with pytest.raises(SrlibError) as error:
+        run_raster(source, out, Bicubic, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_cannot_be_done_is_one_line(tmp_path):
+    good = write(tmp_path / "good.tif", scene(2))
+    out = tmp_path / "out.tif"
+    assert refused(tmp_path / "none.tif", out).endswith("none.tif: no such file")
+    assert refused(good, tmp_path / "x.png").endswith("x.png: expected a name that ends in .tif")
+    assert "exists; --force overwrites it" in refused(good, good)
+    assert "is the file that is read" in refused(good, good, force=True)
+    assert "groups of three different bands from 1 to 2, each band once, got 1,2,3" in refused(
+        good, out, together=[(1, 2, 3)]
+    )
+    text = tmp_path / "text.tif"
+    text.write_text('<VRTDataset rasterXSize="4" rasterYSize="4"/>')
+    assert "expected a GeoTIFF or JPEG 2000 file" in refused(text, out)
+    complex_numbers = write(tmp_path / "complex.tif", np.ones((1, 8, 8), np.complex64))
+    assert "expected one kind of integers or floats in all bands, got complex64" in refused(complex_numbers, out)
+    classes = write(tmp_path / "classes.tif", np.ones((1, 8, 8), np.uint8), photometric="palette")
+    with rasterio.open(classes, "r+") as file:
+        file.write_colormap(1, {1: (255, 0, 0, 255)})
+    assert "its numbers are classes" in refused(classes, out)
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(good.read_bytes()[:300])
+    assert "cut.tif: cannot be read as GeoTIFF or JPEG 2000" in refused(cut, out)
+    assert not out.exists() and not list(tmp_path.glob(".*"))
