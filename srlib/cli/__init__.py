@@ -59,7 +59,8 @@ def main() -> None:
         with stoppable(signal.SIGINT):  # as `Stopped`: typer would turn KeyboardInterrupt into status 1
             app()
     except Stopped as error:
-        print(f"error: stopped by {signal.Signals(error.signum).name}", file=sys.stderr)
+        note = f"; {error.note}" if error.note else ""
+        print(f"error: stopped by {signal.Signals(error.signum).name}{note}", file=sys.stderr)
         sys.exit(128 + error.signum)
     except SrlibError as error:
         for line in str(error).splitlines():

@@ -1,5 +1,7 @@
 """Write LR versions of a folder of images: downscaled exactly, or degraded at random."""
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -7,16 +9,22 @@ from typing import TYPE_CHECKING, cast, get_args
 import numpy as np
 
 from srlib.errors import SrlibError
-from srlib.files import check_output_folder
+from srlib.files import check_output_folder, read_regular, write_json
 from srlib.imaging.folders import list_images
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import Edges, downscale
 from srlib.imaging.write import write_png
 from srlib.parallel import for_each
 from srlib.parts import Part
+from srlib.signals import Stopped
 
 if TYPE_CHECKING:
     from srlib.params.degradation import Degradation
+
+NOTE = ".unfinished.json"
+"""Hidden file in the folder of LR images while a run is unfinished: the settings that all images must share."""
+
+_LARGEST_NOTE = 1 << 20
 
 
 def downscale_folder(
@@ -30,7 +38,8 @@ def downscale_folder(
 ) -> int:
     """Write the LR image of every image below `hr_folder` as PNG with the same relative name; return the number.
 
-    An unusable image does not stop the others; all of them are named in one error at the end.
+    An unusable image does not stop the others; all of them are named in one error at the end. An interrupted run
+    continues when it is started again with the same settings.
 
     Args:
         hr_folder: Folder of HR images, searched at any depth.
@@ -48,10 +57,10 @@ def downscale_folder(
         raise SrlibError(f"edges: expected {' or '.join(get_args(Edges))}, got {edges}")
     if scale < 1:
         raise SrlibError(f"scale: expected a whole number from 1, got {scale}")
-    sources = _targets(Path(hr_folder), Path(lr_folder), force, part)
-    return _write_all(
-        sources, scale, lambda hr, _: downscale(hr, scale, edges=cast(Edges, edges)), label=f"downscaling ×{scale}"
-    )
+    sources = _sources(Path(hr_folder), Path(lr_folder), part)
+    settings = {"from": str(Path(hr_folder).resolve()), "scale": scale, "edges": edges}
+    run = _Run(sources, Path(lr_folder), scale, settings, part, label=f"downscaling ×{scale}")
+    return run.write_all(lambda hr, _: downscale(hr, scale, edges=cast(Edges, edges)), force=force)
 
 
 def degrade_folder(
@@ -83,36 +92,87 @@ def degrade_folder(
     from srlib.data.degradation import degrade_image, keyed_generator
 
     hr_folder = Path(hr_folder)
-    sources = _targets(hr_folder, Path(lr_folder), force, part)
+    sources = _sources(hr_folder, Path(lr_folder), part)
+    settings = {"from": str(hr_folder.resolve()), "scale": scale, "seed": seed, **params.model_dump(mode="json")}
+    run = _Run(sources, Path(lr_folder), scale, settings, part, label="degrading")
 
     def degrade(hr: np.ndarray, source: Path) -> np.ndarray:
         return degrade_image(hr, scale, params, keyed_generator(f"{seed}/{source.relative_to(hr_folder).as_posix()}"))
 
-    return _write_all(sources, scale, degrade, label="degrading")
+    return run.write_all(degrade, force=force)
 
 
-def _write_all(
-    sources: dict[Path, Path], scale: int, convert: Callable[[np.ndarray, Path], np.ndarray], *, label: str
-) -> int:
-    """Write the converted image of each source to its target; name all unusable images at the end."""
+class _Run:
+    """One run over a folder, which a later one with the same settings continues."""
 
-    def write(target: Path) -> str | None:
+    def __init__(
+        self,
+        sources: dict[Path, Path],
+        folder: Path,
+        scale: int,
+        settings: dict[str, object],
+        part: Part | None,
+        *,
+        label: str,
+    ) -> None:
+        self._sources = sources
+        self._folder = folder
+        self._scale = scale
+        self._settings = settings
+        self._note = folder / NOTE if part is None else part.file(folder / NOTE)
+        self._label = label
+
+    def write_all(self, convert: Callable[[np.ndarray, Path], np.ndarray], *, force: bool) -> int:
+        """Write the converted image of each source to its target; name all unusable images at the end."""
+        existing = [target for target in self._sources if target.exists()]
+        if existing and not force:
+            self._check_continues(existing[0])
+            print(f"{self._folder}: continues; {len(existing)} of {len(self._sources)} images exist", file=sys.stderr)
+        elif existing:  # until the end of a forced run, the folder may hold images of both
+            self._note.unlink(missing_ok=True)
+        else:
+            write_json(self._note, self._settings)
+        pending = [target for target in self._sources if force or target not in existing]
         try:
-            hr = read_image(sources[target])
+            results = for_each(lambda target: self._write(target, convert), pending, label=self._label, unit="images")
+        except Stopped as error:
+            raise Stopped(
+                error.signum, f"run it again {'to continue' if self._note.exists() else 'with --force'}"
+            ) from None
+        if mistakes := list(filter(None, results)):
+            left_out = f"{len(mistakes)} of {len(self._sources)} images were left out"
+            raise SrlibError("\n".join([*mistakes, left_out]))  # the note stays: once mended, only these are missing
+        self._note.unlink(missing_ok=True)
+        return len(self._sources)
+
+    def _check_continues(self, existing: Path) -> None:
+        """Raise an SrlibError unless what exists comes from an unfinished run with the same settings."""
+        try:
+            before = json.loads(read_regular(self._note, limit=_LARGEST_NOTE))
+        except (OSError, ValueError, RecursionError, SrlibError):
+            before = None
+        if before == self._settings:
+            return
+        of = ""
+        if isinstance(before, dict):
+            different = [key for key in {**before, **self._settings} if before.get(key) != self._settings.get(key)]
+            of = f", from an interrupted run that differs in {', '.join(different)}"
+        raise SrlibError(f"{existing}: exists{of}; use --force to overwrite it")
+
+    def _write(self, target: Path, convert: Callable[[np.ndarray, Path], np.ndarray]) -> str | None:
+        """Write one image; return what is wrong with it, or None."""
+        source, scale = self._sources[target], self._scale
+        try:
+            hr = read_image(source)
             if min(hr.shape[:2]) < scale:
-                raise SrlibError(f"{sources[target]}: {hr.shape[1]}×{hr.shape[0]} pixels, too small for ×{scale}")
-            write_png(target, convert(hr, sources[target]))
+                raise SrlibError(f"{source}: {hr.shape[1]}×{hr.shape[0]} pixels, too small for ×{scale}")
+            write_png(target, convert(hr, source))
         except SrlibError as error:
             return str(error)
         return None
 
-    mistakes = list(filter(None, for_each(write, sources, label=label, unit="images")))
-    if mistakes:
-        raise SrlibError("\n".join([*mistakes, f"{len(mistakes)} of {len(sources)} images were left out"]))
-    return len(sources)
 
-
-def _targets(hr_folder: Path, lr_folder: Path, force: bool, part: Part | None) -> dict[Path, Path]:
+def _sources(hr_folder: Path, lr_folder: Path, part: Part | None) -> dict[Path, Path]:
     """Map each target file of a part to its source image; raise SrlibError for conflicts among all of them."""
     images = list_images(hr_folder)
     if not images:
@@ -126,10 +186,7 @@ def _targets(hr_folder: Path, lr_folder: Path, force: bool, part: Part | None) -
         if target in sources:
             raise SrlibError(f"{image} and {sources[target]} would both become {target}; rename one of them")
         sources[target] = image
-    if part is not None:
-        own = part.of(sources, lambda target: sources[target].relative_to(hr_folder).as_posix())
-        sources = {target: sources[target] for target in own}
-    for target in () if force else sources:
-        if target.exists():
-            raise SrlibError(f"{target}: exists; use --force to overwrite it")
-    return sources
+    if part is None:
+        return sources
+    own = part.of(sources, lambda target: sources[target].relative_to(hr_folder).as_posix())
+    return {target: sources[target] for target in own}

@@ -1,11 +1,16 @@
+import signal
+
 import numpy as np
 import pytest
 
-from srlib.data.downscale import downscale_folder
+from srlib.data import downscale as module
+from srlib.data.downscale import NOTE, degrade_folder, downscale_folder
 from srlib.errors import SrlibError
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale
 from srlib.imaging.write import write_png
+from srlib.params.degradation import Degradation
+from srlib.signals import Stopped
 
 
 def pixels(*shape):
@@ -33,7 +38,7 @@ def test_bad_image_is_named_and_others_are_written(tmp_path):
     first, second, last = str(caught.value).splitlines()
     assert "half.png: truncated or damaged" in first and "small.png: 20×3 pixels, too small" in second
     assert last == "2 of 4 images were left out"
-    assert sorted(path.name for path in (tmp_path / "lr").iterdir()) == ["a b.png", "صورة.png"]
+    assert sorted(path.name for path in (tmp_path / "lr").iterdir()) == [NOTE, "a b.png", "صورة.png"]
     np.testing.assert_array_equal(
         read_image(tmp_path / "lr" / "a b.png"), downscale(pixels(16, 20, 3), 4, edges="mirror")
     )
@@ -68,10 +73,70 @@ def test_folders_that_cannot_be_downscaled(tmp_path):
     assert not (tmp_path / "lr").exists()
 
 
-def test_degraded_folder_depends_on_seed_and_names(tmp_path):
-    from srlib.data.downscale import degrade_folder
-    from srlib.params.degradation import Degradation
+@pytest.fixture
+def stopped_run(tmp_path, monkeypatch):
+    """A run over four images that was stopped after two."""
+    for name in "abcd":
+        write_png(tmp_path / "hr" / f"{name}.png", pixels(16, 20, 3))
+    written = []
 
+    def write(path, image):
+        if len(written) == 2:
+            raise Stopped(signal.SIGTERM)
+        written.append(path)
+        write_png(path, image)
+
+    monkeypatch.setattr(module, "write_png", write)
+    monkeypatch.setattr(module, "for_each", lambda function, items, **_: [function(item) for item in items])
+    with pytest.raises(Stopped) as stopped:
+        downscale_folder(tmp_path / "hr", tmp_path / "lr", 4)
+    assert stopped.value.note == "run it again to continue"
+    monkeypatch.setattr(module, "write_png", write_png)
+    return tmp_path
+
+
+def test_an_interrupted_run_continues(stopped_run, capsys):
+    hr, lr = stopped_run / "hr", stopped_run / "lr"
+    write_png(lr / "a.png", pixels(1, 1, 3))  # what exists is not written again
+    assert downscale_folder(hr, lr, 4) == 4
+    assert "lr: continues; 2 of 4 images exist" in capsys.readouterr().err
+    assert [path.name for path in sorted(lr.iterdir())] == [f"{name}.png" for name in "abcd"]
+    assert [read_image(path).shape for path in sorted(lr.iterdir())] == [(1, 1, 3)] + 3 * [(4, 5, 3)]
+    with pytest.raises(SrlibError, match=r"lr/a\.png: exists; use --force"):
+        downscale_folder(hr, lr, 4)
+
+
+def test_an_interrupted_run_with_other_settings_does_not_continue(stopped_run):
+    hr, lr = stopped_run / "hr", stopped_run / "lr"
+    with pytest.raises(SrlibError, match=r"a\.png: exists, from an interrupted run that differs in scale; use --force"):
+        downscale_folder(hr, lr, 2)
+    with pytest.raises(SrlibError, match=r"differs in edges, seed, clean, passes; use --force"):
+        degrade_folder(hr, lr, 4, Degradation.model_validate({"passes": [{"blur": {}}]}))
+    for content in ("[]", "{", "[" * 100_000):
+        (lr / NOTE).write_text(content)
+        with pytest.raises(SrlibError, match=r"a\.png: exists; use --force"):
+            downscale_folder(hr, lr, 4)
+
+
+def test_an_interrupted_run_with_force_needs_force_again(stopped_run, monkeypatch):
+    """Images of before it are among those that exist."""
+
+    def stop(path, image):
+        raise Stopped(signal.SIGINT)
+
+    hr, lr = stopped_run / "hr", stopped_run / "lr"
+    with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
+        patch.setattr(module, "write_png", stop)
+        downscale_folder(hr, lr, 2, force=True)
+    assert stopped.value.note == "run it again with --force"
+    for scale in (4, 2):
+        with pytest.raises(SrlibError, match=r"a\.png: exists; use --force"):
+            downscale_folder(hr, lr, scale)
+    assert downscale_folder(hr, lr, 2, force=True) == 4
+    assert {read_image(path).shape for path in lr.iterdir()} == {(8, 10, 3)}
+
+
+def test_degraded_folder_depends_on_seed_and_names(tmp_path):
     params = Degradation.model_validate({"clean": 0.0, "passes": [{"blur": {}, "noise": {}, "compression": {}}]})
     for name in ("a.png", "in/b.png"):
         write_png(tmp_path / "hr" / name, pixels(40, 52, 3))
