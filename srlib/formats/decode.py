@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 
 from srlib.errors import SrlibError, one_line
 from srlib.files import read_regular
-from srlib.formats.header import Header, TooLargeError, UnsupportedError
+from srlib.formats.header import DamagedError, Header, TooLargeError, UnsupportedError
 from srlib.formats.jpeg import open_jpeg
 from srlib.formats.png import SIGNATURE, open_png
 from srlib.formats.simple import open_simple
@@ -37,16 +38,37 @@ _OPENERS: tuple[tuple[bytes, Callable[[bytes], Header]], ...] = (
 )
 # Formats that are recognized only to name them in an error: offset, bytes at that offset, name.
 _FOREIGN = (
-    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavi", "AVIF"),
     (4, b"ftyphei", "HEIC"),
+    (4, b"ftyphev", "HEIC"),
     (4, b"ftypmif1", "HEIF"),
+    (4, b"ftypmsf1", "HEIF"),
+    (4, b"ftypcrx ", "Canon CR3"),
+    (4, b"ftyp", "a film"),
+    (0, b"\x1aE\xdf\xa3", "a film"),
+    (8, b"AVI ", "a film"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (0, b"\xffO\xffQ", "JPEG 2000"),
+    (0, b"II\xbc", "JPEG XR"),
     (0, b"8BPS", "Photoshop (PSD)"),
+    (0, b"gimp xcf", "GIMP (XCF)"),
     (0, b"%PDF", "PDF"),
     (0, b"v/1\x01", "OpenEXR"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"#?RGBE", "Radiance HDR"),
+    (0, b"qoif", "QOI"),
+    (0, b"DDS ", "DDS"),
+    (0, b"\0\0\1\0", "an icon (ICO)"),
+    (0, b"<svg", "SVG"),
+    *((0, b"P%d%c" % (kind, space), "PNM (PBM, PGM, PPM)") for kind in range(1, 8) for space in b" \t\r\n"),
+)
+# What stands in for an image where a download or a checkout failed: first bytes, what to say.
+_INSTEAD = (
+    (b"version https://git-lfs.github.com", "a pointer of Git LFS instead of the image; run `git lfs pull`"),
+    (b"<!doctype html", "a web page instead of an image"),
+    (b"<html", "a web page instead of an image"),
 )
 
 
@@ -74,15 +96,23 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Header]:
         raise SrlibError(f"{path}: no such file") from error
     except UnsupportedError as error:
         raise SrlibError(f"{path}: {error} is not supported; convert it to 8 or 16 bits of gray or RGB") from error
+    except _ForeignError as error:
+        raise SrlibError(f"{path}: {error} is not supported; convert it to {READABLE}") from error
     except TooLargeError as error:
         raise SrlibError(f"{path}: refused, {error}; cut it into smaller images") from error
     except PermissionError as error:
         raise SrlibError(f"{path}: cannot be opened ({one_line(error.strerror or error)})") from error
     except _NotAnImageError as error:
         raise SrlibError(f"{path}: not an image; expected {READABLE}") from error
+    except UnidentifiedImageError as error:  # its message is an address in memory
+        raise SrlibError(f"{path}: truncated or damaged (its head is wrong); copy it again from its source") from error
     except Exception as error:  # whatever a decoder raises on damaged content
         reason = one_line(error)
         raise SrlibError(f"{path}: truncated or damaged ({reason}); copy it again from its source") from error
+
+
+class _ForeignError(Exception):
+    """The file is of another format; the message names it."""
 
 
 class _NotAnImageError(Exception):
@@ -92,7 +122,12 @@ class _NotAnImageError(Exception):
 def _open(content: bytes) -> Header:
     for place, mark, name in _FOREIGN:
         if content[place : place + len(mark)] == mark:
-            raise UnsupportedError(name)
+            raise _ForeignError(name)
+    for mark, what in _INSTEAD:
+        if content[: len(mark)].lower() == mark:
+            raise DamagedError(what)
+    if not content:
+        raise DamagedError("no bytes")
     for mark, opener in _OPENERS:
         if content.startswith(mark):
             return opener(content)

@@ -105,6 +105,8 @@ def open_png(content: bytes) -> Header:
     """
     layout = _Layout()
     for number, chunk in enumerate(chunks(content)):
+        if number == 0 and chunk.type == b"CgBI":
+            raise UnsupportedError("a PNG in Apple's CgBI variant")
         if number == 0 and chunk.type != b"IHDR":
             raise DamagedError("does not begin with IHDR")
         _take(layout, chunk)

@@ -1,7 +1,10 @@
 """Read WebP, BMP and GIF with Pillow, which decodes all of their variants."""
 
 import io
+import struct
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +30,7 @@ def open_simple(content: bytes, format: str) -> Header:
     with _opened(content, format) as image:
         width, height = image.size
         check_pixels(width, height)
-        frames = _gif_has_frames(content) if format == "gif" else getattr(image, "n_frames", 1) > 1
+        frames = len([*islice(_gif_frames(content), 2)]) > 1 if format == "gif" else getattr(image, "n_frames", 1) > 1
         info = image.info
     exif, xmp, dpi = info.get("exif"), info.get("xmp"), info.get("dpi")
     exif = exif.removeprefix(b"Exif\0\0") if isinstance(exif, bytes) else None
@@ -46,24 +49,38 @@ def _opened(content: bytes, format: str) -> Pillow.Image:
     return Pillow.open(io.BytesIO(content), formats=[format.upper()])
 
 
-def _gif_has_frames(content: bytes) -> bool:
-    """Return whether a GIF has a second image, from its blocks alone (GIF89a, appendix A)."""
+def _gif_frames(content: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (left, top, width, height) of each image in a GIF, from its blocks alone (GIF89a, appendix A)."""
     at = 13 + _color_table(content[10])
-    images = 0
     while at < len(content):
         if content[at] == 0x2C and len(content) > at + 9:  # an image
-            images += 1
+            yield struct.unpack_from("<4H", content, at + 1)
             at += 11 + _color_table(content[at + 9])
         elif content[at] == 0x21:  # an extension
             at += 2
         else:
             break
-        if images > 1:
-            return True
         while at < len(content) and content[at]:
             at += 1 + content[at]
         at += 1
-    return False
+
+
+def _with_gif_background(content: bytes, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return [H, W, channels] with the background color where the first image does not reach (GIF89a, section 18).
+
+    Pillow takes the first color of the table instead.
+    """
+    flags, index = content[10], content[11]
+    left, top, width, height = next(_gif_frames(content))
+    place = 13 + 3 * index
+    if (left, top) == (0, 0) and width >= pixels.shape[1] and height >= pixels.shape[0]:
+        return pixels
+    background = content[place : place + 3] if 3 * index < _color_table(flags) else bytes(3)
+    filled = np.empty_like(pixels)
+    filled[:] = np.frombuffer(background, np.uint8)[: pixels.shape[2]]
+    part = (slice(top, top + height), slice(left, left + width))
+    filled[part] = pixels[part]
+    return filled
 
 
 def _color_table(flags: int) -> int:
@@ -79,11 +96,16 @@ def _decode(content: bytes, format: str) -> Raster:
         if not gray and image.mode not in ("P", "PA", "RGB", "RGBA", "RGBX"):
             raise DamagedError(f"decoded as {image.mode}")
         if image.mode == "P" and not transparent:
-            return Raster(np.asarray(_colors(image).take(np.asarray(image), axis=0), np.uint8))
+            colors = np.asarray(_colors(image).take(np.asarray(image), axis=0), np.uint8)
+            return Raster(_with_gif_background(content, colors) if format == "gif" else colors)
         mode = ("LA" if gray else "RGBA") if transparent else ("L" if gray else "RGB")
         pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return Raster(pixels[..., :-1], pixels[..., -1]) if transparent else Raster(pixels)
+    if format == "webp" and transparent and (pixels[..., -1] == 255).all():  # the decoder adds alpha to animations
+        return Raster(pixels[..., :-1])
+    if transparent:
+        return Raster(pixels[..., :-1], pixels[..., -1])
+    return Raster(_with_gif_background(content, pixels) if format == "gif" else pixels)
 
 
 def _colors(image: Pillow.Image) -> npt.NDArray[np.uint8]:

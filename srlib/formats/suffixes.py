@@ -3,7 +3,11 @@
 READABLE = "PNG, JPEG, TIFF, WebP, BMP or GIF"
 READ_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
 OTHER_SUFFIXES = frozenset(
-    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf"}
+    {
+        *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".jxr", ".psd", ".xcf"),
+        *(".svg", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".qoi", ".tga", ".exr"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw"),
+    }
 )
 """Formats that srlib does not read. They are listed nevertheless, so that an error can name them."""
 

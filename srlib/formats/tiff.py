@@ -27,7 +27,11 @@ def open_tiff(content: bytes) -> Header:
     width, height = directory.number(Tag.WIDTH), directory.number(Tag.HEIGHT)
     check_pixels(width, height)
     layout = read_layout(content, directory, width, height)
-    notes: list[str] = ["only the first of several pages is used"] if directory.more_pages else []
+    notes: list[str] = []
+    if directory.more_pages:
+        is_reduced = directory.number(Tag.SUBFILE, 0) & 1
+        smaller = "; the file calls it a smaller version of another" if is_reduced else ""
+        notes.append(f"only the first of several pages is used{smaller}")
     alpha, associated, ignored = _alpha_channel(layout)
     if ignored:
         notes.append("a channel whose meaning the TIFF does not declare is left out")

@@ -15,6 +15,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # what matters is 
 class Tag(IntEnum):
     """Tags of a TIFF directory that are read here."""
 
+    SUBFILE = 254
     WIDTH = 256
     HEIGHT = 257
     BITS = 258

@@ -47,7 +47,8 @@ def _plane(layout: Layout, plane: _Plane) -> Pixels:
         return _through_libtiff(layout, plane, plane.samples, layout.width)
     if layout.compression in FAX:
         return _through_libtiff(layout, plane, 0, layout.width)
-    native = layout.bits == 8 and plane.samples in (1, 3, 4)
+    # Pillow knows no image of four channels with reversed bits.
+    native = layout.bits == 8 and plane.samples in ((1, 3) if layout.reversed_bits else (1, 3, 4))
     if layout.compression != Compression.NONE and native:
         return _through_libtiff(layout, plane, plane.samples, layout.width)
     if layout.compression == Compression.NONE:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srlib.errors import SrlibError
+from srlib.files import link_mistake
 from srlib.formats.encoders import FORMATS
 from srlib.formats.suffixes import FILM_SUFFIXES, OTHER_SUFFIXES, READ_SUFFIXES
 from srlib.imaging.folders import IMAGE_SUFFIXES, list_images
@@ -25,13 +26,10 @@ _LONGEST_NAME = 255
 
 
 _UNWRITABLE = frozenset(
-    {
-        *(".apng", ".dds", ".eps", ".exr", ".hdr", ".icns", ".ico", ".j2k", ".jpf", ".jpx", ".mng", ".pbm", ".pcx"),
-        *(".pdf", ".pgm", ".pnm", ".ppm", ".ps", ".qoi", ".sgi", ".tga", ".xcf", ".avi", ".mkv", ".mov", ".mp4"),
-        *(".webm", ".zip"),
-    }
+    {".apng", ".dds", ".eps", ".hdr", ".icns", ".ico", ".mng", ".pcx", ".pdf", ".ps", ".sgi"}
+    | {".avi", ".mkv", ".mov", ".mp4", ".webm", ".zip"}
 )
-"""Endings of files that are not written here: a folder of such a name would be a surprise."""
+"""Further endings of files that are not written here: a folder of such a name would be a surprise."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +246,7 @@ def _single_job(source: Path | None, target: Path, format: str | None, force: bo
     if source is not None and is_film != _is_film(source) and source.suffix.lower() in IMAGE_SUFFIXES | FILM_SUFFIXES:
         kinds = ("an image", "a film")
         raise SrlibError(f"{target}: {kinds[not is_film]} does not become {kinds[is_film]}; choose another ending")
-    if mistake := _name_mistake(target):
+    if mistake := _name_mistake(target) or link_mistake(target):
         raise SrlibError(mistake)
     if format not in (None, from_ending):
         raise SrlibError(f"{target}: its ending says {from_ending}, --format says {format}; leave one out")
@@ -276,8 +274,8 @@ def _folder_jobs(
     files: list[_Found], out: Path, format: str | None, force: bool, part: Part | None
 ) -> tuple[tuple[ImageJob, ...], int]:
     """Return the jobs to do and the number of results that exist."""
-    if out.exists() and not out.is_dir():
-        raise SrlibError(f"{out}: expected a folder, got a file")
+    if os.path.lexists(out) and not out.is_dir():
+        raise SrlibError(link_mistake(out) or f"{out}: expected a folder, got a file")
     jobs: dict[Path, ImageJob] = {}
     names: dict[Path, str] = {}
     mistakes = []
@@ -311,7 +309,7 @@ def _named(name: Path, format: str) -> Path:
 
 def _target_mistake(target: Path, source: Path, jobs: dict[Path, ImageJob], sources: set[Path]) -> str | None:
     """Return why a result in a folder cannot get its name, or None."""
-    if mistake := _name_mistake(target):
+    if mistake := _name_mistake(target) or link_mistake(target):
         return mistake
     if target in jobs:
         return f"{source} and {jobs[target].source} would both become {target}; rename one"

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
 from srlib.errors import SrlibError
+from srlib.formats.png import encoded_chunk
 from srlib.imaging import folders
 from srlib.imaging.folders import list_images
 from srlib.imaging.image_file import encode_image_file, read_image_file
 from srlib.imaging.read import image_size, read_image
 
-from .generated import HEIGHT, WIDTH, Sample, exif, foreign_reader, png, read_by_foreign, samples, tiff
+from .generated import HEIGHT, WIDTH, Sample, exif, foreign_reader, lzw, packbits, png, read_by_foreign, samples, tiff
 
 SAMPLES = list(samples(100))
 GRADIENT = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH, 1) * 90
@@ -133,12 +135,109 @@ def plain_tiff(*, bits: int = 16, format: int = 1, photometric: int = 1, compres
     [
         (b"\0\0\0\x20ftypheic" + bytes(40), "HEIC"),
         (b"\0\0\0\x20ftypavif" + bytes(40), "AVIF"),
+        (b"\0\0\0\x20ftypavis" + bytes(40), "AVIF"),
+        (b"\0\0\0\x20ftypisom" + bytes(40), "a film"),
+        (b"RIFF\4\0\0\0AVI ", "a film"),
         (b"8BPS" + bytes(40), r"Photoshop \(PSD\)"),
+        (b"\xff\x0a" + bytes(40), "JPEG XL"),
+        (b"qoif" + bytes(40), "QOI"),
+        (b"P6\n1 1\n255\nabc", r"PNM \(PBM, PGM, PPM\)"),
+        (b"#?RADIANCE\n", "Radiance HDR"),
+        (b"<svg xmlns=''/>", "SVG"),
+        (b"\0\0\1\0\1\0" + bytes(40), r"an icon \(ICO\)"),
     ],
 )
 def test_other_formats_under_a_known_ending_are_named(content: bytes, name: str) -> None:
-    with pytest.raises(SrlibError, match=f"^a.png: {name} is not supported"):
+    with pytest.raises(SrlibError, match=f"^a.png: {name} is not supported; convert it to PNG, JPEG"):
         read_image_file(Path("a.png"), content)
+
+
+@pytest.mark.parametrize("suffix", [".ppm", ".qoi", ".exr", ".heic", ".rw2"])
+def test_images_of_other_formats_in_a_folder_are_named(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(b"P6\n1 1\n255\nabc")
+    (path,) = list_images(tmp_path)
+    with pytest.raises(SrlibError, match="this image format is not supported; convert it to PNG, JPEG"):
+        read_image_file(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS .* run `git lfs pull`"),
+        (b"<!DOCTYPE html><html>", "a web page instead of an image"),
+        (b"", "no bytes"),
+        (b"RIFF\4\0\0\0WAVE", "its head is wrong"),
+    ],
+)
+def test_what_stands_in_for_an_image_is_named(content: bytes, what: str) -> None:
+    with pytest.raises(SrlibError, match=rf"^a.png: truncated or damaged \({what}\)"):
+        read_image_file(Path("a.png"), content)
+
+
+def test_a_png_in_apples_variant_is_named() -> None:
+    content = with_chunk(b"tEXt", b"a\0b")
+    content = content[:8] + encoded_chunk(b"CgBI", b"\x50\0\x20\2") + content[8:]
+    with pytest.raises(SrlibError, match="a PNG in Apple's CgBI variant is not supported"):
+        read_image_file(Path("a.png"), content)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "packbits"])
+@pytest.mark.parametrize("predictor", [1, 2])
+def test_compressed_rgba_with_reversed_bits(compression: str, predictor: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
+    stored = np.diff(pixels, axis=1, prepend=np.zeros((6, 1, 4), np.uint8)) if predictor == 2 else pixels
+    data = {"lzw": lzw, "packbits": packbits}[compression](stored.astype(np.uint8).tobytes())
+    reversed_bits = np.packbits(np.unpackbits(np.frombuffer(data, np.uint8)).reshape(-1, 8)[:, ::-1]).tobytes()
+    tags = {256: 5, 257: 6, 258: 8, 259: {"lzw": 5, "packbits": 32773}[compression], 262: 2, 266: 2, 273: 8, 277: 4}
+    tags |= {278: 6, 279: len(data), 317: predictor, 338: 2}
+    start = 8 + len(data) + len(data) % 2
+    directory = struct.pack("<H", len(tags))
+    directory += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    content = b"II*\0" + struct.pack("<I", start) + reversed_bits.ljust(start - 8, b"\0") + directory + bytes(4)
+    image = read_image_file(Path("a.tif"), content)
+    assert image.alpha is not None
+    np.testing.assert_array_equal(np.dstack([image.rgb, image.alpha]), pixels)
+
+
+def test_a_tiff_whose_first_page_is_a_thumbnail() -> None:
+    out = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    with tifffile.TiffWriter(out) as file:
+        file.write(pixels[::2, ::2], subfiletype=1)
+        file.write(pixels)
+    image = read_image_file(Path("a.tif"), out.getvalue())
+    assert image.notes == ("only the first of several pages is used; the file calls it a smaller version of another",)
+
+
+@pytest.mark.parametrize(
+    ("flags", "background", "color"),
+    [(0x80, 1, (0, 255, 0)), (0x80, 0, (255, 0, 0)), (0x80, 9, (0, 0, 0)), (0, 1, (0, 0, 0))],
+)
+def test_a_gif_whose_image_does_not_fill_it(flags: int, background: int, color: tuple[int, int, int]) -> None:
+    """Outside, it has the background color (GIF89a, section 18), or black where the table has none."""
+    table = bytes([255, 0, 0, 0, 255, 0])
+    content = b"GIF89a" + struct.pack("<HHBBB", 4, 3, flags, background, 0) + (table if flags else b"")
+    content += b"," + struct.pack("<HHHHB", 1, 1, 1, 1, 0 if flags else 0x80) + (b"" if flags else table)
+    content += bytes([2, 2, 0x44 + 8, 0x01, 0, 0x3B])  # clear, color 1, end
+    image = read_image_file(Path("a.gif"), content)
+    assert image.alpha is None and image.rgb.shape == (3, 4, 3)
+    assert image.rgb[1, 1].tolist() == [0, 255, 0]
+    image.rgb[1, 1] = color
+    assert (image.rgb == color).all()
+
+
+def test_a_gray_gif_whose_image_does_not_fill_it() -> None:
+    content = b"GIF89a" + struct.pack("<HHBBB", 4, 3, 0x80, 1, 0) + bytes([0, 0, 0, 77, 77, 77])
+    content += b"," + struct.pack("<HHHHB", 1, 1, 1, 1, 0) + bytes([2, 2, 0x44, 0x01, 0, 0x3B])
+    gray = read_image_file(Path("a.gif"), content).rgb[..., 0]
+    assert gray.tolist() == [[77] * 4, [77, 0, 77, 77], [77] * 4]
+
+
+def test_an_opaque_animation_has_no_transparency() -> None:
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    frames[0].save(out := io.BytesIO(), "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    image = read_image_file(Path("a.webp"), out.getvalue())
+    assert image.alpha is None and image.notes == ("only the first of several frames is used",)
 
 
 def test_twelve_bit_jpeg_is_named() -> None:
