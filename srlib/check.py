@@ -16,7 +16,7 @@ from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
 from srlib.data.sources import plan
 from srlib.engine import check_backend, pin_threads
 from srlib.errors import SrlibError
-from srlib.evaluation.benchmark import Sets
+from srlib.evaluation.benchmark import Sets, check_metrics
 from srlib.evaluation.opinions import read_opinions
 from srlib.evaluation.sets import find_sets, find_versions
 from srlib.params import OtherMethod, Params
@@ -159,11 +159,16 @@ def _own_networks(params: Params, sets: Sets | None) -> Iterator[Mistake]:
         network, layer, file = finetune.features.network, finetune.features.deepest, Path(features.file).expanduser()
         yield from _attempt("download.features", lambda: feature_network(network, [layer], weights=file))
     if section.lpips:
-        from srlib.evaluation.methods import recipe_metrics
-
-        yield from _attempt("evaluate.lpips", lambda: recipe_metrics(section))
+        yield from _attempt("evaluate.lpips", lambda: _check_metrics(params, sets))
     for index, item in enumerate(section.methods):
         yield from _attempt(f"evaluate.methods[{index}]", functools.partial(_try_method, item, params.scale, sets))
+
+
+def _check_metrics(params: Params, sets: Sets | None) -> None:
+    """Open the weights of LPIPS, and compare the sizes of the images of your own with what it needs."""
+    from srlib.evaluation.methods import recipe_metrics
+
+    check_metrics(sets or {}, recipe_metrics(params.evaluate), params.scale)
 
 
 def _try_method(item: OtherMethod, scale: int, sets: Sets | None) -> None:

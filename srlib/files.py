@@ -31,13 +31,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         The temporary path.
 
     Raises:
-        SrlibError: The path has no name, such as `/`, or is a pipe or device.
+        SrlibError: The path has no name, such as `/`, or is a pipe, a device or a link to nowhere.
     """
     path = Path(path)
     if not path.name:
         raise SrlibError(f"{path}: expected the name of a file or folder to write")
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise SrlibError(f"{path}: is a pipe or device, which a file would replace; name another file")
+    if mistake := link_mistake(path):
+        raise SrlibError(mistake)
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = _temporary_stem(path.name)
     for stale in path.parent.glob(f"{glob.escape(stem)}.*.tmp"):
@@ -126,6 +128,8 @@ def check_output(path: Path) -> None:
         raise SrlibError(f"{path}: is a folder; expected the name of a file to write")
     if os.path.exists(path) and not os.path.isfile(path):
         raise SrlibError(f"{path}: is a pipe or device; expected the name of a file to write")
+    if mistake := link_mistake(path):
+        raise SrlibError(mistake)
     _check_place(path, path.absolute())
 
 
@@ -139,6 +143,13 @@ def check_output_folder(path: Path) -> None:
     if os.path.lexists(path) and not os.path.isdir(path):
         raise SrlibError(f"{path}: expected a folder, got a file, pipe, device or a link to nowhere")
     _check_place(path, path.absolute() / "file")
+
+
+def link_mistake(path: Path) -> str | None:
+    """Return the line for an output that is a link to nowhere, which a file would replace; None for any other path."""
+    if not os.path.islink(path) or os.path.exists(path):
+        return None
+    return f"{path}: is a link to {os.readlink(path)}, which does not exist; remove the link, or name another file"
 
 
 def _check_place(path: Path, file: Path) -> None:

@@ -30,6 +30,9 @@ SLOW_BFLOAT16 = (
     "set it to float32"
 )
 
+_AFTER_A_STOP = {"download": "run it again to continue; what was fetched is kept"}
+"""Stage without a checkpoint that continues by itself → what to do after an interruption."""
+
 
 @dataclass(frozen=True)
 class StageRun:
@@ -153,13 +156,20 @@ def _facts(name: str, params: Params, stage: PipelineStage, *, keras: bool) -> d
 
 @contextlib.contextmanager
 def _closed_at_the_end(state: ResumeState, name: str) -> Iterator[None]:
-    """Release the resume state after the block; after an interruption, print that the next run continues from it."""
+    """Release the resume state after the block; after an interruption, add what the next run does to its line.
+
+    Raises:
+        Stopped: SIGINT, SIGTERM or SIGHUP came in the block.
+    """
     try:
         yield
     except (KeyboardInterrupt, Stopped) as error:
-        if state.is_open and not (isinstance(error, Stopped) and error.note):
-            print(f"{name}: run it again to continue from the last checkpoint", file=sys.stderr)
-        raise
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        if state.is_open:
+            note = "run it again to continue from the last checkpoint"
+        else:
+            note = _AFTER_A_STOP.get(name, "the next run does this stage from its beginning")
+        raise Stopped(stopped.signum, stopped.note or note) from None
     finally:
         state.close()
 

@@ -126,6 +126,7 @@ class TestOutputs:
             ("/dev/null", "is a pipe or device"),
             ("file/x", "is not a folder"),
             ("dangling/x", "is not a folder"),
+            ("dangling", "is a link to nowhere, which does not exist; remove the link"),
             ("n" * 256, "a name has 256 bytes, more than 255"),
             ("/proc/x/y", "cannot be written; /proc: "),
         ],
@@ -160,11 +161,16 @@ class TestOutputs:
                 check(Path("folder/new"))
 
     def test_places_that_can_be_written_stay_as_they_are(self, places: Path) -> None:
-        for path in ("file", "new", "new/inner/file", "dangling"):
+        for path in ("file", "new", "new/inner/file"):
             check_output(Path(path))
         for path in ("folder", "new", "new/inner"):
             check_output_folder(Path(path))
         assert sorted(os.listdir()) == ["dangling", "file", "folder", "pipe"] and not os.listdir("folder")
+
+    def test_a_link_to_nowhere_is_never_replaced(self, places: Path) -> None:
+        with pytest.raises(SrlibError, match="dangling: is a link to nowhere, which does not exist"):
+            write_text(Path("dangling"), "x")
+        assert Path("dangling").is_symlink() and not Path("nowhere").exists()
 
     def test_a_pipe_or_device_is_never_replaced(self, places: Path) -> None:
         with pytest.raises(SrlibError, match="pipe: is a pipe or device, which a file would replace"):

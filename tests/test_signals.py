@@ -3,11 +3,13 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from srlib.pipeline.resume import ResumeState
 from srlib.signals import Stopped, deferred_stop, stoppable
-from srlib.stage import errors_in_one_line
+from srlib.stage import _closed_at_the_end, errors_in_one_line
 
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -92,3 +94,24 @@ def test_the_note_is_part_of_the_one_line(capsys: pytest.CaptureFixture[str]) ->
         raise Stopped(signal.SIGTERM, "the next run continues from step 7")
     assert capsys.readouterr().err == "error: pretrain: stopped by SIGTERM; the next run continues from step 7\n"
     assert ended.value.code == 143
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Stopped(signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("name", "has_checkpoint", "note"),
+    [
+        ("pretrain", True, "run it again to continue from the last checkpoint"),
+        ("download", False, "run it again to continue; what was fetched is kept"),
+        ("evaluate", False, "the next run does this stage from its beginning"),
+    ],
+)
+def test_the_line_of_a_stopped_stage(
+    error: BaseException, name: str, has_checkpoint: bool, note: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ResumeState(tmp_path, name, {})
+    if has_checkpoint:
+        state.open("a")
+    with pytest.raises(SystemExit) as ended, errors_in_one_line(name), _closed_at_the_end(state, name):
+        raise error
+    assert ended.value.code == 130 and not state.is_open
+    assert capsys.readouterr().err == f"error: {name}: stopped by SIGINT; {note}\n"

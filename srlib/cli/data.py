@@ -82,9 +82,12 @@ def estimate_degradation(
     """Estimate noise, blur and JPEG quality of a folder, and print the section prepare.degradation that fits it."""
     from srlib.data.fit_degradation import comparison_sheet, estimate_folder, fitted_degradation, section_text
     from srlib.errors import SrlibError
+    from srlib.files import check_output
 
     if (sheet is None) != (hr_folder is None):
         raise SrlibError("--sheet and --hr: give both, the file to write and clean images to degrade, or neither")
+    if sheet is not None:
+        check_output(sheet)
     result = estimate_folder(folder)
     section = fitted_degradation(result.traces, scale)
     for line in result.skipped:

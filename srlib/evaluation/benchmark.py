@@ -200,7 +200,7 @@ def evaluate(
             wrong size.
     """
     check_method_names([method.name for method in methods])
-    _check_metrics(sets, metrics, scale)
+    check_metrics(sets, metrics, scale)
     versions = {method.name: find_versions(method.folder, sets, scale) for method in methods if method.folder}
     warm: set[str] = set()
     for image in (image for images in sets.values() for image in images):
@@ -242,8 +242,14 @@ def _add(result: Result, method: Method, sr: Image, scale: int, metrics: Mapping
     result.scores.append(Score(image.set, image.name, method.name, values, work))
 
 
-def _check_metrics(sets: Sets, metrics: Mapping[str, Metric], scale: int) -> None:
-    """Raise an SrlibError if an image is too small for a metric that needs more pixels than the others."""
+def check_metrics(sets: Sets, metrics: Mapping[str, Metric], scale: int) -> None:
+    """Raise an SrlibError if an image is too small for a metric that needs more pixels than the others.
+
+    Args:
+        sets: The test sets.
+        metrics: The metrics.
+        scale: Upscaling factor, and the pixels that are cropped on each side.
+    """
     for metric in (metric for metric in metrics.values() if metric.min_side > 1):
         least = metric.min_side + 2 * scale
         for image in (image for images in sets.values() for image in images):

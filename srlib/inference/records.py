@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from srlib.errors import SrlibError
+from srlib.files import link_mistake
 from srlib.imaging.array_image import write_image
 from srlib.imaging.consistency import lr_consistency, undetermined_detail
 from srlib.imaging.image_file import ImageFile
@@ -79,6 +80,8 @@ class Records:
             _check_scores_file(self.scores)
         if self.maps is None:
             return
+        if mistake := link_mistake(self.maps):
+            raise SrlibError(f"--map {mistake}")
         if self.maps.suffix.lower() == ".png" and len(jobs) > 1:
             raise SrlibError(f"--map {self.maps}: one file for {len(jobs)} images; name a folder")
         if self._map_is_file and self.maps.exists() and not self.maps.is_file():
@@ -150,6 +153,8 @@ def _scores(job: ImageJob, image: ImageFile, result: ImageFile, *, model: str, s
 
 def _check_scores_file(path: Path) -> None:
     """Make the table with its header, or check that an existing one has the same columns."""
+    if mistake := link_mistake(path):
+        raise SrlibError(f"--scores {mistake}")
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

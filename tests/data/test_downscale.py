@@ -106,7 +106,7 @@ def test_an_interrupted_run_continues(stopped_run, capsys):
         downscale_folder(hr, lr, 4)
 
 
-def test_an_interrupted_run_with_other_settings_does_not_continue(stopped_run):
+def test_with_other_settings_an_interrupted_run_is_refused(stopped_run):
     hr, lr = stopped_run / "hr", stopped_run / "lr"
     with pytest.raises(SrlibError, match=r"a\.png: exists, from an interrupted run that differs in scale; use --force"):
         downscale_folder(hr, lr, 2)

@@ -55,6 +55,15 @@ class TestNames:
 
 
 class TestFolders:
+    @pytest.mark.parametrize("out", ["dangling.png", "dangling", "out"])
+    def test_an_output_that_is_a_link_to_nowhere_is_refused(self, folder, out):
+        draw(Path("in/a.png"))
+        Path("out").mkdir()
+        for link in ("dangling.png", "dangling", "out/a.png"):
+            Path(link).symlink_to("nowhere")
+        with pytest.raises(SrlibError, match=r"is a link to nowhere, which does not exist; remove the link"):
+            plan_jobs(["in/a.png"], out, force=True)
+
     def test_a_folder_beside_a_link_to_it(self, folder):
         draw(Path("in/zeta/a.png"))
         Path("in/alpha").symlink_to("zeta")

@@ -68,6 +68,8 @@ def test_a_smaller_result_has_no_scores(images, bicubic):
         ({"scores": "in/a.png"}, "--scores in/a.png: exists with other columns than image,result,"),
         ({"scores": "/dev/null/x.csv"}, "--scores /dev/null/x.csv: cannot be written: "),
         ({"maps": "map.png"}, "--map map.png: one file for 2 images; name a folder"),
+        ({"scores": "dangling"}, "--scores dangling: is a link to nowhere, which does not exist"),
+        ({"maps": "dangling"}, "--map dangling: is a link to nowhere, which does not exist"),
         ({"maps": "in/a.bmp"}, "--map in/a.bmp: expected a PNG file or a folder, got another file"),
     ],
 )
@@ -75,6 +77,7 @@ def test_what_cannot_be_written_is_named_before_any_work(images, options, messag
     def no_model(rgb, *, on_pixels=None):
         raise AssertionError
 
+    Path("dangling").symlink_to("nowhere")
     with pytest.raises(SrlibError, match=f"^{message}"):
         run(["in/a.png", "in/deep"], "out", no_model, **options)
     assert not Path("out").exists()

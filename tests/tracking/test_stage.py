@@ -200,10 +200,10 @@ def test_a_stopped_stage_ends_killed_and_a_killed_one_is_closed(
     message = {name: process.communicate(timeout=60)[1] for name, process in working.items()}
     codes = {name: process.returncode for name, process in working.items()}
     assert codes == {"download": 129, "prepare": 143, "pretrain": 130, "finetune": -9}
-    assert message["pretrain"].splitlines()[-2:] == [
-        "pretrain: run it again to continue from the last checkpoint",
-        "error: pretrain: stopped by SIGINT",
-    ]
+    assert {name: text.splitlines()[-1] for name, text in message.items() if name != "finetune"} == {
+        name: f"error: {name}: stopped by {signal}; run it again to continue from the last checkpoint"
+        for name, signal in (("download", "SIGHUP"), ("prepare", "SIGTERM"), ("pretrain", "SIGINT"))
+    }
     alive = [run for run in runs() if run.info.status != "FAILED"]
     assert {run.data.tags["dvc.stage"]: run.info.status for run in alive} == {
         "evaluate": "FINISHED",
