@@ -1,10 +1,14 @@
-"""Progress of long work on stderr: a bar on a terminal, a plain line every ten seconds anywhere else."""
+"""Progress of long work on stderr: a bar on a terminal, a plain line every ten seconds anywhere else.
+
+Where somebody looks somewhere else, as at a page, `observed` hands the progress over and nothing is printed.
+"""
 
 import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -18,6 +22,28 @@ WINDOW = 120.0
 """Seconds over which the rate is measured."""
 
 _clock = time.monotonic
+
+Observer = Callable[[float, str], None]
+"""Receives the part that is done, from 0 to 1, and its description. What it raises ends the work."""
+
+_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+
+@contextlib.contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Hand the progress of work that this block begins to a function, and print nothing.
+
+    Example:
+        >>> with observed(lambda part, text: print(f"{part:.0%}")):
+        ...     with progress(2, "prepare", "images") as advance:
+        ...         advance()
+        50%
+    """
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
 
 
 class Advance(Protocol):
@@ -49,7 +75,8 @@ def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Adva
         ...         advance()
     """
     bar = _bar(unit)
-    live = sys.stderr.isatty() and bar.console.is_interactive
+    observer = _observer.get()
+    live = observer is None and sys.stderr.isatty() and bar.console.is_interactive
     task_id = bar.add_task(label, total=total, completed=start, status={})
     task = bar.tasks[0]
     lock = threading.Lock()
@@ -62,7 +89,9 @@ def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Adva
         nonlocal last_line
         with lock:
             bar.update(task_id, advance=n, status=task.fields["status"] | status)
-            if not live and not task.finished and _clock() - last_line >= INTERVAL:
+            if observer:
+                observer(task.completed / total if total else 1.0, _describe(task, unit))
+            elif not live and not task.finished and _clock() - last_line >= INTERVAL:
                 print_line()
                 last_line = _clock()
 
@@ -71,7 +100,7 @@ def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Adva
             yield advance
         finally:
             bar.stop_task(task_id)
-            if not live:
+            if not live and not observer:
                 print_line()
 
 

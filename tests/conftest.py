@@ -117,6 +117,10 @@ class Browser:
         """Click or tap an element; fail where something covers it."""
         call(f"{self.url}/element/{self.find(selector)}/click", "POST", {})
 
+    def upload(self, selector: str, path: Path) -> None:
+        """Choose a file in a file input."""
+        call(f"{self.url}/element/{self.find(selector)}/value", "POST", {"text": str(path)})
+
     def press(self, *keys: str) -> None:
         """Press keys in the element that has the focus."""
         actions = [{"type": kind, "value": KEYS.get(key, key)} for key in keys for kind in ("keyDown", "keyUp")]

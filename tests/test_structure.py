@@ -25,7 +25,7 @@ FLOORS = (
     ("inference",),
     ("films", "rasters"),
     ("evaluation",),
-    ("report", "survey"),
+    ("report", "survey", "demo"),
     ("check", "stage"),
     ("cli",),
 )

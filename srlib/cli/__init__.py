@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from srlib import __version__
-from srlib.cli import data, evaluate, models, raster, survey, tracking, upscale
+from srlib.cli import data, demo, evaluate, models, raster, survey, tracking, upscale
 from srlib.errors import SrlibError, one_line
 from srlib.signals import Stopped, stoppable
 
@@ -30,6 +30,7 @@ app.command("patches")(data.patches)
 app.command("score")(evaluate.score)
 app.command("export")(models.export)
 app.command("ui")(tracking.ui)
+app.command("demo")(demo.demo)
 app.add_typer(survey.app, name="survey")
 
 

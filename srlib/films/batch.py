@@ -100,9 +100,10 @@ def run_plan(
             raise SrlibError("--scores and --map are for images; leave them out for films")
     opened = functools.cache(open_model)
     problems: list[str] = []
+    notes: list[str] = []
     done = 0
     try:
-        done = run_jobs(
+        summary = run_jobs(
             dataclasses.replace(plan, films=()),
             opened,
             size=options.size,
@@ -110,7 +111,8 @@ def run_plan(
             allow_large=options.allow_large,
             consistent=options.consistent,
             records=records,
-        ).done
+        )
+        done, notes = summary.done, list(summary.notes)
     except SrlibError as error:
         if not plan.films:
             raise
@@ -118,16 +120,17 @@ def run_plan(
     for number, job in enumerate(plan.films, 1):
         if len(plan.films) > 1:
             print(f"film {number} of {len(plan.films)}: {job.name}", file=sys.stderr)
-        lines = _run_film(job, opened, options)
+        lines, film_notes = _run_film(job, opened, options)
         done += not lines
         problems += lines
+        notes += film_notes
     if problems:
         raise SrlibError("\n".join(problems))
-    return Summary(done, plan.existing)
+    return Summary(done, plan.existing, tuple(notes))
 
 
-def _run_film(job: ImageJob, open_model: Callable[[], FilmModel], options: FilmOptions) -> list[str]:
-    """Upscale one film; return its problems, one line each.
+def _run_film(job: ImageJob, open_model: Callable[[], FilmModel], options: FilmOptions) -> tuple[list[str], list[str]]:
+    """Upscale one film; return its problems, and the notes that were printed, one line each.
 
     Raises:
         SrlibError: The disk is full.
@@ -138,16 +141,17 @@ def _run_film(job: ImageJob, open_model: Callable[[], FilmModel], options: FilmO
     try:
         outcome = upscale_one_film(job.source, job.target, open_model(), options)
     except SrlibError as error:
-        return [str(error)]
+        return [str(error)], []
     except MemoryError:
-        return [f"{job.name}: not enough memory; ask for a smaller size"]
+        return [f"{job.name}: not enough memory; ask for a smaller size"], []
     except OSError as error:
         reason = f"{error.filename or job.target}: {error.strerror or one_line(error)}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SrlibError(f"{reason}; make space and run it again to continue") from error
-        return [reason]
+        return [reason], []
     except Exception as error:
-        return [f"{job.name}: unexpected {type(error).__name__} ({one_line(error)}); please report this film"]
-    for note in outcome.notes:
-        print(f"{job.name}: {note}", file=sys.stderr)
-    return [f"{job.name}: {problem}; the rest is in {job.target}" for problem in outcome.problems]
+        return [f"{job.name}: unexpected {type(error).__name__} ({one_line(error)}); please report this film"], []
+    notes = [f"{job.name}: {note}" for note in outcome.notes]
+    for note in notes:
+        print(note, file=sys.stderr)
+    return [f"{job.name}: {problem}; the rest is in {job.target}" for problem in outcome.problems], notes

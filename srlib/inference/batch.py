@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -37,10 +37,12 @@ class Summary:
     Attributes:
         done: Number of images that were upscaled.
         existing: Number of results that existed already and were left as they are.
+        notes: What was printed about the results, such as what a format could not hold; one line each.
     """
 
     done: int
     existing: int
+    notes: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
 def upscale_files(
@@ -143,6 +145,7 @@ def run_jobs(
         raise SrlibError(f"quality: expected a number from 1 to 100, got {quality}")
     problems = list(plan.problems)
     done = 0
+    notes: tuple[str, ...] = ()
     if plan.jobs:
         check_terminals(plan.jobs)
         records = records or Records()
@@ -156,14 +159,16 @@ def run_jobs(
             print(f"stopped: {run.done} images are done, {rest} are not{again}", file=sys.stderr)
             raise
         finally:
-            run.print_notes()
+            notes = run.notes()
+            for note in notes:
+                print(note, file=sys.stderr)
         done = run.done
         problems += run.problems
     if problems:
         if len(plan.jobs) > 1:
             problems.append(f"{len(problems)} of {len(plan.jobs) + len(plan.problems)} inputs were left out")
         raise SrlibError("\n".join(problems))
-    return Summary(done, plan.existing)
+    return Summary(done, plan.existing, notes)
 
 
 class _ImageProgress:
@@ -326,11 +331,12 @@ class _Run:
             self._notes.setdefault(note, []).append(job.name)
         self.done += 1
 
-    def print_notes(self) -> None:
-        """Print the notes, such as what a format could not hold, each once for all images that it applies to."""
-        for note, names in self._notes.items():
-            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            print(f"{names[0]}{others}: {note}", file=sys.stderr)
+    def notes(self) -> tuple[str, ...]:
+        """Return the notes, such as what a format could not hold, each once for all images that it applies to."""
+        return tuple(
+            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}"
+            for note, names in self._notes.items()
+        )
 
 
 def size_notes(height: int, width: int, target: Target) -> tuple[str, ...]:

@@ -199,6 +199,23 @@ def _versions(client: "MlflowClient", name: str, weights: str) -> "list[ModelVer
     return sorted(versions, key=lambda version: -int(version.version))
 
 
+def champions() -> list[str]:
+    """Return the addresses of the champions in the repository's mlflow.db, or where MLFLOW_TRACKING_URI points.
+
+    Returns:
+        `models:/NAME@champion` for each registered model that has one, by name; none where nothing was recorded.
+
+    Raises:
+        SrlibError: MLflow cannot be reached.
+    """
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (root() / DATABASE).exists():
+        return []
+    store = connect(root())
+    with store.in_use():
+        names = sorted(model.name for model in store.client.search_registered_models())
+        return [f"models:/{name}@{CHAMPION}" for name in names if _holder(store.client, name)]
+
+
 @contextlib.contextmanager
 def fetched(uri: str) -> Iterator[Path]:
     """Fetch a model from MLflow into a folder (config.json, model.weights.h5) that lasts for the block.

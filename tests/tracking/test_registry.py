@@ -22,7 +22,7 @@ from srlib.params import Champion
 from srlib.stage import stage_run
 from srlib.tracking import Store, Verdict, connect
 from srlib.tracking.model import RecordedModel
-from srlib.tracking.registry import elect, fetched, register
+from srlib.tracking.registry import champions, elect, fetched, register
 
 ROOT = Path(__file__).parents[2]
 RULE = Verdict("Set5", "psnr_y", 30.0, "higher", 0.0, "the images")
@@ -213,6 +213,7 @@ def test_models_that_cannot_be_had_are_one_line(
     monkeypatch.delenv("DVC_ROOT", raising=False)
     with pytest.raises(SrlibError, match=r"models:/a/1: no mlflow\.db here"), fetched("models:/a/1"):
         pass
+    assert champions() == []
     assert not Path("mlflow.db").exists(), "asking makes no store"
 
 
@@ -226,6 +227,7 @@ def test_upscaling_with_the_champion(folder: Path, database: str, named: str, tm
     Path("images/a").unlink()
     with stage_run("evaluate") as stage:
         stage.elect([Candidate("gan", Path("models/gan"), 28.0, "higher", Path("images"))])
+    assert f"models:/{named} gan@champion" in champions()
     Image.fromarray(np.full((5, 7, 3), 99, np.uint8)).save("a.png")
     arguments = ["upscale", "a.png", "-o", "b.png", "--model", f"models:/{named} gan@champion"]
     known = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}

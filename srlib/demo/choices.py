@@ -1,0 +1,83 @@
+"""The models that the page offers: shipped ones, the champions of MLflow's registry, and those of a folder."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from srlib.errors import SrlibError
+from srlib.inference.exported import is_exported, read_exported
+from srlib.inference.model_file import SUFFIXES
+from srlib.inference.upscaler import SHIPPED, shipped_models
+
+_CHARACTER = {"pixel": "faithful", "gan": "sharp, some detail invented"}
+_PIPELINE = ("config.json", "model.weights.h5")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """One entry of the list of models.
+
+    Attributes:
+        label: What the page shows.
+        model: What `srlib.open_model` takes.
+        gan: GAN counterpart of `model`, where `open_model` does not know it.
+        fidelity: The fidelity at which the blend with its counterpart is the model itself; None without a counterpart.
+    """
+
+    label: str
+    model: str
+    gan: str | None = None
+    fidelity: float | None = None
+
+
+def model_choices(models: Path, others: Sequence[str] = ()) -> list[ModelChoice]:
+    """Return the models to choose from; the first is the default.
+
+    Args:
+        models: Folder of model folders and model files; it need not exist.
+        others: Further models, as `srlib.open_model` takes them; they come first.
+    """
+    return [
+        *(ModelChoice(name, name) for name in others),
+        *sorted(_shipped(), key=lambda choice: choice.model, reverse=True),  # psnr before gan
+        *(ModelChoice(f"{uri.removeprefix('models:/')} – from MLflow", uri) for uri in _champions()),
+        *_in_folder(models),
+    ]
+
+
+def _shipped() -> Iterator[ModelChoice]:
+    names = shipped_models()
+    for name in names:
+        kind, _, scale = name.partition("-")
+        has_pair = kind in ("psnr", "gan") and {f"psnr-{scale}", f"gan-{scale}"} <= set(names)
+        config = read_exported(SHIPPED / name).config
+        yield ModelChoice(
+            f"{name} – {_CHARACTER[config.training]}", name, fidelity=float(kind == "psnr") if has_pair else None
+        )
+
+
+def _champions() -> list[str]:
+    if find_spec("mlflow") is None:
+        return []
+    from srlib.tracking.registry import champions
+
+    try:
+        return champions()
+    except SrlibError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return []
+
+
+def _in_folder(models: Path) -> Iterator[ModelChoice]:
+    if not models.is_dir():
+        return
+    for path in sorted(models.iterdir()):
+        is_folder = is_exported(path) or all((path / name).is_file() for name in _PIPELINE)
+        if is_folder or path.suffix.lower() in SUFFIXES:
+            pair = models / "gan"
+            has_pair = is_folder and path.name == "pretrained" and pair.is_dir()
+            yield ModelChoice(
+                str(path), str(path), gan=str(pair) if has_pair else None, fidelity=1.0 if has_pair else None
+            )

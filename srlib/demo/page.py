@@ -1,0 +1,305 @@
+"""The page of `srlib demo`, made with Gradio: drop an image or film, compare, download.
+
+It listens on 127.0.0.1, sends nothing anywhere and keeps no files: uploads and results lie in one temporary folder,
+which is removed at the end; those of one page when it is closed or gets another file.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srlib.demo.choices import ModelChoice
+from srlib.demo.sessions import Session, Sessions
+from srlib.demo.work import Limits, Outcome, Settings, upscale_upload
+from srlib.errors import SrlibError
+from srlib.formats.encoders import FORMATS
+from srlib.formats.suffixes import FILM_SUFFIXES, READ_SUFFIXES
+from srlib.inference.output_size import OutputSize, output_size
+from srlib.progress import observed
+from srlib.signals import Stopped, stoppable
+
+if TYPE_CHECKING:
+    import gradio
+
+_QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+_AS_INPUT = "as the input"
+_FIT = "fit into"
+_LONGEST_QUEUE = 16
+
+# Everything comes from this server; Gradio's scripts are inline and compile templates.
+_POLICY = (
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; connect-src 'self' data: blob:; object-src 'none'; "
+    "form-action 'none'"
+)
+_HEAD = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><meta name="referrer" content="no-referrer">'
+_CSS = """
+.gradio-container { max-width: 1280px !important; margin: auto !important; }
+#status p { margin: 0.2em 0; }
+footer { display: none !important; }
+"""
+
+
+def serve(
+    choices: Sequence[ModelChoice],
+    *,
+    port: int = 7860,
+    host: str = "127.0.0.1",
+    limits: Limits | None = None,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Serve the page until interrupted.
+
+    Args:
+        choices: Models to choose from; the first is the default.
+        port: Port to listen on; 0 for any free one.
+        host: Address to listen on; another one than 127.0.0.1 only for a hosted page.
+        limits: What the page takes.
+        report: Function that is called with one line at a time.
+
+    Raises:
+        SrlibError: Gradio is missing, or the port is taken.
+    """
+    require_gradio()
+    port = _free_port(host, port)
+    with tempfile.TemporaryDirectory(prefix="srlib-demo-", ignore_cleanup_errors=True) as folder:
+        os.environ.update(_QUIET, GRADIO_TEMP_DIR=folder)  # read while Gradio is imported
+        sessions = Sessions(Path(folder))
+        page = build_page(choices, sessions, limits or Limits())
+        with contextlib.suppress(KeyboardInterrupt, Stopped), stoppable(signal.SIGINT):
+            _launch(page, host, port, limits or Limits())
+            report(f"Page: http://{host}:{port}  (Ctrl-C to stop)")
+            threading.Event().wait()
+        sessions.stop_all()
+        logging.getLogger("uvicorn.error").disabled = True  # it reports connections that end with the program
+        page.server.force_exit = True
+        page.close(verbose=False)
+    report("stopped; no files are left")
+
+
+def require_gradio() -> None:
+    """Check that the extra `demo` is installed.
+
+    Raises:
+        SrlibError: It is not.
+    """
+    if find_spec("gradio") is None:
+        raise SrlibError("the page needs Gradio: pip install 'srlib[demo]'")
+
+
+def _free_port(host: str, port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SrlibError(f"port {port} is taken ({error.strerror}); choose another with --port") from None
+        return int(probe.getsockname()[1])
+
+
+def _launch(page: "gradio.Blocks", host: str, port: int, limits: Limits) -> None:
+    import gradio as gr
+
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        max_file_size=limits.megabytes * 10**6,
+        footer_links=[],
+        ssr_mode=False,
+        enable_monitoring=False,
+        run_history=False,
+        theme=theme,
+        css=_CSS,
+        head=_HEAD,
+    )
+
+
+def build_page(choices: Sequence[ModelChoice], sessions: Sessions, limits: Limits) -> "gradio.Blocks":
+    """Return the page.
+
+    Args:
+        choices: Models to choose from.
+        sessions: Where files are kept.
+        limits: What the page takes.
+    """
+    import gradio as gr
+
+    by_label = {choice.label: choice for choice in choices}
+    first = choices[0]
+    with gr.Blocks(title="srlib", analytics_enabled=False, delete_cache=(60, 3600)) as page:
+        gr.Markdown("# srlib\nUpscale an image or a film. Everything is computed here; nothing is sent or kept.")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                upload = gr.File(
+                    label="Image or film",
+                    file_types=["image", "video", *sorted(READ_SUFFIXES | FILM_SUFFIXES)],
+                    height=140,
+                    elem_id="upload",
+                )
+                model = gr.Dropdown(list(by_label), value=first.label, label="Model", elem_id="model")
+                fidelity = gr.Slider(
+                    0,
+                    1,
+                    value=1.0 if first.fidelity is None else first.fidelity,
+                    step=0.05,
+                    label="Fidelity",
+                    info="0: sharp, some detail invented. 1: faithful.",
+                    visible=first.fidelity is not None,
+                    elem_id="fidelity",
+                )
+                size = gr.Radio(["×2", "×3", "×4", _FIT], value="×4", label="Size", elem_id="size")
+                fit = gr.Textbox(
+                    "3840x2160", label="Width × height in pixels", info="The proportions are kept.", visible=False,
+                    elem_id="fit",
+                )  # fmt: skip
+                with gr.Accordion("More", open=False, elem_id="more"):
+                    consistent = gr.Checkbox(label="Correct the result until it agrees with the input")
+                    file_format = gr.Dropdown([_AS_INPUT, *FORMATS], value=_AS_INPUT, label="Format of images")
+                    quality = gr.Slider(1, 100, value=95, step=1, label="Quality of JPEG, WebP and films")
+                    seconds = gr.Number(
+                        limits.seconds, label="Films: only the first seconds", minimum=0.1, maximum=limits.seconds
+                    )
+                with gr.Row():
+                    start = gr.Button("Upscale", variant="primary", elem_id="start", min_width=120)
+                    stop = gr.Button("Stop", elem_id="stop", min_width=80)
+            with gr.Column(scale=2, min_width=300):
+                status = gr.Markdown("Drop an image or a film.", elem_id="status")
+                view = gr.ImageSlider(
+                    label="Before (bicubic) | after", type="filepath", interactive=False, elem_id="view",
+                    buttons=["fullscreen"], max_height=620,
+                )  # fmt: skip
+                download = gr.DownloadButton("Download", interactive=False, elem_id="download")
+                detail = gr.ImageSlider(
+                    label="The middle at full size", type="filepath", interactive=False, visible=False,
+                    elem_id="detail", buttons=["fullscreen"], max_height=620,
+                )  # fmt: skip
+                film = gr.Video(label="Film", interactive=False, visible=False, elem_id="film")
+                shades = gr.Image(
+                    label="Invented here (white)", type="filepath", interactive=False,
+                    visible=False, elem_id="map", buttons=["fullscreen"],
+                )  # fmt: skip
+        shown = [status, view, download, detail, film, shades]
+
+        def run(
+            label: str, part: float, factor: str, box: str, is_consistent: bool, kind: str, percent: float,
+            first_seconds: float | None, request: gr.Request, progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> list[object]:  # fmt: skip
+            key = str(request.session_hash)
+            try:
+                settings = Settings(
+                    by_label[label], part, _size(factor, box), None if kind == _AS_INPUT else kind, int(percent),
+                    is_consistent, first_seconds or None,
+                )  # fmt: skip
+                return _shown(_upscaled(key, sessions, settings, limits, progress))
+            except SrlibError as error:
+                sessions.drop_result(key)
+                return _nothing(f"**Not done.** {error}".replace("\n", "\n\n"))
+            except Stopped:
+                sessions.drop_result(key)
+                return _nothing("Stopped.")
+
+        def take(path: str | None, request: gr.Request) -> list[object]:
+            sessions.take(str(request.session_hash), Path(path) if path else None)
+            return _nothing(
+                f"{Path(path).name} is here. Choose, and press Upscale." if path else "Drop an image or a film."
+            )
+
+        def halt(request: gr.Request) -> None:
+            sessions[str(request.session_hash)].is_stopped.set()
+
+        def leave(request: gr.Request) -> None:
+            sessions.close(str(request.session_hash))
+
+        start.click(
+            run, [model, fidelity, size, fit, consistent, file_format, quality, seconds], shown,
+            show_progress_on=view, scroll_to_output=True, concurrency_limit=1, api_visibility="private",
+        )  # fmt: skip
+        stop.click(halt, queue=False, show_progress="hidden", api_visibility="private")
+        upload.change(take, upload, shown, show_progress="hidden", queue=False, api_visibility="private")
+        model.change(
+            lambda label: gr.Slider(
+                value=by_label[label].fidelity or 0.0, visible=by_label[label].fidelity is not None
+            ),
+            model, fidelity, show_progress="hidden", queue=False, api_visibility="private",
+        )  # fmt: skip
+        size.change(
+            lambda factor: gr.Textbox(visible=factor == _FIT),
+            size, fit, show_progress="hidden", queue=False, api_visibility="private",
+        )  # fmt: skip
+        page.unload(leave)
+    page.queue(max_size=_LONGEST_QUEUE, default_concurrency_limit=1)
+    return page
+
+
+def _size(factor: str, box: str) -> OutputSize:
+    return output_size(fit=box) if factor == _FIT else output_size(scale=factor)
+
+
+def _upscaled(
+    key: str, sessions: Sessions, settings: Settings, limits: Limits, progress: Callable[..., object]
+) -> Outcome:
+    """Upscale what a person has dropped, with progress on the page.
+
+    Raises:
+        SrlibError: Nothing was dropped, or it cannot be upscaled.
+        Stopped: The person asked to stop, or closed the page.
+    """
+    session = sessions[key]
+    if session.upload is None or not session.upload.is_file():
+        raise SrlibError("Drop an image or a film first.")
+    folder = sessions.new_result(key)
+    progress(0, desc="opening the model")
+
+    def observe(part: float, text: str) -> None:
+        _check_stop(session)
+        progress(part, desc=text)
+
+    with observed(observe):
+        outcome = upscale_upload(session.upload, folder, settings, limits)
+    _check_stop(session)
+    return outcome
+
+
+def _check_stop(session: Session) -> None:
+    if session.is_stopped.is_set():
+        raise Stopped(signal.SIGINT)
+
+
+def _shown(outcome: Outcome) -> list[object]:
+    """Return the values of the right column for a result."""
+    import gradio as gr
+
+    is_playable = outcome.is_film and outcome.file.suffix.lower() in (".mp4", ".m4v", ".webm")
+    return [
+        outcome.text or "Done.",
+        tuple(map(str, outcome.view)),
+        gr.DownloadButton(f"Download {outcome.file.name}", value=str(outcome.file), interactive=True),
+        gr.ImageSlider(tuple(map(str, outcome.detail)) if outcome.detail else None, visible=bool(outcome.detail)),
+        gr.Video(str(outcome.file) if is_playable else None, visible=is_playable),
+        gr.Image(str(outcome.map) if outcome.map else None, visible=bool(outcome.map)),
+    ]
+
+
+def _nothing(text: str) -> list[object]:
+    """Return the values of the right column without a result."""
+    import gradio as gr
+
+    return [
+        text,
+        None,
+        gr.DownloadButton("Download", value=None, interactive=False),
+        gr.ImageSlider(None, visible=False),
+        gr.Video(None, visible=False),
+        gr.Image(None, visible=False),
+    ]

@@ -1,0 +1,44 @@
+"""Which models the page offers."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import srlib
+from srlib.demo import choices
+from srlib.demo.choices import ModelChoice, model_choices
+from srlib.inference.upscaler import SHIPPED
+
+
+@pytest.fixture(autouse=True)
+def no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choices, "_champions", lambda: [])
+
+
+def test_shipped_models_appear_by_themselves(tmp_path: Path) -> None:
+    offered = model_choices(tmp_path / "missing")
+    assert sorted(choice.model for choice in offered) == srlib.shipped_models()
+    assert offered[0] == ModelChoice("psnr-x4 – faithful", "psnr-x4", fidelity=1.0)
+    assert ModelChoice("gan-x4 – sharp, some detail invented", "gan-x4", fidelity=0.0) in offered
+
+
+def test_a_folder_of_models_and_models_of_the_command_line(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED / "psnr-x4", tmp_path / "exported")
+    for name in ("pretrained", "gan"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").touch()
+        (tmp_path / name / "model.weights.h5").touch()
+    (tmp_path / "other.onnx").touch()
+    (tmp_path / "notes.txt").touch()
+    offered = model_choices(tmp_path, ["models:/x/1"])
+    assert offered[0] == ModelChoice("models:/x/1", "models:/x/1")
+    own = {Path(choice.model).name: choice for choice in offered[1:] if choice.model.startswith(str(tmp_path))}
+    assert set(own) == {"exported", "gan", "other.onnx", "pretrained"}
+    assert own["pretrained"].gan == str(tmp_path / "gan") and own["pretrained"].fidelity == 1.0
+    assert own["exported"].fidelity is None
+
+
+def test_champions_of_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choices, "_champions", lambda: ["models:/srlib-x4@champion"])
+    assert ModelChoice("srlib-x4@champion – from MLflow", "models:/srlib-x4@champion") in model_choices(tmp_path)

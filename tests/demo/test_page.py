@@ -1,0 +1,134 @@
+"""The page as people meet it: a real upload, real clicks, a download, and nothing left behind."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import srlib
+from srlib.cli import demo as command
+from srlib.demo import page
+from srlib.errors import SrlibError
+
+ROOT = Path(__file__).parents[2]
+MAIN = "from srlib.cli import main; main()"
+
+
+def test_without_gradio_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
+    with pytest.raises(SrlibError, match=r"pip install 'srlib\[demo\]'"):
+        command.demo()
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SrlibError, match=rf"^port {port} is taken \(.*\); choose another with --port$"):
+            page._free_port("127.0.0.1", port)
+
+
+@contextlib.contextmanager
+def served(tmp_path: Path, *command: str) -> Iterator[tuple[str, Path, subprocess.Popen[str]]]:
+    """Run a command that serves the page; yield its address, its temporary folder and the process."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    assert process.stdout
+    try:
+        match = re.match(r"Page: (http://127\.0\.0\.1:\d+)", process.stdout.readline())
+        assert match, process.communicate(timeout=60)[0]
+        yield match[1], temporary, process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def drop(browser: Any, file: Path) -> None:
+    browser.upload("#upload input[type=file]", file)
+    browser.wait(f"document.querySelector('#status').innerText.includes('{file.name} is here')")
+
+
+def status(browser: Any, text: str) -> str:
+    browser.wait(f"document.querySelector('#status').innerText.includes('{text}')", seconds=90)
+    return str(browser.text("#status"))
+
+
+@pytest.mark.slow
+def test_drop_upscale_compare_and_download(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="needs the extra demo")
+    source = photo(tmp_path / "photo.jpg", quality=95)
+    with served(tmp_path, "-c", MAIN, "demo", "--port", "0") as (address, temporary, process):
+        browser = browse()
+        browser.open(address)
+        browser.wait("document.querySelector('#start')", seconds=60)
+        browser.click("#start")
+        assert status(browser, "Not done") == "Not done. Drop an image or a film first."
+
+        (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        drop(browser, tmp_path / "broken.png")
+        browser.click("#start")
+        assert "broken.png: " in status(browser, "Not done")
+        browser.click("#upload button[aria-label='Clear']")
+        status(browser, "Drop an image or a film.")
+
+        drop(browser, source)
+        browser.click("#size label:nth-of-type(2)")
+        browser.click("#start")
+        assert "dB, largest difference" in status(browser, "LR consistency")
+        browser.wait("document.querySelectorAll('#view img').length >= 2 && document.querySelector('#map img')")
+        browser.click("#download")
+        file = browser.downloads / "photo.jpg"
+        end = time.monotonic() + 20
+        while not file.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        srlib.upscale_files(source, tmp_path / "command", scale=3)
+        assert file.read_bytes() == (tmp_path / "command" / "photo.jpg").read_bytes()
+
+        hosts = browser.js("performance.getEntriesByType('resource').map((entry) => new URL(entry.name).host)")
+        assert hosts and set(hosts) == {address.removeprefix("http://")}
+        assert browser.errors() == []
+        browser.close()
+        end = time.monotonic() + 20
+        while (left := [path for path in temporary.rglob("*") if path.is_file()]) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert left == []
+
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[0] == "stopped; no files are left\n"
+        assert process.returncode == 0 and not list(temporary.glob("srlib-demo*"))
+
+
+@pytest.mark.slow
+def test_a_phone_in_the_dark(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="needs the extra demo")
+    with served(tmp_path, str(ROOT / "demo/app.py")) as (address, _, process):
+        browser = browse(phone=True)
+        browser.emulate(prefers_color_scheme="dark")
+        browser.open(address)
+        browser.wait("document.querySelector('#start')", seconds=60)
+        assert browser.js("innerWidth === 390 && document.documentElement.scrollWidth <= innerWidth")
+        color = browser.js("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).map(Number)")
+        assert max(color) < 60
+        drop(browser, photo(tmp_path / "large.png", 1500, 1500))
+        browser.click("#start")
+        assert "more than this page takes" in status(browser, "Not done")
+        assert not browser.js("document.querySelector('#fit')?.checkVisibility() ?? false")
+        browser.click("#size label:nth-of-type(4)")
+        browser.wait("document.querySelector('#fit')?.checkVisibility()")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0

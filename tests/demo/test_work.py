@@ -1,0 +1,106 @@
+"""The page's results are those of the command, byte for byte; what it says and shows of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import srlib
+from srlib.demo import work
+from srlib.demo.choices import ModelChoice
+from srlib.demo.work import Limits, Settings, upscale_upload
+from srlib.errors import SrlibError
+from srlib.imaging.read import image_size
+from srlib.inference.output_size import output_size
+
+Photo = Callable[..., Path]
+PSNR = ModelChoice("psnr-x4", "psnr-x4", fidelity=1.0)
+
+
+def run(source: Path, folder: Path, limits: Limits | None = None, **settings: object) -> work.Outcome:
+    folder.mkdir()
+    return upscale_upload(source, folder, Settings(PSNR, 1.0, **settings), limits or Limits())  # type: ignore[arg-type]
+
+
+def test_the_bytes_of_the_command(photo: Photo, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    source = photo(tmp_path / "photo.jpg", exif=exif, quality=95)
+    outcome = run(source, tmp_path / "page", size=output_size(scale="3"), quality=90)
+    srlib.upscale_files(source, tmp_path / "command", scale=3, quality=90)
+    assert outcome.file.read_bytes() == (tmp_path / "command" / "photo.jpg").read_bytes()
+    with Image.open(outcome.file) as image:
+        assert image.getexif()[0x010F] == "Camera"
+    assert outcome.text.startswith("**Downscaled again, the result is ") and " dB, largest difference " in outcome.text
+    assert outcome.detail is None and outcome.map is not None
+    sizes = {image_size(path) for path in (*outcome.view, outcome.map)}
+    assert sizes == {(72, 120)}
+
+
+def test_fidelity_is_that_of_the_command(photo: Photo, tmp_path: Path) -> None:
+    source = photo(tmp_path / "photo.png")
+    (tmp_path / "page").mkdir()
+    outcome = upscale_upload(source, tmp_path / "page", Settings(PSNR, 0.3), Limits())
+    expected = srlib.upscale(srlib.read_image(source), model=srlib.open_model("psnr-x4", fidelity=0.3))
+    np.testing.assert_array_equal(srlib.read_image(outcome.file), expected)
+
+
+def test_a_large_result_is_also_shown_in_part_at_full_size(
+    photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_LARGEST_VIEW", 80)
+    monkeypatch.setattr(work, "_DETAIL", 48)
+    outcome = run(photo(tmp_path / "photo.png"), tmp_path / "page")
+    assert outcome.detail is not None
+    assert [image_size(path) for path in (*outcome.view, *outcome.detail)] == [(48, 80)] * 2 + [(48, 48)] * 2
+    result = srlib.read_image(outcome.file)
+    np.testing.assert_array_equal(srlib.read_image(outcome.detail[1]), result[24:72, 56:104])
+    before = srlib.read_image(outcome.detail[0]).astype(int)
+    assert np.abs(before - srlib.read_image(outcome.detail[1])).mean() < 10  # the same place
+
+
+def test_notes_name_the_file_without_its_folder(tmp_path: Path) -> None:
+    rgba = np.full((8, 9, 4), 120, np.uint8)
+    rgba[:4, :, 3] = 0
+    srlib.write_image(tmp_path / "clear.png", rgba)
+    outcome = run(tmp_path / "clear.png", tmp_path / "page", format="jpeg")
+    assert outcome.file.name == "clear.jpg" and str(tmp_path) not in outcome.text
+    assert "clear.png: transparency" in outcome.text or "white" in outcome.text
+
+
+def test_a_smaller_result_has_no_score(photo: Photo, tmp_path: Path) -> None:
+    outcome = run(photo(tmp_path / "photo.png"), tmp_path / "page", size=output_size(fit="20x20"))
+    assert outcome.map is None and "nothing to compare" in outcome.text
+    assert "without the network" in outcome.text
+
+
+def test_refusals_are_one_line_without_folders(photo: Photo, tmp_path: Path) -> None:
+    with pytest.raises(SrlibError, match=r"^photo\.png: 40×24 pixels are more than this page takes \(0\.0005 megap"):
+        run(photo(tmp_path / "photo.png"), tmp_path / "large", Limits(megapixels=0.0005))
+    (tmp_path / "broken.png").write_bytes((tmp_path / "photo.png").read_bytes()[:60])
+    (tmp_path / "notes.txt").write_text("no image")
+    for name in ("broken.png", "notes.txt"):
+        with pytest.raises(SrlibError) as error:
+            run(tmp_path / name, tmp_path / f"for {name}")
+        assert str(error.value).startswith(f"{name}: ") and "\n" not in str(error.value)
+        assert str(tmp_path) not in str(error.value)
+
+
+def test_a_film(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        for number in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((24, 32, 3), 40 * number, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    outcome = run(tmp_path / "clip.mp4", tmp_path / "page", format="png", size=output_size(scale="2"))
+    srlib.upscale_film(tmp_path / "clip.mp4", tmp_path / "big.mp4", scale=2)
+    assert outcome.is_film and outcome.file.read_bytes() == (tmp_path / "big.mp4").read_bytes()
+    assert outcome.map is None and [image_size(path) for path in outcome.view] == [(48, 64)] * 2
+    limited = run(tmp_path / "clip.mp4", tmp_path / "limited", Limits(seconds=0.2), size=output_size(scale="2"))
+    with av.open(str(limited.file)) as container:
+        assert len(list(container.decode(video=0))) == 2
