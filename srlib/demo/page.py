@@ -16,22 +16,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srlib.demo import layout
 from srlib.demo.choices import ModelChoice
 from srlib.demo.sessions import Session, Sessions
 from srlib.demo.work import Limits, Outcome, Settings, upscale_upload
 from srlib.errors import SrlibError
-from srlib.formats.encoders import FORMATS
-from srlib.formats.suffixes import FILM_SUFFIXES, READ_SUFFIXES
-from srlib.inference.output_size import OutputSize, output_size
 from srlib.progress import observed
 from srlib.signals import Stopped, stoppable
 
 if TYPE_CHECKING:
     import gradio
+    from gradio.components import Component
 
 _QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-_AS_INPUT = "as the input"
-_FIT = "fit into"
 _LONGEST_QUEUE = 16
 
 # Everything comes from this server; Gradio's scripts are inline and compile templates.
@@ -135,115 +132,66 @@ def build_page(choices: Sequence[ModelChoice], sessions: Sessions, limits: Limit
     """
     import gradio as gr
 
-    by_label = {choice.label: choice for choice in choices}
-    first = choices[0]
     with gr.Blocks(title="srlib", analytics_enabled=False, delete_cache=(60, 3600)) as page:
         gr.Markdown("# srlib\nUpscale an image or a film. Everything is computed here; nothing is sent or kept.")
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
-                upload = gr.File(
-                    label="Image or film",
-                    file_types=["image", "video", *sorted(READ_SUFFIXES | FILM_SUFFIXES)],
-                    height=140,
-                    elem_id="upload",
-                )
-                model = gr.Dropdown(list(by_label), value=first.label, label="Model", elem_id="model")
-                fidelity = gr.Slider(
-                    0,
-                    1,
-                    value=1.0 if first.fidelity is None else first.fidelity,
-                    step=0.05,
-                    label="Fidelity",
-                    info="0: sharp, some detail invented. 1: faithful.",
-                    visible=first.fidelity is not None,
-                    elem_id="fidelity",
-                )
-                size = gr.Radio(["×2", "×3", "×4", _FIT], value="×4", label="Size", elem_id="size")
-                fit = gr.Textbox(
-                    "3840x2160", label="Width × height in pixels", info="The proportions are kept.", visible=False,
-                    elem_id="fit",
-                )  # fmt: skip
-                with gr.Accordion("More", open=False, elem_id="more"):
-                    consistent = gr.Checkbox(label="Correct the result until it agrees with the input")
-                    file_format = gr.Dropdown([_AS_INPUT, *FORMATS], value=_AS_INPUT, label="Format of images")
-                    quality = gr.Slider(1, 100, value=95, step=1, label="Quality of JPEG, WebP and films")
-                    seconds = gr.Number(
-                        limits.seconds, label="Films: only the first seconds", minimum=0.1, maximum=limits.seconds
-                    )
+                upload = layout.make_upload()
+                controls = layout.make_controls(choices, limits.seconds)
                 with gr.Row():
                     start = gr.Button("Upscale", variant="primary", elem_id="start", min_width=120)
                     stop = gr.Button("Stop", elem_id="stop", min_width=80)
             with gr.Column(scale=2, min_width=300):
-                status = gr.Markdown("Drop an image or a film.", elem_id="status")
-                view = gr.ImageSlider(
-                    label="Before (bicubic) | after", type="filepath", interactive=False, elem_id="view",
-                    buttons=["fullscreen"], max_height=620,
-                )  # fmt: skip
-                download = gr.DownloadButton("Download", interactive=False, elem_id="download")
-                detail = gr.ImageSlider(
-                    label="The middle at full size", type="filepath", interactive=False, visible=False,
-                    elem_id="detail", buttons=["fullscreen"], max_height=620,
-                )  # fmt: skip
-                film = gr.Video(label="Film", interactive=False, visible=False, elem_id="film")
-                shades = gr.Image(
-                    label="Invented here (white)", type="filepath", interactive=False,
-                    visible=False, elem_id="map", buttons=["fullscreen"],
-                )  # fmt: skip
-        shown = [status, view, download, detail, film, shades]
+                outputs = layout.make_outputs()
 
         def run(
-            label: str, part: float, factor: str, box: str, is_consistent: bool, kind: str, percent: float,
-            first_seconds: float | None, request: gr.Request, progress: gr.Progress = gr.Progress(),  # noqa: B008
-        ) -> list[object]:  # fmt: skip
+            values: dict[gr.components.Component, object],
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008 that is how Gradio is asked for it
+        ) -> list[object]:
             key = str(request.session_hash)
             try:
-                settings = Settings(
-                    by_label[label], part, _size(factor, box), None if kind == _AS_INPUT else kind, int(percent),
-                    is_consistent, first_seconds or None,
-                )  # fmt: skip
-                return _shown(_upscaled(key, sessions, settings, limits, progress))
+                settings = controls.settings(choices, values)
+                return layout.filled(_upscaled(key, sessions, settings, limits, progress))
             except SrlibError as error:
                 sessions.drop_result(key)
-                return _nothing(f"**Not done.** {error}".replace("\n", "\n\n"))
+                return layout.empty(f"**Not done.** {error}".replace("\n", "\n\n"))
             except Stopped:
                 sessions.drop_result(key)
-                return _nothing("Stopped.")
+                return layout.empty("Stopped.")
 
-        def take(path: str | None, request: gr.Request) -> list[object]:
-            sessions.take(str(request.session_hash), Path(path) if path else None)
-            return _nothing(
-                f"{Path(path).name} is here. Choose, and press Upscale." if path else "Drop an image or a film."
-            )
-
-        def halt(request: gr.Request) -> None:
-            sessions[str(request.session_hash)].is_stopped.set()
-
-        def leave(request: gr.Request) -> None:
-            sessions.close(str(request.session_hash))
-
-        start.click(
-            run, [model, fidelity, size, fit, consistent, file_format, quality, seconds], shown,
-            show_progress_on=view, scroll_to_output=True, concurrency_limit=1, api_visibility="private",
-        )  # fmt: skip
-        stop.click(halt, queue=False, show_progress="hidden", api_visibility="private")
-        upload.change(take, upload, shown, show_progress="hidden", queue=False, api_visibility="private")
-        model.change(
-            lambda label: gr.Slider(
-                value=by_label[label].fidelity or 0.0, visible=by_label[label].fidelity is not None
-            ),
-            model, fidelity, show_progress="hidden", queue=False, api_visibility="private",
-        )  # fmt: skip
-        size.change(
-            lambda factor: gr.Textbox(visible=factor == _FIT),
-            size, fit, show_progress="hidden", queue=False, api_visibility="private",
-        )  # fmt: skip
-        page.unload(leave)
+        work = {"show_progress_on": outputs[1], "scroll_to_output": True, "concurrency_limit": 1}
+        start.click(run, set(controls), outputs, api_visibility="private", **work)
+        _connect_files(page, upload, stop, outputs, sessions)
     page.queue(max_size=_LONGEST_QUEUE, default_concurrency_limit=1)
     return page
 
 
-def _size(factor: str, box: str) -> OutputSize:
-    return output_size(fit=box) if factor == _FIT else output_size(scale=factor)
+def _connect_files(
+    page: "gradio.Blocks",
+    upload: "gradio.File",
+    stop: "gradio.Button",
+    outputs: "list[Component]",
+    sessions: Sessions,
+) -> None:
+    """Keep the files of each open page, and only those."""
+    import gradio as gr
+
+    def take(path: str | None, request: gr.Request) -> list[object]:
+        sessions.take(str(request.session_hash), Path(path) if path else None)
+        name = Path(path).name if path else ""
+        return layout.empty(f"{name} is here. Choose, and press Upscale." if path else "Drop an image or a film.")
+
+    def halt(request: gr.Request) -> None:
+        sessions[str(request.session_hash)].is_stopped.set()
+
+    def leave(request: gr.Request) -> None:
+        sessions.close(str(request.session_hash))
+
+    at_once = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    upload.change(take, upload, outputs, **at_once)
+    stop.click(halt, **at_once)
+    page.unload(leave)
 
 
 def _upscaled(
@@ -274,32 +222,3 @@ def _upscaled(
 def _check_stop(session: Session) -> None:
     if session.is_stopped.is_set():
         raise Stopped(signal.SIGINT)
-
-
-def _shown(outcome: Outcome) -> list[object]:
-    """Return the values of the right column for a result."""
-    import gradio as gr
-
-    is_playable = outcome.is_film and outcome.file.suffix.lower() in (".mp4", ".m4v", ".webm")
-    return [
-        outcome.text or "Done.",
-        tuple(map(str, outcome.view)),
-        gr.DownloadButton(f"Download {outcome.file.name}", value=str(outcome.file), interactive=True),
-        gr.ImageSlider(tuple(map(str, outcome.detail)) if outcome.detail else None, visible=bool(outcome.detail)),
-        gr.Video(str(outcome.file) if is_playable else None, visible=is_playable),
-        gr.Image(str(outcome.map) if outcome.map else None, visible=bool(outcome.map)),
-    ]
-
-
-def _nothing(text: str) -> list[object]:
-    """Return the values of the right column without a result."""
-    import gradio as gr
-
-    return [
-        text,
-        None,
-        gr.DownloadButton("Download", value=None, interactive=False),
-        gr.ImageSlider(None, visible=False),
-        gr.Video(None, visible=False),
-        gr.Image(None, visible=False),
-    ]
