@@ -1,4 +1,4 @@
-"""Process many items at once on all CPU cores, with progress."""
+"""Process many items at once on all CPU cores, or on the workers of a cluster, with progress."""
 
 import multiprocessing
 import os
@@ -7,11 +7,14 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from srlib.engine import available_cores
 from srlib.errors import SrlibError
 from srlib.progress import progress
+
+if TYPE_CHECKING:
+    from srlib.cluster import Cluster
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,6 +28,7 @@ def for_each(
     unit: str,
     workers: int | None = None,
     processes: bool = False,
+    cluster: "Cluster | None" = None,
 ) -> list[Result]:
     """Return `function(item)` for every item, in the order of the items, computed by several workers at once.
 
@@ -38,13 +42,17 @@ def for_each(
         workers: Number of threads or processes (default: as many as there are cores).
         processes: Use processes instead of threads. They take half a second to start, but do not wait for each other
             where work holds Python's lock. The program that was started must keep to `if __name__ == "__main__"`.
+        cluster: Use the workers of this cluster; see `srlib.cluster.Cluster.for_each` for what function and items must
+            keep to (default: this machine alone).
 
     Returns:
         The results.
 
     Raises:
-        SrlibError: A process was killed.
+        SrlibError: A process was killed, or what `Cluster.for_each` names.
     """
+    if cluster is not None:
+        return cluster.for_each(function, items, label=label, unit=unit)
     items = list(items)
     with progress(len(items), label, unit) as advance, _pool(workers or available_cores(), processes) as pool:
         try:

@@ -1,5 +1,6 @@
 """Usage: prepare.py OUT. Cut training images into aligned LR/HR patches."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,11 +10,18 @@ from srlib.stage import stage_run
 def main(out: Path) -> None:
     """Write the patch folder `out` from the images in `prepare.images` of params.yaml."""
     with stage_run("prepare") as run:
+        from srlib.cluster import VARIABLE
         from srlib.data.patches import prepare_patches
 
         section = run.params.prepare
         done = prepare_patches(
-            Path(section.images), out, section, scale=run.params.scale, seed=run.params.seed, processes=True
+            Path(section.images),
+            out,
+            section,
+            scale=run.params.scale,
+            seed=run.params.seed,
+            processes=True,
+            scheduler=os.environ.get(VARIABLE),
         )
         for line in done.left_out:
             print(f"prepare: left out {line}", file=sys.stderr)

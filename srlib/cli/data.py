@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from srlib.cli.options import Force, PartOption, Scale
+from srlib.cli.options import Force, PartOption, Scale, Scheduler
 from srlib.parts import Part
 
 
@@ -19,13 +19,15 @@ def downscale(
         str, typer.Option(help="clamp (as the benchmarks' LR files) or mirror (newer MATLAB, DIV2K).")
     ] = "clamp",
     part: PartOption = None,
+    scheduler: Scheduler = None,
     force: Force = False,
 ) -> None:
     """Downscale images as MATLAB's imresize(…, 'bicubic') does, byte for byte."""
     from srlib.data.downscale import downscale_folder
 
     chosen = None if part is None else Part.parse(part)
-    _print_empty(part, downscale_folder(hr_folder, lr_folder, scale, edges, force=force, part=chosen), hr_folder)
+    count = downscale_folder(hr_folder, lr_folder, scale, edges, force=force, part=chosen, scheduler=scheduler)
+    _print_empty(part, count, hr_folder)
 
 
 def degrade(
@@ -38,6 +40,7 @@ def degrade(
     ] = Path("params.yaml"),
     seed: Annotated[int, typer.Option(help="Seed of all random settings.", min=0)] = 0,
     part: PartOption = None,
+    scheduler: Scheduler = None,
     force: Force = False,
 ) -> None:
     """Degrade images at random as a recipe does in training: blur, resizing, noise and compression."""
@@ -50,7 +53,9 @@ def degrade(
     if params.prepare.degradation is None:
         raise SrlibError(f"{recipe}: no section prepare.degradation; add one, or use `srlib downscale`")
     section = params.prepare.degradation
-    count = degrade_folder(hr_folder, lr_folder, params.scale, section, seed=seed, force=force, part=chosen)
+    count = degrade_folder(
+        hr_folder, lr_folder, params.scale, section, seed=seed, force=force, part=chosen, scheduler=scheduler
+    )
     _print_empty(part, count, hr_folder)
 
 

@@ -14,3 +14,11 @@ PartOption = Annotated[
         metavar="K/N",
     ),
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers do the work.",
+        envvar="DASK_SCHEDULER_ADDRESS",
+        metavar="ADDRESS",
+    ),
+]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from srlib.cli.options import Force, PartOption
+from srlib.cli.options import Force, PartOption, Scheduler
 from srlib.errors import SrlibError
 from srlib.parts import Part
 
@@ -120,6 +120,7 @@ def upscale(
     scores: ScoresFile = None,
     maps: MapFile = None,
     part: PartOption = None,
+    scheduler: Scheduler = None,
     force: Force = False,
 ) -> None:
     """Upscale PNG, JPEG, TIFF or WebP images of any size; bit depth, transparency, color profile and EXIF are kept.
@@ -136,6 +137,8 @@ def upscale(
     from srlib.signals import Stopped
 
     tile_side = _tile_side(tile)
+    if scheduler:  # workers have another working folder
+        model, gan = _absolute(model), gan and _absolute(gan)
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
 
     def open_upscaler() -> "Upscaler":
@@ -157,13 +160,20 @@ def upscale(
     if chosen is not None and scores is not None:
         scores = str(chosen.file(Path(scores)))
     try:
-        summary = run_plan(plan, open_upscaler, options, records=Records.at(scores, maps, out))
+        summary = run_plan(plan, open_upscaler, options, records=Records.at(scores, maps, out), scheduler=scheduler)
     except Stopped as error:  # its line has been printed
         sys.exit(128 + error.signum)
     if summary.existing:
         typer.echo(f"{out}: {summary.existing} existed already; --force makes them again", err=True)
     if part is not None and not summary.done + summary.existing:
         typer.echo(f"part {part}: no file of {', '.join(inputs)} belongs to it", err=True)
+
+
+def _absolute(model: str) -> str:
+    """Return the absolute path of a model's file or folder; a name or an address stays as it is."""
+    from srlib.inference.upscaler import shipped_models
+
+    return str(Path(model).absolute()) if model not in shipped_models() and Path(model).exists() else model
 
 
 def _tile_side(tile: str) -> int | None:

@@ -1,13 +1,15 @@
 """Write LR versions of a folder of images: downscaled exactly, or degraded at random."""
 
+import functools
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 import numpy as np
 
+from srlib.cluster import connected
 from srlib.errors import SrlibError
 from srlib.files import check_output_folder, read_regular, write_json
 from srlib.imaging.folders import list_images
@@ -35,6 +37,7 @@ def downscale_folder(
     *,
     force: bool = False,
     part: Part | None = None,
+    scheduler: str | None = None,
 ) -> int:
     """Write the LR image of every image below `hr_folder` as PNG with the same relative name; return the number.
 
@@ -48,6 +51,7 @@ def downscale_folder(
         edges: `clamp` or `mirror`; see `srlib.imaging.resize`.
         force: Overwrite existing files.
         part: Write only this part of the images (default: all).
+        scheduler: Address of a Dask scheduler whose workers do the work (default: this machine).
 
     Raises:
         SrlibError: Before any work: no images, a wrong option, or a target that exists or that two images share.
@@ -57,10 +61,14 @@ def downscale_folder(
         raise SrlibError(f"edges: expected {' or '.join(get_args(Edges))}, got {edges}")
     if scale < 1:
         raise SrlibError(f"scale: expected a whole number from 1, got {scale}")
-    sources = _sources(Path(hr_folder), Path(lr_folder), part)
+    images = _images(Path(hr_folder), Path(lr_folder), part)
     settings = {"from": str(Path(hr_folder).resolve()), "scale": scale, "edges": edges}
-    run = _Run(sources, Path(lr_folder), scale, settings, part, label=f"downscaling ×{scale}")
-    return run.write_all(lambda hr, _: downscale(hr, scale, edges=cast(Edges, edges)), force=force)
+    run = _Run(images, Path(lr_folder), scale, settings, part, label=f"downscaling ×{scale}")
+
+    def convert(hr: np.ndarray, name: str) -> np.ndarray:
+        return downscale(hr, scale, edges=cast(Edges, edges))
+
+    return run.write_all(convert, force=force, scheduler=scheduler)
 
 
 def degrade_folder(
@@ -72,6 +80,7 @@ def degrade_folder(
     seed: int = 0,
     force: bool = False,
     part: Part | None = None,
+    scheduler: str | None = None,
 ) -> int:
     """Write a randomly degraded LR image of every image below `hr_folder`; return the number.
 
@@ -85,6 +94,7 @@ def degrade_folder(
         seed: Seed of all random settings.
         force: Overwrite existing files.
         part: Write only this part of the images (default: all).
+        scheduler: Address of a Dask scheduler whose workers do the work (default: this machine).
 
     Raises:
         SrlibError: As `downscale_folder`.
@@ -92,14 +102,26 @@ def degrade_folder(
     from srlib.data.degradation import degrade_image, keyed_generator
 
     hr_folder = Path(hr_folder)
-    sources = _sources(hr_folder, Path(lr_folder), part)
+    images = _images(hr_folder, Path(lr_folder), part)
     settings = {"from": str(hr_folder.resolve()), "scale": scale, "seed": seed, **params.model_dump(mode="json")}
-    run = _Run(sources, Path(lr_folder), scale, settings, part, label="degrading")
+    run = _Run(images, Path(lr_folder), scale, settings, part, label="degrading")
 
-    def degrade(hr: np.ndarray, source: Path) -> np.ndarray:
-        return degrade_image(hr, scale, params, keyed_generator(f"{seed}/{source.relative_to(hr_folder).as_posix()}"))
+    def convert(hr: np.ndarray, name: str) -> np.ndarray:
+        return degrade_image(hr, scale, params, keyed_generator(f"{seed}/{name}"))
 
-    return run.write_all(degrade, force=force)
+    return run.write_all(convert, force=force, scheduler=scheduler)
+
+
+class _Image(NamedTuple):
+    """An HR image, its path below the HR folder, and the LR file to write."""
+
+    source: Path
+    name: str
+    target: Path
+
+
+Convert = Callable[[np.ndarray, str], np.ndarray]
+"""Function from an HR image and its path below the HR folder to its LR image."""
 
 
 class _Run:
@@ -107,7 +129,7 @@ class _Run:
 
     def __init__(
         self,
-        sources: dict[Path, Path],
+        images: list[_Image],
         folder: Path,
         scale: int,
         settings: dict[str, object],
@@ -115,35 +137,35 @@ class _Run:
         *,
         label: str,
     ) -> None:
-        self._sources = sources
+        self._images = images
         self._folder = folder
         self._scale = scale
         self._settings = settings
         self._note = folder / NOTE if part is None else part.file(folder / NOTE)
         self._label = label
 
-    def write_all(self, convert: Callable[[np.ndarray, Path], np.ndarray], *, force: bool) -> int:
+    def write_all(self, convert: Convert, *, force: bool, scheduler: str | None) -> int:
         """Write the converted image of each source to its target; name all unusable images at the end."""
-        existing = [target for target in self._sources if target.exists()]
+        existing = {image.target for image in self._images if image.target.exists()}
         if existing and not force:
-            self._check_continues(existing[0])
-            print(f"{self._folder}: continues; {len(existing)} of {len(self._sources)} images exist", file=sys.stderr)
+            self._check_continues(min(existing))
+            print(f"{self._folder}: continues; {len(existing)} of {len(self._images)} images exist", file=sys.stderr)
         elif existing:  # until the end of a forced run, the folder may hold images of both
             self._note.unlink(missing_ok=True)
         else:
             write_json(self._note, self._settings)
-        pending = [target for target in self._sources if force or target not in existing]
+        pending = [image for image in self._images if force or image.target not in existing]
         try:
-            results = for_each(lambda target: self._write(target, convert), pending, label=self._label, unit="images")
+            results = self._for_each(functools.partial(_write, convert, self._scale), pending, scheduler)
         except Stopped as error:
             raise Stopped(
                 error.signum, f"run it again {'to continue' if self._note.exists() else 'with --force'}"
             ) from None
         if mistakes := list(filter(None, results)):
-            left_out = f"{len(mistakes)} of {len(self._sources)} images were left out"
+            left_out = f"{len(mistakes)} of {len(self._images)} images were left out"
             raise SrlibError("\n".join([*mistakes, left_out]))  # the note stays: once mended, only these are missing
         self._note.unlink(missing_ok=True)
-        return len(self._sources)
+        return len(self._images)
 
     def _check_continues(self, existing: Path) -> None:
         """Raise an SrlibError unless what exists comes from an unfinished run with the same settings."""
@@ -159,34 +181,41 @@ class _Run:
             of = f", from an interrupted run that differs in {', '.join(different)}"
         raise SrlibError(f"{existing}: exists{of}; use --force to overwrite it")
 
-    def _write(self, target: Path, convert: Callable[[np.ndarray, Path], np.ndarray]) -> str | None:
-        """Write one image; return what is wrong with it, or None."""
-        source, scale = self._sources[target], self._scale
-        try:
-            hr = read_image(source)
-            if min(hr.shape[:2]) < scale:
-                raise SrlibError(f"{source}: {hr.shape[1]}×{hr.shape[0]} pixels, too small for ×{scale}")
-            write_png(target, convert(hr, source))
-        except SrlibError as error:
-            return str(error)
-        return None
+    def _for_each(
+        self, write: Callable[[_Image], str | None], images: list[_Image], scheduler: str | None
+    ) -> list[str | None]:
+        inputs = [image.source for image in images[:1]]
+        with connected(scheduler if images else None, inputs=inputs, outputs=[self._folder]) as cluster:
+            if cluster:  # workers have another working folder
+                images = [_Image(source.absolute(), name, target.absolute()) for source, name, target in images]
+            return for_each(write, images, label=self._label, unit="images", cluster=cluster)
 
 
-def _sources(hr_folder: Path, lr_folder: Path, part: Part | None) -> dict[Path, Path]:
-    """Map each target file of a part to its source image; raise SrlibError for conflicts among all of them."""
-    images = list_images(hr_folder)
-    if not images:
+def _write(convert: Convert, scale: int, image: _Image) -> str | None:
+    """Write one LR image; return what is wrong with its HR image, or None."""
+    try:
+        hr = read_image(image.source)
+        if min(hr.shape[:2]) < scale:
+            raise SrlibError(f"{image.source}: {hr.shape[1]}×{hr.shape[0]} pixels, too small for ×{scale}")
+        write_png(image.target, convert(hr, image.name))
+    except SrlibError as error:
+        return str(error)
+    return None
+
+
+def _images(hr_folder: Path, lr_folder: Path, part: Part | None) -> list[_Image]:
+    """Return the images of a part; raise SrlibError for conflicts among all of them."""
+    sources = list_images(hr_folder)
+    if not sources:
         raise SrlibError(f"{hr_folder}: no images found")
     check_output_folder(lr_folder)
     if lr_folder.resolve().is_relative_to(hr_folder.resolve()):
         raise SrlibError(f"{lr_folder}: expected a folder outside {hr_folder}, or the next run would read LR as HR")
-    sources: dict[Path, Path] = {}
-    for image in images:
-        target = lr_folder / image.relative_to(hr_folder).with_suffix(".png")
-        if target in sources:
-            raise SrlibError(f"{image} and {sources[target]} would both become {target}; rename one of them")
-        sources[target] = image
-    if part is None:
-        return sources
-    own = part.of(sources, lambda target: sources[target].relative_to(hr_folder).as_posix())
-    return {target: sources[target] for target in own}
+    images: dict[Path, _Image] = {}
+    for source in sources:
+        name = source.relative_to(hr_folder)
+        target = lr_folder / name.with_suffix(".png")
+        if target in images:
+            raise SrlibError(f"{source} and {images[target].source} would both become {target}; rename one of them")
+        images[target] = _Image(source, name.as_posix(), target)
+    return list(images.values()) if part is None else part.of(images.values(), lambda image: image.name)

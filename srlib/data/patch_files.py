@@ -13,28 +13,38 @@ from srlib.errors import SrlibError
 
 @dataclass(frozen=True)
 class PatchFiles:
-    """Patches, uint8 [count, side, side, 3], in .npy files of `part` patches, written in any order by many workers."""
+    """Patches, uint8 [count, side, side, 3], in .npy files of `part` patches, written in any order by many workers.
+
+    Attributes:
+        path: The first file.
+        count: Number of patches.
+        side: Their side in pixels.
+        part: Patches per file.
+        first: Row of the first patch.
+    """
 
     path: Path
     count: int
     side: int
     part: int
+    first: int = 0
 
     def create(self) -> None:
         """Create the files with their full size."""
         for first in range(0, max(self.count, 1), self.part):
             rows = min(self.count - first, self.part)
-            file = self._file(first // self.part)
+            file = self.file(first // self.part)
             with _named(file), file.open("xb") as out:
                 out.write(self._head(rows))
                 out.truncate(out.tell() + rows * self._row_bytes)
 
     def write(self, row: int, patches: np.ndarray) -> None:
         """Write contiguous patches, uint8 [n, side, side, 3], to the rows from `row`."""
+        row -= self.first
         while len(patches):
             number, inside = divmod(row, self.part)
             here = patches[: self.part - inside]
-            file, rows = self._file(number), min(self.count - number * self.part, self.part)
+            file, rows = self.file(number), min(self.count - number * self.part, self.part)
             with _named(file), file.open("r+b", buffering=0) as out:
                 out.seek(len(self._head(rows)) + inside * self._row_bytes)
                 content = here.reshape(-1).data
@@ -46,7 +56,8 @@ class PatchFiles:
     def _row_bytes(self) -> int:
         return self.side * self.side * 3
 
-    def _file(self, number: int) -> Path:
+    def file(self, number: int) -> Path:
+        """Return the file of this number, from 0."""
         return self.path.with_name(f"{self.path.stem}.{number}.npy") if number else self.path
 
     def _head(self, rows: int) -> bytes:

@@ -9,7 +9,7 @@ import functools
 import io
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,10 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from srlib.cluster import Cluster, connected
 from srlib.data.degradation import degrade_patch, keyed_generator, write_degradation
 from srlib.data.pairs import ImagePair, find_pairs
 from srlib.data.patch_files import PatchFiles
-from srlib.data.patch_plan import SPLITS, Corner, Job, Split, inspect, make_plan, scaled_copy
+from srlib.data.patch_parts import Files, write_on_cluster
+from srlib.data.patch_plan import SPLITS, Corner, Job, inspect, make_plan, scaled_copy
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, remove, write_bytes
 from srlib.imaging.read import read_image
@@ -65,6 +67,7 @@ def prepare_patches(
     seed: int,
     workers: int | None = None,
     processes: bool = False,
+    scheduler: str | None = None,
 ) -> PreparedPatches:
     """Write the patch folder `out` from a folder of images.
 
@@ -83,11 +86,29 @@ def prepare_patches(
         workers: Number of images processed at once (default: all CPU cores). The bytes do not depend on it.
         processes: Use processes instead of threads for many images, which is faster; see `for_each` for the
             requirements. The bytes do not depend on it.
+        scheduler: Address of a Dask scheduler whose workers do the work (default: this machine). The bytes do not
+            depend on it.
 
     Raises:
         SrlibError: Unusable images (all named in one error before any work, unless `params.unusable` is `skip`), too
-            few images, or not enough disk space.
+            few images, not enough disk space, or a cluster that cannot do the work.
     """
+    if scheduler:  # workers have another working folder
+        images, out = Path(images).absolute(), Path(out).absolute()
+    with connected(scheduler, inputs=[images], outputs=[out.parent]) as cluster:
+        return _prepare(images, out, params, scale, seed, _Hands(workers, processes, cluster))
+
+
+@dataclass(frozen=True)
+class _Hands:
+    """Who does the work: see `for_each`."""
+
+    workers: int | None
+    processes: bool
+    cluster: Cluster | None
+
+
+def _prepare(images: Path, out: Path, params: Prepare, scale: int, seed: int, hands: _Hands) -> PreparedPatches:
     pairs, mistakes = find_pairs(images, given_lr=params.lr == "given", scale=scale)
     total = len(pairs) + len(mistakes)
 
@@ -97,7 +118,14 @@ def prepare_patches(
         except SrlibError as error:
             return str(error)
 
-    results = for_each(inspect_or_explain, pairs, label="checking images", unit="images", workers=workers)
+    results = for_each(
+        inspect_or_explain,
+        pairs,
+        label="checking images",
+        unit="images",
+        workers=hands.workers,
+        cluster=hands.cluster,
+    )
     mistakes += [mistake for mistake in results if isinstance(mistake, str)]
     jobs = [job for job in results if isinstance(job, Job)]
     with atomic_path(Path(out)) as folder:
@@ -107,8 +135,7 @@ def prepare_patches(
             if not jobs:
                 raise SrlibError("\n".join(["none of the images can be used (prepare.images):", *mistakes]))
             plan = make_plan(jobs, params, seed)
-            processes = processes and len(plan) >= _MANY
-            failed = _write(plan, folder, params, scale=scale, seed=seed, workers=workers, processes=processes)
+            failed = _write(plan, folder, params, scale=scale, seed=seed, hands=hands)
             if not failed:
                 break
             # Intact by their checksums, but not decodable: plan again without them.
@@ -127,7 +154,7 @@ def _unusable(mistakes: Sequence[str], total: int) -> str:
 
 
 def _write(
-    plan: Sequence[Job], folder: Path, params: Prepare, *, scale: int, seed: int, workers: int | None, processes: bool
+    plan: Sequence[Job], folder: Path, params: Prepare, *, scale: int, seed: int, hands: _Hands
 ) -> dict[str, str]:
     """Write the patch folder; return one line, by image name, for each image that could not be decoded."""
     remove(folder)
@@ -141,17 +168,34 @@ def _write(
         for kind, side in (("lr", params.patch), ("hr", params.patch * scale)):
             part = max(_PART // (3 * side**2), 1) if split == "train" else count
             rows[split, kind] = PatchFiles(folder / f"{split}_{kind}.npy", count, side, max(part, 1))
-            rows[split, kind].create()
-    cut = functools.partial(_cut, rows=rows, params=params, scale=scale, seed=seed)
-    mistakes = for_each(cut, plan, label="cutting patches", unit="images", workers=workers, processes=processes)
+    cut = functools.partial(_cut, params=params, scale=scale, seed=seed)
+    if hands.cluster:
+        mistakes = write_on_cluster(plan, rows, cut, folder, hands.cluster)
+    else:
+        mistakes = _write_here(plan, rows, cut, hands)
     if params.degradation:
         write_degradation(folder, params.degradation)
     # A name that is not UTF-8 is written with its original bytes.
     write_bytes(folder / "index.csv", _index(plan).encode("utf-8", "surrogateescape"))
+    return mistakes
+
+
+def _write_here(plan: Sequence[Job], rows: Files, cut: Callable[..., str | None], hands: _Hands) -> dict[str, str]:
+    """Write all patch files on this machine; return one line, by image name, for each that could not be decoded."""
+    for files in rows.values():
+        files.create()
+    mistakes = for_each(
+        functools.partial(cut, rows=rows),
+        plan,
+        label="cutting patches",
+        unit="images",
+        workers=hands.workers,
+        processes=hands.processes and len(plan) >= _MANY,
+    )
     return {job.pair.name: mistake for job, mistake in zip(plan, mistakes, strict=True) if mistake}
 
 
-def _cut(job: Job, *, rows: dict[tuple[Split, str], PatchFiles], params: Prepare, scale: int, seed: int) -> str | None:
+def _cut(job: Job, *, rows: Files, params: Prepare, scale: int, seed: int) -> str | None:
     """Write the patches of one image; return one line if the image cannot be decoded."""
     try:
         original = _read_once(job.pair.hr)

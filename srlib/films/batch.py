@@ -13,6 +13,7 @@ from srlib.films.containers import require_pyav
 from srlib.films.options import FilmModel, FilmOptions
 from srlib.imaging.image_file import QUALITY
 from srlib.inference.batch import Summary, run_jobs
+from srlib.inference.clustered import run_on_cluster
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
 from srlib.inference.output_size import output_size
 from srlib.inference.records import Records
@@ -79,6 +80,7 @@ def run_plan(
     options: FilmOptions,
     *,
     records: Records | None = None,
+    scheduler: str | None = None,
 ) -> Summary:
     """Upscale the images of a plan, then its films.
 
@@ -87,6 +89,8 @@ def run_plan(
         open_model: Function that opens the model; called only if there is something to do.
         options: How films are upscaled; size, quality, `consistent` and `allow_large` are those of the images too.
         records: Where scores and maps of images go (default: nowhere).
+        scheduler: Address of a Dask scheduler whose workers upscale the images, if there are several (default: this
+            machine). Films are upscaled on this machine.
 
     Returns:
         How many images and films were upscaled, and how many results existed already.
@@ -102,10 +106,13 @@ def run_plan(
     problems: list[str] = []
     notes: list[str] = []
     done = 0
+    # A single image is upscaled sooner than a model is opened in many workers.
+    run = functools.partial(run_jobs, open_model=opened)
+    if scheduler and len(plan.jobs) > 1:
+        run = functools.partial(run_on_cluster, open_model=open_model, scheduler=scheduler)
     try:
-        summary = run_jobs(
+        summary = run(
             dataclasses.replace(plan, films=()),
-            opened,
             size=options.size,
             quality=options.quality,
             allow_large=options.allow_large,

@@ -18,7 +18,8 @@ from srlib.imaging.image_file import QUALITY, encode_image_file, read_image_file
 from srlib.imaging.read import image_size
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
 from srlib.inference.limits import Stopwatch, check_image, file_bytes, prepare_folder
-from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, output_size, size_of
+from srlib.inference.notes import print_notes, size_notes
+from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, output_size, size_of
 from srlib.inference.records import Records
 from srlib.inference.streams import check_terminals, stream_content
 from srlib.inference.upscale import RgbModel, pixels_to_process, upscale_image
@@ -143,14 +144,14 @@ def run_jobs(
     """
     if not 1 <= quality <= 100:
         raise SrlibError(f"quality: expected a number from 1 to 100, got {quality}")
-    problems = list(plan.problems)
+    problems: list[str] = []
     done = 0
     notes: tuple[str, ...] = ()
     if plan.jobs:
         check_terminals(plan.jobs)
         records = records or Records()
         records.check(plan.jobs)
-        run = _Run(open_model(), size, quality, allow_large, consistent, records)
+        run = Run(open_model(), size, quality, allow_large, consistent, records)
         try:
             run.process(plan.jobs)
         except (KeyboardInterrupt, Stopped):
@@ -159,11 +160,24 @@ def run_jobs(
             print(f"stopped: {run.done} images are done, {rest} are not{again}", file=sys.stderr)
             raise
         finally:
-            notes = run.notes()
-            for note in notes:
-                print(note, file=sys.stderr)
-        done = run.done
-        problems += run.problems
+            notes = print_notes(run.notes)
+        done, problems = run.done, run.problems
+    return finish(plan, done, problems, notes)
+
+
+def finish(plan: JobPlan, done: int, problems: Sequence[str], notes: tuple[str, ...]) -> Summary:
+    """Return the result of a run.
+
+    Args:
+        plan: The images that were to be upscaled.
+        done: How many were.
+        problems: One line for each image that was left out.
+        notes: What was printed about the results.
+
+    Raises:
+        SrlibError: All problems, with those of the plan.
+    """
+    problems = [*plan.problems, *problems]
     if problems:
         if len(plan.jobs) > 1:
             problems.append(f"{len(problems)} of {len(plan.jobs) + len(plan.problems)} inputs were left out")
@@ -195,8 +209,22 @@ class _ImageProgress:
         self._reported = total
 
 
-class _Run:
-    """One run: the number of images done, one line per problem, and notes on what a format could not hold."""
+class Run:
+    """One run over images.
+
+    Attributes:
+        done: Number of images that were upscaled.
+        problems: One line for each image that was left out.
+        notes: What a format could not hold, and the like → the images that it applies to.
+
+    Args:
+        model: Upscales RGB arrays.
+        size: How large each result becomes.
+        quality: See `run_jobs`.
+        allow_large: See `run_jobs`.
+        consistent: See `run_jobs`.
+        records: Where scores and maps go.
+    """
 
     def __init__(
         self,
@@ -209,13 +237,13 @@ class _Run:
     ) -> None:
         self.done = 0
         self.problems: list[str] = []
+        self.notes: dict[str, list[str]] = {}
         self._model = model
         self._size = size
         self._quality = quality
         self._allow_large = allow_large
         self._consistent = consistent
         self._records = records
-        self._notes: dict[str, list[str]] = {}
         self._stopwatch = Stopwatch(model)
         self._result_pixels = 0
 
@@ -236,9 +264,13 @@ class _Run:
             for number, (job, announced) in enumerate(pixels.items(), 1):
                 if len(pixels) > 1:
                     advance(0, images=f"{number} of {len(pixels)}")
-                image_progress = _ImageProgress(advance, announced)
-                self._attempt(job, functools.partial(self._upscale, image_progress=image_progress))
-                image_progress.finish()
+                self.upscale_one(job, advance, announced)
+
+    def upscale_one(self, job: ImageJob, advance: Advance, announced: int = 1) -> None:
+        """Upscale one image, which counts as `announced` units of the progress."""
+        image_progress = _ImageProgress(advance, announced)
+        self._attempt(job, functools.partial(self._upscale, image_progress=image_progress))
+        image_progress.finish()
 
     def _survey(self, jobs: Sequence[ImageJob]) -> dict[ImageJob, int]:
         """Return the LR pixels of each image that can be upscaled, by its header; a stream counts as one."""
@@ -299,7 +331,8 @@ class _Run:
         except OSError as error:
             reason = f"{error.filename or job.target or job.name}: {error.strerror or one_line(error)}"
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise SrlibError(f"{reason}; {self.done} images are done, run it again to continue") from error
+                done = f"{self.done} images are done, " if self.done else ""
+                raise SrlibError(f"{reason}; {done}run it again to continue") from error
             self.problems.append(reason)
         except Exception as error:
             kind = type(error).__name__
@@ -328,24 +361,5 @@ class _Run:
         if result.rgb.shape[0] >= height and result.rgb.shape[1] >= width:
             self._records.write(job, image, result, model=self._model.name, seconds=seconds)
         for note in (*image.notes, *size_notes(height, width, target), *notes):
-            self._notes.setdefault(note, []).append(job.name)
+            self.notes.setdefault(note, []).append(job.name)
         self.done += 1
-
-    def notes(self) -> tuple[str, ...]:
-        """Return the notes, such as what a format could not hold, each once for all images that it applies to."""
-        return tuple(
-            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}"
-            for note, names in self._notes.items()
-        )
-
-
-def size_notes(height: int, width: int, target: Target) -> tuple[str, ...]:
-    """Return what a size in pixels did to the image beyond upscaling it."""
-    notes: tuple[str, ...] = ()
-    if is_smaller(height, width, target):
-        notes += ("already as large as the requested size: resized by bicubic, without the network",)
-    new_height, new_width = size_of(height, width, target)
-    # A side rounded to whole pixels may differ from the proportions by half a pixel.
-    if abs(new_width * height - new_height * width) > max(height, width):
-        notes += ("stretched: the requested width and height have other proportions than the image",)
-    return notes

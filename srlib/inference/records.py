@@ -120,17 +120,21 @@ class Records:
             seconds: Time for upscaling.
         """
         if self.scores is not None:
-            scores = _scores(job, image, result, model=model, seconds=seconds)
-            line = io.StringIO()
-            csv.writer(line, lineterminator="\n").writerow(asdict(scores).values())
-            with self.scores.open("a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(line.getvalue())
+            self.add(_scores(job, image, result, model=model, seconds=seconds))
         if self.maps is not None:
             detail = undetermined_detail(image.rgb.shape[:2], result.rgb)
             shades = np.rint(np.minimum(detail / LARGEST_SHADE, 1) * 255).astype(np.uint8)
             path = self.map_of(job)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_image(path, shades)
+
+    def add(self, scores: Scores) -> None:
+        """Add a line to the table."""
+        assert self.scores is not None
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(asdict(scores).values())
+        with self.scores.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(line.getvalue())
 
 
 def _scores(job: ImageJob, image: ImageFile, result: ImageFile, *, model: str, seconds: float) -> Scores:

@@ -1,0 +1,168 @@
+"""Upscale the images of a plan on the workers of a Dask cluster."""
+
+import dataclasses
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from srlib.cluster import connected, stop_if_cancelled
+from srlib.errors import SrlibError
+from srlib.imaging.image_file import QUALITY
+from srlib.inference.batch import Run, Summary, finish
+from srlib.inference.jobs import ImageJob, JobPlan
+from srlib.inference.notes import print_notes
+from srlib.inference.output_size import MODEL_SCALE, OutputSize
+from srlib.inference.records import Records, Scores
+from srlib.inference.upscale import RgbModel
+from srlib.signals import Stopped
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the images of a run have in common.
+
+    Attributes:
+        open_model: Function that opens the model.
+        fingerprint: Fingerprint of the model that the client has opened.
+        size: How large each result becomes.
+        quality: JPEG and WebP quality.
+        allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
+        consistent: Whether to make each result consistent with its LR image.
+        records: Where maps go; scores are returned to the client, which writes them.
+    """
+
+    open_model: Callable[[], RgbModel]
+    fingerprint: str
+    size: OutputSize
+    quality: int
+    allow_large: bool
+    consistent: bool
+    records: "_Collected"
+
+    def __call__(self, job: ImageJob) -> "_Outcome":
+        """Upscale one image in a worker."""
+        with _one_at_a_time:  # a model takes all cores that it may use, and is not thread-safe
+            model = _opened(self)
+            records = dataclasses.replace(self.records, collected=[])
+            run = Run(model, self.size, self.quality, self.allow_large, self.consistent, records)
+            run.upscale_one(job, _stop_between_tiles)
+        return _Outcome(run.done, tuple(run.problems), tuple(run.notes), tuple(records.collected))
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    done: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    scores: tuple[Scores, ...]
+
+
+@dataclass(frozen=True)
+class _Collected(Records):
+    """Records that collect the scores instead of writing them: hosts must not append to one file."""
+
+    collected: list[Scores] = field(default_factory=list)
+
+    def add(self, scores: Scores) -> None:
+        self.collected.append(scores)
+
+
+_one_at_a_time = threading.Lock()
+_models: dict[str, RgbModel] = {}
+"""The model that this worker process has opened, by its fingerprint."""
+
+
+def _opened(task: _Task) -> RgbModel:
+    """Return the model, opened by the first task of a worker process."""
+    if task.fingerprint not in _models:
+        try:
+            model = task.open_model()
+        except SrlibError as error:
+            raise SrlibError(f"a worker of the cluster cannot open the model: {error}") from None
+        if _fingerprint(model) != task.fingerprint:
+            raise SrlibError(
+                f"{model.name}: a worker of the cluster has another model of this name than this machine, or another "
+                "processor chooses another precision; try --precision float32"
+            )
+        _models.clear()
+        _models[task.fingerprint] = model
+    return _models[task.fingerprint]
+
+
+def _fingerprint(model: RgbModel) -> str:
+    return str(getattr(model, "fingerprint", model.name))
+
+
+def _stop_between_tiles(n: int = 1, **status: object) -> None:
+    stop_if_cancelled()
+
+
+def run_on_cluster(
+    plan: JobPlan,
+    open_model: Callable[[], RgbModel],
+    *,
+    scheduler: str,
+    size: OutputSize = MODEL_SCALE,
+    quality: int = QUALITY,
+    allow_large: bool = False,
+    consistent: bool = False,
+    records: Records | None = None,
+) -> Summary:
+    """Upscale the images of a plan, which are files, on a cluster; see `srlib.inference.batch.run_jobs`.
+
+    Args:
+        plan: Images to upscale.
+        open_model: Function that opens the model, pickled with each task. Paths in it must be absolute.
+        scheduler: Address of the Dask scheduler.
+        size: See `run_jobs`.
+        quality: See `run_jobs`.
+        allow_large: See `run_jobs`.
+        consistent: See `run_jobs`.
+        records: See `run_jobs`.
+
+    Raises:
+        SrlibError: As `run_jobs`, and what `srlib.cluster` names.
+    """
+    records = records or Records()
+    records.check(plan.jobs)
+    maps = None if records.maps is None else records.maps.absolute()
+    collected = _Collected(records.scores, maps, records.out.absolute())
+    task = _Task(open_model, _fingerprint(open_model()), size, quality, allow_large, consistent, collected)
+    jobs = [dataclasses.replace(job, source=_absolute(job.source), target=_absolute(job.target)) for job in plan.jobs]
+    done, problems, notes = 0, list[str](), dict[str, list[str]]()
+
+    def keep(position: int, outcome: _Outcome) -> None:
+        nonlocal done
+        job = plan.jobs[position]
+        done += outcome.done
+        problems.extend(outcome.problems)
+        for note in outcome.notes:
+            notes.setdefault(note, []).append(job.name)
+        for scores in outcome.scores:
+            records.add(dataclasses.replace(scores, image=job.name, result=str(job.target)))
+
+    # With scores a task is one image: those of a task that is interrupted would be lost, while its results exist.
+    per_task = None if records.scores is None else 1
+    try:
+        with connected(scheduler, inputs=[_absolute(jobs[0].source)], outputs=_outputs(jobs, maps)) as cluster:
+            assert cluster
+            cluster.for_each(task, jobs, label="upscaling", unit="images", task=per_task, on_result=keep)
+    except (KeyboardInterrupt, Stopped):
+        print("stopped: results that are complete stay; run it again to continue", file=sys.stderr)
+        raise
+    finally:
+        lines = print_notes(notes)
+    return finish(plan, done, problems, lines)
+
+
+def _absolute(path: Path | None) -> Path:
+    """Return the absolute path of a file; workers have another working folder."""
+    assert path is not None
+    return path.absolute()
+
+
+def _outputs(jobs: list[ImageJob], maps: Path | None) -> list[Path]:
+    """Return the folder of the first result, and that of the maps."""
+    return [_absolute(jobs[0].target).parent, *([] if maps is None else [maps])]
