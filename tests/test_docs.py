@@ -175,7 +175,7 @@ def test_the_lock_has_every_direct_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = [
         project["dependencies"],
-        *(project["optional-dependencies"][extra] for extra in ("pipeline", "dev", "docs")),
+        *(project["optional-dependencies"][extra] for extra in ("pipeline", "dev", "docs", "cluster")),
     ]
     lock = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE))
     direct = {re.split(r"[\[<>=;~ ]", entry)[0].lower().replace("_", "-") for group in groups for entry in group}
