@@ -40,7 +40,7 @@ from srlib.errors import SrlibError
 from srlib.evaluation.graphs import load_graph
 from srlib.inference.exported import BIN, CONFIG, XML, ExportedModel, read_exported
 from srlib.inference.runtime import CompiledNetwork
-from srlib.inference.upscaler import SHIPPED
+from srlib.inference.shipped import SHIPPED
 from srlib.models import WEIGHTS, load_model, read_config
 from srlib.models.features import feature_network
 from srlib.params import load_params

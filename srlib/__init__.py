@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from srlib.imaging.read import read_image
     from srlib.imaging.resize import downscale, resize
     from srlib.inference.batch import upscale_files
+    from srlib.inference.shipped import shipped_models
     from srlib.inference.upscale import upscale
-    from srlib.inference.upscaler import Upscaler, open_model, shipped_models
+    from srlib.inference.upscaler import Upscaler, open_model
     from srlib.models import load_model
     from srlib.params import load_params
     from srlib.rasters.upscaling import upscale_raster
@@ -58,7 +59,7 @@ _MODULES = {
     "psnr_y": "srlib.imaging.metrics",
     "read_image": "srlib.imaging.read",
     "resize": "srlib.imaging.resize",
-    "shipped_models": "srlib.inference.upscaler",
+    "shipped_models": "srlib.inference.shipped",
     "ssim_y": "srlib.imaging.metrics",
     "upscale": "srlib.inference.upscale",
     "upscale_film": "srlib.films.batch",

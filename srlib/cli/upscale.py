@@ -8,9 +8,11 @@ import typer
 
 from srlib.cli.options import Force, PartOption, Scheduler
 from srlib.errors import SrlibError
+from srlib.inference.shipped import shipped_models
 from srlib.parts import Part
 
 if TYPE_CHECKING:
+    from srlib.inference.choice import AutoModel
     from srlib.inference.upscaler import Upscaler
 
 
@@ -35,8 +37,8 @@ Megapixels = Annotated[float | None, typer.Option(help="Millions of pixels per r
 Model = Annotated[
     str,
     typer.Option(
-        help="psnr-x4 or gan-x4, which come with srlib; a model folder; an ONNX file; or from MLflow "
-        "models:/NAME@champion, models:/NAME/2 or runs:/ID/NAME."
+        help=f"{', '.join(shipped_models())}, which come with srlib; auto, which takes the one of them that fits each "
+        "image; a model folder; an ONNX file; or from MLflow models:/NAME@champion, models:/NAME/2 or runs:/ID/NAME."
     ),
 ]
 Fidelity = Annotated[
@@ -141,10 +143,10 @@ def upscale(
         model, gan = _absolute(model), gan and _absolute(gan)
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
 
-    def open_upscaler() -> "Upscaler":
-        from srlib.inference.upscaler import open_model
+    def open_upscaler() -> "Upscaler | AutoModel":
+        from srlib.inference.choice import open_any
 
-        return open_model(
+        return open_any(
             model,
             fidelity=fidelity,
             gan=gan,
@@ -171,7 +173,7 @@ def upscale(
 
 def _absolute(model: str) -> str:
     """Return the absolute path of a model's file or folder; a name or an address stays as it is."""
-    from srlib.inference.upscaler import shipped_models
+    from srlib.inference.shipped import shipped_models
 
     return str(Path(model).absolute()) if model not in shipped_models() and Path(model).exists() else model
 

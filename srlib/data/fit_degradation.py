@@ -11,8 +11,9 @@ from srlib.arrays import Image
 from srlib.data.degradation import degrade_image, keyed_generator
 from srlib.errors import SrlibError
 from srlib.formats.inks import to_8_bits
-from srlib.imaging.estimation import SHARP, SMALLEST_SIDE, Traces, estimate_traces
+from srlib.imaging.estimation import SMALLEST_SIDE, Traces, estimate_traces
 from srlib.imaging.folders import list_images
+from srlib.imaging.input_range import SHARP
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import resize
 from srlib.imaging.write import write_png

@@ -9,7 +9,7 @@ from pathlib import Path
 from srlib.errors import SrlibError
 from srlib.inference.exported import is_exported, read_exported
 from srlib.inference.model_file import SUFFIXES
-from srlib.inference.upscaler import SHIPPED, shipped_models
+from srlib.inference.shipped import PAIRS, SHIPPED, shipped_models
 
 _CHARACTER = {"pixel": "faithful", "gan": "sharp, some detail invented"}
 _PIPELINE = ("config.json", "model.weights.h5")
@@ -49,13 +49,11 @@ def model_choices(models: Path, others: Sequence[str] = ()) -> list[ModelChoice]
 
 def _shipped() -> Iterator[ModelChoice]:
     names = shipped_models()
+    in_pairs = {name for pair in PAIRS if {pair.psnr, pair.gan} <= set(names) for name in (pair.psnr, pair.gan)}
     for name in names:
-        kind, _, scale = name.partition("-")
-        has_pair = kind in ("psnr", "gan") and {f"psnr-{scale}", f"gan-{scale}"} <= set(names)
-        config = read_exported(SHIPPED / name).config
-        yield ModelChoice(
-            f"{name} – {_CHARACTER[config.training]}", name, fidelity=float(kind == "psnr") if has_pair else None
-        )
+        training = read_exported(SHIPPED / name).config.training
+        fidelity = float(training == "pixel") if name in in_pairs else None
+        yield ModelChoice(f"{name} – {_CHARACTER[training]}", name, fidelity=fidelity)
 
 
 def _champions() -> list[str]:

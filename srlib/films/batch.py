@@ -13,11 +13,13 @@ from srlib.films.containers import require_pyav
 from srlib.films.options import FilmModel, FilmOptions
 from srlib.imaging.image_file import QUALITY
 from srlib.inference.batch import Summary, run_jobs
+from srlib.inference.choice import AutoModel, open_any
 from srlib.inference.clustered import run_on_cluster
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
 from srlib.inference.output_size import output_size
 from srlib.inference.records import Records
-from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
+from srlib.inference.shipped import DEFAULT_MODEL
+from srlib.inference.upscaler import Upscaler
 
 
 def upscale_film(
@@ -71,12 +73,12 @@ def upscale_film(
     plan = plan_jobs([str(film)], str(out), force=force, films=True)
     if plan.jobs:
         raise SrlibError(f"{film}: expected a film; for images: srlib.upscale_files")
-    run_plan(plan, lambda: model if isinstance(model, Upscaler) else open_model(model), options)
+    run_plan(plan, lambda: open_any(model), options)
 
 
 def run_plan(
     plan: JobPlan,
-    open_model: Callable[[], FilmModel],
+    open_model: Callable[[], FilmModel | AutoModel],
     options: FilmOptions,
     *,
     records: Records | None = None,
@@ -100,8 +102,8 @@ def run_plan(
     """
     if plan.films:
         require_pyav()
-        if records is not None and (records.scores or records.maps):
-            raise SrlibError("--scores and --map are for images; leave them out for films")
+        if records is not None and (records.scores or records.maps or records.tracked):
+            raise SrlibError("--scores, --map and --track are for images; leave them out for films")
     opened = functools.cache(open_model)
     problems: list[str] = []
     notes: list[str] = []
@@ -136,17 +138,25 @@ def run_plan(
     return Summary(done, plan.existing, tuple(notes))
 
 
-def _run_film(job: ImageJob, open_model: Callable[[], FilmModel], options: FilmOptions) -> tuple[list[str], list[str]]:
+def _run_film(
+    job: ImageJob, open_model: Callable[[], FilmModel | AutoModel], options: FilmOptions
+) -> tuple[list[str], list[str]]:
     """Upscale one film; return its problems, and the notes that were printed, one line each.
 
     Raises:
         SrlibError: The disk is full.
     """
-    from srlib.films.upscaling import upscale_one_film  # not loaded by a run over images alone
+    from srlib.films.traces import film_traces  # not loaded by a run over images alone
+    from srlib.films.upscaling import upscale_one_film
 
     assert job.source is not None and job.target is not None
     try:
-        outcome = upscale_one_film(job.source, job.target, open_model(), options)
+        model = open_model()
+        if isinstance(model, AutoModel):
+            traces = film_traces(job.source, options.seconds)
+            model = model.fitting(traces)
+            print(f"{job.name}: {model.name} ({traces.in_words()})", file=sys.stderr)
+        outcome = upscale_one_film(job.source, job.target, model, options)
     except SrlibError as error:
         return [str(error)], []
     except MemoryError:

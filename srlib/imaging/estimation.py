@@ -1,12 +1,15 @@
 """Estimate how an image was degraded, from the image alone: noise, blur and JPEG quality.
 
 - **Noise** is what remains in the flattest places of an image at the highest frequencies, where the spectrum of
-  photographs has little: the power of the smoothest tiles, divided by what white noise gives there. Smoothing before
-  compression hides noise, so after a strong JPEG compression the estimate is too low.
+  photographs has little: the power of the smoothest tiles, divided by what white noise gives there. Fine texture has
+  less power there than at somewhat lower frequencies, and that share is left out. Smoothing before compression hides
+  noise, so after a strong JPEG compression the estimate is too low.
 - **Blur** shows in how the spectrum falls. The power of natural images falls as frequency^-b with b about 2 (Field
   1987; Ruderman and Bialek 1994); a Gaussian blur of standard deviation σ multiplies it by exp(-4π²σ²f²). Both are
   fitted to the logarithm of the power above the noise, since b differs from image to image. A sharp image has σ about
   0.3 pixels.
+- **Blocks** of an earlier JPEG compression show as steps between every eighth pair of neighboring pixels, in both
+  directions, that are higher on average than the steps between the other pairs.
 - **JPEG quality** follows from the quantization tables (ITU-T T.81, annex K, scaled as the IJG library does).
 
 Images are uint8 or uint16 [height, width, 3] in levels of 255 after conversion; frequencies are in cycles per pixel.
@@ -25,9 +28,6 @@ from srlib.errors import SrlibError
 
 _Floats = npt.NDArray[np.float64]
 
-SHARP = 0.34
-"""Blur in pixels that a sharp photograph shows by this measure, from the sampling of its pixels."""
-
 SMALLEST_SIDE = 96
 """Pixels per side that an estimate needs."""
 
@@ -35,8 +35,18 @@ _NOISE_TILE, _BLUR_TILE = 32, 64
 _LOWEST_NOISE_FREQUENCY = 0.5
 _SMOOTHEST = 5
 """Percentile of the tiles, by their power at high frequencies, that is taken as free of detail."""
-_LARGEST = 2**22
-"""Pixels that are looked at; larger images are read at their center."""
+_TEXTURE = 0.25
+"""Power of fine texture above `_LOWEST_NOISE_FREQUENCY`, over its power in `_TEXTURE_BAND`; at most, in photographs."""
+_TEXTURE_BAND = (0.35, 0.45)
+_STRONGEST_TEXTURE = 7.0
+"""Standard deviation in levels that texture reaches in the smoothest tiles of photographs."""
+_SCATTER = 1.6
+"""Ratio of the two powers up to which a few tiles of white noise scatter."""
+_LARGEST = 2**20
+"""Pixels that are looked at: of larger images 4×4 parts of `_PART` pixels per side, evenly spread."""
+_PART = 256
+_HIGHEST_STEP = 10.0
+"""Levels above which a step between two pixels is an edge of the image, so that blocks count and edges do not."""
 
 # Luminance table of ITU-T T.81, table K.1, sorted: tables are compared whatever order they are stored in.
 _K1 = np.sort(
@@ -58,9 +68,12 @@ class Traces:
     Attributes:
         noise: Standard deviation per channel in levels of 255.
         gray_noise: Share of the noise's variance that all channels have in common, from 0 (independent) to 1 (gray).
-        blur: Standard deviation of a Gaussian blur in pixels; `SHARP` for a sharp image. None where noise hides it.
+        blur: Standard deviation of a Gaussian blur in pixels; `input_range.SHARP` for a sharp image. None where noise
+            hides it.
         jpeg_quality: Quality of the JPEG file from 1 to 100; None for other files.
         full_chroma: Whether a JPEG keeps the chroma's resolution (4:4:4).
+        blocks: How much higher the steps at the borders of 8×8 blocks are than others, in levels of 255; below 0.1 in
+            images that were never compressed.
     """
 
     noise: float
@@ -68,6 +81,7 @@ class Traces:
     blur: float | None
     jpeg_quality: int | None = None
     full_chroma: bool = True
+    blocks: float = 0.0
 
 
 def estimate_traces(image: Pixels, content: bytes = b"") -> Traces:
@@ -91,13 +105,13 @@ def estimate_traces(image: Pixels, content: bytes = b"") -> Traces:
     """
     if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < SMALLEST_SIDE:
         raise SrlibError(f"expected RGB of at least {SMALLEST_SIDE} pixels per side, got {list(image.shape)}")
-    levels = _center(image).astype(np.float64) * (255 / np.iinfo(image.dtype).max)
+    levels = _parts(image).astype(np.float64) * (255 / np.iinfo(image.dtype).max)
     noise, gray_noise = _noise(levels)
     gray = levels @ np.array([0.299, 0.587, 0.114])
     # Of independent noise in R, G and B, luma keeps 0.45 of the variance; of gray noise all of it.
     luma_noise = noise * np.sqrt(gray_noise + (1 - gray_noise) * 0.447)
     quality, full_chroma = jpeg_settings(content) if content.startswith(b"\xff\xd8") else (None, True)
-    return Traces(noise, gray_noise, _blur(gray, float(luma_noise)), quality, full_chroma)
+    return Traces(noise, gray_noise, _blur(gray, float(luma_noise)), quality, full_chroma, _blocks(gray))
 
 
 def jpeg_settings(content: bytes) -> tuple[int, bool]:
@@ -126,45 +140,85 @@ def _ijg_tables() -> npt.NDArray[np.int64]:
     return np.asarray(np.clip((_K1 * percent + 50) // 100, 1, 255))
 
 
-def _center(image: Pixels) -> Pixels:
-    """Return the central part of a large image."""
-    side = int(_LARGEST**0.5)
-    top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
+def _parts(image: Pixels) -> Pixels:
+    """Return the image, or evenly spread parts of a large one, [parts, h, w, 3]; their corners lie on 8×8 blocks."""
+    height, width = image.shape[:2]
+    if height * width <= _LARGEST:
+        return image[None]
+    sides = min(_PART, height), min(_PART, width)
+    rows, columns = (
+        np.linspace(0, length - side, 4).astype(int) // 8 * 8
+        for length, side in zip((height, width), sides, strict=True)
+    )
+    return np.stack([image[row : row + sides[0], column : column + sides[1]] for row in rows for column in columns])
+
+
+def _blocks(gray: _Floats) -> float:
+    """Return by how many levels the steps at the borders of 8×8 blocks exceed those beside them, [parts, h, w]."""
+    excesses = []
+    for planes in (gray, gray.swapaxes(1, 2)):
+        step = np.minimum(np.abs(np.diff(planes, axis=2)), _HIGHEST_STEP)
+        excess = (step[..., 1:-1] - (step[..., :-2] + step[..., 2:]) / 2).mean(axis=(0, 1))
+        by_place = np.array([excess[place::8].mean() for place in range(8)])
+        excesses.append(float(by_place.max() - np.median(by_place)))
+    return min(excesses)  # fine stripes of the image itself lie in one direction
 
 
 def _noise(levels: _Floats) -> tuple[float, float]:
     """Return the noise's standard deviation per channel, and the share of its variance that all channels share."""
-    powers = np.stack([_high_power(plane) for plane in (*np.moveaxis(levels, 2, 0), levels.mean(axis=2))])
-    clipped = np.asarray(((levels <= 0) | (levels >= 255)).any(axis=2), np.float64)
+    planes = (*np.moveaxis(levels, 3, 0), levels.mean(axis=3))
+    powers, texture = np.stack([_high_powers(plane) for plane in planes], axis=1)
+    clipped = np.asarray(((levels <= 0) | (levels >= 255)).any(axis=3), np.float64)
     unclipped = _tiles(clipped).mean(axis=(1, 2)) < 0.05
     if unclipped.sum() >= 8:
-        powers = powers[:, unclipped]
-    smoothest = np.argsort(powers[3])[: max(1, len(powers[3]) * _SMOOTHEST // 100 + 1)]
-    variances = np.percentile(powers, _SMOOTHEST, axis=1) / _white_noise(powers.shape[1])
+        powers, texture = powers[:, unclipped], texture[:, unclipped]
+    smoothest = _smoothest(powers[3])
+    percentile, ratio = _white_noise(powers.shape[1])
+    variances = np.percentile(powers, _SMOOTHEST, axis=1) / percentile
+    power = max(float(powers[:3, smoothest].mean()), 1e-9)
+    excess = float(texture[:3, smoothest].mean()) / (power * ratio)
+    # Of noise that is as strong in both bands all remains, of texture nothing.
+    share = (1 - _TEXTURE * excess) / (1 - _TEXTURE) if excess > _SCATTER else 1.0
     variance = float(variances[:3].mean())
-    in_common = float(powers[3, smoothest].mean() / max(powers[:3, smoothest].mean(), 1e-9))
+    variance = max(variance * share, variance - _STRONGEST_TEXTURE**2, 0.0)
+    in_common = float(powers[3, smoothest].mean()) / power
     # The mean of three channels keeps a third of independent noise, and all of common noise.
     return variance**0.5, float(np.clip((in_common - 1 / 3) * 1.5, 0, 1))
 
 
 @functools.cache
-def _white_noise(tiles: int) -> float:
-    """Return what `_SMOOTHEST` of so many tiles of white noise with variance 1 have as power."""
+def _white_noise(tiles: int) -> tuple[float, float]:
+    """Return the power that `_SMOOTHEST` of so many tiles of white noise with variance 1 have at high frequencies.
+
+    And by how much the band below has more in these tiles, which are chosen by their power at high frequencies.
+    """
     noise = np.random.default_rng(0).normal(size=(_NOISE_TILE, _NOISE_TILE * min(max(tiles // 2, 8), 512)))
-    return float(np.percentile(_high_power(noise), _SMOOTHEST))
+    high, band = _high_powers(noise[None])
+    smoothest = _smoothest(high)
+    return float(np.percentile(high, _SMOOTHEST)), float(band[smoothest].mean() / high[smoothest].mean())
 
 
-def _high_power(plane: _Floats) -> _Floats:
-    """Return the mean power of each tile at high frequencies, [tiles]; white noise of variance 1 has about 1."""
-    high = _frequencies(_NOISE_TILE) > _LOWEST_NOISE_FREQUENCY
-    return np.asarray(_power(_tiles(plane))[:, high].mean(axis=1))
+def _smoothest(power: _Floats) -> npt.NDArray[np.intp]:
+    """Return the indices of the `_SMOOTHEST` percent of the tiles, at least one."""
+    return np.argsort(power)[: len(power) * _SMOOTHEST // 100 + 1]
 
 
-def _tiles(plane: _Floats, side: int = _NOISE_TILE) -> _Floats:
-    """Return the tiles [count, side, side] of a plane [h, w], half overlapping."""
-    windows = np.lib.stride_tricks.sliding_window_view(plane, (side, side))
-    return windows[:: side // 2, :: side // 2].reshape(-1, side, side)
+def _high_powers(plane: _Floats) -> tuple[_Floats, _Floats]:
+    """Return the mean power of each tile at high frequencies and in the band below, both [tiles].
+
+    White noise of variance 1 has about 1 in both.
+    """
+    frequency = _frequencies(_NOISE_TILE)
+    high = frequency > _LOWEST_NOISE_FREQUENCY
+    band = (frequency > _TEXTURE_BAND[0]) & (frequency < _TEXTURE_BAND[1])
+    power = _power(_tiles(plane))
+    return np.asarray(power[:, high].mean(axis=1)), np.asarray(power[:, band].mean(axis=1))
+
+
+def _tiles(planes: _Floats, side: int = _NOISE_TILE) -> _Floats:
+    """Return the tiles [count, side, side] of some planes [parts, h, w], half overlapping."""
+    windows = np.lib.stride_tricks.sliding_window_view(planes, (side, side), axis=(1, 2))
+    return windows[:, :: side // 2, :: side // 2].reshape(-1, side, side)
 
 
 def _power(tiles: _Floats) -> _Floats:

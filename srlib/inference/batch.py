@@ -16,14 +16,17 @@ from srlib.files import write_bytes
 from srlib.formats.encoders import FORMATS
 from srlib.imaging.image_file import QUALITY, encode_image_file, read_image_file
 from srlib.imaging.read import image_size
+from srlib.inference.choice import open_any
+from srlib.inference.inspection import Look, look_at
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
 from srlib.inference.limits import Stopwatch, check_image, file_bytes, prepare_folder
 from srlib.inference.notes import print_notes, size_notes
-from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, output_size, size_of
+from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, output_size, size_of
 from srlib.inference.records import Records
+from srlib.inference.shipped import DEFAULT_MODEL
 from srlib.inference.streams import check_terminals, stream_content
 from srlib.inference.upscale import RgbModel, pixels_to_process, upscale_image
-from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
+from srlib.inference.upscaler import Upscaler
 from srlib.progress import Advance, progress
 from srlib.signals import Stopped
 
@@ -72,7 +75,8 @@ def upscale_files(
     Args:
         inputs: One or several files, folders or patterns such as `scans/*.tif`.
         out: A file for a single image (its ending gives the format), else a folder.
-        model: A model that `open_model` accepts by name or folder, or an opened one.
+        model: A model that `open_model` accepts by name or folder; `auto` for the shipped model that fits each image;
+            or an opened model.
         scale: Factor from 1 to 16 (default: the model's own).
         width: Pixels per row; the height follows from the proportions. With `height` too: exactly this size.
         height: Pixels per column.
@@ -106,7 +110,7 @@ def upscale_files(
     plan = plan_jobs([str(name) for name in names], str(out), format=format, force=force)
     return run_jobs(
         plan,
-        lambda: model if isinstance(model, Upscaler) else open_model(model),
+        lambda: open_any(model),
         size=size,
         quality=quality,
         allow_large=allow_large,
@@ -245,10 +249,12 @@ class Run:
         self._consistent = consistent
         self._records = records
         self._stopwatch = Stopwatch(model)
+        self._is_single = False
         self._result_pixels = 0
 
     def process(self, jobs: Sequence[ImageJob]) -> None:
         """Read the header of every image, then upscale those that can be."""
+        self._is_single = len(jobs) == 1
         pixels = self._survey(jobs)
         if not pixels:
             return
@@ -339,16 +345,19 @@ class Run:
             self.problems.append(f"{job.name}: unexpected {kind} ({one_line(error)}); please report this image")
 
     def _upscale(self, job: ImageJob, image_progress: _ImageProgress) -> None:
-        image = read_image_file(job.source or Path(job.name), stream_content(job) if job.is_stream else None)
+        content = stream_content(job) if job.is_stream else None
+        image = read_image_file(job.source or Path(job.name), content)
         format = job.format or (image.format if image.format in FORMATS else "png")
         height, width = image.rgb.shape[:2]
         target = self._check(dataclasses.replace(job, format=format), height, width)
         image_progress.to_process = pixels_to_process(image)
+        look = Look(self._model)
+        if not is_smaller(height, width, target):
+            file, estimate = content or Path(job.name), self._records.need_traces
+            look = look_at(image, file, self._model, estimate=estimate, exact=self._is_single)
         try:
             start = time.perf_counter()
-            result = upscale_image(
-                image, self._model, target, consistent=self._consistent, on_pixels=image_progress.add
-            )
+            result = upscale_image(image, look.model, target, consistent=self._consistent, on_pixels=image_progress.add)
             seconds = time.perf_counter() - start
         except SrlibError as error:
             raise SrlibError(f"{job.name}: {error}") from error
@@ -359,7 +368,7 @@ class Run:
         else:
             write_bytes(job.target, content)
         if result.rgb.shape[0] >= height and result.rgb.shape[1] >= width:
-            self._records.write(job, image, result, model=self._model.name, seconds=seconds)
-        for note in (*image.notes, *size_notes(height, width, target), *notes):
+            self._records.write(job, image, result, model=look.model, traces=look.traces, seconds=seconds)
+        for note in (*look.notes, *image.notes, *size_notes(height, width, target), *notes):
             self.notes.setdefault(note, []).append(job.name)
         self.done += 1

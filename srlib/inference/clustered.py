@@ -128,7 +128,7 @@ def run_on_cluster(
     records = records or Records()
     records.check(plan.jobs)
     maps = None if records.maps is None else records.maps.absolute()
-    collected = _Collected(records.scores, maps, records.out.absolute())
+    collected = _Collected(records.scores, maps, records.out.absolute(), tracked=records.tracked)
     task = _Task(open_model, _fingerprint(open_model()), size, quality, allow_large, consistent, collected)
     jobs = [dataclasses.replace(job, source=_absolute(job.source), target=_absolute(job.target)) for job in plan.jobs]
     done, problems, notes = 0, list[str](), dict[str, list[str]]()
@@ -144,7 +144,7 @@ def run_on_cluster(
             records.add(dataclasses.replace(scores, image=job.name, result=str(job.target)))
 
     # With scores a task is one image: those of a task that is interrupted would be lost, while its results exist.
-    per_task = None if records.scores is None else 1
+    per_task = 1 if records.need_traces else None
     try:
         with connected(scheduler, inputs=[_absolute(jobs[0].source)], outputs=_outputs(jobs, maps)) as cluster:
             assert cluster

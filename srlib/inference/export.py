@@ -95,6 +95,7 @@ def export(
             channels=cast(Channels, config.channels),
             value_range=config.value_range,
             training=config.training,
+            inputs=config.inputs,
             receptive_field=receptive_field(graph, config.name),
             bytes_per_pixel=bytes_per_pixel(graph),
             files=_digests(temporary),

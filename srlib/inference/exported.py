@@ -19,6 +19,7 @@ import numpy as np
 from srlib.errors import SrlibError, one_line
 from srlib.files import read_regular
 from srlib.imaging.color import Channels
+from srlib.imaging.input_range import CLEAN, InputRange
 
 CONFIG = "config.json"
 XML, BIN, ONNX = "model.xml", "model.bin", "model.onnx"
@@ -48,6 +49,8 @@ class ExportConfig:
         bytes_per_pixel: Peak size of the float32 activations in bytes per LR pixel.
         files: SHA-256 of each file of the model.
         bfloat16: Change of PSNR-Y in dB by computing in bfloat16, or None where it was not measured.
+        inputs: Degradation of the images that the network was trained for; None where it is not known. The file
+            leaves it out for clean images.
 
     Raises:
         SrlibError: A value has the wrong type or is out of its range.
@@ -63,6 +66,7 @@ class ExportConfig:
     bytes_per_pixel: int
     files: dict[str, str]
     bfloat16: float | None = None
+    inputs: InputRange | None = CLEAN
 
     def __post_init__(self) -> None:
         for key, (is_valid, expected) in _CHECKS.items():
@@ -72,7 +76,9 @@ class ExportConfig:
 
     def as_dict(self) -> dict[str, object]:
         """Return the content of `config.json`."""
-        return asdict(self)
+        content = asdict(self)
+        inputs = content.pop("inputs")
+        return content if self.inputs == CLEAN else {**content, "inputs": inputs}
 
 
 def _is_text(value: object) -> bool:
@@ -166,13 +172,15 @@ def _read_config(folder: Path) -> ExportConfig:
     if not isinstance(content, dict):
         raise SrlibError(f"{path}: not an exported model's config: expected a JSON object")
     known = {field.name for field in fields(ExportConfig)}
-    missing, unknown = sorted(known - {"bfloat16"} - set(content)), sorted(set(content) - known)
+    missing, unknown = sorted(known - {"bfloat16", "inputs"} - set(content)), sorted(set(content) - known)
     if missing or unknown:
         reason = f"{missing[0]} is missing" if missing else f"{one_line(repr(unknown[0]), 60)} is unknown"
         raise SrlibError(f"{path}: not an exported model's config: {reason}")
     if isinstance(content["value_range"], list):
         content["value_range"] = tuple(content["value_range"])
     try:
+        if content.get("inputs") is not None:
+            content["inputs"] = InputRange.from_json(content["inputs"])
         return ExportConfig(**content)
     except SrlibError as error:
         raise SrlibError(f"{path}: {error}") from None

@@ -92,6 +92,7 @@ def read_model_file(path: Path) -> ExportedModel:
         channels="rgb" if channels == 3 else "luma",
         value_range=(0.0, 1.0),
         training="pixel",
+        inputs=None,
         receptive_field=overlap,
         bytes_per_pixel=bytes_per_pixel(graph),
         files={XML: "0" * 64, BIN: "0" * 64},

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from srlib.files import link_mistake
 from srlib.imaging.array_image import write_image
 from srlib.imaging.consistency import lr_consistency, undetermined_detail
 from srlib.imaging.image_file import ImageFile
+from srlib.inference.input_traces import InputTraces
+from srlib.inference.inspection import inputs_of
 from srlib.inference.jobs import ImageJob
-from srlib.inference.upscale import visible_colors
+from srlib.inference.upscale import RgbModel, visible_colors
 
 LARGEST_SHADE = 32.0
 """Undetermined detail, in levels of 255, that a map shows as white."""
@@ -34,6 +37,10 @@ class Scores:
         seconds: Time for upscaling, without reading and writing files.
         lr_psnr: PSNR in dB between the result, downscaled again, and the LR image; `inf` where both are equal.
         lr_largest_error: Largest difference between the two, in levels.
+        noise: Noise of the LR image, a standard deviation in levels of 255; None where it cannot be estimated.
+        blur: Its blur, the standard deviation of a Gaussian in pixels; the same.
+        jpeg_quality: Its JPEG quality; None for other files.
+        outside: What of it lies outside of what the model was trained for, such as `noise jpeg_quality`.
     """
 
     image: str
@@ -46,6 +53,10 @@ class Scores:
     seconds: float
     lr_psnr: float
     lr_largest_error: int
+    noise: float | None = None
+    blur: float | None = None
+    jpeg_quality: int | None = None
+    outside: str = ""
 
 
 _HEADER = ",".join(field.name for field in fields(Scores))
@@ -59,16 +70,28 @@ class Records:
         scores: CSV file that gets one line per image; lines are added to an existing one.
         maps: A PNG file for a single image, else a folder that gets one PNG per image.
         out: The output of the run, below which the results lie; names in the folder of maps follow them.
+        lines: The scores so far.
+        tracked: Whether the scores are for MLflow, too.
     """
 
     scores: Path | None = None
     maps: Path | None = None
     out: Path = Path(".")
+    lines: list[Scores] = field(default_factory=list)
+    tracked: bool = False
 
     @classmethod
-    def at(cls, scores: str | Path | None, maps: str | Path | None, out: str | Path) -> "Records":
+    def at(
+        cls, scores: str | Path | None, maps: str | Path | None, out: str | Path, *, tracked: bool = False
+    ) -> "Records":
         """Return the records of a run from paths as a user gives them."""
-        return cls(None if scores is None else Path(scores), None if maps is None else Path(maps), Path(out))
+        tables, maps_path = (None if path is None else Path(path) for path in (scores, maps))
+        return cls(tables, maps_path, Path(out), tracked=tracked)
+
+    @property
+    def need_traces(self) -> bool:
+        """Whether the degradation of each image must be estimated."""
+        return self.scores is not None or self.tracked
 
     def check(self, jobs: tuple[ImageJob, ...]) -> None:
         """Check before any work that everything can be written.
@@ -109,18 +132,28 @@ class Records:
         inside = job.target.relative_to(self.out) if self.out in job.target.parents else Path(job.target.name)
         return self.maps / inside.with_name(inside.name.removesuffix(".png") + ".png")  # a.jpg.png: a.png may exist too
 
-    def write(self, job: ImageJob, image: ImageFile, result: ImageFile, *, model: str, seconds: float) -> None:
+    def write(
+        self,
+        job: ImageJob,
+        image: ImageFile,
+        result: ImageFile,
+        *,
+        model: RgbModel,
+        seconds: float,
+        traces: InputTraces,
+    ) -> None:
         """Write what was asked for about one image.
 
         Args:
             job: The image and its result.
             image: The LR image.
             result: The upscaled image, at least as large.
-            model: Name of the model.
+            model: The model.
             seconds: Time for upscaling.
+            traces: What is known of the LR image's degradation.
         """
-        if self.scores is not None:
-            self.add(_scores(job, image, result, model=model, seconds=seconds))
+        if self.need_traces:
+            self.add(_scores(job, image, result, traces, model=model, seconds=seconds))
         if self.maps is not None:
             detail = undetermined_detail(image.rgb.shape[:2], result.rgb)
             shades = np.rint(np.minimum(detail / LARGEST_SHADE, 1) * 255).astype(np.uint8)
@@ -130,14 +163,26 @@ class Records:
 
     def add(self, scores: Scores) -> None:
         """Add a line to the table."""
-        assert self.scores is not None
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(asdict(scores).values())
-        with self.scores.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(line.getvalue())
+        self.lines.append(scores)
+        if self.scores is not None:
+            with self.scores.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(_csv([scores]))
 
 
-def _scores(job: ImageJob, image: ImageFile, result: ImageFile, *, model: str, seconds: float) -> Scores:
+def table(lines: Sequence[Scores]) -> str:
+    """Return scores as CSV with a header."""
+    return f"{_HEADER}\n{_csv(lines)}"
+
+
+def _csv(lines: Sequence[Scores]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(asdict(line).values() for line in lines)
+    return text.getvalue()
+
+
+def _scores(
+    job: ImageJob, image: ImageFile, result: ImageFile, traces: InputTraces, *, model: RgbModel, seconds: float
+) -> Scores:
     consistency = lr_consistency(visible_colors(image), result.rgb)
     height, width = image.rgb.shape[:2]
     result_height, result_width = result.rgb.shape[:2]
@@ -148,10 +193,14 @@ def _scores(job: ImageJob, image: ImageFile, result: ImageFile, *, model: str, s
         height,
         result_width,
         result_height,
-        model,
+        model.name,
         round(seconds, 3),
         round(consistency.psnr, 3),
         consistency.largest_error,
+        None if traces.noise is None else round(traces.noise, 2),
+        None if traces.blur is None else round(traces.blur, 2),
+        traces.jpeg_quality,
+        "" if (inputs := inputs_of(model)) is None else " ".join(traces.excess(inputs)),
     )
 
 

@@ -15,9 +15,11 @@ from srlib.imaging.array_image import from_array, to_array
 from srlib.imaging.consistency import make_consistent
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
+from srlib.inference.choice import open_any
 from srlib.inference.output_size import Target, is_smaller, output_size
+from srlib.inference.shipped import DEFAULT_MODEL
 from srlib.inference.transparency import fill_transparent, neighborhood
-from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
+from srlib.inference.upscaler import Upscaler
 
 OnPixels = Callable[[int], object]
 """Callback that receives the number of LR pixels done since its last call."""
@@ -50,7 +52,8 @@ def upscale(
 
     Args:
         image: uint8 or uint16, gray [h, w], RGB [h, w, 3] or RGBA [h, w, 4]; alpha is not premultiplied.
-        model: A model that `open_model` accepts by name or folder, or an opened one. Open it once for many images.
+        model: A model that `open_model` accepts by name or folder; `auto` for the shipped model that fits the image; or
+            an opened model. Open it once for many images.
         scale: Factor from 1 to 16 (default: the model's own).
         width: Pixels per row; the height follows from the proportions. With `height` too: exactly this size.
         height: Pixels per column.
@@ -75,7 +78,7 @@ def upscale(
     """
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
     lr = from_array(image)
-    upscaler = model if isinstance(model, Upscaler) else open_model(model)
+    upscaler = open_any(model)
     return to_array(
         upscale_image(
             lr, upscaler, size.target(lr.rgb.shape[0], lr.rgb.shape[1], upscaler.scale), consistent=consistent

@@ -17,13 +17,11 @@ from srlib.errors import SrlibError
 from srlib.imaging.array_image import as_pixels
 from srlib.imaging.color import network_input, rgb_from_output
 from srlib.imaging.ensemble import mean_over_views
-from srlib.inference.exported import CONFIG, ExportedModel, blend, is_exported, read_exported
+from srlib.inference.exported import ExportedModel, blend, is_exported, read_exported
 from srlib.inference.memory import free_memory
 from srlib.inference.runtime import CompiledNetwork, Precision, choose_precision
+from srlib.inference.shipped import AUTO, DEFAULT_MODEL, SHIPPED, shipped_models, shipped_pair
 from srlib.inference.tiles import Grid, Span, grid
-
-DEFAULT_MODEL = "psnr-x4"
-SHIPPED = Path(__file__).parents[1] / "weights"
 
 MEMORY_BUDGET = 1280 * 2**20
 """Bytes for the network's activations plus twice the result, which is encoded later. Larger tiles compute less twice;
@@ -32,20 +30,6 @@ with this budget an image of 3840×2160 stays below 2 GiB in all.
 
 _BICUBIC_REACH = 2
 """LR pixels to each side that bicubic interpolation, which upscales the chroma of a luma network, depends on."""
-
-
-def shipped_models() -> list[str]:
-    """Return the names of the models that come with srlib.
-
-    Returns:
-        Names that `open_model` accepts, sorted.
-
-    Example:
-        >>> import srlib
-        >>> srlib.shipped_models()
-        ['gan-x4', 'psnr-x4']
-    """
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))
 
 
 def open_model(
@@ -94,7 +78,11 @@ def open_model(
         return Upscaler(
             _load(model), name=Path(model).name, precision=precision, tile=tile, ensemble=ensemble, threads=threads
         )
-    psnr_model, gan_model = (model, gan) if gan else _shipped_pair(model)
+    if gan is not None:
+        psnr_model, gan_model = model, gan
+    else:
+        pair = shipped_pair(model)
+        psnr_model, gan_model = pair.psnr, pair.gan
     blended = blend(_load(psnr_model), _load(gan_model), fidelity)
     name = f"{Path(psnr_model).name} fidelity {fidelity:g}"
     return Upscaler(blended, name=name, precision=precision, tile=tile, ensemble=ensemble, threads=threads)
@@ -104,6 +92,8 @@ def _load(model: str) -> ExportedModel:
     """Find a model by name, folder or MLflow address, and read it."""
     if model in shipped_models():
         return read_exported(SHIPPED / model)
+    if model == AUTO:
+        raise SrlibError(f"{AUTO}: chosen for each image: give it to srlib.upscale, not to open_model")
     if model.startswith(("models:/", "runs:/")):
         if find_spec("mlflow") is None:
             raise SrlibError(f"{model}: needs MLflow: pip install 'srlib[pipeline]'")
@@ -128,17 +118,6 @@ def _load(model: str) -> ExportedModel:
     return read_through_cache(folder)
 
 
-def _shipped_pair(model: str) -> tuple[str, str]:
-    """Return the names of the shipped PSNR and GAN models of the same scale."""
-    kind, _, scale = model.partition("-")
-    pair = f"psnr-{scale}", f"gan-{scale}"
-    if kind not in ("psnr", "gan") or not set(pair) <= set(shipped_models()):
-        raise SrlibError(
-            f"{model}: fidelity needs two models: name the one with GAN weights too (--gan), or use a shipped pair"
-        )
-    return pair
-
-
 class Upscaler:
     """A compiled model that upscales RGB arrays. Memory stays bounded whatever their size. Not thread-safe.
 
@@ -148,6 +127,7 @@ class Upscaler:
         name: Name of the model, as it was requested.
         scale: Upscaling factor.
         receptive_field: LR pixels to each side that an output pixel depends on.
+        inputs: Degradation of the images that it was trained for; None where it is not known.
         fingerprint: SHA-256 of everything that decides the pixels: network, precision, tiles, ensemble.
         precision: Precision for 8-bit images, `float32` or `bfloat16`. 16-bit images, whose lower byte bfloat16 would
             lose, are computed in float32 unless bfloat16 was requested.
@@ -180,6 +160,7 @@ class Upscaler:
         self.name = name
         self.scale = model.config.scale
         self.receptive_field = model.config.receptive_field
+        self.inputs = model.config.inputs
         self.precision = choose_precision(precision, model.config)
         self._precision_16_bit: Precision = self.precision if precision == "bfloat16" else "float32"
         self._config = model.config

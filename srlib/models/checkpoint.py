@@ -18,6 +18,7 @@ import numpy as np
 from srlib.engine import keras_defaults
 from srlib.errors import SrlibError, one_line
 from srlib.files import atomic_path, read_regular, write_bytes, write_json
+from srlib.imaging.input_range import CLEAN, InputRange
 from srlib.models.base import SCALES, Network, Option, Scale
 from srlib.models.registry import MODELS, network_of
 from srlib.schema import text_of
@@ -50,6 +51,7 @@ class ModelConfig:
         channels: `rgb`, or `luma-studio` for networks on Y alone. Default: what the network works on.
         value_range: Range of input and output: (0.0, 1.0).
         training: `pixel` for a pixel loss, `gan` after adversarial training.
+        inputs: Degradation of the LR images that it was trained on. The file leaves it out for clean images.
 
     Raises:
         SrlibError: A wrong value; the line names the attribute, what was expected and what came.
@@ -65,6 +67,7 @@ class ModelConfig:
     channels: str = ""
     value_range: tuple[float, float] = VALUE_RANGE
     training: Training = "pixel"
+    inputs: InputRange = CLEAN
 
     def __post_init__(self) -> None:
         network = network_of(self.name, self.options)
@@ -90,6 +93,12 @@ class ModelConfig:
         """The name in tables: EDSR, for example, or SRGAN after adversarial training."""
         return GAN_TITLE if self.training == "gan" else MODELS[self.name].title
 
+    def as_json(self) -> dict[str, object]:
+        """Return the content of `config.json`."""
+        content = dataclasses.asdict(self)
+        inputs = content.pop("inputs")
+        return content if self.inputs == CLEAN else {**content, "inputs": inputs}
+
 
 def build(config: ModelConfig, *, dtype: str = "float32") -> "keras.Model":
     """Build the network of a config with fresh weights.
@@ -110,7 +119,7 @@ def save_model(model: "keras.Model", config: ModelConfig, folder: Path) -> None:
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         write_bytes(temporary / WEIGHTS, content)
-        write_json(temporary / CONFIG, dataclasses.asdict(config))
+        write_json(temporary / CONFIG, config.as_json())
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -134,17 +143,18 @@ def read_config(folder: Path) -> ModelConfig:
 
 def _parse(content: object) -> ModelConfig:
     """Return the config that this JSON value stands for."""
-    keys = {item.name for item in dataclasses.fields(ModelConfig)}
+    keys = {item.name for item in dataclasses.fields(ModelConfig)} - {"inputs"}
     if not isinstance(content, dict):
         raise SrlibError(f"expected an object with the keys {', '.join(sorted(keys))}, got {text_of(content)}")
     if missing := keys - content.keys():
         raise SrlibError(f"{min(missing)}: missing key")
-    if unknown := content.keys() - keys:
+    if unknown := content.keys() - keys - {"inputs"}:
         raise SrlibError(f"{text_of(min(unknown))}: unknown key")
     value_range = content["value_range"]
     if isinstance(value_range, list):
         value_range = tuple(float(v) if type(v) is int else v for v in value_range)
-    return ModelConfig(**{**content, "value_range": value_range})
+    inputs = InputRange.from_json(content["inputs"]) if "inputs" in content else CLEAN
+    return ModelConfig(**{**content, "value_range": value_range, "inputs": inputs})
 
 
 def load_model(folder: Path, *, scale: int | None = None, dtype: str = "float32") -> "tuple[keras.Model, ModelConfig]":

@@ -11,8 +11,9 @@ import numpy as np
 
 from srlib.errors import SrlibError, one_line
 from srlib.files import atomic_path, check_output
+from srlib.inference.shipped import DEFAULT_MODEL
 from srlib.inference.upscale import RgbModel
-from srlib.inference.upscaler import DEFAULT_MODEL, Upscaler, open_model
+from srlib.inference.upscaler import Upscaler, open_model
 from srlib.progress import progress
 from srlib.rasters.bands import REACH, Group, Mask, Values, upscale_group
 

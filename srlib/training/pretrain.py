@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 
 from srlib.data.batches import Batches
+from srlib.data.degradation import input_range
 from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, read_config
@@ -59,7 +60,8 @@ class PixelTrainer(Trainer):
 def model_config(params: Params) -> ModelConfig:
     """Return the config of the network that the recipe asks for."""
     options = params.pretrain.model.model_dump()
-    return ModelConfig(name=options.pop("name"), scale=params.scale, options=options)
+    name, inputs = options.pop("name"), input_range(params.prepare, params.scale)
+    return ModelConfig(name=name, scale=params.scale, options=options, inputs=inputs)
 
 
 def pixel_trainer(params: Params) -> PixelTrainer:

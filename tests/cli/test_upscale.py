@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from srlib.cli import app, main
 from srlib.errors import SrlibError
-from srlib.inference.upscaler import SHIPPED
+from srlib.inference.shipped import SHIPPED
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srlib.data.batches import Batches
-from srlib.data.degradation import degrade_image, degrade_patch, keyed_generator, read_degradation
+from srlib.data.degradation import degrade_image, degrade_patch, input_range, keyed_generator, read_degradation
 from srlib.data.patches import prepare_patches
 from srlib.errors import SrlibError
+from srlib.imaging.input_range import CLEAN
 from srlib.imaging.resize import downscale
 from srlib.imaging.write import write_png
 from srlib.params import Prepare
@@ -133,3 +134,26 @@ def test_damaged_section_is_one_line(tmp_path):
     (tmp_path / "degradation.json").write_text('{"passes": []}')
     with pytest.raises(SrlibError, match=r"degradation\.json: not a section `prepare\.degradation`"):
         read_degradation(tmp_path)
+
+
+def test_the_range_of_a_recipe():
+    section = Degradation.model_validate(
+        {
+            "clean": 0.1,
+            "passes": [
+                {"noise": {"sigma": [2, 25]}, "compression": {"quality": [10, 95]}},
+                {
+                    "blur": {"sigma": [0.2, 6.0]},
+                    "noise": {"sigma": [1, 12], "poisson": 0},
+                    "compression": {"quality": [30, 95]},
+                },
+            ],
+        }
+    )
+    inputs = input_range(Prepare(images="photos", degradation=section), 4)
+    assert (inputs.noise, inputs.jpeg_quality) == ((0.0, 12.0), (30, 100)), "those of the last pass, and clean patches"
+    assert inputs.blur == (0.0, 1.54)
+    always = section.model_copy(update={"clean": 0.0})
+    inputs = input_range(Prepare(images="photos", degradation=always), 4)
+    assert (inputs.noise, inputs.jpeg_quality) == ((1.0, 12.0), (30, 95))
+    assert input_range(Prepare(images="photos"), 4) == CLEAN

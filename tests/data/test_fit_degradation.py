@@ -13,7 +13,8 @@ from srlib.cli import app
 from srlib.data.degradation import degrade_image, keyed_generator
 from srlib.data.fit_degradation import estimate_folder, fitted_degradation, section_text
 from srlib.errors import SrlibError
-from srlib.imaging.estimation import SHARP, Traces
+from srlib.imaging.estimation import Traces
+from srlib.imaging.input_range import SHARP
 from srlib.params.degradation import Degradation
 
 CLEAN = Traces(0.5, 0.9, SHARP)

@@ -8,7 +8,7 @@ import pytest
 import srlib
 from srlib.demo import choices
 from srlib.demo.choices import ModelChoice, model_choices
-from srlib.inference.upscaler import SHIPPED
+from srlib.inference.shipped import SHIPPED
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ from skimage import data
 
 from srlib.errors import SrlibError
 from srlib.imaging.degradation import blur, from_uint8, gaussian_kernel, gaussian_noise, to_uint8
-from srlib.imaging.estimation import SHARP, estimate_traces, jpeg_settings
+from srlib.imaging.estimation import estimate_traces, jpeg_settings
+from srlib.imaging.input_range import SHARP
 from srlib.imaging.resize import downscale
 
 

@@ -8,7 +8,8 @@ import pytest
 from srlib.errors import SrlibError
 from srlib.inference import cache, export
 from srlib.inference.exported import BIN, CONFIG, XML
-from srlib.inference.upscaler import SHIPPED, open_model
+from srlib.inference.shipped import SHIPPED
+from srlib.inference.upscaler import open_model
 
 MODEL = SHIPPED / "psnr-x4" / "keras"
 

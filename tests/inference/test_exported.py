@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash
+from srlib.imaging.input_range import CLEAN, InputRange
 from srlib.inference.exported import BIN, CONFIG, ONNX, XML, blend, read_exported
-from srlib.inference.upscaler import SHIPPED, open_model
+from srlib.inference.shipped import SHIPPED
+from srlib.inference.upscaler import open_model
 
 ROOT = Path(__file__).parents[2]
 IMAGE = np.zeros((6, 7, 3), np.uint8)
@@ -178,6 +181,19 @@ def test_onnx_weights_in_another_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / CONFIG).write_text(json.dumps(config))
     with pytest.raises(SrlibError, match="expected weights inside the file, got a reference to another file"):
         read_exported(tmp_path)
+
+
+def test_the_range_of_the_training_is_read(model: Path) -> None:
+    assert read_exported(model).config.inputs == CLEAN
+    config = json.loads((model / CONFIG).read_text())
+    inputs = {"noise": [0, 12], "blur": [0, 1], "jpeg_quality": [30, 100]}
+    (model / CONFIG).write_text(json.dumps({**config, "inputs": inputs}))
+    known = read_exported(model).config
+    assert known.inputs == InputRange((0, 12), (0, 1), (30, 100))
+    assert "inputs" in known.as_dict() and "inputs" not in replace(known, inputs=CLEAN).as_dict()
+    (model / CONFIG).write_text(json.dumps({**config, "inputs": {**inputs, "noise": [5, 2]}}))
+    with pytest.raises(SrlibError, match=r"config.json: inputs.noise: expected two numbers from 0 to 255"):
+        read_exported(model)
 
 
 class TestBlend:

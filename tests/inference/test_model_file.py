@@ -9,7 +9,7 @@ import pytest
 import srlib
 from srlib.errors import SrlibError
 from srlib.inference.model_file import read_model_file
-from srlib.inference.upscaler import SHIPPED
+from srlib.inference.shipped import SHIPPED
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

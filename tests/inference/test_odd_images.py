@@ -96,7 +96,8 @@ def test_any_image_becomes_the_same_image_upscaled(bicubic, kind, height, width,
 @pytest.fixture(scope="module")
 def network():
     """The model that comes with srlib."""
-    from srlib.inference.upscaler import DEFAULT_MODEL, open_model, shipped_models
+    from srlib.inference.shipped import DEFAULT_MODEL, shipped_models
+    from srlib.inference.upscaler import open_model
 
     if DEFAULT_MODEL not in shipped_models():
         pytest.skip(f"no {DEFAULT_MODEL} in this installation")

@@ -17,7 +17,7 @@ from openvino import opset13 as opset
 from srlib.errors import SrlibError
 from srlib.files import file_hash, write_json
 from srlib.imaging.resize import resize
-from srlib.inference import exported, runtime, tiles
+from srlib.inference import exported, runtime, shipped, tiles
 from srlib.inference import upscaler as upscaling
 from srlib.inference.upscaler import Upscaler, open_model
 
@@ -222,8 +222,8 @@ def test_little_memory_makes_small_tiles(chain: str, monkeypatch: pytest.MonkeyP
 
 
 def test_shipped_models_are_whole() -> None:
-    for name in upscaling.shipped_models():
-        model = exported.read_exported(upscaling.SHIPPED / name)
+    for name in shipped.shipped_models():
+        model = exported.read_exported(shipped.SHIPPED / name)
         assert name.endswith(f"x{model.config.scale}")
         assert tiles.grid(100, 100, overlap=model.config.receptive_field, largest=2**20)
 

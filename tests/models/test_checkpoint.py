@@ -18,6 +18,7 @@ from keras import ops, utils
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash, tree_hash
+from srlib.imaging.input_range import InputRange
 from srlib.models import (
     CONFIG,
     MODELS,
@@ -78,6 +79,17 @@ def test_shipped_weights_are_saved_unchanged(tmp_path: Path) -> None:
     model, config = load_model(shipped)
     save_model(model, config, tmp_path / "again")
     assert tree_hash(tmp_path / "again") == tree_hash(shipped)
+
+
+def test_a_model_for_degraded_images_carries_its_range(tmp_path: Path) -> None:
+    inputs = InputRange(noise=(0.0, 12.0), jpeg_quality=(30, 100))
+    config = ModelConfig("espcn", 2, inputs=inputs)
+    save_model(build(config), config, tmp_path / "model")
+    assert read_config(tmp_path / "model").inputs == inputs
+    assert '"inputs"' not in json.dumps(ModelConfig("espcn", 2).as_json()), "clean models keep their bytes"
+    with pytest.raises(SrlibError, match=r"config.json: not a model's config: inputs"):
+        (tmp_path / "model" / CONFIG).write_text(json.dumps({**config.as_json(), "inputs": {"noise": 3}}))
+        read_config(tmp_path / "model")
 
 
 def test_a_full_disk_is_an_error_and_no_crash(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""`auto`: the shipped model that fits each image."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+
+from srlib.arrays import Pixels
+from srlib.errors import SrlibError
+from srlib.inference.exported import CONFIG
+from srlib.inference.input_traces import InputTraces, traces_of
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, PHOTO_MODEL, SHIPPED, shipped_models
+from srlib.inference.upscaler import Upscaler, open_model
+
+
+class AutoModel:
+    """The shipped models behind `auto`: clean images get the one, all others the one for photographs.
+
+    Calling it upscales an array by the model that fits it.
+
+    Attributes:
+        name: `auto`.
+        scale: Upscaling factor.
+        fingerprint: SHA-256 of what decides the pixels: the shipped models and how they are opened.
+
+    Args:
+        open_model: Function that opens a shipped model by its name; called once per model, when it is needed.
+        options: How the models are opened, as text.
+
+    Raises:
+        SrlibError: One of the models is not in this installation.
+    """
+
+    name = AUTO
+    scale = 4
+
+    def __init__(self, open_model: Callable[[str], Upscaler], options: str = "") -> None:
+        if missing := {CLEAN_MODEL, PHOTO_MODEL} - set(shipped_models()):
+            raise SrlibError(f"{AUTO}: needs {min(missing)}, which is not in this installation; name a model")
+        self._opened = functools.cache(open_model)
+        configs = [(SHIPPED / name / CONFIG).read_bytes() for name in shipped_models()]
+        self.fingerprint = hashlib.sha256(b"".join([*configs, options.encode()])).hexdigest()
+
+    def fitting(self, traces: InputTraces) -> Upscaler:
+        """Return the model for an image with these traces."""
+        return self._opened(CLEAN_MODEL if traces.is_clean else PHOTO_MODEL)
+
+    def __call__(self, rgb: Pixels, *, on_pixels: Callable[[int], object] | None = None) -> Pixels:
+        """Upscale uint8 or uint16 [h, w, 3]; see `Upscaler`."""
+        return self.fitting(traces_of(rgb))(rgb, on_pixels=on_pixels)
+
+
+def open_any(
+    model: "str | Upscaler | AutoModel" = CLEAN_MODEL,
+    *,
+    fidelity: float | None = None,
+    gan: str | None = None,
+    precision: str = "auto",
+    tile: int | None = None,
+    ensemble: bool = False,
+    threads: int | None = None,
+) -> Upscaler | AutoModel:
+    """Open a model as `open_model` does, or the models behind `auto`; an opened one is returned as it is.
+
+    Raises:
+        SrlibError: As `open_model`; or `gan` with `auto`, whose models have their own counterparts.
+    """
+    if not isinstance(model, str):
+        return model
+    options = functools.partial(
+        open_model, fidelity=fidelity, gan=gan, precision=precision, tile=tile, ensemble=ensemble, threads=threads
+    )
+    if model != AUTO:
+        return options(model)
+    if gan is not None:
+        raise SrlibError(f"gan: {AUTO} has GAN counterparts of its own; leave it out, or name a model")
+    return AutoModel(options, repr(options.keywords))

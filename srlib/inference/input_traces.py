@@ -1,0 +1,111 @@
+"""What an image shows of its degradation: noise, blur and JPEG compression."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from srlib.arrays import Pixels
+from srlib.errors import SrlibError
+from srlib.imaging.estimation import SMALLEST_SIDE, estimate_traces, jpeg_settings
+from srlib.imaging.input_range import CLEAN, InputRange
+
+VISIBLE_BLOCKS = 0.4
+"""Steps at the borders of 8×8 blocks, in levels, that an earlier JPEG compression below CLEAN's quality leaves."""
+
+_NOISE_STEPS = tuple(CLEAN.noise[1] * 2**step for step in range(6, -1, -1))
+
+_JPEG = b"\xff\xd8"
+
+
+@dataclass(frozen=True)
+class InputTraces:
+    """What is known of an image's degradation.
+
+    Attributes:
+        noise: Standard deviation in levels of 255; None where it was not estimated, as in images below 96 pixels.
+        blur: Standard deviation of a Gaussian blur in pixels; None where noise hides it, too.
+        jpeg_quality: Quality of the JPEG file from 1 to 100; None for other files.
+        blocks: Height of the steps at the borders of 8×8 blocks in levels; None where it was not estimated.
+    """
+
+    noise: float | None = None
+    blur: float | None = None
+    jpeg_quality: int | None = None
+    blocks: float | None = None
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether a model for clean images fits: neither noise nor compression can be seen. Blur does not count."""
+        has_blocks = self.blocks is not None and self.blocks > VISIBLE_BLOCKS
+        return not has_blocks and not CLEAN.excess(noise=self.noise, jpeg_quality=self.jpeg_quality)
+
+    def excess(self, inputs: InputRange) -> Mapping[str, float]:
+        """Return how far the image lies outside of what a model was trained for; see `InputRange.excess`."""
+        return inputs.excess(noise=self.noise, blur=self.blur, jpeg_quality=self.jpeg_quality)
+
+    def in_words(self, *, exact: bool = True) -> str:
+        """Return the traces that decide between models.
+
+        Args:
+            exact: Whether to name the figures; otherwise ranges, so that many images share few texts.
+
+        Example:
+            >>> InputTraces(noise=6.2, jpeg_quality=62, blocks=0.7).in_words()
+            'JPEG quality 62, noise about 6 levels'
+            >>> InputTraces(noise=0.4, blocks=0.7).in_words()
+            'blocks of an earlier JPEG compression, no visible noise'
+            >>> InputTraces(noise=6.2, jpeg_quality=62).in_words(exact=False)
+            'JPEG quality 60 to 69, noise 4 to 8 levels'
+        """
+        words = []
+        if self.jpeg_quality is not None:
+            tens = self.jpeg_quality // 10 * 10
+            words.append(f"JPEG quality {self.jpeg_quality if exact else f'{tens} to {min(tens + 9, 100)}'}")
+        weak = self.jpeg_quality is None or self.jpeg_quality >= CLEAN.jpeg_quality[0]
+        if weak and self.blocks is not None and self.blocks > VISIBLE_BLOCKS:
+            words.append("blocks of an earlier JPEG compression")
+        if self.noise is None:
+            words.append("too small to estimate noise")
+        elif self.noise > CLEAN.noise[1]:
+            low = next(step for step in _NOISE_STEPS if self.noise > step)
+            words.append(f"noise {f'about {self.noise:.0f}' if exact else f'{low:g} to {2 * low:g}'} levels")
+        else:
+            words.append("no visible noise")
+        return ", ".join(words)
+
+
+UNKNOWN = InputTraces()
+"""The traces of an image that was not looked at."""
+
+
+def traces_of(rgb: Pixels, file: Path | bytes | None = None, *, estimate: bool = True) -> InputTraces:
+    """Return what an image shows of its degradation.
+
+    Args:
+        rgb: uint8 or uint16 [h, w, 3].
+        file: The image's file or its content, for the quality of a JPEG.
+        estimate: Whether to estimate noise, blur and blocks, which takes about .5 s per megapixel of one CPU, and at
+            most .5 s in all.
+
+    Returns:
+        The traces.
+    """
+    quality = None if file is None else _jpeg_quality(file)
+    if not estimate or min(rgb.shape[:2]) < SMALLEST_SIDE:
+        return InputTraces(jpeg_quality=quality)
+    traces = estimate_traces(rgb)
+    return InputTraces(traces.noise, traces.blur, quality, traces.blocks)
+
+
+def _jpeg_quality(file: Path | bytes) -> int | None:
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            if opened.read(2) != _JPEG:
+                return None
+        file = file.read_bytes()
+    if not file.startswith(_JPEG):
+        return None
+    with contextlib.suppress(SrlibError):  # a JPEG of another kind, without the usual table of 64 entries
+        return jpeg_settings(file)[0]
+    return None

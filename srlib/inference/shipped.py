@@ -1,0 +1,63 @@
+"""The models that come with srlib; light to import."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from srlib.errors import SrlibError
+
+SHIPPED = Path(__file__).parents[1] / "weights"
+DEFAULT_MODEL = "psnr-x4"
+AUTO = "auto"
+"""Name that stands for the model that fits each image."""
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """PSNR-oriented weights, and those that adversarial training made of them.
+
+    Attributes:
+        psnr: Name of the PSNR-oriented model.
+        gan: Name of its GAN counterpart, with which `fidelity` blends it.
+        images: What both are for.
+    """
+
+    psnr: str
+    gan: str
+    images: str
+
+
+PAIRS = (
+    ModelPair("psnr-x4", "gan-x4", "clean images"),
+    ModelPair("photo-x4", "photo-gan-x4", "photographs with noise, blur or JPEG artifacts"),
+)
+"""All pairs; a model is there once its folder is."""
+
+CLEAN_MODEL, PHOTO_MODEL = (pair.psnr for pair in PAIRS)
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with srlib.
+
+    Returns:
+        Names that `open_model` accepts, sorted.
+
+    Example:
+        >>> import srlib
+        >>> "psnr-x4" in srlib.shipped_models()
+        True
+    """
+    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+
+
+def shipped_pair(model: str) -> ModelPair:
+    """Return the pair that a shipped model belongs to.
+
+    Raises:
+        SrlibError: The model is not part of a pair of which both models are there.
+    """
+    for pair in PAIRS:
+        if model in (pair.psnr, pair.gan) and {pair.psnr, pair.gan} <= set(shipped_models()):
+            return pair
+    raise SrlibError(
+        f"{model}: fidelity needs two models: name the one with GAN weights too (--gan), or use a shipped pair"
+    )

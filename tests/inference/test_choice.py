@@ -1,0 +1,154 @@
+"""`auto`: the model that fits each image; and warnings of images that a model was not trained for."""
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+import srlib
+from srlib.errors import SrlibError
+from srlib.imaging.array_image import from_array
+from srlib.imaging.input_range import CLEAN, InputRange
+from srlib.imaging.resize import downscale
+from srlib.inference import choice, input_traces, inspection, shipped, upscaler
+from srlib.inference.batch import run_jobs
+from srlib.inference.choice import AutoModel, open_any
+from srlib.inference.input_traces import InputTraces, traces_of
+from srlib.inference.jobs import plan_jobs
+from srlib.inference.records import Records
+
+
+@pytest.fixture(scope="module")
+def clean() -> np.ndarray:
+    """A photograph without noise and JPEG traces."""
+    return downscale(data.astronaut(), 2)[:160, :160]
+
+
+def jpeg(image: np.ndarray, quality: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=quality)
+    return out.getvalue()
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+@pytest.fixture
+def two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ship the GAN weights of the clean pair under the names of the photo pair, whatever this installation has."""
+    weights = tmp_path / "weights"
+    for name in ("psnr-x4", "gan-x4", "photo-x4", "photo-gan-x4"):
+        source = shipped.SHIPPED / ("psnr-x4" if name == "psnr-x4" else "gan-x4")
+        shutil.copytree(source, weights / name, ignore=shutil.ignore_patterns("keras"))
+    monkeypatch.setattr(shipped, "SHIPPED", weights)
+    for module in (choice, upscaler):
+        monkeypatch.setattr(module, "SHIPPED", weights)
+
+
+def test_traces_of_clean_compressed_and_noisy_images(clean: np.ndarray) -> None:
+    assert traces_of(clean).is_clean
+    assert traces_of(clean).in_words() == "no visible noise"
+    strong = jpeg(clean, 40)
+    traces = traces_of(pixels(strong), strong)
+    assert traces.jpeg_quality == 40 and not traces.is_clean
+    assert not traces_of(pixels(strong)).is_clean, "a PNG of a JPEG shows its blocks"
+    again = jpeg(pixels(strong), 96)
+    assert not traces_of(pixels(again), again).is_clean, "and so does a JPEG that was saved again"
+    noise = np.random.default_rng(0).normal(0, 9, clean.shape)
+    noisy = np.clip(clean + noise, 0, 255).astype(np.uint8)
+    assert not traces_of(noisy).is_clean and "noise about" in traces_of(noisy).in_words()
+
+
+def test_the_header_alone_gives_the_quality(clean: np.ndarray, tmp_path: Path) -> None:
+    file = tmp_path / "a.jpg"
+    file.write_bytes(jpeg(clean, 55))
+    assert traces_of(clean, file, estimate=False) == InputTraces(jpeg_quality=55)
+    file.write_bytes(b"\xff\xd8 damaged")
+    assert traces_of(clean, file, estimate=False) == InputTraces()
+    assert traces_of(clean[:50], jpeg(clean, 55)) == InputTraces(jpeg_quality=55), "too small to estimate the rest"
+
+
+def test_auto_takes_the_model_that_fits(two_models: None, clean: np.ndarray) -> None:
+    models = open_any("auto", precision="float32", threads=1)
+    assert isinstance(models, AutoModel)
+    assert models.fitting(InputTraces(noise=1.0)).name == "psnr-x4"
+    assert models.fitting(InputTraces(noise=9.0)).name == "photo-x4"
+    assert models.fitting(InputTraces(blur=3.0)).name == "psnr-x4", "blur does not decide"
+    assert models.fitting(InputTraces(noise=9.0)) is models.fitting(InputTraces(jpeg_quality=20)), "opened once"
+    lr = np.ascontiguousarray(clean[:100, :100])
+    np.testing.assert_array_equal(srlib.upscale(lr, model="auto"), srlib.upscale(lr, model="psnr-x4"))
+
+
+def test_auto_of_files_prints_models_and_reasons(
+    two_models: None, clean: np.ndarray, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    Image.fromarray(clean).save("in/clean.png")
+    Path("in/strong.jpg").write_bytes(jpeg(clean, 30))
+    run_jobs(
+        plan_jobs(["in"], "out"), lambda: open_any("auto", fidelity=0.5), records=Records.at("scores.csv", None, "out")
+    )
+    lines = capfd.readouterr().err.splitlines()
+    assert "in/clean.png: psnr-x4 fidelity 0.5 (no visible noise)" in lines
+    assert any(line.startswith("in/strong.jpg: photo-x4 fidelity 0.5 (JPEG quality 30 to 39,") for line in lines)
+    first, second = Path("scores.csv").read_text().splitlines()[1:]
+    assert ",psnr-x4 fidelity 0.5," in first and ",photo-x4 fidelity 0.5," in second and ",30," in second
+
+
+def test_many_images_share_few_lines(two_models: None, clean: np.ndarray) -> None:
+    image, models = from_array(np.ascontiguousarray(clean[:100, :100])), open_any("auto")
+    contents = (b"", jpeg(clean, 33), jpeg(clean, 37))
+    looks = [inspection.look_at(image, content, models, estimate=False, exact=False) for content in contents]
+    assert [look.model.name for look in looks] == ["psnr-x4", "photo-x4", "photo-x4"]
+    assert looks[1].notes == looks[2].notes != looks[0].notes
+    one = inspection.look_at(image, contents[1], models, estimate=False, exact=True)
+    assert one.notes[0].startswith("photo-x4 (JPEG quality 33, ")
+
+
+def test_auto_needs_both_models_and_no_gan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SrlibError, match=r"^gan: auto has GAN counterparts of its own"):
+        open_any("auto", fidelity=0.5, gan="gan-x4")
+    monkeypatch.setattr(choice, "shipped_models", lambda: ["psnr-x4"])
+    with pytest.raises(SrlibError, match=r"^auto: needs photo-x4, which is not in this installation"):
+        open_any("auto")
+    with pytest.raises(SrlibError, match=r"^auto: chosen for each image"):
+        srlib.open_model("auto")
+
+
+def test_a_pair_is_blended_by_its_own_counterpart(two_models: None) -> None:
+    blended = srlib.open_model("photo-gan-x4", fidelity=0.5)
+    assert blended.name == "photo-x4 fidelity 0.5"
+    with pytest.raises(SrlibError, match="fidelity needs two models"):
+        srlib.open_model("other-x4", fidelity=0.5)
+
+
+def test_images_outside_of_the_training_give_one_line(
+    clean: np.ndarray, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "shipped_models", lambda: ["photo-x4"])
+    Path("in").mkdir()
+    for name, quality in (("a", 30), ("b", 40), ("c", 95)):
+        Path(f"in/{name}.jpg").write_bytes(jpeg(clean[:40, :40], quality))
+    srlib.upscale_files("in", "out")
+    lines = capfd.readouterr().err.splitlines()
+    low = f"{CLEAN.jpeg_quality[0]:g}"
+    assert lines[-1] == (
+        f"in/a.jpg and 1 more: JPEG quality below {low}: psnr-x4 was not trained for such images; try --model photo-x4"
+    )
+
+
+def test_warnings_name_both_sides_of_a_range() -> None:
+    inputs = InputRange(noise=(5, 10), jpeg_quality=(60, 80))
+    text = inspection.range_notes("mine", inputs, InputTraces(noise=20, blur=2, jpeg_quality=95))
+    assert text == (
+        "noise above 10 levels, blur above 1 pixels, JPEG quality above 80: mine was not trained for such images; "
+        "artifacts may remain or grow",
+    )
+    assert inspection.range_notes("mine", inputs, InputTraces(noise=7, blur=0.5, jpeg_quality=70)) == ()
+    assert inspection.range_notes("foreign", None, InputTraces(noise=90)) == ()
+    assert input_traces.VISIBLE_BLOCKS > 0.2, "images that were never compressed stay below"
