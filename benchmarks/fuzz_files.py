@@ -3,9 +3,10 @@
     python benchmarks/fuzz_files.py [--files 1000] [--seed 0] [--only KIND …]
 
 A valid file of each kind is damaged in `--files` ways: in its bytes, as in fuzz_prepare.py, or, for JSON and YAML, in
-its values, by other types, odd numbers, deep or missing parts. It is then read as srlib reads it. An error other than
-SrlibError, more than one line, or more than `--seconds` for a file is a failure. Networks that can be read are run on a
-small image. Prints a table; exits with 1 on any failure.
+its values, by other types, odd numbers, deep or missing parts; or, for the state of a training, in its arrays, by other
+shapes and types, wrong declarations and compressed zeros. It is then read as srlib reads it. An error other than
+SrlibError, more than one line, more than `--seconds` for a file, or a peak of memory that grows by 1 GiB is a failure.
+Networks that can be read are run on a small image. Prints a table; exits with 1 on any failure.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import functools
 import hashlib
 import io
 import json
+import resource
 import shutil
 import sys
 import tempfile
@@ -41,12 +43,18 @@ from srlib.evaluation.graphs import load_graph
 from srlib.inference.exported import BIN, CONFIG, XML, ExportedModel, read_exported
 from srlib.inference.runtime import CompiledNetwork
 from srlib.inference.shipped import SHIPPED
-from srlib.models import WEIGHTS, load_model, read_config
+from srlib.models import MODELS, WEIGHTS, load_model, read_config
 from srlib.models.features import feature_network
 from srlib.params import load_params
 from srlib.pipeline import resume
 from srlib.pipeline.dvc import recorded_outputs
 from srlib.survey.answers import read_key, read_page
+from srlib.training.callbacks import Callback, DivergenceGuard, LossLog, Validation
+from srlib.training.checkpoint import FILE as STATE
+from srlib.training.checkpoint import load_checkpoint, save_checkpoint
+from srlib.training.metric_log import MetricLog
+from srlib.training.pretrain import pixel_trainer
+from srlib.training.session import Snapshot, TrainingSession, copy_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,6 +64,10 @@ ODD_VALUES: tuple[object, ...] = (
 )
 
 Read = Callable[[Path], object]
+Change = Callable[[bytes, np.random.Generator], bytes]
+
+LARGEST_GROWTH = 2**30
+"""Bytes by which a file may raise the peak of memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +78,13 @@ class Kind:
         name: Name in the table, and of the file.
         content: A valid file.
         read: Function that reads a file, which raises SrlibError if it is not usable.
-        values: Whether the content is JSON or YAML, whose values are changed too.
+        changed: Function that changes the content in ways of its own, beside damage of its bytes; None: only that.
     """
 
     name: str
     content: bytes
     read: Read
-    values: bool = False
+    changed: Change | None = None
 
 
 def changed_value(content: bytes, rng: np.random.Generator) -> bytes:
@@ -99,6 +111,64 @@ def changed_value(content: bytes, rng: np.random.Generator) -> bytes:
     if action == 5 and rng.integers(4) == 0:
         return b'{"a":' * int(rng.choice([50, 5000, 200_000])) + b"1"
     return json.dumps(root[""]).encode("utf-8", "surrogatepass")
+
+
+def changed_state(content: bytes, rng: np.random.Generator) -> bytes:
+    """Change the arrays of a training's state, the JSON among them, or what the file declares of them."""
+    with np.load(io.BytesIO(content)) as stored:
+        arrays = dict(stored)
+    name = str(rng.choice(list(arrays)))
+    array = arrays[name]
+    odd = [array.astype(kind) for kind in (np.float64, np.int8, np.bool_, np.complex64, ">f4", "U1")]
+    odd += [array[None], array.reshape(-1)[:-1], np.zeros(()), np.full(9, np.nan, np.float32)]
+    action = rng.integers(5)
+    if action == 0:
+        del arrays[name]
+    elif action == 1:
+        text = changed_value(arrays["state"].tobytes(), rng)
+        arrays["state"] = np.frombuffer(text, np.uint8)
+    elif action == 2:
+        arrays[name] = odd[rng.integers(len(odd))]
+    elif action == 3:  # half a gigabyte of zeros takes half a megabyte
+        arrays[name] = np.zeros(2**29, np.uint8) if rng.integers(20) == 0 else array
+        np.savez_compressed(buffer := io.BytesIO(), **arrays)
+        return buffer.getvalue()
+    np.savez(buffer := io.BytesIO(), **arrays)
+    if action == 4:
+        shape = f"{array.shape}".encode()
+        huge = str(rng.choice([10**6, 10**10, 10**18, -1])).encode()
+        return buffer.getvalue().replace(shape, b"(" + huge + b",)".ljust(len(shape) - len(huge) - 1))
+    return buffer.getvalue()
+
+
+def training_state(folder: Path) -> tuple[bytes, Callable[[], object]]:
+    """Return the state of a small training, and a function that loads what is in its folder."""
+    params = load_params(ROOT / "tests/recipe.yaml", stage=None)
+    section = params.pretrain.model_copy(update={"model": MODELS["edsr"](blocks=1, filters=8), "optimizer": "adam"})
+    params = params.model_copy(update={"pretrain": section})
+    trainer = pixel_trainer(params)
+    pairs = (np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 32, 32, 3), np.uint8))
+
+    def session() -> tuple[TrainingSession, list[Callback]]:
+        guard = DivergenceGuard(section, lambda _: "")
+        callbacks = [
+            guard,
+            LossLog(section.log_every),
+            Validation(pairs, section.validate_every, guard, keep_best=True),
+        ]
+        return TrainingSession("pretrain", trainer, 300, MetricLog(folder)), callbacks
+
+    def load() -> object:
+        if not load_checkpoint(folder, *session()):
+            raise SrlibError("starts afresh")
+        return None
+
+    begun, callbacks = session()
+    begun.step = 50
+    begun.log.loss.append({"step": 50.0, "loss": 0.1})
+    begun.snapshots["best"] = Snapshot(50, copy_weights(trainer.network))
+    save_checkpoint(folder, begun, callbacks)
+    return (folder / STATE).read_bytes(), load
 
 
 def run_network(folder: Path) -> object:
@@ -194,11 +264,13 @@ def kinds(folder: Path) -> Iterator[Kind]:
         "exported config.json",
         (exported / CONFIG).read_bytes(),
         into(exported / CONFIG, lambda: run_network(exported)),
-        True,
+        changed_value,
     )
     yield Kind("exported model.xml", graph, lambda path: run_unchecked(exported, path.read_bytes(), weights))
     yield Kind("exported model.bin", weights, lambda path: run_unchecked(exported, graph, path.read_bytes()))
-    yield Kind("keras config.json", (own / CONFIG).read_bytes(), into(own / CONFIG, lambda: read_config(own)), True)
+    yield Kind(
+        "keras config.json", (own / CONFIG).read_bytes(), into(own / CONFIG, lambda: read_config(own)), changed_value
+    )
     yield Kind("keras weights", (own / WEIGHTS).read_bytes(), into(own / WEIGHTS, lambda: load_model(own)))
     (folder / "damaged-graph.bin").write_bytes(weights)
     yield Kind("graph.pb", frozen_graph(), run_foreign)
@@ -206,10 +278,10 @@ def kinds(folder: Path) -> Iterator[Kind]:
     yield Kind("graph.xml", graph, run_foreign)
     yield Kind("features.h5", feature_weights(), lambda path: feature_network("squeezenet", ["fire2"], weights=path))
     recipe = (ROOT / "tests/recipe.yaml").read_bytes()
-    yield Kind("params.yaml", recipe, functools.partial(load_params, stage=None), True)
+    yield Kind("params.yaml", recipe, functools.partial(load_params, stage=None), changed_value)
     page, key = survey_files(folder)
     yield Kind("survey page.html", page, read_page)
-    yield Kind("survey key.json", key, read_key, True)
+    yield Kind("survey key.json", key, read_key, changed_value)
     survey = read_key(folder / "key.json").public
     items = survey.presentation("a")
     answers = {
@@ -220,9 +292,13 @@ def kinds(folder: Path) -> Iterator[Kind]:
         "language": "en",
     }
     answers |= {"votes": [[item, 3] for item in items], "seal": "0" * 64}
-    yield Kind("survey answers.json", json.dumps(answers).encode(), lambda path: survey.check(path.read_bytes()), True)
+    yield Kind(
+        "survey answers.json", json.dumps(answers).encode(), lambda path: survey.check(path.read_bytes()), changed_value
+    )
     note = {"facts": {"params": {"seed": 1}}, "run": "a", "outputs": {"models/a": "0" * 32}}
-    yield Kind("resume note.json", json.dumps(note).encode(), resume._read, True)
+    yield Kind("resume note.json", json.dumps(note).encode(), resume._read, changed_value)
+    state, load = training_state(folder)
+    yield Kind("training state.npz", state, into(folder / STATE, load), changed_state)
     patches(folder)
     lr = folder / "train_lr.npy"
     yield Kind("patches train_lr.npy", lr.read_bytes(), into(lr, lambda: open_pairs(folder, "train", in_memory=True)))
@@ -232,36 +308,48 @@ def kinds(folder: Path) -> Iterator[Kind]:
     passes = {"clean": 0.1, "passes": [{"blur": {"sigma": [0.2, 3.0]}}]}
     (folder / "degradation.json").write_text(json.dumps(passes))
     degradation = folder / "degradation.json"
-    yield Kind("degradation.json", degradation.read_bytes(), into(degradation, lambda: read_degradation(folder)), True)
+    yield Kind(
+        "degradation.json", degradation.read_bytes(), into(degradation, lambda: read_degradation(folder)), changed_value
+    )
     lock = {"schema": "2.0", "stages": {"prepare": {"cmd": "x", "outs": [{"path": "data/patches", "md5": "0" * 32}]}}}
-    yield Kind("dvc.lock", yaml.safe_dump(lock).encode(), recorded_outputs, True)
+    yield Kind("dvc.lock", yaml.safe_dump(lock).encode(), recorded_outputs, changed_value)
 
 
 def damaged(kind: Kind, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     """Yield damaged files of a kind with the name of the damage; the same seed gives the same files."""
     rng = np.random.default_rng([seed, *hashlib.sha256(kind.name.encode()).digest()[:4]])
     for number in range(count):
-        if kind.values and number % 4:
-            yield "changed_value", changed_value(kind.content, rng)
+        if kind.changed and number % 4:
+            yield kind.changed.__name__, kind.changed(kind.content, rng)
         else:
-            mutation = MUTATIONS[number // (4 if kind.values else 1) % len(MUTATIONS)]
+            mutation = MUTATIONS[number // (4 if kind.changed else 1) % len(MUTATIONS)]
             yield mutation.__name__, mutation(kind.content, rng)
 
 
 def attempt(kind: Kind, content: bytes, path: Path, seconds: float) -> tuple[bool, str]:
     """Read a damaged file; return whether it was accepted, and what went wrong or an empty text."""
     path.write_bytes(content)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), peak()
+    is_accepted, problem = False, ""
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             kind.read(path)
+        is_accepted = True
     except SrlibError as error:
         # A recipe has one line per mistake.
-        return False, f"several lines: {error}" if "\n" in str(error) and kind.name != "params.yaml" else ""
+        problem = f"several lines: {error}" if "\n" in str(error) and kind.name != "params.yaml" else ""
     except Exception as error:
-        return False, f"{type(error).__name__}: {str(error)[:200]}"
-    took = time.perf_counter() - start
-    return True, f"{took:.0f} s" if took > seconds else ""
+        problem = f"{type(error).__name__}: {str(error)[:200]}"
+    if (took := time.perf_counter() - start) > seconds:
+        problem = problem or f"{took:.0f} s"
+    if (growth := peak() - before) > LARGEST_GROWTH:
+        problem = problem or f"{growth / 2**30:.1f} GiB of memory"
+    return is_accepted, problem
+
+
+def peak() -> int:
+    """Return the largest memory so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ names are opened here as the stages will open them. Keras is imported only where
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Sets, check_metrics
 from srlib.evaluation.opinions import read_opinions
 from srlib.evaluation.sets import find_sets, find_versions
+from srlib.inference.memory import free_memory, total_memory
 from srlib.params import OtherMethod, Params
+from srlib.params.training import Training
 
 Mistake = tuple[str, str]
 """A key of params.yaml, and what is wrong with it."""
@@ -44,6 +47,7 @@ def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> Non
     check_backend()
     sets, mistakes = _sets(params, test)
     mistakes += [*own_image_mistakes(params.download, store), *_prepare(params, train), *_own_networks(params, sets)]
+    mistakes += _memory(params)
     mistakes += _attempt("evaluate.survey", lambda: read_opinions(Path(params.evaluate.survey)))
     if mistakes:
         raise SrlibError("\n".join(f"params.yaml: {key}: {message}" for key, message in mistakes))
@@ -162,6 +166,40 @@ def _own_networks(params: Params, sets: Sets | None) -> Iterator[Mistake]:
         yield from _attempt("evaluate.lpips", lambda: _check_metrics(params, sets))
     for index, item in enumerate(section.methods):
         yield from _attempt(f"evaluate.methods[{index}]", functools.partial(_try_method, item, params.scale, sets))
+
+
+def _memory(params: Params) -> Iterator[Mistake]:
+    """Yield the trainings for which this machine has too little memory, with numbers; warn where others use it."""
+    total, free = total_memory(), free_memory()
+    sections = {"pretrain": params.pretrain} | ({"finetune": params.finetune} if params.finetune else {})
+    if total is None or free is None or max(_most_memory(params, section) for section in sections.values()) < free:
+        return
+    if pin_threads()["devices"] != ["CPU"]:  # a GPU has its own memory
+        return
+    from srlib.training.memory import least_memory
+
+    for name, section in sections.items():
+        memory = least_memory(params, section)
+        text = (
+            f"needs at least {memory.total / 1e9:.1f} GB of memory ({memory.weights / 1e9:.1f} GB for weights and "
+            f"optimizer, {memory.batch / 1e9:.1f} GB for a batch of {section.batch} × {section.lr_patch}²)"
+        )
+        if memory.total > total:
+            advice = "lower `batch` or `lr_patch`, or make the network smaller"
+            yield name, f"{text}, and this machine has {total / 1e9:.1f} GB; {advice}"
+        elif memory.total > free:
+            print(f"warning: params.yaml: {name}: {text}, and {free / 1e9:.1f} GB are free now", file=sys.stderr)
+
+
+def _most_memory(params: Params, section: Training) -> int:
+    """Return a generous estimate, without Keras, to leave out the exact one for usual recipes."""
+    numbers = [value for value in params.pretrain.model.options.values() if isinstance(value, int)]
+    widths = (
+        [*numbers, 3] if section is params.pretrain else [*numbers, 8 * params.finetune_section().discriminator_filters]
+    )
+    width, depth = max(widths), sum(numbers) + 16
+    pixels = section.batch * section.lr_patch**2 * params.scale**2
+    return 4 * width * depth * (pixels + 5 * 13**2 * width)
 
 
 def _check_metrics(params: Params, sets: Sets | None) -> None:

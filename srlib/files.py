@@ -54,6 +54,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # `write` on a full disk does not name the file
+            error.filename = str(path)
+        raise
     finally:
         remove(temporary)
 

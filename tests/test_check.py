@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from srlib import check
 from srlib.check import check_recipe
 from srlib.errors import SrlibError
 from srlib.evaluation.methods import content_hash
@@ -109,6 +111,35 @@ class TestTrainingImages:
     def test_the_sample_has_no_lr_images(self, lines: Lines) -> None:
         (line,) = lines({"prepare.lr": "given"})
         assert line.startswith("prepare.lr: expected make with `download.train: sample`")
+
+
+class TestMemory:
+    """Trainings that do not fit into the memory of the machine."""
+
+    HUGE: ClassVar = {"pretrain.model": {"name": "edsr", "blocks": 32, "filters": 4096}, "pretrain.equivariant": False}
+
+    def test_a_network_that_does_not_fit(self, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(check, "total_memory", lambda: 24 * 10**9)
+        first, second = lines(self.HUGE)
+        # 11,023,155,203 weights, with gradient, two moments and average
+        parts = "220.5 GB for weights and optimizer, 13.0 GB for a batch of 16 × 24²"
+        expected = f"pretrain: needs at least 233.4 GB of memory ({parts}), and this machine has 24.0 GB; lower `batch`"
+        assert first.startswith(expected) and second.startswith("finetune: needs at least 22")
+
+    def test_a_batch_that_does_not_fit(self, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(check, "total_memory", lambda: 24 * 10**9)
+        (line,) = lines({"pretrain.batch": 16_000})
+        assert line.startswith("pretrain: needs at least ") and "for a batch of 16000 × 24²)" in line
+
+    def test_memory_that_others_use(
+        self, lines: Lines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(check, "total_memory", lambda: 10**12)
+        monkeypatch.setattr(check, "free_memory", lambda: 10**9)
+        assert lines(self.HUGE) == []
+        first, second = capsys.readouterr().err.splitlines()
+        assert first.startswith("warning: params.yaml: pretrain: needs at least 233.4 GB of memory")
+        assert first.endswith("and 1.0 GB are free now") and second.startswith("warning: params.yaml: finetune: needs")
 
 
 class TestSets:

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -166,6 +167,12 @@ class TestOutputs:
         for path in ("folder", "new", "new/inner"):
             check_output_folder(Path(path))
         assert sorted(os.listdir()) == ["dangling", "file", "folder", "pipe"] and not os.listdir("folder")
+
+    def test_an_error_without_a_name_gets_one(self, places: Path) -> None:
+        """`write` on a full disk names no file."""
+        with pytest.raises(OSError, match="No space left") as error, atomic_path(Path("new")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert error.value.filename == "new"
 
     def test_a_link_to_nowhere_is_never_replaced(self, places: Path) -> None:
         with pytest.raises(SrlibError, match="dangling: is a link to nowhere, which does not exist"):

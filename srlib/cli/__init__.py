@@ -3,6 +3,7 @@
 Commands import what they need themselves, so that `srlib --help` answers at once.
 """
 
+import os
 import signal
 import sys
 from typing import Annotated
@@ -49,16 +50,46 @@ def _options(
     pass
 
 
+def _open_closed_streams() -> None:
+    """Open what takes the place of a closed standard stream, or the next file to be opened would get its output.
+
+    Input is empty, messages go nowhere, and writing to standard output fails.
+    """
+    for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            descriptor = os.open(os.devnull, flags)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _run() -> None:
+    """Run the command, and write out what it printed."""
+    try:
+        app()
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
+            raise SrlibError(f"standard output: {error.strerror or one_line(error)}") from None
+
+
 def main() -> None:
     """Run the command line. Bad input ends in one line per mistake and status 1, never in a traceback.
 
     Ctrl-C ends in status 130, SIGTERM in 143; a wrong option in a usage message and status 2.
     """
+    _open_closed_streams()
     if "" in sys.argv[1:]:
         sys.exit("error: one of the arguments is empty; is a variable of the shell not set?")
     try:
         with stoppable(signal.SIGINT):  # as `Stopped`: typer would turn KeyboardInterrupt into status 1
-            app()
+            _run()
     except Stopped as error:
         note = f"; {error.note}" if error.note else ""
         print(f"error: stopped by {signal.Signals(error.signum).name}{note}", file=sys.stderr)

@@ -1,7 +1,24 @@
-"""Free memory of the machine or the container."""
+"""Memory of the machine or the container: what there is, and what is free."""
 
 import os
 from pathlib import Path
+
+_LIMITS = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+"""Folder of a control group, its limit and its use."""
+
+
+def total_memory() -> int | None:
+    """Return the bytes of memory that there are, within a container's limits; None where unknown."""
+    candidates = []
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        candidates.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for folder, name, _ in _LIMITS:
+        if (folder / name).exists() and (text := (folder / name).read_text().strip()).isdigit():
+            candidates.append(int(text))
+    return min(candidates, default=None)
 
 
 def free_memory() -> int | None:
@@ -11,10 +28,7 @@ def free_memory() -> int | None:
     if info.exists():
         lines = dict(line.split(":", 1) for line in info.read_text(encoding="ascii").splitlines())
         candidates.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    for folder, limit_name, usage_name in (
-        (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
-        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
+    for folder, limit_name, usage_name in _LIMITS:
         limit = folder / limit_name
         if limit.exists() and (text := limit.read_text().strip()).isdigit():
             candidates.append(max(0, int(text) - int((folder / usage_name).read_text())))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import sys
 import time
@@ -135,9 +136,9 @@ def load_checkpoint(folder: Path, session: TrainingSession, callbacks: Sequence[
                 name: Snapshot(step, _arrays(arrays, name, session.trainer.network.variables))
                 for name, step in state.snapshots.items()
             }
-        except OSError:
-            raise
         except Exception as error:  # Bytes that are not a resume state can fail in every way.
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a place before the file's begin
+                raise
             print(f"{session.name}: {path} is not usable; starts afresh ({_reason(error)})", file=sys.stderr)
             return False
         for variable, value in zip(variables, values, strict=True):
@@ -166,6 +167,8 @@ def _read(
 ) -> tuple[TrainingState, list["DataclassInstance"], Arrays]:
     """Read a resume state and check everything about it but its arrays."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        if any(member.compress_type for member in stored.zip.infolist()):
+            raise ValueError("compressed arrays, which may fill the memory")
         arrays = {name: stored[name] for name in stored.files}
     state = TypeAdapter(TrainingState).validate_json(arrays.pop("state").tobytes(), strict=True)
     if not 0 < state.step <= steps:

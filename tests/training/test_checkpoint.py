@@ -186,6 +186,19 @@ class TestLoading:
             np.savez(file, **arrays)
         self.check_refused(path, trainer, reason, capsys)
 
+    def test_compressed_arrays(self, path: Path, trainer: PixelTrainer, capsys) -> None:
+        with np.load(path) as stored:
+            arrays = dict(stored)
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        self.check_refused(path, trainer, "compressed arrays, which may fill the memory", capsys)
+
+    def test_a_lost_block(self, path: Path, trainer: PixelTrainer, capsys) -> None:
+        """The directory at the end then points before the begin of the file, which the system refuses."""
+        content = path.read_bytes()
+        path.write_bytes(content[:100] + content[-(len(content) // 4) :])
+        self.check_refused(path, trainer, "", capsys)
+
     def test_a_pipe_does_not_block(self, path: Path, trainer: PixelTrainer) -> None:
         path.unlink()
         os.mkfifo(path)

@@ -1,0 +1,58 @@
+"""Standard streams that are closed, full, or that nobody reads."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("sr", "hr"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(
+            tmp_path / name / "a.png"
+        )
+    return tmp_path
+
+
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of sh; `$S` is the command."""
+    environment = {**os.environ, "S": f"{sys.executable} -m srlib.cli", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            "$S upscale - -o big.png <&-",
+            "standard input: truncated or damaged (no bytes)",
+        ),
+        ("$S score sr hr >&-", "standard output: Bad file descriptor"),
+        pytest.param(
+            "$S score sr hr > /dev/full",
+            "No space left on device",
+            marks=pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here"),
+        ),
+    ],
+)
+def test_a_stream_that_cannot_be_used_is_one_line(command: str, message: str, folder: Path) -> None:
+    done = shell(command, folder)
+    *_, line = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith(f"error: {message}") and "Traceback" not in done.stderr
+
+
+def test_with_all_streams_closed_an_image_is_written_whole(folder: Path) -> None:
+    """Without streams, the file to be written would get their numbers, and messages with them."""
+    done = shell("$S downscale hr lr <&- >&- 2>&-", folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    with Image.open(folder / "lr/a.png") as image:
+        assert image.size == (10, 10)
+        image.load()
