@@ -32,7 +32,19 @@ class _Loader(yaml.SafeLoader):
             seen.add(name)
         return mapping
 
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Read a number that YAML 1.1 and 1.2, and so PyYAML and DVC, read alike."""
+        text = self.construct_scalar(node)
+        if ":" in text or re.fullmatch(r"[-+]?0[0-9_]+", text):
+            problem = f"{text} is another number in YAML 1.1 than in 1.2; write it without leading zeros and colons"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        is_float = node.tag.endswith("float")
+        number: int | float = self.construct_yaml_float(node) if is_float else self.construct_yaml_int(node)
+        return number
 
+
+for _tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+    _Loader.add_constructor(_tag, _Loader.construct_number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)$"), list("-+0123456789.")
 )

@@ -22,6 +22,8 @@ Write = Callable[[dict[str, object]], Path]
         (b"- scale", "expected sections such as `prepare:`, got list"),
         (b"", "expected sections such as `prepare:`, got NoneType"),
         (b"scale: 4\nscale: 2\n", ", line 2: not valid YAML: duplicate key `scale`"),
+        (b"scale: 4\nseed: 010\n", ", line 2: not valid YAML: 010 is another number in YAML 1.1 than in 1.2"),
+        (b"seed: 1:30\n", ", line 1: not valid YAML: 1:30 is another number in YAML 1.1 than in 1.2"),
         (b"? [a]\n: b\n", "not valid YAML"),
         (b"scale: !!python/object/apply:os.system ['true']", "not valid YAML"),
         (b"seed: 2026-13-45", "not valid YAML"),
@@ -30,7 +32,7 @@ Write = Callable[[dict[str, object]], Path]
         (b"a: \x07", "not valid YAML"),
         (b"#" * (LARGEST + 1), "expected at most 1,048,576 bytes"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_a_file_that_is_no_recipe(content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
