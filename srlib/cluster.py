@@ -205,7 +205,9 @@ def connected(
 def _client(address: str) -> "Iterator[Client]":
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # versions are compared below
         try:

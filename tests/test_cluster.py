@@ -33,7 +33,7 @@ needs_dask = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[int]]]:
-    """The address of a scheduler, and the processes of the nannies of its two workers, which restart them."""
+    """The address of a scheduler, its process, and those of the nannies of its two workers, which restart them."""
     folder = tmp_path_factory.mktemp("dask")
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
@@ -57,9 +57,9 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, lis
             stack.callback(os.killpg, process.pid, signal.SIGKILL)
             return process
 
-        start("scheduler", "--port", "0")
+        processes = [start("scheduler", "--port", "0").pid]
         options = ["--nthreads", "1", "--local-directory", str(folder)]
-        nannies = [start("worker", *options).pid for _ in range(2)]
+        processes += [start("worker", *options).pid for _ in range(2)]
         from distributed import Client
 
         end = time.monotonic() + 120
@@ -69,7 +69,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, lis
         address = json.loads((folder / "scheduler.json").read_text())["address"]
         with Client(address, set_as_default=False, timeout=60) as client:
             client.wait_for_workers(2, timeout=120)
-        yield address, nannies
+        yield address, processes
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ class TestOnWorkers:
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
             while process.poll() is None and len(content(Path("there"))) < 3:
                 time.sleep(0.02)
-            (worker,) = (p for p in psutil.Process(workers[1][0]).children() if "spawn_main" in " ".join(p.cmdline()))
+            (worker,) = (p for p in psutil.Process(workers[1][1]).children() if "spawn_main" in " ".join(p.cmdline()))
             worker.kill()
             _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
@@ -170,6 +170,17 @@ class TestOnWorkers:
         with connected(address) as two, pytest.raises(SrlibError, match=r"^cutting: .* killed 2 workers .* memory"):
             assert two
             two.for_each(os._exit, [3], label="cutting", unit="images")
+
+    def test_a_scheduler_that_dies(
+        self, workers: tuple[str, list[int]], capfd: pytest.CaptureFixture[str]
+    ) -> None:  # the last of these tests
+        def kill(position: int, result: None) -> None:
+            os.kill(workers[1][0], signal.SIGKILL)
+
+        with connected(workers[0]) as two, pytest.raises(SrlibError, match=r"^l: the connection to the scheduler"):
+            assert two
+            two.for_each(time.sleep, [0.5] * 100, label="l", unit="u", task=1, on_result=kill)
+        assert "distributed." not in capfd.readouterr().err, "Dask logs nothing"
 
 
 @needs_dask
