@@ -1,5 +1,6 @@
 """`srlib upscale`."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,6 +89,14 @@ ScoresFile = Annotated[
         metavar="FILE",
     ),
 ]
+Track = Annotated[
+    bool,
+    typer.Option(
+        "--track",
+        help="Record an MLflow run: model, images, agreement with the input, speed, and how far the images lie outside "
+        "of what the model was trained for.",
+    ),
+]
 MapFile = Annotated[
     str | None,
     typer.Option(
@@ -121,6 +130,7 @@ def upscale(
     consistent: Consistent = False,
     scores: ScoresFile = None,
     maps: MapFile = None,
+    track: Track = False,
     part: PartOption = None,
     scheduler: Scheduler = None,
     force: Force = False,
@@ -136,6 +146,7 @@ def upscale(
     from srlib.inference.jobs import plan_jobs
     from srlib.inference.output_size import output_size
     from srlib.inference.records import Records
+    from srlib.inference.track import tracked
     from srlib.signals import Stopped
 
     tile_side = _tile_side(tile)
@@ -161,8 +172,11 @@ def upscale(
     plan = plan_jobs(inputs, out, format=file_format, force=force, films=True, part=chosen)
     if chosen is not None and scores is not None:
         scores = str(chosen.file(Path(scores)))
+    records = Records.at(scores, maps, out, tracked=track)
+    settings = {"model": model, "fidelity": fidelity, "precision": precision, "ensemble": ensemble, "out": out}
     try:
-        summary = run_plan(plan, open_upscaler, options, records=Records.at(scores, maps, out), scheduler=scheduler)
+        with tracked(records, settings) if track and plan.jobs else contextlib.nullcontext():
+            summary = run_plan(plan, open_upscaler, options, records=records, scheduler=scheduler)
     except Stopped as error:  # its line has been printed
         sys.exit(128 + error.signum)
     if summary.existing:

@@ -44,6 +44,14 @@ class InputTraces:
         """Return how far the image lies outside of what a model was trained for; see `InputRange.excess`."""
         return inputs.excess(noise=self.noise, blur=self.blur, jpeg_quality=self.jpeg_quality)
 
+    def distances(self, inputs: InputRange | None) -> list[float | None]:
+        """Return how far noise, blur and JPEG quality lie outside, 0 inside and None where it is not known."""
+        if inputs is None:
+            return [None, None, None]
+        excess = self.excess(inputs)
+        values = {"noise": self.noise, "blur": self.blur, "jpeg_quality": self.jpeg_quality}
+        return [None if value is None else round(excess.get(name, 0.0), 2) for name, value in values.items()]
+
     def in_words(self, *, exact: bool = True) -> str:
         """Return the traces that decide between models.
 

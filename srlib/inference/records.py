@@ -40,7 +40,10 @@ class Scores:
         noise: Noise of the LR image, a standard deviation in levels of 255; None where it cannot be estimated.
         blur: Its blur, the standard deviation of a Gaussian in pixels; the same.
         jpeg_quality: Its JPEG quality; None for other files.
-        outside: What of it lies outside of what the model was trained for, such as `noise jpeg_quality`.
+        noise_outside: How far the noise lies outside of what the model was trained for, 0 inside; None where it is not
+            known.
+        blur_outside: The same for blur.
+        jpeg_quality_outside: The same for the JPEG quality.
     """
 
     image: str
@@ -56,7 +59,9 @@ class Scores:
     noise: float | None = None
     blur: float | None = None
     jpeg_quality: int | None = None
-    outside: str = ""
+    noise_outside: float | None = None
+    blur_outside: float | None = None
+    jpeg_quality_outside: float | None = None
 
 
 _HEADER = ",".join(field.name for field in fields(Scores))
@@ -72,6 +77,7 @@ class Records:
         out: The output of the run, below which the results lie; names in the folder of maps follow them.
         lines: The scores so far.
         tracked: Whether the scores are for MLflow, too.
+        fingerprints: Name of each model that was used → its fingerprint.
     """
 
     scores: Path | None = None
@@ -79,6 +85,7 @@ class Records:
     out: Path = Path(".")
     lines: list[Scores] = field(default_factory=list)
     tracked: bool = False
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def at(
@@ -152,6 +159,7 @@ class Records:
             seconds: Time for upscaling.
             traces: What is known of the LR image's degradation.
         """
+        self.fingerprints[model.name] = str(getattr(model, "fingerprint", ""))
         if self.need_traces:
             self.add(_scores(job, image, result, traces, model=model, seconds=seconds))
         if self.maps is not None:
@@ -200,7 +208,7 @@ def _scores(
         None if traces.noise is None else round(traces.noise, 2),
         None if traces.blur is None else round(traces.blur, 2),
         traces.jpeg_quality,
-        "" if (inputs := inputs_of(model)) is None else " ".join(traces.excess(inputs)),
+        *traces.distances(inputs_of(model)),
     )
 
 

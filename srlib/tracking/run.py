@@ -219,7 +219,7 @@ def tracked_run(
     with store.in_use():
         send_unsent(store.client, root())
         close_dead_runs(store)
-        common = _common_tags()
+        common = common_tags()
         parent = open_parent(store, params, common)
         tags = common | _stage_tags(store, stage, inputs, fingerprint)
         tags |= {"mlflow.parentRunId": parent.id} if parent else {}
@@ -294,7 +294,7 @@ def close_dead_runs(store: Store) -> None:
             store.client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _common_tags() -> dict[str, str]:
+def common_tags() -> dict[str, str]:
     """Return the tags of a stage's run and of its parent: the user, the code, the process."""
     from mlflow.tracking.context.registry import resolve_tags
 
