@@ -38,8 +38,8 @@ def tracked(records: Records, params: Mapping[str, object]) -> Iterator[None]:
         versions = {f"fingerprint.{model}": text for model, text in records.fingerprints.items()}
         return BatchResult(metrics, name, table(lines), {"models": ", ".join(models), **versions})
 
-    given = {key: str(value) for key, value in params.items() if value is not None}
-    with batch_run({**given, "srlib": __version__}, result):
+    settings = {key: str(value) for key, value in params.items() if value is not None}
+    with batch_run({**settings, "srlib": __version__}, result):
         yield
 
 
