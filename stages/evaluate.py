@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from srlib.files import remove, write_text
+from srlib.files import atomic_path, write_text
 from srlib.progress import progress
 from srlib.stage import stage_run
 
@@ -27,21 +27,21 @@ def main(pretrained: Path, gan: Path, results: Path, *curves: Path) -> None:
         methods, metrics = recipe_methods(section, scale, pretrained, gan), recipe_metrics(section)
         columns = [method.name for method in methods if method.name not in ("nearest", "bilinear")]
         chosen = featured(sets, section.strips)
-        for folder in (strips := results / "strips", versions := results / "images"):
-            remove(folder)
-            folder.mkdir(parents=True)
         scores, exhibits, timing = [], [], Timing()
-        with progress(sum(map(len, sets.values())), "evaluate", "images") as advance:
-            for result in evaluate(sets, methods, scale, metrics=metrics):
-                test_set, name = result.image.set, result.image.name
-                scores += result.scores
-                timing.add(result)
-                write_versions(versions, result)
-                if (test_set, name) in chosen:
-                    drawing = strip(result, columns, scale=scale, side=section.strip_size)
-                    write_png(strips / f"{test_set}_{name}.png", drawing)
-                    exhibits.append(exhibit(result, columns, side=section.strip_size))
-                advance()
+        strips, versions, side = results / "strips", results / "images", section.strip_size
+        with atomic_path(strips) as new_strips, atomic_path(versions) as new_versions:
+            new_strips.mkdir()
+            new_versions.mkdir()
+            with progress(sum(map(len, sets.values())), "evaluate", "images") as advance:
+                for result in evaluate(sets, methods, scale, metrics=metrics):
+                    test_set, name = result.image.set, result.image.name
+                    scores += result.scores
+                    timing.add(result)
+                    write_versions(new_versions, result)
+                    if (test_set, name) in chosen:
+                        write_png(new_strips / f"{test_set}_{name}.png", strip(result, columns, scale=scale, side=side))
+                        exhibits.append(exhibit(result, columns, side=side))
+                    advance()
         opinions = current(survey, versions)
         page = render(scores, methods, scale, metrics, opinions, exhibits=exhibits, logs=curves, recipe=run.params)
         write_text(results / "report.html", page)

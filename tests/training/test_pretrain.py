@@ -80,6 +80,22 @@ def saved(folder: Path, config: ModelConfig) -> dict[str, str]:
     return {"folder": str(folder), "sha256": file_hash(folder / WEIGHTS)}
 
 
+@pytest.mark.parametrize(
+    ("rate", "line"),
+    [
+        ({"warmup": 6}, "warmup: expected fewer than `steps` (6), got 6; lower it, or raise `steps`"),
+        ({"schedule": "steps", "milestones": [3, 9]}, "milestones: expected steps below `steps` (6), got 9; remove it"),
+    ],
+)
+def test_a_schedule_beyond_the_steps_of_the_epochs(rate: dict, line: str, patches: Path, tmp_path: Path) -> None:
+    """12 patches in batches of 4 are 3 steps per epoch."""
+    params = recipe(steps=None, epochs=2, learning_rate={"peak": 1e-3, **rate})
+    with pytest.raises(SrlibError) as caught:
+        run(tmp_path, patches, params)
+    assert str(caught.value) == f"pretrain.learning_rate.{line}"
+    assert not (tmp_path / "model").exists()
+
+
 class TestLuma:
     @pytest.mark.parametrize("name", LUMA)
     def test_validation_equals_use_after_training(self, name: str, patches: Path, tmp_path: Path) -> None:
