@@ -19,6 +19,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -59,6 +60,10 @@ MINIATURE = {
         **{"lr_patch": 12, "batch": 4, "steps": 40, "log_every": 2, "validate_every": 20, "ema_decay": 0.0},
         "learning_rate": {"peak": 1e-3},
     },
+    "finetune": {
+        **{"lr_patch": 12, "batch": 2, "steps": 20, "discriminator_filters": 4, "log_every": 5, "validate_every": 10},
+        "features": {"network": "vgg19", "weights": "random", "layer": "block1_conv1"},
+    },
 }
 
 
@@ -90,7 +95,7 @@ def server(name: str, command: list[str], port: int, folder: Path, user: str | N
                 time.sleep(0.2)
             yield log
         finally:
-            os.killpg(process.pid, 2 if name == "postgresql" else 15)
+            os.killpg(process.pid, signal.SIGINT if name == "postgresql" else signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -126,9 +131,9 @@ def run(folder: Path, *command: str, **environment: str) -> float:
         command, cwd=folder, env=inherited | own | environment, capture_output=True, text=True, check=False
     )
     if done.returncode or "warning" in done.stderr.lower().replace("userwarning", "").replace("futurewarning", ""):
-        print(f"{folder.name}: {' '.join(command)}\n{done.stdout[-1500:]}{done.stderr[-3000:]}", file=sys.stderr)
+        print(f"{folder.name}: {command[-1]}\n{done.stdout[-1500:]}{done.stderr[-3000:]}", file=sys.stderr)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)[:80]} ended with status {done.returncode}")
+        raise RuntimeError(f"{folder.name}: {command[-1]} ended with status {done.returncode}")
     return time.perf_counter() - start
 
 
@@ -246,6 +251,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=256, help="size of the files that are pushed and pulled")
     parser.add_argument("--trainings", type=int, default=4, choices=range(1, CLONES + 1))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))  # so that the servers end too
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="team-")))
         folder.chmod(0o755)
@@ -263,7 +269,9 @@ def main() -> None:
         start = time.perf_counter()
         failed = run_stages(clones, options.trainings, uri)
         print(f"{STAGES} stages at once from {CLONES} clones: {time.perf_counter() - start:.0f} s")
-        mistakes = failed + check_runs(uri, options.trainings, clones, folder)
+        if failed:
+            sys.exit("\n".join(failed))
+        mistakes = check_runs(uri, options.trainings, clones, folder)
         for log in (database_log, mlflow_log):
             lines = re.findall(
                 r".*(?:deadlock|lock timeout|could not obtain lock|database is locked).*", log.read_text()
