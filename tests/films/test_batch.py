@@ -15,7 +15,9 @@ from srlib.errors import SrlibError
 from srlib.films.batch import run_plan
 from srlib.films.options import FilmOptions
 from srlib.imaging.array_image import write_image
+from srlib.inference import choice
 from srlib.inference.batch import Summary
+from srlib.inference.choice import AutoModel
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.records import Records
 
@@ -118,3 +120,13 @@ def test_a_killed_run_continues_to_the_same_bytes(tmp_path, number):
     assert "starts afresh" not in again.stderr
     assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "whole.mp4"]
+
+
+def test_a_film_gets_one_model(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(choice, "PHOTO_MODEL", "gan-x4")  # shipped in every installation
+    monkeypatch.chdir(tmp_path)
+    make_film(Path("a.mp4"), ticks=(0, 512))
+    models = AutoModel(lambda name: Bicubic())
+    run_plan(plan_jobs(["a.mp4"], "b.mp4", films=True), lambda: models, FilmOptions())
+    assert "a.mp4: bicubic (too small to estimate noise)" in capfd.readouterr().err
+    assert Path("b.mp4").is_file()
