@@ -39,7 +39,8 @@ Model = Annotated[
     str,
     typer.Option(
         help=f"{', '.join(shipped_models())}, which come with srlib; auto, which takes the one of them that fits each "
-        "image; a model folder; an ONNX file; or from MLflow models:/NAME@champion, models:/NAME/2 or runs:/ID/NAME."
+        "image; a model folder; an ONNX, .pth or .safetensors file; or from MLflow models:/NAME@champion, "
+        "models:/NAME/2 or runs:/ID/NAME."
     ),
 ]
 Fidelity = Annotated[

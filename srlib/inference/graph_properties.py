@@ -66,7 +66,9 @@ def _transposed_reach(op: "openvino.Node") -> float:
 
 def bytes_per_pixel(graph: "openvino.Model") -> int:
     """Return the peak size of the float32 activations that are alive at once, in bytes per LR pixel."""
-    ops = [op for op in _fixed_size(graph).get_ordered_ops() if op.get_type_name() != "Constant"]
+    fixed = _fixed_size(graph)
+    pixels = math.prod(fixed.input(0).get_shape()[1:3])
+    ops = [op for op in fixed.get_ordered_ops() if op.get_type_name() != "Constant"]
     last_use = {
         value.get_node().get_friendly_name(): step for step, op in enumerate(ops) for value in op.input_values()
     }
@@ -76,11 +78,12 @@ def bytes_per_pixel(graph: "openvino.Model") -> int:
         alive[op.get_friendly_name()] = 4 * sum(math.prod(out.get_shape()) for out in op.outputs())
         peak = max(peak, sum(alive.values()))
         alive = {name: size for name, size in alive.items() if last_use.get(name, step) > step}
-    return math.ceil(peak / _SIDE**2)
+    return math.ceil(peak / int(pixels))
 
 
 def _fixed_size(graph: "openvino.Model") -> "openvino.Model":
-    """Return a copy of the network for LR images of one size."""
+    """Return a copy of the network for LR images of one size: its own, if it takes no other."""
     fixed = graph.clone()
-    fixed.reshape([1, _SIDE, _SIDE, fixed.input(0).partial_shape[3].get_length()])
+    if fixed.input(0).partial_shape.is_dynamic:
+        fixed.reshape([1, _SIDE, _SIDE, fixed.input(0).partial_shape[3].get_length()])
     return fixed

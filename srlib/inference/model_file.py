@@ -1,4 +1,4 @@
-"""Open an upscaling network of another author, an ONNX or OpenVINO file, by finding out how it is used.
+"""Open an upscaling network of another author, an ONNX, OpenVINO or PyTorch file, by finding out how it is used.
 
 Such a file says which axes it has, not what they mean. Layout, scale, range of values, sizes that must be multiples of
 a number, and the pixels that a result depends on are found by running the network on small images. The network is then
@@ -9,6 +9,7 @@ OpenVINO runs the graph; it has no operation that reads or writes files. Weights
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from srlib.errors import SrlibError, one_line
 from srlib.files import read_regular
 from srlib.imaging.consistency import lr_consistency
+from srlib.inference import torch_file
 from srlib.inference.exported import BIN, EXTERNAL_DATA, LARGEST_FILE, MAX_SCALE, ONNX, XML, ExportConfig, ExportedModel
 from srlib.inference.graph_properties import bytes_per_pixel
 from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino
@@ -26,7 +28,7 @@ from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino
 if TYPE_CHECKING:
     import openvino
 
-SUFFIXES = (".onnx", ".xml")
+SUFFIXES = (".onnx", ".xml", *torch_file.SUFFIXES)
 
 LARGEST_OVERLAP = 64
 """LR pixels that tiles overlap by at most, for networks whose every pixel depends on the whole image."""
@@ -61,7 +63,7 @@ def read_model_file(path: Path) -> ExportedModel:
     """Read a network of another author, and print what was found out about it.
 
     Args:
-        path: `.onnx`, or `.xml` with its `.bin` beside it.
+        path: `.onnx`, `.xml` with its `.bin` beside it, or weights of PyTorch: `.pth`, `.safetensors`.
 
     Returns:
         The network with the interface of srlib's own exports.
@@ -71,16 +73,18 @@ def read_model_file(path: Path) -> ExportedModel:
     """
     graph = _read(path)
     channels, is_last = _layout(path, graph)
-    graph = _any_size(path, _channels_last(graph, is_last), channels)
-    scale, multiple = _scale(path, graph, channels)
+    graph, scale, multiple, window = _sized(path, _channels_last(graph, is_last), channels)
     if multiple > 1:
         graph = _padded(graph, multiple, scale)
-    values = _range_of(path, graph, channels, scale)
+    is_torch = path.suffix.lower() in torch_file.SUFFIXES  # networks that spandrel knows all take values from 0 to 1
+    values = _range_of(path, graph, channels, scale, window, _RANGES[: 1 if is_torch else None])
     if values != _RANGES[0]:
         graph = _with_range(graph, values)
-    overlap = _reach(graph, channels, scale)
+    overlap = _reach(graph, channels, scale, window)
     kind = "RGB" if channels == 3 else "luma"
     sizes = "any size" if multiple == 1 else f"padded to multiples of {multiple} pixels"
+    if window:
+        sizes = f"cut into {window[1]}×{window[0]} pixels, which it is made for"
     print(
         f"{path}: ×{scale}, {kind}, values from {values.text}, {sizes}, tiles overlap by {overlap} pixels",
         file=sys.stderr,
@@ -104,7 +108,9 @@ def read_model_file(path: Path) -> ExportedModel:
 
 def _read(path: Path) -> "openvino.Model":
     if path.suffix.lower() not in SUFFIXES:
-        raise SrlibError(f"{path}: expected an ONNX file or OpenVINO's .xml; convert the network to ONNX first")
+        raise SrlibError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}; convert the network to ONNX")
+    if path.suffix.lower() in torch_file.SUFFIXES:
+        return torch_file.read_torch_file(path)
     is_onnx = path.suffix.lower() == ".onnx"
     content = read_regular(path, limit=LARGEST_FILE[ONNX if is_onnx else XML])
     weights = b""
@@ -148,14 +154,35 @@ def _channels_last(graph: "openvino.Model", is_last: bool) -> "openvino.Model":
     return steps.build()
 
 
-def _any_size(path: Path, graph: "openvino.Model", channels: int) -> "openvino.Model":
-    """Return the network for images of any size, also where the file names one size."""
+def _sized(
+    path: Path, graph: "openvino.Model", channels: int
+) -> tuple["openvino.Model", int, int, tuple[int, int] | None]:
+    """Find the sizes that a network takes: any if possible, also where the file names one size.
+
+    Returns:
+        The network, its factor, what height and width must be multiples of, and the only size that it takes, if any.
+    """
+    own = graph.input(0).partial_shape
+    flexible = graph.clone()
     try:
-        graph.reshape([1, -1, -1, channels])
+        flexible.reshape([1, -1, -1, channels])
+        return flexible, *_scale(path, flexible, channels), None
     except OPENVINO_ERRORS as error:
-        shape = graph.input(0).partial_shape
-        raise SrlibError(f"{path}: works on images of one size only, {shape} ({one_line(error, 120)})") from None
-    return graph
+        reason = SrlibError(f"{path}: works on images of one size only, {own} ({one_line(error, 120)})")
+    except SrlibError as error:
+        reason = error
+    if not (own[1].is_static and own[2].is_static):
+        raise reason
+    window = own[1].get_length(), own[2].get_length()
+    graph.reshape([1, *window, channels])
+    try:
+        result = _run(graph, np.zeros((*window, channels), np.float32))
+    except OPENVINO_ERRORS:
+        raise reason from None
+    scale = result.shape[0] // window[0]
+    if not 1 <= scale <= MAX_SCALE or result.shape != (scale * window[0], scale * window[1], channels):
+        raise reason
+    return graph, scale, 1, window
 
 
 def _scale(path: Path, graph: "openvino.Model", channels: int) -> tuple[int, int]:
@@ -200,8 +227,7 @@ def _with_range(graph: "openvino.Model", values: _Range) -> "openvino.Model":
     from openvino import Model, opset13
 
     span, black = np.float32(values.white - values.black), np.float32(values.black)
-    channels = graph.input(0).partial_shape[3].get_length()
-    image = opset13.parameter([1, -1, -1, channels], np.float32, name="lr")
+    image = opset13.parameter(graph.input(0).partial_shape, np.float32, name="lr")
     scaled = opset13.add(opset13.multiply(image, span), black)
     inner, parameter = graph.get_results()[0].input_value(0), graph.get_parameters()[0]
     for target in parameter.output(0).get_target_inputs():
@@ -217,9 +243,9 @@ def _run(graph: "openvino.Model", lr: _Values) -> _Values:
     return np.array(compiled(lr[np.newaxis])[0][0])
 
 
-def _trial_image(channels: int, side: int = 64) -> _Values:
+def _trial_image(channels: int, size: tuple[int, int]) -> _Values:
     """Return a smooth image from 0 to 1 with edges, its channels different."""
-    y, x = np.mgrid[:side, :side] / side
+    y, x = np.mgrid[: size[0], : size[1]] / max(size)
     planes = [
         0.5 + 0.3 * np.sin(9 * x + phase) * np.cos(7 * y + phase) + 0.15 * (x + y > 0.6 + phase / 4)
         for phase in np.arange(channels)
@@ -227,42 +253,58 @@ def _trial_image(channels: int, side: int = 64) -> _Values:
     return np.stack(planes, axis=2).clip(0, 1).astype(np.float32)
 
 
-def _range_of(path: Path, graph: "openvino.Model", channels: int, scale: int) -> _Range:
+def _range_of(
+    path: Path,
+    graph: "openvino.Model",
+    channels: int,
+    scale: int,
+    window: tuple[int, int] | None,
+    ranges: Sequence[_Range],
+) -> _Range:
     """Return the range with which the result, downscaled again, is closest to the trial image."""
-    image = _trial_image(channels)
+    image = _trial_image(channels, window or (64, 64))
     scores = []
-    for values in _RANGES:
+    for values in ranges:
         span = values.white - values.black
         result = (_run(graph, image * np.float32(span) + np.float32(values.black)) - values.black) / span
         scores.append(_consistency(image, result, scale))
-    best = max(range(len(_RANGES)), key=lambda index: scores[index] - _GAIN * index)
+    best = max(range(len(ranges)), key=lambda index: scores[index] - _GAIN * index)
     if not scores[best] >= _LOWEST_CONSISTENCY:
         raise SrlibError(
             f"{path}: not a network that upscales images: its result, downscaled again, differs from the image "
             f"({scores[best]:.1f} dB, expected {_LOWEST_CONSISTENCY:g} or more, for values from "
-            f"{', '.join(values.text for values in _RANGES)})"
+            f"{', '.join(values.text for values in ranges)})"
         )
-    return _RANGES[best]
+    return ranges[best]
 
 
 def _consistency(image: _Values, result: _Values, scale: int) -> float:
+    """Compare inside the image: near the border a network may see zeros, which are another color in each range."""
     if not np.isfinite(result).all():
         return -np.inf
-    levels = [np.rint(values.clip(0, 1) * 65535).astype(np.uint16) for values in (image, result)]
+    border = min(image.shape[:2]) // 5
+    inside = [
+        values[border * factor : -border * factor or None, border * factor : -border * factor or None]
+        for values, factor in ((image, 1), (result, scale))
+    ]
+    levels = [np.rint(values.clip(0, 1) * 65535).astype(np.uint16) for values in inside]
     return min(lr_consistency(levels[0], levels[1]).psnr, 100.0)
 
 
-def _reach(graph: "openvino.Model", channels: int, scale: int) -> int:
+def _reach(graph: "openvino.Model", channels: int, scale: int, window: tuple[int, int] | None) -> int:
     """Return how many LR pixels away a changed pixel changes the result by half a level or more, and one for safety."""
     side = 2 * LARGEST_OVERLAP + 1
-    noise = np.random.default_rng(0).random((side, side, channels), dtype=np.float32)
+    size = window or (side, side)
+    largest = min(LARGEST_OVERLAP, (min(size) - 1) // 4) if window else LARGEST_OVERLAP
+    noise = np.random.default_rng(0).random((*size, channels), dtype=np.float32)
+    center = np.array(size) // 2
+    rows, columns = (slice(max(0, place - 1), place + 2) for place in center)
     farthest = 0
-    for image in (noise, _trial_image(channels, side)):
+    for image in (noise, _trial_image(channels, size)):
         changed = image.copy()
-        center = slice(LARGEST_OVERLAP - 1, LARGEST_OVERLAP + 2)
-        changed[center, center] = 1 - changed[center, center]
+        changed[rows, columns] = 1 - changed[rows, columns]
         difference = np.abs(_run(graph, image) - _run(graph, changed)).max(axis=2) > 0.5 / 255
         places = np.argwhere(difference)
         if len(places):  # the changed square reaches one pixel beyond the center
-            farthest = max(farthest, int(np.abs(places // scale - LARGEST_OVERLAP).max()) - 1)
-    return min(farthest + 1, LARGEST_OVERLAP)
+            farthest = max(farthest, int(np.abs(places // scale - center).max()) - 1)
+    return max(0, min(farthest + 1, largest))

@@ -1,6 +1,7 @@
 """Exported networks in OpenVINO: compile them for the CPU and run them. Nothing here needs Keras or TensorFlow."""
 
 import functools
+import itertools
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from srlib.errors import SrlibError, one_line
 from srlib.inference.exported import ExportConfig, ExportedModel
+from srlib.inference.tiles import windows
 
 if TYPE_CHECKING:
     import openvino
@@ -118,10 +120,12 @@ class CompiledNetwork:
                 raise SrlibError(f"threads: expected a number from 1, got {threads}")
             options["INFERENCE_NUM_THREADS"] = threads
         self._scale = model.config.scale
+        self._overlap = model.config.receptive_field
         self._openvino = import_openvino()
         try:
             graph = _core().read_model(model.graph, model.weights)
             _check_interface(graph, model.config)
+            self._window = _window(graph)
             if as_levels:
                 _append_rounding(graph)
             self._request = _core().compile_model(graph, "CPU", options).create_infer_request()
@@ -140,6 +144,9 @@ class CompiledNetwork:
         Raises:
             SrlibError: The output holds values that are not finite, or does not have the expected size.
         """
+        return self._run(lr) if self._window is None else self._run_windows(lr, self._window)
+
+    def _run(self, lr: Values) -> Values | Levels:
         tensor = self._openvino.Tensor(np.ascontiguousarray(lr[np.newaxis], np.float32))
         try:
             self._request.set_input_tensor(tensor)
@@ -154,6 +161,29 @@ class CompiledNetwork:
             raise SrlibError("the network's output is not finite: its training has diverged")
         return sr[0].copy() if sr.dtype == np.float32 else np.asarray(sr[0])
 
+    def _run_windows(self, lr: Values, window: tuple[int, int]) -> Values | Levels:
+        """Run a network that takes one size only, window by window; a smaller image is padded by its border."""
+        height, width = lr.shape[:2]
+        missing = [(0, max(0, side - length)) for side, length in zip(window, (height, width), strict=True)]
+        lr = np.pad(lr, (*missing, (0, 0)), "edge")
+        cut = windows(*lr.shape[:2], overlap=self._overlap, size=window)
+        out: Values | Levels | None = None
+        for row, column in itertools.product(cut.rows, cut.columns):
+            sr = self._run(lr[row.start : row.stop, column.start : column.stop])
+            if out is None:
+                out = np.empty((self._scale * lr.shape[0], self._scale * lr.shape[1], lr.shape[2]), sr.dtype)
+            out[row.target(self._scale), column.target(self._scale)] = sr[
+                row.inner(self._scale), column.inner(self._scale)
+            ]
+        assert out is not None
+        return out[: self._scale * height, : self._scale * width]
+
+
+def _window(graph: "openvino.Model") -> tuple[int, int] | None:
+    """Return the (height, width) that a network takes, None where it takes any."""
+    height, width = (graph.input(0).partial_shape[axis] for axis in (1, 2))
+    return (height.get_length(), width.get_length()) if height.is_static and width.is_static else None
+
 
 def _check_interface(graph: "openvino.Model", config: ExportConfig) -> None:
     """Refuse a graph that does not map one image of the configured channels to one image of the configured scale.
@@ -166,7 +196,7 @@ def _check_interface(graph: "openvino.Model", config: ExportConfig) -> None:
     if len(shapes) != 2 or sizes != {channels}:
         got = " and ".join(str(shape) for shape in shapes)
         raise SrlibError(f"{config.title}: expected one input and one output of {channels} channels, got {got[:200]}")
-    height, width = _TRIAL_SIZE
+    height, width = _window(graph) or _TRIAL_SIZE
     trial = graph.clone()
     trial.reshape([1, height, width, channels])
     shape = trial.output(0).partial_shape

@@ -20,7 +20,7 @@ from srlib.engine import pin_threads
 from srlib.errors import SrlibError, one_line
 from srlib.imaging.array_image import from_array, to_array
 from srlib.imaging.image_file import encode_image_file, read_image_file
-from srlib.inference.tiles import Span, grid
+from srlib.inference.tiles import grid
 from srlib.inference.upscale import OnPixels, upscale_image
 from srlib.models import load_model, super_resolve
 
@@ -204,20 +204,14 @@ class KerasUpscaler:
         for row in cut.rows:
             for column in cut.columns:
                 lr = rgb[None, row.start : row.stop, column.start : column.stop]
-                sr = super_resolve(self._network, lr)[0, self._inner(row), self._inner(column)]
+                sr = super_resolve(self._network, lr)[0, row.inner(self.scale), column.inner(self.scale)]
                 if not np.isfinite(sr).all():
                     raise SrlibError("the network's output is not finite: its training has diverged")
-                target = out[self._target(row), self._target(column)]
+                target = out[row.target(self.scale), column.target(self.scale)]
                 target[:] = np.floor(np.clip(sr, 0, 1).astype(np.float64) * np.iinfo(rgb.dtype).max + 0.5)
         if on_pixels:
             on_pixels(rgb.shape[0] * rgb.shape[1])
         return out
-
-    def _inner(self, span: Span) -> slice:
-        return slice((span.keep_start - span.start) * self.scale, (span.keep_stop - span.start) * self.scale)
-
-    def _target(self, span: Span) -> slice:
-        return slice(span.keep_start * self.scale, span.keep_stop * self.scale)
 
 
 def _overlap(network: "keras.Model") -> int:

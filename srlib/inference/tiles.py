@@ -25,6 +25,14 @@ class Span:
     keep_start: int
     keep_stop: int
 
+    def inner(self, scale: int) -> slice:
+        """Return the part of the upscaled tile that is kept."""
+        return slice((self.keep_start - self.start) * scale, (self.keep_stop - self.start) * scale)
+
+    def target(self, scale: int) -> slice:
+        """Return the place of that part in the upscaled image."""
+        return slice(self.keep_start * scale, self.keep_stop * scale)
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -80,12 +88,31 @@ def grid(height: int, width: int, *, overlap: int, largest: int, side: int | Non
     return Grid(_spans(height, rows, overlap), _spans(width, columns, overlap))
 
 
-def _spans(length: int, count: int, overlap: int) -> tuple[Span, ...]:
-    """Cut an axis into `count` tiles of one size, spread evenly.
+def windows(height: int, width: int, *, overlap: int, size: tuple[int, int]) -> Grid:
+    """Return tiles of one given size, for a network that takes no other.
 
-    Neighbors share at least 2·overlap pixels and are separated in the middle of them.
+    Args:
+        height: Height of the LR image, at least that of a tile.
+        width: Width of the LR image, at least that of a tile.
+        overlap: See `grid`; less than half a tile.
+        size: (height, width) of a tile.
+
+    Returns:
+        The grid; every LR pixel is kept by exactly one tile.
     """
-    size = _size(length, count, overlap)
+    rows, columns = (
+        _evenly(length, _count(length, side, overlap), side) for length, side in zip((height, width), size, strict=True)
+    )
+    return Grid(rows, columns)
+
+
+def _spans(length: int, count: int, overlap: int) -> tuple[Span, ...]:
+    """Cut an axis into `count` tiles, whose neighbors share at least 2·overlap pixels."""
+    return _evenly(length, count, _size(length, count, overlap))
+
+
+def _evenly(length: int, count: int, size: int) -> tuple[Span, ...]:
+    """Spread `count` tiles of one size evenly; neighbors are separated in the middle of the pixels that they share."""
     starts = [round(index * (length - size) / max(count - 1, 1)) for index in range(count)]
     cuts = [0, *((left + size + right) // 2 for left, right in itertools.pairwise(starts)), length]
     return tuple(Span(start, start + size, *cuts[index : index + 2]) for index, start in enumerate(starts))

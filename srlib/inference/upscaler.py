@@ -21,7 +21,7 @@ from srlib.inference.exported import ExportedModel, blend, is_exported, read_exp
 from srlib.inference.memory import free_memory
 from srlib.inference.runtime import CompiledNetwork, Precision, choose_precision
 from srlib.inference.shipped import AUTO, DEFAULT_MODEL, SHIPPED, shipped_models, shipped_pair
-from srlib.inference.tiles import Grid, Span, grid
+from srlib.inference.tiles import Grid, grid
 
 MEMORY_BUDGET = 1280 * 2**20
 """Bytes for the network's activations plus twice the result, which is encoded later. Larger tiles compute less twice;
@@ -46,8 +46,8 @@ def open_model(
 
     Args:
         model: Name of a shipped model such as `psnr-x4`; a folder written by `srlib export`; an ONNX file (or
-            OpenVINO's .xml) of another author, whose scale and range of values are found out by trials; a model folder
-            of the pipeline such as `models/pretrained` (needs the extra `pipeline`; exported at its first use and
+            OpenVINO's .xml, or PyTorch's .pth or .safetensors) of another author, whose scale and range of values are
+            found out by trials; a model folder of the pipeline such as `models/pretrained` (needs the extra `pipeline`; exported at its first use and
             cached); or from MLflow `models:/NAME@champion`, `models:/NAME/VERSION` or `runs:/RUN/NAME`.
         fidelity: Blend of PSNR-oriented and GAN weights from 0 (GAN, sharp) to 1 (PSNR, faithful). None uses `model`
             as it is.
@@ -216,8 +216,8 @@ class Upscaler:
         for row in cut.rows:
             for column in cut.columns:
                 lr = rgb[row.start : row.stop, column.start : column.stop]
-                inner = self._inner(row), self._inner(column)
-                target = out[self._target(row), self._target(column)]
+                inner = row.inner(self.scale), column.inner(self.scale)
+                target = out[row.target(self.scale), column.target(self.scale)]
                 if as_levels:
                     target[:] = network(network_input(lr, "rgb"))[inner]
                 else:
@@ -225,14 +225,6 @@ class Upscaler:
                 if on_pixels:
                     on_pixels((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
         return out
-
-    def _inner(self, span: Span) -> slice:
-        """Return the part of an upscaled tile that is kept, along one axis."""
-        return slice((span.keep_start - span.start) * self.scale, (span.keep_stop - span.start) * self.scale)
-
-    def _target(self, span: Span) -> slice:
-        """Return the place of that part in the upscaled image."""
-        return slice(span.keep_start * self.scale, span.keep_stop * self.scale)
 
     def _float_tile(self, network: CompiledNetwork, lr: Pixels) -> npt.NDArray[np.floating]:
         """Upscale one tile to floats in about [0, 1], not clamped; with `ensemble` the mean over eight views."""

@@ -91,6 +91,44 @@ def test_a_file_of_one_size_takes_any(folder):
     np.testing.assert_array_equal(srlib.open_model("fixed.onnx", precision="float32")(lr), repeated(lr, 4))
 
 
+def save_fixed(path: str, scale: int = 3, side: int = 40) -> None:
+    """Write a network whose layers hold the numbers of one size, as old exports of a pixel shuffle do."""
+    shapes = {"split": [1, 3, scale, scale, side, side], "joined": [1, 3, scale * side, scale * side]}
+    constants = [numpy_helper.from_array(np.array(shape, np.int64), name) for name, shape in shapes.items()]
+    weights = nearest(scale, kernel=3).reshape(scale**2, 3, 3, 3, 3).transpose(1, 0, 2, 3, 4).reshape(-1, 3, 3, 3)
+    constants.append(numpy_helper.from_array(np.ascontiguousarray(weights), "weights"))
+    nodes = [
+        helper.make_node("Conv", ["image", "weights"], ["wide"], pads=[1] * 4),
+        helper.make_node("Reshape", ["wide", "split"], ["six"]),
+        helper.make_node("Transpose", ["six"], ["moved"], perm=[0, 1, 4, 2, 5, 3]),
+        helper.make_node("Reshape", ["moved", "joined"], ["large"]),
+    ]
+    size, large = [1, 3, side, side], [1, 3, scale * side, scale * side]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, size)],
+        [helper.make_tensor_value_info("large", TensorProto.FLOAT, large)],
+        constants,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (7, 11), (41, 95), (130, 20)])
+def test_a_network_for_one_size_only_gives_the_same_pixels(folder, capfd, size):
+    save_fixed("fixed.onnx")
+    save("free.onnx", scale=3, kernel=3)
+    fixed, free = (srlib.open_model(name, precision="float32") for name in ("fixed.onnx", "free.onnx"))
+    message = "fixed.onnx: ×3, RGB, values from 0 to 1, cut into 40×40 pixels, which it is made for, tiles overlap by 2"
+    assert message in capfd.readouterr().err
+    for lr in (noise(*size, 3), noise(*size, 3).astype(np.uint16) * 257):
+        expected = free(lr)
+        inner = np.s_[
+            : expected.shape[0] - (3 if size[0] < 40 else 0), : expected.shape[1] - (3 if size[1] < 40 else 0)
+        ]
+        np.testing.assert_array_equal(fixed(lr)[inner], expected[inner])  # padded images see their border repeated
+
+
 def test_levels_up_to_255(folder, capfd):
     save("levels.onnx", clip=(16.0, 240.0))
     lr = noise(9, 9, 3)
@@ -112,6 +150,25 @@ def test_sizes_that_must_be_multiples_are_padded(folder, capfd):
     lr = noise(9, 13, 3)
     np.testing.assert_array_equal(srlib.open_model("even.onnx", precision="float32")(lr), repeated(lr, 4))
     assert "padded to multiples of 2 pixels" in capfd.readouterr().err
+
+
+def test_half_precision_and_channels_last(folder, capfd):
+    weights = numpy_helper.from_array(nearest(2).astype(np.float16), "weights")
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["first", "weights"], ["wide"]),
+        helper.make_node("DepthToSpace", ["wide"], ["large"], blocksize=2),
+        helper.make_node("Transpose", ["large"], ["last"], perm=[0, 2, 3, 1]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["batch", *sides, 3])
+        for name, sides in (("image", ("h", "w")), ("last", ("H", "W")))
+    ]
+    graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), "half.onnx")
+    lr = noise(9, 13, 3)
+    np.testing.assert_array_equal(srlib.open_model("half.onnx", precision="float32")(lr), repeated(lr, 2))
+    assert "×2, RGB, values from 0 to 1, any size" in capfd.readouterr().err
 
 
 def test_one_channel_is_luma(folder, capfd):
@@ -173,7 +230,11 @@ def test_what_does_not_upscale_is_refused(folder):
         ("a.onnx", b"", "a.onnx: OpenVINO cannot read it"),
         ("a.onnx", b"\x0a\x08location", "a.onnx: expected weights inside the file"),
         ("a.xml", b"<net/>", "a.xml: expected its weights in a.bin beside it"),
-        ("a.pth", b"PK", "a.pth: expected an ONNX file or OpenVINO's .xml; convert the network to ONNX first"),
+        (
+            "a.tflite",
+            b"",
+            "a.tflite: expected a file that ends in .onnx, .xml, .pth, .pt, .ckpt, .safetensors; convert",
+        ),
     ],
 )
 def test_other_files_are_refused_in_one_line(folder, name, content, message):
