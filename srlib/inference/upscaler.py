@@ -45,10 +45,11 @@ def open_model(
     """Load a model and compile it for this machine.
 
     Args:
-        model: Name of a shipped model such as `psnr-x4`; a folder written by `srlib export`; an ONNX file (or
-            OpenVINO's .xml, or PyTorch's .pth or .safetensors) of another author, whose scale and range of values are
-            found out by trials; a model folder of the pipeline such as `models/pretrained` (needs the extra `pipeline`; exported at its first use and
-            cached); or from MLflow `models:/NAME@champion`, `models:/NAME/VERSION` or `runs:/RUN/NAME`.
+        model: Name of a shipped model such as `psnr-x4`; a folder written by `srlib export`; a file of another
+            author (ONNX, OpenVINO's .xml, PyTorch's .pth or .safetensors), whose scale and range of values are found
+            out by trials; a model folder of the pipeline such as `models/pretrained` (needs the extra `pipeline`;
+            exported at its first use and cached); or from MLflow `models:/NAME@champion`, `models:/NAME/VERSION` or
+            `runs:/RUN/NAME`.
         fidelity: Blend of PSNR-oriented and GAN weights from 0 (GAN, sharp) to 1 (PSNR, faithful). None uses `model`
             as it is.
         gan: GAN counterpart of `model` for `fidelity`, given like `model`. Known for shipped models.
