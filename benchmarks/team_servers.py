@@ -44,7 +44,7 @@ import numpy as np
 from srlib.stage import stage_run
 name = sys.argv[1]
 Path(name).write_text(name * 10_000)
-with stage_run("finetune") as run:
+with stage_run("pretrain") as run:
     run.tracking.set_tags({{"recorder": name}})
     for step in range({POINTS}):
         run.tracking.log_curve({{"loss": float(step), "psnr": step / 7}}, step)
@@ -137,8 +137,8 @@ def run(folder: Path, *command: str, **environment: str) -> float:
     return time.perf_counter() - start
 
 
-def make_clones(folder: Path, endpoint: str) -> list[Path]:
-    """Make a repository of the team with a miniature recipe and an S3 remote, and clones of it."""
+def make_clones(folder: Path, endpoint: str, uri: str) -> list[Path]:
+    """Make a repository of the team with a miniature recipe and an S3 remote, and clones that have its patches."""
     origin = folder / "team"
     run(folder, "git", "clone", "-q", str(PROJECT), str(origin))
     recipe = yaml.safe_load((origin / "tests" / "recipe.yaml").read_text())
@@ -157,6 +157,11 @@ def make_clones(folder: Path, endpoint: str) -> list[Path]:
         run(folder, "git", "clone", "-q", str(origin), str(clone))
         for key in ("user.name", "user.email"):
             run(clone, "git", "config", key, "someone@example.org")
+    run(clones[0], "dvc", "repro", "prepare", MLFLOW_TRACKING_URI=uri, MLFLOW_EXPERIMENT_NAME="team")
+    for clone in clones[1:]:
+        for name in ("data", ".dvc/cache"):
+            shutil.copytree(clones[0] / name, clone / name, dirs_exist_ok=True)
+        shutil.copy(clones[0] / "dvc.lock", clone)
     return clones
 
 
@@ -178,7 +183,7 @@ def run_stages(clones: list[Path], trainings: int, uri: str) -> list[str]:
         except RuntimeError as error:
             failed.append(str(error))
 
-    for number in range(trainings):
+    for number in range(trainings):  # another batch in each
         recipe = yaml.safe_load((clones[number % CLONES] / "params.yaml").read_text())
         recipe["pretrain"]["batch"] = 2 + number
         (clones[number % CLONES] / "params.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
@@ -264,7 +269,7 @@ def main() -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
         command += ["--workers", "2", "--backend-store-uri", database, "--artifacts-destination", "s3://team/mlflow"]
         mlflow_log = stack.enter_context(server("mlflow", command, port, folder))
-        clones = make_clones(folder, endpoint)
+        clones = make_clones(folder, endpoint, uri)
         start = time.perf_counter()
         failed = run_stages(clones, options.trainings, uri)
         print(f"{STAGES} stages at once from {CLONES} clones: {time.perf_counter() - start:.0f} s")

@@ -9,7 +9,7 @@ import typer
 
 from srlib.cli.options import Force, PartOption, Scheduler
 from srlib.errors import SrlibError
-from srlib.inference.shipped import shipped_models
+from srlib.inference.shipped import AUTO, shipped_models
 from srlib.parts import Part
 
 if TYPE_CHECKING:
@@ -188,9 +188,8 @@ def upscale(
 
 def _absolute(model: str) -> str:
     """Return the absolute path of a model's file or folder; a name or an address stays as it is."""
-    from srlib.inference.shipped import shipped_models
-
-    return str(Path(model).absolute()) if model not in shipped_models() and Path(model).exists() else model
+    is_name = model in (AUTO, *shipped_models())
+    return str(Path(model).absolute()) if not is_name and Path(model).exists() else model
 
 
 def _tile_side(tile: str) -> int | None:

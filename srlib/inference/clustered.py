@@ -4,7 +4,7 @@ import dataclasses
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from srlib.cluster import connected, stop_if_cancelled
@@ -30,7 +30,7 @@ class _Task:
         quality: JPEG and WebP quality.
         allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
         consistent: Whether to make each result consistent with its LR image.
-        records: Where maps go; scores are returned to the client, which writes them.
+        records: Where maps go. Scores are returned to the client, which writes them: hosts must not append to one file.
     """
 
     open_model: Callable[[], RgbModel]
@@ -39,16 +39,16 @@ class _Task:
     quality: int
     allow_large: bool
     consistent: bool
-    records: "_Collected"
+    records: Records
 
     def __call__(self, job: ImageJob) -> "_Outcome":
         """Upscale one image in a worker."""
         with _one_at_a_time:  # a model takes all cores that it may use, and is not thread-safe
             model = _opened(self)
-            records = dataclasses.replace(self.records, collected=[])
+            records = dataclasses.replace(self.records, lines=[], fingerprints={})
             run = Run(model, self.size, self.quality, self.allow_large, self.consistent, records)
             run.upscale_one(job, _stop_between_tiles)
-        return _Outcome(run.done, tuple(run.problems), tuple(run.notes), tuple(records.collected))
+        return _Outcome(run.done, tuple(run.problems), tuple(run.notes), tuple(records.lines), records.fingerprints)
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,7 @@ class _Outcome:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     scores: tuple[Scores, ...]
-
-
-@dataclass(frozen=True)
-class _Collected(Records):
-    """Records that collect the scores instead of writing them: hosts must not append to one file."""
-
-    collected: list[Scores] = field(default_factory=list)
-
-    def add(self, scores: Scores) -> None:
-        self.collected.append(scores)
+    fingerprints: dict[str, str]
 
 
 _one_at_a_time = threading.Lock()
@@ -128,7 +119,7 @@ def run_on_cluster(
     records = records or Records()
     records.check(plan.jobs)
     maps = None if records.maps is None else records.maps.absolute()
-    collected = _Collected(records.scores, maps, records.out.absolute(), tracked=records.tracked)
+    collected = Records(None, maps, records.out.absolute(), tracked=records.need_traces)
     task = _Task(open_model, _fingerprint(open_model()), size, quality, allow_large, consistent, collected)
     jobs = [dataclasses.replace(job, source=_absolute(job.source), target=_absolute(job.target)) for job in plan.jobs]
     done, problems, notes = 0, list[str](), dict[str, list[str]]()
@@ -140,6 +131,7 @@ def run_on_cluster(
         problems.extend(outcome.problems)
         for note in outcome.notes:
             notes.setdefault(note, []).append(job.name)
+        records.fingerprints.update(outcome.fingerprints)
         for scores in outcome.scores:
             records.add(dataclasses.replace(scores, image=job.name, result=str(job.target)))
 
