@@ -173,7 +173,7 @@ def _noise(levels: _Floats) -> tuple[float, float]:
     if unclipped.sum() >= 8:
         powers, texture = powers[:, unclipped], texture[:, unclipped]
     smoothest = _smoothest(powers[3])
-    percentile, ratio = _white_noise(powers.shape[1])
+    percentile, ratio = _white_noise(1 << (powers.shape[1].bit_length() - 1))  # few sizes, each computed once
     variances = np.percentile(powers, _SMOOTHEST, axis=1) / percentile
     power = max(float(powers[:3, smoothest].mean()), 1e-9)
     excess = float(texture[:3, smoothest].mean()) / (power * ratio)
