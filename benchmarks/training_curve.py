@@ -68,7 +68,7 @@ def pace(params: Any, patches: Path) -> float:
     take_step = step_runner(pixel_trainer(params))
     durations = []
     begin = start = time.monotonic()
-    for step, lr, hr in prefetch(training_batches(patches, section, params.seed), 0, sys.maxsize):
+    for step, lr, hr in prefetch(training_batches("pretrain", patches, section, params.seed), 0, sys.maxsize):
         take_step(lr, hr, [section.learning_rate.peak])
         durations.append(time.monotonic() - begin)
         begin = time.monotonic()

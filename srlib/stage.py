@@ -5,25 +5,29 @@ It validates the recipe, opens the MLflow run, finds the resume state, and close
 
 import contextlib
 import os
+import platform
 import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srlib import distributed
 from srlib.engine import keep_freed_memory, lacks_bfloat16, pin_threads
 from srlib.errors import SrlibError, one_line
-from srlib.files import tree_hash
+from srlib.files import sampled_hash, tree_hash
 from srlib.params import Params, load_params
-from srlib.pipeline.dvc import PipelineStage, read_stage, recorded_outputs, root
-from srlib.pipeline.resume import ResumeState, clean, fingerprint
+from srlib.pipeline.dvc import EXECUTION, PipelineStage, execution, read_stage, recorded_outputs, root
+from srlib.pipeline.resume import ResumeState, clean, differences, fingerprint
 from srlib.signals import Stopped, stoppable
 from srlib.tracking import SetScores, TrackedRun, Verdict, connect, tracked_run
 
 if TYPE_CHECKING:
     from srlib.evaluation.champions import Candidate, ModelScores
+    from srlib.training.metric_log import MetricLog
 
 SLOW_BFLOAT16 = (
     "mixed_bfloat16 takes many times as long as float32 on this processor, which has neither AVX512-BF16 nor AMX; "
@@ -65,6 +69,18 @@ class StageRun:
             self.tracking.set_tags({"resumed_from": self.state.resumed_from})
         return folder
 
+    def metric_log(self, folder: Path) -> "MetricLog":
+        """Return a log of a training that writes to `folder` and shows its curves and samples in MLflow."""
+        from srlib.report.samples import sheet
+        from srlib.training.metric_log import MetricLog
+
+        tracking = self.tracking
+        return MetricLog(
+            folder,
+            tracking.log_curve,
+            lambda sample, step: tracking.log_image("samples", partial(sheet, sample, step), step),
+        )
+
     def elect(self, candidates: "Iterable[Candidate]") -> None:
         """Decide by the rules of `evaluate.champion` which models become champions in MLflow, and print why.
 
@@ -105,8 +121,28 @@ class StageRun:
         self.tracking.set_tags({f"dvc.out.{path}": digest for path, digest in hashes.items()})
 
 
+class ComputingRun(StageRun):
+    """A running stage in a process that only computes: the main process records and writes. It has `params` alone."""
+
+    def __init__(self, params: Params) -> None:
+        object.__setattr__(self, "params", params)
+
+    @property
+    def resume(self) -> Path:
+        """No folder; the main process has the checkpoint."""
+        return Path(os.devnull)
+
+    def metric_log(self, folder: Path) -> "MetricLog":
+        """Return a log that never gets a record."""
+        from srlib.training.metric_log import MetricLog
+
+        return MetricLog(folder)
+
+
 @contextlib.contextmanager
-def stage_run(name: str, inputs: Mapping[str, Path] | None = None, *, keras: bool = False) -> Iterator[StageRun]:
+def stage_run(
+    name: str, inputs: Mapping[str, Path] | None = None, *, keras: bool = False, processes: bool = False
+) -> Iterator[StageRun]:
     """Run the block as a stage of the pipeline.
 
     Before the block, params.yaml is validated as a whole, the dependencies are looked up and the MLflow run is opened.
@@ -118,17 +154,27 @@ def stage_run(name: str, inputs: Mapping[str, Path] | None = None, *, keras: boo
         inputs: Paths that the stage reads, by name. The folder that the key `images` of the section names is added as
             `images`.
         keras: Whether the stage computes with Keras: if so, the engine is pinned and is part of the fingerprint.
+        processes: Whether the stage may run as several processes; see `srlib.distributed`.
 
     Yields:
         The running stage.
     """
-    with errors_in_one_line(name), stoppable():
+    with distributed.ended_at_once(), errors_in_one_line(name), stoppable():
         keep_freed_memory()
+        if processes:
+            distributed.join()
         params = load_params(stage=name)
         inputs = _images_of(name, params) | dict(inputs or {})
+        if processes:
+            distributed.launch({EXECUTION: execution() or ""})
+        facts = _facts(name, params, keras=keras)
+        _check_agreement(facts, inputs)
+        if not distributed.is_main():
+            yield ComputingRun(params)
+            return
         store = connect(root())
         stage = read_stage(name, inputs)
-        facts = _facts(name, params, stage, keras=keras)
+        facts = {**facts, "dependencies": stage.dependencies}
         state = ResumeState(root(), stage.address, facts)
         clean(root(), recorded_outputs(), state)
         with (
@@ -144,14 +190,38 @@ def _images_of(name: str, params: Params) -> dict[str, Path]:
     return {"images": Path(images)} if images else {}
 
 
-def _facts(name: str, params: Params, stage: PipelineStage, *, keras: bool) -> dict[str, object]:
-    """Return what may change the outputs, after pinning the engine of a stage that uses Keras."""
+def _facts(name: str, params: Params, *, keras: bool) -> dict[str, object]:
+    """Return what may change the outputs, dependencies excluded; the engine of a stage that uses Keras is pinned."""
     recipe = params.model_dump(mode="json")
-    engine = pin_threads() if keras else None
-    if keras and recipe[name].get("precision") == "mixed_bfloat16" and lacks_bfloat16():
+    engine: dict[str, object] = {**pin_threads()} if keras else {}
+    if keras and recipe[name].get("precision") == "mixed_bfloat16" and lacks_bfloat16() and distributed.is_main():
         print(f"warning: {name}.precision: {SLOW_BFLOAT16}", file=sys.stderr)
+    if keras and recipe[name].get("micro_batches", 1) > 1:  # then the number of devices changes no bytes
+        engine["devices"] = sorted(set(pin_threads()["devices"]))
+    elif distributed.world() > 1:
+        engine["processes"] = distributed.world()
     relevant = {key: recipe[key] for key in (name, "scale", "seed")}
-    return {"params": relevant, "dependencies": stage.dependencies, "engine": engine or {}}
+    return {"params": relevant, "engine": engine}
+
+
+def _check_agreement(facts: Mapping[str, object], inputs: Mapping[str, Path]) -> None:
+    """Check that the processes of a training have the same recipe, code, packages, type of processor and inputs.
+
+    Raises:
+        SrlibError: They differ; each process raises the same.
+    """
+    if distributed.world() == 1:
+        return
+    code = {"srlib": sampled_hash(Path(__file__).parent, "*.py")}
+    data = {name: sampled_hash(path) for name, path in inputs.items()}
+    first, *others = distributed.gather({**facts, "code": code, "inputs": data, "python": platform.python_version()})
+    for number, other in enumerate(others, start=1):
+        if changes := differences(first, other):
+            distributed.expect_end()
+            raise SrlibError(
+                f"process {number} differs from process 0 in {'; '.join(changes[:3])}; start all of them with the same "
+                "recipe, code, packages and patches, on hosts of one type"
+            )
 
 
 @contextlib.contextmanager
@@ -184,17 +254,23 @@ def errors_in_one_line(name: str) -> Iterator[None]:
     try:
         yield
     except SrlibError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        _print_errors(*str(error).splitlines())
         sys.exit(1)
     except OSError as error:
-        print(f"error: {name}: {_system_message(error)}", file=sys.stderr)
+        _print_errors(f"{name}: {_system_message(error)}")
         sys.exit(1)
     except (KeyboardInterrupt, Stopped) as error:
         signum = error.signum if isinstance(error, Stopped) else signal.SIGINT
         note = f"; {error.note}" if isinstance(error, Stopped) and error.note else ""
-        print(f"error: {name}: stopped by {signal.Signals(signum).name}{note}", file=sys.stderr)
+        _print_errors(f"{name}: stopped by {signal.Signals(signum).name}{note}")
         sys.exit(128 + signum)
+
+
+def _print_errors(*lines: str) -> None:
+    """Print errors; what all processes of a training report is printed by the main one."""
+    if not distributed.is_reported_by_main():
+        for line in lines:
+            print(f"error: {line}", file=sys.stderr)
 
 
 def _system_message(error: OSError) -> str:

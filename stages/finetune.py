@@ -1,9 +1,9 @@
 """Usage: finetune.py PATCHES FEATURES PRETRAINED MODEL RESULTS. Fine-tune the pre-trained network as an SRGAN."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
+from srlib.distributed import is_main
 from srlib.files import write_json
 from srlib.stage import stage_run
 
@@ -11,23 +11,17 @@ from srlib.stage import stage_run
 def main(patches: Path, features: Path, pretrained: Path, model: Path, results: Path) -> None:
     """Train from `pretrained`; write the generator to `model`, the log and the metrics to `results`."""
     folders = {"patches": patches, "features": features, "pretrained": pretrained}
-    with stage_run("finetune", inputs=folders, keras=True) as run:
-        from srlib.report.samples import sheet
+    with stage_run("finetune", inputs=folders, keras=True, processes=True) as run:
         from srlib.tracking.keys import result_keys
         from srlib.training.gan.trainer import FinetuneInputs, finetune
-        from srlib.training.metric_log import MetricLog
 
-        if run.params.finetune_section().features.weights == "random":
+        if run.params.finetune_section().features.weights == "random" and is_main():
             print("finetune: the feature network has RANDOM weights (finetune.features.weights); fit for a trial only")
-        tracking = run.tracking
-        log = MetricLog(
-            results,
-            tracking.log_curve,
-            lambda sample, step: tracking.log_image("samples", partial(sheet, sample, step), step),
+        _, result = finetune(
+            run.params, FinetuneInputs(**folders), model, resume=run.resume, log=run.metric_log(results)
         )
-        _, result = finetune(run.params, FinetuneInputs(**folders), model, resume=run.resume, log=log)
         write_json(results / "metrics.json", {"finetune": result.headline})
-        tracking.log_model("gan", model, result_keys(result.validation))
+        run.tracking.log_model("gan", model, result_keys(result.validation))
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
 
 

@@ -1,7 +1,6 @@
 """Usage: pretrain.py PATCHES MODEL RESULTS. Train the recipe's network with a pixel loss."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
 from srlib.files import write_json
@@ -10,21 +9,13 @@ from srlib.stage import stage_run
 
 def main(patches: Path, model: Path, results: Path) -> None:
     """Train on `patches`; write the best weights to `model`, the log and the metrics to `results`."""
-    with stage_run("pretrain", inputs={"patches": patches}, keras=True) as run:
-        from srlib.report.samples import sheet
+    with stage_run("pretrain", inputs={"patches": patches}, keras=True, processes=True) as run:
         from srlib.tracking.keys import result_keys
-        from srlib.training.metric_log import MetricLog
         from srlib.training.pretrain import pretrain
 
-        tracking = run.tracking
-        log = MetricLog(
-            results,
-            tracking.log_curve,
-            lambda sample, step: tracking.log_image("samples", partial(sheet, sample, step), step),
-        )
-        _, result = pretrain(run.params, patches, model, resume=run.resume, log=log)
+        _, result = pretrain(run.params, patches, model, resume=run.resume, log=run.metric_log(results))
         write_json(results / "metrics.json", {"pretrain": result.headline})
-        tracking.log_model("pretrained", model, result_keys(result.validation))
+        run.tracking.log_model("pretrained", model, result_keys(result.validation))
         run.done([model, *(results / name for name in ("loss.csv", "validation.csv", "metrics.json"))])
 
 

@@ -14,7 +14,20 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "srlib").rglob("*.py"))}
 
 FLOORS = (
-    ("arrays", "errors", "files", "progress", "signals", "parts", "cluster", "parallel", "engine", "schema", "webpage"),
+    (
+        "arrays",
+        "cluster",
+        "distributed",
+        "errors",
+        "files",
+        "progress",
+        "signals",
+        "parts",
+        "parallel",
+        "engine",
+        "schema",
+        "webpage",
+    ),
     ("formats",),
     ("imaging",),
     ("models",),

@@ -81,7 +81,13 @@ class Training(Section):
         description="Number format of the convolutions. `mixed_bfloat16` is about twice as fast on processors with "
         "AVX512-BF16 or AMX and on recent GPUs, and many times slower on others.",
     )
-    batch: Positive = Field(default=16, description="Patches per step.")
+    batch: Positive = Field(default=16, description="Patches per step, over all GPUs and hosts.")
+    micro_batches: Positive = Field(
+        default=1,
+        description="Parts of a batch whose gradients are computed separately and added in a fixed order (JAX only). "
+        "Above 1, the weights do not depend on the number of GPUs, processes and hosts, which must divide it, and a "
+        "step needs less memory; batch statistics are those of one part.",
+    )
     lr_patch: int = Field(
         ge=8, description="Side of the random crop that is trained on, in LR pixels; at most `prepare.patch`."
     )
@@ -105,6 +111,11 @@ class Training(Section):
     clip_norm: NonNegative = Field(default=0.0, description="Largest global norm of the gradient; 0: no clipping.")
     log_every: Positive = Field(default=100, description="Steps between two records of the losses.")
     validate_every: Positive = Field(default=1000, description="Steps between two validations.")
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Yield a batch that cannot be divided evenly."""
+        if self.batch % self.micro_batches:
+            yield "micro_batches", f"expected a divisor of `batch` ({self.batch}), got {self.micro_batches}"
 
 
 class Pretrain(Training):
@@ -136,6 +147,7 @@ class Pretrain(Training):
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """Yield options that exclude or need each other."""
+        yield from super().mistakes()
         if (self.steps is None) == (self.epochs is None):
             yield "steps", "expected exactly one of `steps` and `epochs`, got " + ("both" if self.steps else "neither")
         if self.steps:
@@ -284,6 +296,7 @@ class Finetune(Training):
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """Yield weights and schedules that do not fit, and an automatic factor where none is known."""
+        yield from super().mistakes()
         weights = (
             self.perceptual_weight,
             self.pixel_weight,

@@ -24,6 +24,7 @@ LEFT_OUT = {
     "srlib/__init__.py": "re-exports public names",
     "srlib/check.py": "refuses a recipe; what it accepts gives the same file each time",
     "srlib/cluster.py": "spreads work over hosts; a test compares the bytes",
+    "srlib/distributed.py": "starts, joins and ends processes; what each computes is in srlib/training/mesh.py",
     "srlib/errors.py": "the type of error that users read",
     "srlib/evaluation/champions.py": "decides about aliases in MLflow; no output holds them",
     "srlib/arrays.py": "names of array types",

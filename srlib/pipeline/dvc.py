@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from dvc.output import Output
     from dvc.stage import PipelineStage as DvcStage
 
+EXECUTION = "SRLIB_EXECUTION"
+"""Environment variable with the key of the execution, for processes that a launcher started, perhaps elsewhere."""
+
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "env", "nice", "time", "timeout"})
 
 
@@ -216,6 +219,8 @@ def execution() -> str | None:
 
     if "DVC_STAGE" not in os.environ:
         return None
+    if key := os.environ.get(EXECUTION):
+        return key
     ancestors = psutil.Process().parents()
     # Without a process named dvc, a program that calls DVC as a library: the one that started the stage's shell.
     callers = [p for p in ancestors if _is_dvc(p)] or [p for p in ancestors if p.name() not in SHELLS]

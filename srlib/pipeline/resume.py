@@ -106,9 +106,9 @@ class ResumeState:
         """Print one line for somebody who expects to resume but changed something."""
         earlier = [path for path in _notes(self.folder.parent) if path != self._note and not _read(path)["outputs"]]
         if earlier:
-            differences = _differences(_read(earlier[0])["facts"], self.facts)
-            more = [f"and {len(differences) - 3} more"] if len(differences) > 3 else []
-            changed = "; ".join(differences[:3] + more)
+            changes = differences(_read(earlier[0])["facts"], self.facts)
+            more = [f"and {len(changes) - 3} more"] if len(changes) > 3 else []
+            changed = "; ".join(changes[:3] + more)
             print(f"{self.address}: starts afresh; an interrupted run differs in {changed}", file=sys.stderr)
 
 
@@ -169,11 +169,11 @@ def _read(path: Path) -> Note:
     }
 
 
-def _differences(before: object, after: object, key: str = "") -> list[str]:
+def differences(before: object, after: object, key: str = "") -> list[str]:
     """Return `params.batch: 16 → 32` for each value that differs between nested facts; for a hash the name alone."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         keys = sorted(before.keys() | after.keys())
-        return [d for k in keys for d in _differences(before.get(k), after.get(k), f"{key}.{k}".lstrip("."))]
+        return [d for k in keys for d in differences(before.get(k), after.get(k), f"{key}.{k}".lstrip("."))]
     if before == after:
         return []
     section, _, path = key.partition(".")

@@ -1,13 +1,20 @@
 """The training loop, for pre-training and the SRGAN alike."""
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from keras import ops
+
+from srlib import distributed
 from srlib.data.batches import Batches, prefetch
 from srlib.params import Training
-from srlib.progress import progress
+from srlib.progress import Advance, progress
 from srlib.signals import Stopped, deferred_stop
 from srlib.training.callbacks import Callback, Checkpoint
+from srlib.training.mesh import check_division, loader_threads
 from srlib.training.session import Result, TrainingSession
 
 
@@ -24,15 +31,22 @@ def fit(session: TrainingSession, batches: Batches, callbacks: Sequence[Callback
     """
     for callback in callbacks:
         callback.on_start(session, batches)
-    with progress(session.steps, session.name, "steps", start=session.step) as advance, deferred_stop() as stop:
-        for _, lr, hr in prefetch(batches, session.step, session.steps):
+    with _progress(session) as advance, deferred_stop() as stop:
+        for _, lr, hr in prefetch(batches, session.step, session.steps, threads=loader_threads()):
             session.take_step(lr, hr)
             for callback in callbacks:
                 callback.on_step_end(session, lr, hr)
             advance(1, **session.status())
-            if stop.signum is not None:
+            if (signum := distributed.agreed_signal(stop.signum)) is not None:
                 notes = [callback.on_stop(session) for callback in callbacks]
-                raise Stopped(stop.signum, "; ".join(note for note in notes if note))
+                raise Stopped(signum, "; ".join(note for note in notes if note))
+
+
+def _progress(session: TrainingSession) -> contextlib.AbstractContextManager[Advance]:
+    """Show the progress of a training, in the main process only."""
+    if distributed.is_main():
+        return progress(session.steps, session.name, "steps", start=session.step)
+    return contextlib.nullcontext(lambda n=1, **status: None)
 
 
 def train(session: TrainingSession, batches: Batches, callbacks: list[Callback], resume: Path) -> Result:
@@ -51,14 +65,42 @@ def train(session: TrainingSession, batches: Batches, callbacks: list[Callback],
         Stopped: SIGINT, SIGTERM or SIGHUP came; the resume state was saved.
     """
     checkpoint = Checkpoint(resume, callbacks)
-    checkpoint.load(session)
-    fit(session, batches, [*callbacks, checkpoint])
+    if distributed.is_main():
+        checkpoint.load(session)
+    share_checkpoint(session)
+    fit(session, batches, [*callbacks, checkpoint] if distributed.is_main() else [])
+    distributed.leave()
+    if not distributed.is_main():
+        sys.exit(0)
     session.log.write()
     return session.result()
 
 
-def training_batches(patches: Path, section: Training, seed: int) -> Batches:
-    """Return the batches that a section of the recipe asks for."""
+def share_checkpoint(session: TrainingSession) -> None:
+    """Give every process the main process's step and variables."""
+    if distributed.world() == 1:
+        return
+    with session.variables() as variables:
+        own = [np.asarray(ops.convert_to_numpy(variable)) for variable in variables]
+        step, *values = distributed.broadcast([np.array([session.step], np.int32), *own])
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+    session.step = int(step[0])
+
+
+def training_batches(name: str, patches: Path, section: Training, seed: int) -> Batches:
+    """Return this process's part of the batches that a section of the recipe asks for.
+
+    Args:
+        name: Name of the section, for messages.
+        patches: The folder of prepared patches.
+        section: The section.
+        seed: Seed for sampling order, crops and augmentation.
+
+    Raises:
+        SrlibError: The devices cannot share a batch evenly, or the patches do not fit.
+    """
+    check_division(name, section)
     return Batches(
         patches,
         lr_patch=section.lr_patch,
@@ -66,4 +108,6 @@ def training_batches(patches: Path, section: Training, seed: int) -> Batches:
         seed=seed,
         sampling=section.sampling,
         in_memory=section.in_memory,
+        rank=distributed.rank(),
+        world=distributed.world(),
     )

@@ -112,7 +112,7 @@ def pretraining(
     """
     section = params.pretrain
     trainer = pixel_trainer(params)
-    batches = training_batches(patches, section, params.seed)
+    batches = training_batches("pretrain", patches, section, params.seed)
     steps = section.steps or math.ceil((section.epochs or 0) * len(batches) / section.batch)
     if mistakes := [
         f"pretrain.learning_rate.{key}: {text}" for key, text in section.learning_rate.step_mistakes(steps)
@@ -124,7 +124,8 @@ def pretraining(
     loss_log = LossLog(section.log_every, section.validate_every)
     validation = Validation(pairs, section.validate_every, guard, keep_best=True)
     samples = Samples(patches, section.validate_every)
-    return TrainingSession("pretrain", trainer, steps, log), batches, [guard, loss_log, validation, samples]
+    session = TrainingSession("pretrain", trainer, steps, log, section.micro_batches)
+    return session, batches, [guard, loss_log, validation, samples]
 
 
 def pretrain(params: Params, patches: Path, out: Path, *, resume: Path, log: MetricLog) -> tuple[keras.Model, Result]:

@@ -65,6 +65,7 @@ class TrainingSession:
         trainer: A compiled trainer.
         steps: Number of steps of the whole training.
         log: Log that receives its records.
+        micro_batches: Parts of a batch whose gradients are computed separately.
 
     Attributes:
         step: Number of steps done.
@@ -79,7 +80,7 @@ class TrainingSession:
             | best | at validation: the best so far, or the latest that is good where the end counts | result, rescue |
     """
 
-    def __init__(self, name: str, trainer: Trainer, steps: int, log: MetricLog) -> None:
+    def __init__(self, name: str, trainer: Trainer, steps: int, log: MetricLog, micro_batches: int = 1) -> None:
         self.name = name
         self.trainer = trainer
         self.steps = steps
@@ -88,7 +89,7 @@ class TrainingSession:
         self.losses: LogRecord = {}
         self.learning_rates: list[float] = []
         self.snapshots: dict[str, Snapshot] = {}
-        self._run_step = step_runner(trainer)
+        self._run_step = step_runner(trainer, micro_batches)
 
     @property
     def is_last(self) -> bool:
@@ -98,6 +99,11 @@ class TrainingSession:
     def is_due(self, *intervals: int) -> bool:
         """Return True after the last step, and after each step that is a multiple of one of `intervals`."""
         return self.is_last or any(self.step % interval == 0 for interval in intervals)
+
+    @property
+    def parts(self) -> int:
+        """Number of parts into which this process divides its rows of a batch, each computed by itself."""
+        return self._run_step.parts
 
     def take_step(self, lr: ByteArray, hr: ByteArray) -> None:
         """Update the weights once on a batch."""

@@ -159,7 +159,7 @@ class Recorder(Callback):
 def test_callbacks_are_called_in_order_after_every_step(patches: Path, tmp_path: Path) -> None:
     params, calls = recipe(), []
     session = TrainingSession("pretrain", pixel_trainer(params), 2, MetricLog(tmp_path))
-    batches = training_batches(patches, params.pretrain, params.seed)
+    batches = training_batches("pretrain", patches, params.pretrain, params.seed)
     fit(session, batches, [Recorder("a", calls), Recorder("b", calls)])
     starts = [("a", "start", 0), ("b", "start", 0)]
     assert calls == [*starts, ("a", 4, 1), ("b", 4, 1), ("a", 4, 2), ("b", 4, 2)]

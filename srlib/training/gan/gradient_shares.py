@@ -91,8 +91,9 @@ class GradientShares(Callback):
         self._print(session, self._warnings.of_discriminator(self.state, session.losses, measured))
 
     def _measure(self, session: TrainingSession, lr: ByteArray, hr: ByteArray) -> LogRecord:
+        rows = len(lr) // session.parts  # as many as fit on one device
         with session.variables():
-            measured: LogRecord = session.trainer.gradient_shares(lr, hr)
+            measured: LogRecord = session.trainer.gradient_shares(lr[:rows], hr[:rows])
         session.log.add_validation(session.step, measured)
         return measured
 

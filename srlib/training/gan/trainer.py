@@ -221,8 +221,9 @@ def finetune(
         Samples(inputs.patches, section.validate_every, at_start=True),
         GradientShares(section),
     ]
-    session = TrainingSession("finetune", trainer, section.steps, log)
-    result = train(session, training_batches(inputs.patches, section, params.seed + 1), callbacks, resume)
+    batches = training_batches("finetune", inputs.patches, section, params.seed + 1)
+    session = TrainingSession("finetune", trainer, section.steps, log, section.micro_batches)
+    result = train(session, batches, callbacks, resume)
     weights = [interpolate(a, b, section.interpolation) for a, b in zip(initial, result.weights, strict=True)]
     return save_weights(weights, config, out), result
 
