@@ -45,6 +45,8 @@ _SCATTER = 1.6
 _LARGEST = 2**20
 """Pixels that are looked at: of larger images 4×4 parts of `_PART` pixels per side, evenly spread."""
 _PART = 256
+_AT_ONCE = 64
+"""Tiles that are transformed at once: they fit into the processor's cache."""
 _HIGHEST_STEP = 10.0
 """Levels above which a step between two pixels is an edge of the image, so that blocks count and edges do not."""
 
@@ -211,8 +213,13 @@ def _high_powers(plane: _Floats) -> tuple[_Floats, _Floats]:
     frequency = _frequencies(_NOISE_TILE)
     high = frequency > _LOWEST_NOISE_FREQUENCY
     band = (frequency > _TEXTURE_BAND[0]) & (frequency < _TEXTURE_BAND[1])
-    power = _power(_tiles(plane))
-    return np.asarray(power[:, high].mean(axis=1)), np.asarray(power[:, band].mean(axis=1))
+    tiles = _tiles(plane)
+    means = []
+    for start in range(0, len(tiles), _AT_ONCE):
+        power = _power(tiles[start : start + _AT_ONCE])
+        means.append((power[:, high].mean(axis=1), power[:, band].mean(axis=1)))
+    highs, bands = zip(*means, strict=True)
+    return np.concatenate(highs), np.concatenate(bands)
 
 
 def _tiles(planes: _Floats, side: int = _NOISE_TILE) -> _Floats:

@@ -93,7 +93,7 @@ def traces_of(rgb: Pixels, file: Path | bytes | None = None, *, estimate: bool =
     Args:
         rgb: uint8 or uint16 [h, w, 3].
         file: The image's file or its content, for the quality of a JPEG.
-        estimate: Whether to estimate noise, blur and blocks, which takes about .5 s per megapixel of one CPU, and at
+        estimate: Whether to estimate noise, blur and blocks, which takes about .4 s per megapixel of one CPU, and at
             most .5 s in all.
 
     Returns:
