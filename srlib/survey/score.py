@@ -6,6 +6,7 @@ bootstrap, Owen 2007): raters differ in strictness and images in difficulty, so 
 interval over votes would be far too narrow.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -72,7 +73,8 @@ def _files(answers: Sequence[Path]) -> list[Path]:
     files: dict[Path, None] = {}
     for path in answers:
         if path.is_dir():
-            inside = sorted(path.glob("*.json"))
+            # Not `glob`, which takes a folder that cannot be read for an empty one.
+            inside = sorted(path / name for name in os.listdir(path) if name.endswith(".json") and name[0] != ".")
             if not inside:
                 raise SrlibError(f"{path}: holds no answers; expected *.json files from the survey")
             files |= dict.fromkeys(inside)

@@ -216,6 +216,14 @@ def test_any_single_changed_byte_is_refused(made: Any, data: st.DataObject) -> N
         made.survey.check(bytes(content))
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_not_empty(made: Any, answers: Path) -> None:
+    answers.chmod(0)
+    with pytest.raises(PermissionError):
+        scored(made, answers)
+    answers.chmod(0o700)
+
+
 def test_nothing_left_names_every_reason(made: Any, answers: Path) -> None:
     with pytest.raises(SrlibError, match="holds no answers"):
         scored(made, answers)
