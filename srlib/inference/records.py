@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from srlib.errors import SrlibError
-from srlib.files import link_mistake
+from srlib.files import check_output, check_output_folder, link_mistake
 from srlib.imaging.array_image import write_image
 from srlib.imaging.consistency import lr_consistency, undetermined_detail
 from srlib.imaging.image_file import ImageFile
@@ -118,6 +118,10 @@ class Records:
             raise SrlibError(f"--map {self.maps}: expected a PNG file to write, got a folder or device")
         if not self._map_is_file and self.maps.exists() and not self.maps.is_dir():
             raise SrlibError(f"--map {self.maps}: expected a PNG file or a folder, got another file")
+        try:
+            (check_output if self._map_is_file else check_output_folder)(self.maps)
+        except SrlibError as error:
+            raise SrlibError(f"--map {error}") from None
         written = {job.target.resolve() for job in jobs if job.target} | {
             job.source.resolve() for job in jobs if job.source
         }

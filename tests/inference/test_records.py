@@ -69,6 +69,7 @@ def test_a_smaller_result_has_no_scores(images, bicubic):
         ({"scores": "/dev/null/x.csv"}, "--scores /dev/null/x.csv: cannot be written: "),
         ({"maps": "map.png"}, "--map map.png: one file for 2 images; name a folder"),
         ({"scores": "dangling"}, "--scores dangling: is a link to nowhere, which does not exist"),
+        ({"maps": "in/a.png/x"}, "--map in/a.png/x: cannot be written; "),
         ({"maps": "dangling"}, "--map dangling: is a link to nowhere, which does not exist"),
         ({"maps": "in/a.bmp"}, "--map in/a.bmp: expected a PNG file or a folder, got another file"),
     ],
