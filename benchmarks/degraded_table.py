@@ -1,7 +1,7 @@
 """Scores on degraded test images: noise, blur and JPEG, and for comparison on clean ones.
 
     python benchmarks/degraded_table.py TEST [--sets Set14 BSD100] [--images 20] [--recipes clean jpeg-60 blur-noise-75]
-        [--given FOLDER …] [--models psnr-x4 gan-x4 photo-x4 photo-x4:0.5 photo-x4:0] [--backbone H5 --linear NPZ]
+        [--given FOLDER …] [--models psnr-x4 gan-x4 psnr-x4:0.5 photo-x4] [--backbone H5 --linear NPZ]
         [--strips FOLDER] [--crop 160]
 
 TEST is what the stage `download` makes: one folder per set with HR and LR. A model `NAME:F` is blended with its GAN
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20, help="most images per set")
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--given", type=Path, nargs="*", default=[])
-    parser.add_argument("--models", nargs="+", default=["psnr-x4", "gan-x4", "photo-x4", "photo-x4:0.5", "photo-x4:0"])
+    parser.add_argument("--models", nargs="+", default=["psnr-x4", "gan-x4", "photo-x4"])
     parser.add_argument("--backbone", type=Path)
     parser.add_argument("--linear", type=Path)
     parser.add_argument("--strips", type=Path)

@@ -8,7 +8,7 @@ from srlib.arrays import Pixels
 from srlib.errors import SrlibError
 from srlib.inference.exported import CONFIG
 from srlib.inference.input_traces import InputTraces, traces_of
-from srlib.inference.shipped import AUTO, CLEAN_MODEL, PHOTO_MODEL, SHIPPED, shipped_models
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, PAIRS, PHOTO_MODEL, SHIPPED, shipped_models
 from srlib.inference.upscaler import Upscaler, open_model
 
 
@@ -62,7 +62,8 @@ def open_any(
     """Open a model as `open_model` does, or the models behind `auto`; an opened one is returned as it is.
 
     Raises:
-        SrlibError: As `open_model`; or `gan` with `auto`, whose models have their own counterparts.
+        SrlibError: As `open_model`; or `gan` with `auto`, whose models have their own counterparts; or `fidelity` with
+            `auto`, where a counterpart is missing.
     """
     if not isinstance(model, str):
         return model
@@ -73,4 +74,8 @@ def open_any(
         return options(model)
     if gan is not None:
         raise SrlibError(f"gan: {AUTO} has GAN counterparts of its own; leave it out, or name a model")
+    if fidelity is not None and not {pair.gan for pair in PAIRS} <= set(shipped_models()):
+        raise SrlibError(
+            f"fidelity: not all models behind {AUTO} have a GAN counterpart; name a model, such as psnr-x4"
+        )
     return AutoModel(options, repr(options.keywords))

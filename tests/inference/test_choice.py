@@ -152,3 +152,9 @@ def test_warnings_name_both_sides_of_a_range() -> None:
     assert inspection.range_notes("mine", inputs, InputTraces(noise=7, blur=0.5, jpeg_quality=70)) == ()
     assert inspection.range_notes("foreign", None, InputTraces(noise=90)) == ()
     assert input_traces.VISIBLE_BLOCKS > 0.2, "images that were never compressed stay below"
+
+
+def test_fidelity_needs_all_counterparts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "shipped_models", lambda: ["psnr-x4", "gan-x4", "photo-x4"])
+    with pytest.raises(SrlibError, match="fidelity: not all models behind auto have a GAN counterpart"):
+        open_any("auto", fidelity=0.5)
