@@ -75,7 +75,5 @@ def open_any(
     if gan is not None:
         raise SrlibError(f"gan: {AUTO} has GAN counterparts of its own; leave it out, or name a model")
     if fidelity is not None and not {pair.gan for pair in PAIRS} <= set(shipped_models()):
-        raise SrlibError(
-            f"fidelity: not all models behind {AUTO} have a GAN counterpart; name a model, such as psnr-x4"
-        )
+        raise SrlibError(f"fidelity: not all models behind {AUTO} have a GAN counterpart; name a model such as psnr-x4")
     return AutoModel(options, repr(options.keywords))
