@@ -258,8 +258,8 @@ def undecodable_png():
 
 BAD = {
     "missing.png": (None, "no such file"),
-    "empty.png": (b"", "not an image"),
-    "text.jpg": (b"<html>404</html>" * 50, "not an image"),
+    "empty.png": (b"", "no bytes"),
+    "text.jpg": (b"<html>404</html>" * 50, "a web page instead of an image"),
     "phone.heic": (whole("JPEG"), "this image format is not supported; convert it"),
     "half.png": (whole("PNG")[:5000], "truncated or damaged"),
     "tail.png": (whole("PNG")[:-12], "truncated or damaged"),
