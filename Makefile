@@ -1,7 +1,7 @@
 # make repro · make test · make docs · make ui: each sets up .venv from requirements.lock by itself, once.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 export DVC_NO_ANALYTICS = 1
 # A container may have neither a home folder nor a name for its user; DVC needs both.
 export HOME ?= $(CURDIR)/.venv
