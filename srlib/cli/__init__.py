@@ -3,10 +3,11 @@
 Commands import what they need themselves, so that `srlib --help` answers at once.
 """
 
+import io
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,6 +68,23 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
+class _Messages(io.FileIO):
+    """Standard error that drops what cannot be written: a full disk or a closed pipe must not stop the work."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _forgive_standard_error() -> None:
+    """Go on where messages cannot be written; results and the exit status tell what happened."""
+    encoding = sys.stderr.encoding
+    raw = io.BufferedWriter(_Messages(2, "w", closefd=False))
+    sys.stderr = io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)
+
+
 def _run() -> None:
     """Run the command, and write out what it printed."""
     try:
@@ -85,6 +103,7 @@ def main() -> None:
     Ctrl-C ends in status 130, SIGTERM in 143; a wrong option in a usage message and status 2.
     """
     _open_closed_streams()
+    _forgive_standard_error()
     if "" in sys.argv[1:]:
         sys.exit("error: one of the arguments is empty; is a variable of the shell not set?")
     try:

@@ -81,7 +81,7 @@ def estimate_degradation(
     ] = None,
     sheet: Annotated[
         Path | None,
-        typer.Option(help="PNG file to write: your images beside degraded clean ones.", dir_okay=False),
+        typer.Option(help="PNG file to write: your images beside degraded clean ones.", readable=False),
     ] = None,
 ) -> None:
     """Estimate noise, blur and JPEG quality of a folder, and print the section prepare.degradation that fits it."""

@@ -15,7 +15,7 @@ from srlib.formats.header import DamagedError, Header, TooLargeError, Unsupporte
 from srlib.formats.jpeg import open_jpeg
 from srlib.formats.png import SIGNATURE, open_png
 from srlib.formats.simple import open_simple
-from srlib.formats.suffixes import OTHER_SUFFIXES, READABLE
+from srlib.formats.suffixes import OTHER_SUFFIXES, READABLE, suffix_of
 from srlib.formats.tiff import open_tiff
 
 LARGEST_FILE = 2**32
@@ -86,7 +86,7 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Header]:
     Raises:
         SrlibError: The file is missing, not a regular file, not an image, not supported, damaged, or too large.
     """
-    if path.suffix.lower() in OTHER_SUFFIXES:
+    if suffix_of(path) in OTHER_SUFFIXES:
         raise SrlibError(f"{path}: this image format is not supported; convert it to {READABLE}")
     try:
         yield _open(read_regular(path, limit=LARGEST_FILE) if content is None else content)
@@ -109,6 +109,20 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Header]:
     except Exception as error:  # whatever a decoder raises on damaged content
         reason = one_line(error)
         raise SrlibError(f"{path}: truncated or damaged ({reason}); copy it again from its source") from error
+
+
+def begins_as_image(path: Path) -> bool:
+    """Return whether a file begins as an image that can be read does, whatever its name is."""
+    if not path.is_file():  # opening a pipe would block
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    if head.startswith(b"RIFF"):
+        return head[8:] == b"WEBP"
+    return head[:2] != b"BM" and any(head.startswith(mark) for mark, _ in _OPENERS)  # texts begin with BM, too
 
 
 class _ForeignError(Exception):

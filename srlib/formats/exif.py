@@ -34,6 +34,7 @@ class Tag(IntEnum):
     RATING = 0x4746
     RATING_PERCENT = 0x4749
     COPYRIGHT = 0x8298
+    MAKER_NOTE = 0x927C
     EXIF = 0x8769
     GPS = 0x8825
     WINDOWS_TITLE = 0x9C9B
@@ -94,7 +95,7 @@ _NUMBERS: dict[int, str] = {
     Type.DOUBLE: "d",
 }
 # Entries of a TIFF's first directory that describe the image, not how its pixels are stored.
-_DESCRIPTIVE = frozenset(
+DESCRIPTIVE = frozenset(
     {
         Tag.IMAGE_DESCRIPTION,
         Tag.MAKE,
@@ -186,6 +187,14 @@ def adapted(exif: bytes, width: int, height: int) -> bytes | None:
     return bytes(content)
 
 
+def has_maker_note(exif: bytes) -> bool:
+    """Return whether a camera's maker left data whose offsets hold only at their place in these bytes."""
+    try:
+        return any(below.tag == Tag.MAKER_NOTE for entry in entries(exif) for below in entry.below or ())
+    except (struct.error, ValueError):
+        return False
+
+
 def from_tiff(content: bytes) -> bytes | None:
     """Return the EXIF data in a TIFF file: what its first directory says about the image, the camera and the place.
 
@@ -214,7 +223,17 @@ def for_tiff(exif: bytes, order: Order) -> tuple[Entry, ...]:
 
 
 def _described(content: bytes) -> tuple[Entry, ...]:
-    return tuple(entry for entry in entries(content) if entry.tag in {*_DESCRIPTIVE, Tag.EXIF, Tag.GPS})
+    return tuple(
+        entry
+        for entry in entries(content)
+        if entry.tag in {*DESCRIPTIVE, Tag.EXIF, Tag.GPS}
+        and not (entry.tag == Tag.IMAGE_DESCRIPTION and describes_pixels(entry.value))
+    )
+
+
+def describes_pixels(description: bytes) -> bool:
+    """Return whether a program's own text in ImageDescription tells how the pixels of the file are stored."""
+    return description.startswith((b"ImageJ=", b'{"shape":')) or b"<OME" in description[:4096]
 
 
 def entries(content: bytes) -> tuple[Entry, ...]:
@@ -271,6 +290,7 @@ def _directory(content: bytes | bytearray, order: Order, start: int) -> dict[int
 
 def _read(content: bytes, order: Order, start: int, pointers: tuple[int, ...]) -> tuple[Entry, ...]:
     directory = []
+    room = len(content)
     for tag, at in _directory(content, order, start).items():
         kind, count = struct.unpack_from(f"{order}HI", content, at + 2)
         if tag in pointers:
@@ -286,6 +306,9 @@ def _read(content: bytes, order: Order, start: int, pointers: tuple[int, ...]) -
         size = _SIZES[kind][0] * count
         place = at + 8 if size <= 4 else _unpack(content, order, "I", at + 8)
         if place + size <= len(content):
+            room -= size
+            if room < 0:  # each entry is small, and all point at the same large value
+                raise ValueError("values that overlap")
             directory.append(Entry(tag, kind, count, bytes(content[place : place + size])))
     return tuple(directory)
 

@@ -5,6 +5,7 @@ pixels from being read.
 """
 
 import io
+import re
 import struct
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,10 @@ _HUFFMAN_DCT = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
 _ARITHMETIC_DCT = {0xC9, 0xCA}
 _EXIF, _XMP, _MORE_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _ICC, _MULTI_PICTURE, _PHOTOSHOP = b"ICC_PROFILE\0", b"MPF\0", b"Photoshop 3.0\0"
+_WITHOUT_CONTENT = (b"JFXX\0", b"Ducky")  # a thumbnail, and the settings of an encoder
+_FURTHER_IMAGES = "further images in the file, such as a preview or a gain map,"
+_MARGIN = 16  # bytes behind the image that are no content
+_NAME = re.compile(rb"[ -~]{2,40}")
 _DEFAULT_DPI = (72.0, 72.0)  # what EXIF assumes where it gives no resolution
 
 
@@ -36,7 +41,7 @@ class _Layout:
     height: int = 0
     components: int = 0
     plain: list[bytes | memoryview] = field(default_factory=lambda: [b"\xff\xd8"])
-    exif: bytes = b""
+    exif: list[bytes] = field(default_factory=list)
     xmp: bytes = b""
     more_xmp: list[bytes] = field(default_factory=list)
     profile: dict[int, bytes] = field(default_factory=dict)
@@ -69,6 +74,7 @@ def open_jpeg(content: bytes) -> Header:
             raise DamagedError(f"a segment at byte {at} extends beyond the end of the file")
         if marker == _SOS:
             layout.plain.append(view[at:])
+            _look_behind(layout, content, at)
             break
         _take(layout, marker, view[at : at + 2 + size])
         at += 2 + size
@@ -97,7 +103,7 @@ def _take(layout: _Layout, marker: int, segment: memoryview) -> None:
             factor = {1: 1.0, 2: 2.54}.get(unit, 0.0)
             layout.dpi = layout.dpi or plausible_dpi(x * factor, y * factor)
     elif marker == _APP1 and content.startswith(_EXIF):
-        layout.exif += content.removeprefix(_EXIF)  # what exceeds one segment goes on in the next
+        _take_exif(layout, content.removeprefix(_EXIF))
     elif marker == _APP1 and content.startswith(_XMP):
         layout.xmp = layout.xmp or content.removeprefix(_XMP)
     elif marker == _APP1 and content.startswith(_MORE_XMP):
@@ -105,11 +111,30 @@ def _take(layout: _Layout, marker: int, segment: memoryview) -> None:
     elif marker == _APP2 and content.startswith(_ICC) and len(content) > len(_ICC) + 2:
         layout.profile[content[len(_ICC)]] = content[len(_ICC) + 2 :]
     elif marker == _APP2 and content.startswith(_MULTI_PICTURE):
-        layout.lost.append("further images in the file, such as a preview or a gain map,")
+        layout.lost.append(_FURTHER_IMAGES)
     elif marker == _APP13 and content.startswith(_PHOTOSHOP):
         layout.lost.append("IPTC and Photoshop data")
-    elif marker == _COMMENT and content.strip(b"\0"):
-        layout.lost.append("the JPEG comment")
+    elif marker == _COMMENT:
+        layout.lost += ["the JPEG comment"] if content.strip(b"\0") else []
+    elif not content.startswith(_WITHOUT_CONTENT):
+        name = _NAME.match(content)
+        layout.lost.append(f"APP{marker - _APP0} data" + (f" ({name[0].decode()})" if name else ""))
+
+
+def _take_exif(layout: _Layout, content: bytes) -> None:
+    """Enter EXIF data; what exceeds one segment goes on in the next, without a head of its own."""
+    if layout.exif and content.startswith((b"II*\0", b"MM\0*")):
+        layout.lost.append("further EXIF data")
+    else:
+        layout.exif.append(content)
+
+
+def _look_behind(layout: _Layout, content: bytes, at: int) -> None:
+    """Name what follows the pixels in the file, unless other segments or XMP name it."""
+    end = content.find(b"\xff\xd9", at) + 2
+    is_named = _FURTHER_IMAGES in layout.lost or xmp_data.without_pointers(layout.xmp)[1]
+    if end > 1 and not is_named and len(content[end:].strip(b"\0\xff\r\n ")) > _MARGIN:
+        layout.lost.append("what follows the image in the file, such as the film of a motion photo")
 
 
 def _take_frame(layout: _Layout, marker: int, content: bytes) -> None:
@@ -136,10 +161,11 @@ def _metadata(layout: _Layout) -> tuple[Metadata, tuple[str, ...]]:
         xmp = merged or xmp
         lost += [] if merged else ["incomplete extended XMP data"]
     dpi = layout.dpi
-    if dpi is None and layout.exif:
-        dpi = _exif_dpi(layout.exif)
+    exif = b"".join(layout.exif)
+    if dpi is None and exif:
+        dpi = _exif_dpi(exif)
     profile = b"".join(layout.profile[number] for number in sorted(layout.profile))
-    metadata = Metadata(profile or None, layout.exif or None, xmp, dpi)
+    metadata = Metadata(profile or None, exif or None, xmp, dpi)
     notes = (f"not kept: {', '.join(lost).removesuffix(',')}",) if lost else ()
     return metadata, notes
 

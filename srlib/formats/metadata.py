@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from srlib.formats import exif as exif_data
+from srlib.formats import xmp as xmp_data
 
 Chunks = tuple[tuple[bytes, bytes], ...]
 
@@ -18,7 +19,7 @@ class Metadata:
     Attributes:
         icc: Color profile.
         exif: EXIF data, from `II` or `MM` on.
-        xmp: XMP packet.
+        xmp: XMP packet, in UTF-8.
         dpi: Dots per inch, horizontally and vertically.
         chunks: (type, content) of chunks that only a PNG can hold.
     """
@@ -28,6 +29,9 @@ class Metadata:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     chunks: Chunks = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "xmp", self.xmp and xmp_data.as_utf8(self.xmp))
 
 
 def orientation_of(metadata: Metadata) -> int:

@@ -35,6 +35,9 @@ _KEPT = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt"
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _XMP = b"XML:com.adobe.xmp"
 _RAW_PROFILE = b"Raw profile type "  # metadata as hexadecimal text, a habit of ImageMagick
+_PROFILES = frozenset(_RAW_PROFILE + name for name in (b"exif", b"APP1", b"xmp", b"icc", b"icm"))
+# Without meaning for other pixels, or of an animation, which has a note of its own.
+_MEANINGLESS = frozenset({b"sBIT", b"hIST", b"tIME", b"iDOT", b"fcTL", b"fdAT"})
 _LARGEST_PROFILE = 2**26  # bytes of a text or profile after decompression
 _INCH = 0.0254
 
@@ -68,6 +71,7 @@ class _Layout:
     dpi: tuple[float, float] | None = None
     animated: bool = False
     ignored: list[str] = field(default_factory=list)
+    lost: dict[str, None] = field(default_factory=dict)
 
 
 def chunks(content: bytes) -> Iterator[Chunk]:
@@ -116,6 +120,8 @@ def open_png(content: bytes) -> Header:
         raise DamagedError("holds no palette")
     metadata = _metadata(layout)
     notes = tuple(f"{what} of the PNG is damaged and was ignored" for what in layout.ignored)
+    if layout.lost:
+        notes += (f"not kept: {', '.join(layout.lost)} of the PNG",)
     if layout.animated:
         notes += ("only the first of several frames is used",)
     decode = partial(_decode, layout)
@@ -176,10 +182,13 @@ def _take_ancillary(layout: _Layout, chunk: Chunk) -> None:
         layout.animated = struct.unpack_from(">I", content)[0] > 1
     elif chunk.type in _TEXTS:
         keyword = content.partition(b"\0")[0]
-        if keyword == _XMP or keyword.startswith(_RAW_PROFILE):
-            layout.texts.setdefault(keyword, _text(chunk.type, content))
-            if keyword == _XMP or keyword.removeprefix(_RAW_PROFILE) in (b"exif", b"APP1", b"xmp", b"icc", b"icm"):
-                return  # written again from the metadata
+        if keyword == _XMP or keyword in _PROFILES:  # written again from the metadata
+            if keyword not in layout.texts:
+                layout.texts[keyword] = _text(chunk.type, content)
+            return
+    elif chunk.type not in _KEPT | _MEANINGLESS:
+        name = chunk.type.decode("latin-1")
+        layout.lost[f"the {name} chunk" if name.isascii() and name.isalpha() else "a chunk without a name"] = None
     if chunk.type in _KEPT:
         layout.ancillary.append((chunk.type, content))
 

@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 from srlib.formats.header import DamagedError, Header, Raster, check_pixels
 from srlib.formats.metadata import Metadata, orientation_of, plausible_dpi
 
+_BMP_PROFILES = (b"DEBM", b"KNIL")  # kinds of color space in a header of version 5: embedded or linked
 _GRAY_MODES = ("1", "L", "LA")
 
 
@@ -41,7 +42,11 @@ def open_simple(content: bytes, format: str) -> Header:
         plausible_dpi(*dpi) if isinstance(dpi, tuple) and len(dpi) == 2 else None,
     )
     orientation = orientation_of(metadata) if format == "webp" else 1
-    notes = ("only the first of several frames is used",) if frames else ()
+    notes: tuple[str, ...] = ("only the first of several frames is used",) if frames else ()
+    if format == "gif" and info.get("comment"):
+        notes += ("not kept: the GIF comment",)
+    if format == "bmp" and content[14] == 124 and content[70:74] in _BMP_PROFILES:
+        notes += ("not kept: the color profile of the BMP",)
     return Header(format, width, height, orientation, metadata, partial(_decode, content, format), notes)
 
 

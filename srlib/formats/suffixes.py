@@ -1,5 +1,8 @@
 """Endings of the names of image and film files."""
 
+import os
+from pathlib import Path
+
 READABLE = "PNG, JPEG, TIFF, WebP, BMP or GIF"
 READ_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
 OTHER_SUFFIXES = frozenset(
@@ -13,3 +16,13 @@ OTHER_SUFFIXES = frozenset(
 
 FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 """Films that are read and written; see `srlib.films.containers`."""
+
+
+def suffix_of(name: str | Path) -> str:
+    """Return the ending of a name in lower case; a space behind it, which is hard to see, does not count.
+
+    Example:
+        >>> suffix_of("a.JPG ")
+        '.jpg'
+    """
+    return os.path.splitext(os.fspath(name).rstrip())[1].lower()

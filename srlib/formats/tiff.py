@@ -1,5 +1,6 @@
 """Read TIFF by its declared layout: what its samples mean, and the metadata beside them (TIFF 6.0, BigTIFF)."""
 
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +14,21 @@ from srlib.formats.inks import cmyk_to_srgb, from_palette, lab_to_srgb, to_8_bit
 from srlib.formats.metadata import Metadata, plausible_dpi
 from srlib.formats.tiff_layout import ASSOCIATED, COLORS, UNASSOCIATED, Directory, Layout, Photometric, Tag, read_layout
 from srlib.formats.tiff_samples import decode_samples
+
+_LOST = {
+    "IPTC and Photoshop data": {Tag.IPTC, Tag.PHOTOSHOP, 37724},
+    "the georeference, which `srlib raster` keeps": {33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113},
+    "further images inside": {330},
+}
+"""What is not kept → its tags."""
+
+_SHAPE = re.compile(rb'\{"shape": \[[\d, ]*\]\}\0*')  # all that tifffile says of most images
+
+# Threshold, cells, free space, extreme values, halftones, positions, page numbers, extreme samples, reference black:
+# how the pixels of this file are stored or printed.
+_STRUCTURE = {255, 263, 264, 265, 280, 281, 286, 287, 288, 289, 290, 291, 297, 321, 336, 340, 341, 529, 531, 532}
+_KEPT = {*exif_data.DESCRIPTIVE, exif_data.Tag.EXIF, exif_data.Tag.GPS}
+_TAKEN = {*Tag, *_KEPT, *_STRUCTURE, *(tag for tags in _LOST.values() for tag in tags)}
 
 
 def open_tiff(content: bytes) -> Header:
@@ -69,8 +85,12 @@ def _metadata(content: bytes, directory: Directory) -> tuple[Metadata, tuple[str
     lost = []
     if exif is None and any(tag in directory for tag in (exif_data.Tag.EXIF, exif_data.Tag.GPS)):
         lost.append("EXIF data of a BigTIFF" if directory.big else "unreadable EXIF data")
-    if Tag.IPTC in directory or Tag.PHOTOSHOP in directory:
-        lost.append("IPTC and Photoshop data")
+    description = directory.data(exif_data.Tag.IMAGE_DESCRIPTION) or b""
+    if exif_data.describes_pixels(description) and not _SHAPE.fullmatch(description):
+        lost.append("the description of the pixels by ImageJ, OME or tifffile")
+    lost += [name for name, tags in _LOST.items() if any(tag in directory for tag in tags)]
+    if others := sorted(directory.tags - _TAKEN):
+        lost.append(f"TIFF tag{'s' if len(others) > 1 else ''} {', '.join(map(str, others))}")
     icc, xmp = directory.data(Tag.ICC), directory.data(Tag.XMP)
     return Metadata(icc, exif, xmp, plausible_dpi(x * factor, y * factor)), tuple(lost)
 

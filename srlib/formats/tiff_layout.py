@@ -166,6 +166,11 @@ class Directory:
     def __contains__(self, tag: int) -> bool:
         return tag in self._values
 
+    @property
+    def tags(self) -> set[int]:
+        """The tags of all entries."""
+        return set(self._values)
+
     def numbers(self, tag: int) -> tuple[int, ...]:
         """Return the whole numbers of an entry, none where it is missing; raise where it holds something else."""
         value = self._values.get(tag, ())

@@ -29,6 +29,18 @@ _POINTERS = {
 _DIRECTORY = rb"\w*Container:Directory"
 
 
+def as_utf8(xmp: bytes) -> bytes:
+    """Return the packet in UTF-8; some programs write UTF-16 or UTF-32."""
+    for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):  # the marks of UTF-16 begin those of UTF-32
+        if xmp.startswith(("<".encode(encoding), "\ufeff".encode(encoding))):
+            try:
+                text = xmp.decode(encoding).removeprefix("\ufeff")
+            except UnicodeError:
+                return xmp
+            return re.sub(r"<\?xml\b[^<>]*\?>", "", text).encode()
+    return xmp
+
+
 def resized(xmp: bytes, width: int, height: int) -> bytes:
     """Return the packet of an upright image of this size."""
     for name, value in (

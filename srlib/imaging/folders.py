@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from srlib.errors import SrlibError, one_line
-from srlib.formats.suffixes import OTHER_SUFFIXES, READ_SUFFIXES, READABLE
+from srlib.formats.suffixes import OTHER_SUFFIXES, READ_SUFFIXES, READABLE, suffix_of
 
 IMAGE_SUFFIXES = READ_SUFFIXES | OTHER_SUFFIXES
 
@@ -15,6 +15,7 @@ def list_images(
     recursive: bool = True,
     *,
     problems: list[str] | None = None,
+    others: list[Path] | None = None,
     suffixes: frozenset[str] = IMAGE_SUFFIXES,
 ) -> list[Path]:
     """List the files of a folder whose names end as those of images do, sorted by path.
@@ -27,6 +28,7 @@ def list_images(
         folder: Folder to search.
         recursive: Include subfolders.
         problems: List that receives one line per folder that cannot be read, instead of an exception.
+        others: List that receives the files whose names end otherwise.
         suffixes: Endings of the names to list.
 
     Raises:
@@ -42,8 +44,10 @@ def list_images(
         links: list[Path] = []
         for top in waiting:
             for entry in _walk(top, recursive, seen, links, problems):
-                if os.path.splitext(entry.name)[1].lower() in suffixes:
+                if suffix_of(entry.name) in suffixes:
                     files.append(Path(entry.path))
+                elif others is not None:
+                    others.append(Path(entry.path))
         waiting = links
     return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 

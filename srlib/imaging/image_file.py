@@ -117,7 +117,7 @@ def encode_image_file(
     height, width = image.rgb.shape[:2]
     check_size(height, width, format, name)
     pixels, notes = _stored(image, kind)
-    metadata, more = _fitting(image.metadata, pixels, kind)
+    metadata, more = _fitting(image, pixels, kind)
     try:
         content = kind.encode(pixels, metadata, quality)
     except (ValueError, OSError) as error:
@@ -177,8 +177,9 @@ def _space(profile: bytes | None) -> bytes:
     return (profile or b"")[16:20].strip()
 
 
-def _fitting(metadata: Metadata, pixels: Pixels, kind: Format) -> tuple[Metadata, tuple[str, ...]]:
+def _fitting(image: ImageFile, pixels: Pixels, kind: Format) -> tuple[Metadata, tuple[str, ...]]:
     """Return the metadata of an upright image of another size as the format holds it, and what it cannot hold."""
+    metadata = image.metadata
     height, width, channels = pixels.shape
     notes: tuple[str, ...] = ()
     exif = metadata.exif and exif_data.adapted(metadata.exif, width, height)
@@ -187,8 +188,13 @@ def _fitting(metadata: Metadata, pixels: Pixels, kind: Format) -> tuple[Metadata
     if exif and len(exif) > kind.largest_exif:
         notes += (f"EXIF data of {len(exif):,} bytes is left out: {kind.name} holds {kind.largest_exif:,}",)
         exif = None
+    if exif and (kind.name == "TIFF" or image.format == "tiff") and exif_data.has_maker_note(exif):
+        notes += ("the camera's maker note is moved within the file: programs may not read all of it",)
     icc = metadata.icc
-    if icc and _space(icc) != (b"GRAY" if channels < 3 else b"RGB"):
+    if icc and int.from_bytes(icc[:4], "big") > len(icc):  # it begins with its length (ICC.1, table 17)
+        notes += ("a truncated color profile is left out",)
+        icc = None
+    elif icc and _space(icc) != (b"GRAY" if channels < 3 else b"RGB"):
         notes += ("a color profile that does not fit the channels is left out",)
         icc = None
     elif icc and len(icc) > kind.largest_profile:

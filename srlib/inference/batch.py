@@ -182,11 +182,13 @@ def finish(plan: JobPlan, done: int, problems: Sequence[str], notes: tuple[str, 
         SrlibError: All problems, with those of the plan.
     """
     problems = [*plan.problems, *problems]
+    for line in plan.left_out:
+        print(line, file=sys.stderr)
     if problems:
         if len(plan.jobs) > 1:
             problems.append(f"{len(problems)} of {len(plan.jobs) + len(plan.problems)} inputs were left out")
         raise SrlibError("\n".join(problems))
-    return Summary(done, plan.existing, notes)
+    return Summary(done, plan.existing, (*notes, *plan.left_out))
 
 
 class _ImageProgress:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from srlib.errors import SrlibError
 from srlib.files import link_mistake
+from srlib.formats.decode import begins_as_image
 from srlib.formats.encoders import FORMATS
-from srlib.formats.suffixes import FILM_SUFFIXES, OTHER_SUFFIXES, READ_SUFFIXES
+from srlib.formats.suffixes import FILM_SUFFIXES, OTHER_SUFFIXES, READ_SUFFIXES, suffix_of
 from srlib.imaging.folders import IMAGE_SUFFIXES, list_images
 from srlib.imaging.image_file import format_of
 from srlib.parts import Part
@@ -67,12 +68,14 @@ class JobPlan:
         existing: Number of results that exist already and are left as they are.
         problems: Inputs that cannot be read, one line each; they do not prevent the other jobs.
         films: Films to upscale, with their targets.
+        left_out: What a user should know of files that are left out, one line each.
     """
 
     jobs: tuple[ImageJob, ...]
     existing: int = 0
     problems: tuple[str, ...] = ()
     films: tuple[ImageJob, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ def plan_jobs(
         if films and (format in _FILM_FORMATS or _is_film(Path(out))):
             raise SrlibError(f"{out}: a film cannot be read from a stream; name its file")
         return JobPlan((_stream_job(inputs, out, format, force),))
-    files, problems = _find(inputs, out, IMAGE_SUFFIXES | FILM_SUFFIXES if films else IMAGE_SUFFIXES)
+    left_out: list[str] = []
+    files, problems = _find(inputs, out, IMAGE_SUFFIXES | FILM_SUFFIXES if films else IMAGE_SUFFIXES, left_out)
     is_single = len(inputs) == len(files) == 1 and not Path(inputs[0]).is_dir()
     if out == STREAM:
         if not is_single:
@@ -140,15 +144,18 @@ def plan_jobs(
         return JobPlan((), films=(job,)) if _is_film(file) and films else JobPlan((job,))
     jobs, existing = _folder_jobs(files, Path(out), format, force, part)
     images = tuple(job for job in jobs if job.format not in _FILM_FORMATS)
-    return JobPlan(images, existing, tuple(problems), tuple(job for job in jobs if job.format in _FILM_FORMATS))
+    film_jobs = tuple(job for job in jobs if job.format in _FILM_FORMATS)
+    return JobPlan(images, existing, tuple(problems), film_jobs, tuple(left_out))
 
 
 def _is_film(path: Path) -> bool:
-    return path.suffix.lower() in FILM_SUFFIXES
+    return suffix_of(path) in FILM_SUFFIXES
 
 
-def _find(inputs: Sequence[str], out: str, suffixes: frozenset[str]) -> tuple[list[_Found], list[str]]:
-    """Find the images of all inputs, and the entries of folders that cannot be read.
+def _find(
+    inputs: Sequence[str], out: str, suffixes: frozenset[str], left_out: list[str]
+) -> tuple[list[_Found], list[str]]:
+    """Find the images of all inputs, and the entries of folders that cannot be read; see `_find_one`.
 
     Raises:
         SrlibError: One line per input that gives no image.
@@ -158,7 +165,7 @@ def _find(inputs: Sequence[str], out: str, suffixes: frozenset[str]) -> tuple[li
     problems: list[str] = []
     for text in inputs:
         try:
-            files += _find_one(text, out, suffixes, problems)
+            files += _find_one(text, out, suffixes, problems, left_out)
         except SrlibError as error:
             mistakes.append(str(error))
     if mistakes:
@@ -166,16 +173,18 @@ def _find(inputs: Sequence[str], out: str, suffixes: frozenset[str]) -> tuple[li
     return list(dict.fromkeys(files)), problems
 
 
-def _find_one(text: str, out: str, suffixes: frozenset[str], problems: list[str]) -> list[_Found]:
-    """Find the images of one input; append unreadable entries to `problems`."""
+def _find_one(text: str, out: str, suffixes: frozenset[str], problems: list[str], left_out: list[str]) -> list[_Found]:
+    """Find the images of one input; append unreadable entries to `problems`, and to `left_out` what a name hides."""
     path = Path(text)
     if path.is_dir():
         if out != STREAM and _real(out) == _real(path):
             raise SrlibError(f"{text}: expected another output folder than the input folder itself")
-        unreadable = len(problems)
-        images = _outside(list_images(path, problems=problems, suffixes=suffixes), path, out)
+        unreadable, others = len(problems), list[Path]()
+        images = _outside(list_images(path, problems=problems, others=others, suffixes=suffixes), path, out)
+        left_out += _hidden_by_names(_outside(others, path, out))
         if not images and len(problems) == unreadable:
-            raise SrlibError(f"{text}: no images{' or films' if suffixes >= FILM_SUFFIXES else ''} in it")
+            kinds = "images or films" if suffixes >= FILM_SUFFIXES else "images"
+            raise SrlibError("\n".join([f"{text}: no {kinds} in it", *left_out]))
         return [_Found(image, image.relative_to(path)) for image in _regular(images, problems)]
     if path.exists():
         if not path.is_file():
@@ -184,12 +193,21 @@ def _find_one(text: str, out: str, suffixes: frozenset[str], problems: list[str]
     if not glob.has_magic(text):
         raise SrlibError(f"{text}: no such file or folder")
     matches = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-    images = [p for p in matches if not p.is_dir() and p.suffix.lower() in suffixes]
+    images = [p for p in matches if not p.is_dir() and suffix_of(p) in suffixes]
     base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
     images = _outside(images, base, out)
     if not images:
         raise SrlibError(f"{text}: matches no image{' or film' if suffixes >= FILM_SUFFIXES else ''}")
     return [_Found(image, Path(image.name)) for image in _regular(images, problems)]
+
+
+def _hidden_by_names(files: list[Path]) -> list[str]:
+    """Return the line about the files of a folder that are images by their content alone, if there are any."""
+    images = [path for path in files if begins_as_image(path)]
+    if not images:
+        return []
+    more = f" and {len(images) - 1} more" if len(images) > 1 else ""
+    return [f"{min(images)}{more}: left out; an image whose name has no image's ending: rename it, or name it as IN"]
 
 
 def _regular(images: list[Path], problems: list[str]) -> list[Path]:
@@ -243,7 +261,7 @@ def _as_file(out: str, films: bool = False) -> Path | None:
 def _single_job(source: Path | None, target: Path, format: str | None, force: bool) -> ImageJob:
     is_film = _is_film(target)
     from_ending = _film_format(target) if is_film else format_of(target)
-    if source is not None and is_film != _is_film(source) and source.suffix.lower() in IMAGE_SUFFIXES | FILM_SUFFIXES:
+    if source is not None and is_film != _is_film(source) and suffix_of(source) in IMAGE_SUFFIXES | FILM_SUFFIXES:
         kinds = ("an image", "a film")
         raise SrlibError(f"{target}: {kinds[not is_film]} does not become {kinds[is_film]}; choose another ending")
     if mistake := _name_mistake(target) or link_mistake(target):
@@ -328,10 +346,10 @@ def _name_mistake(target: Path) -> str | None:
 
 
 def _film_format(path: Path) -> str:
-    return path.suffix.lower().removeprefix(".")
+    return suffix_of(path).removeprefix(".")
 
 
 def _own_format(source: Path) -> str:
     """Return the format that a file's name says, PNG for formats that are only read."""
-    suffix = source.suffix.lower()
+    suffix = suffix_of(source)
     return next((name for name, kind in FORMATS.items() if suffix in kind.suffixes), "png")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from srlib.inference.input_traces import InputTraces
 from srlib.inference.inspection import inputs_of
 from srlib.inference.jobs import ImageJob
 from srlib.inference.upscale import RgbModel, visible_colors
+from srlib.schema import text_of
 
 LARGEST_SHADE = 32.0
 """Undetermined detail, in levels of 255, that a map shows as white."""
@@ -64,7 +66,7 @@ class Scores:
     jpeg_quality_outside: float | None = None
 
 
-_HEADER = ",".join(field.name for field in fields(Scores))
+_COLUMNS = tuple(field.name for field in fields(Scores))
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Records:
         maps: A PNG file for a single image, else a folder that gets one PNG per image.
         out: The output of the run, below which the results lie; names in the folder of maps follow them.
         lines: The scores so far.
+        columns: Columns of the CSV file; one of an earlier version of srlib keeps its own.
         tracked: Whether the scores are for MLflow, too.
         fingerprints: Name of each model that was used → its fingerprint.
     """
@@ -84,6 +87,7 @@ class Records:
     maps: Path | None = None
     out: Path = Path(".")
     lines: list[Scores] = field(default_factory=list)
+    columns: list[str] = field(default_factory=lambda: list(_COLUMNS))
     tracked: bool = False
     fingerprints: dict[str, str] = field(default_factory=dict)
 
@@ -107,7 +111,7 @@ class Records:
             SrlibError: The table of scores has other columns or is not a file, or maps would overwrite something.
         """
         if self.scores is not None:
-            _check_scores_file(self.scores)
+            self.columns[:] = _columns_of(self.scores)
         if self.maps is None:
             return
         if mistake := link_mistake(self.maps):
@@ -178,17 +182,18 @@ class Records:
         self.lines.append(scores)
         if self.scores is not None:
             with self.scores.open("a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(_csv([scores]))
+                file.write(_csv([scores], self.columns))
 
 
 def table(lines: Sequence[Scores]) -> str:
     """Return scores as CSV with a header."""
-    return f"{_HEADER}\n{_csv(lines)}"
+    return f"{','.join(_COLUMNS)}\n{_csv(lines, _COLUMNS)}"
 
 
-def _csv(lines: Sequence[Scores]) -> str:
+def _csv(lines: Sequence[Scores], columns: Sequence[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(asdict(line).values() for line in lines)
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writerows(asdict(line) for line in lines)
     return text.getvalue()
 
 
@@ -216,19 +221,30 @@ def _scores(
     )
 
 
-def _check_scores_file(path: Path) -> None:
-    """Make the table with its header, or check that an existing one has the same columns."""
+def _columns_of(path: Path) -> list[str]:
+    """Make the table with its header, or return the columns of an existing one."""
     if mistake := link_mistake(path):
         raise SrlibError(f"--scores {mistake}")
     try:
-        if not path.exists():
+        if not path.exists() or (path.is_file() and not path.stat().st_size):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{_HEADER}\n", encoding="utf-8")
+            path.write_text(f"{','.join(_COLUMNS)}\n", encoding="utf-8")
         if not path.is_file():
             raise SrlibError(f"--scores {path}: expected a CSV file, got a folder or device")
         with path.open("rb+") as file:
-            header = file.readline(4096).decode("utf-8", "replace").strip()
+            columns = file.readline(4096).decode("utf-8-sig", "replace").strip().split(",")
+            unknown = [name for name in columns if name not in _COLUMNS]
+            file.seek(-1, 2)
+            if not unknown and file.read(1) != b"\n":  # the last line was cut
+                file.write(b"\n")
     except OSError as error:
         raise SrlibError(f"--scores {path}: cannot be written: {error.strerror}") from error
-    if header != _HEADER:
-        raise SrlibError(f"--scores {path}: exists with other columns than {_HEADER}; name another file")
+    if len(unknown) == len(columns):
+        raise SrlibError(f"--scores {path}: exists and is no table of scores; name another file")
+    if unknown or len(set(columns)) < len(columns):
+        what = f"the unknown column {text_of(unknown[0])}" if unknown else "a column twice"
+        raise SrlibError(f"--scores {path}: is another table, with {what}; name another file")
+    if missing := [name for name in _COLUMNS if name not in columns]:
+        text = f"made by an earlier version, without {', '.join(missing)}; name another file to get them"
+        print(f"--scores {path}: {text}", file=sys.stderr)
+    return columns

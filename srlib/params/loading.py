@@ -17,9 +17,18 @@ from srlib.schema import lines_of
 LARGEST = 2**20
 """Largest size of a recipe in bytes."""
 
+_DEEPEST = 20
+"""Most brackets and braces inside each other: PyYAML's time grows with their square."""
+
 
 class _Loader(yaml.SafeLoader):
     """YAML as DVC reads it: 1e-4 is a number (PyYAML's 1.1 rules make it a string), a duplicate key is an error."""
+
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803 (PyYAML's name)
+        if self.flow_level >= _DEEPEST:
+            problem = f"more than {_DEEPEST} brackets and braces inside each other"
+            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         keys = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]

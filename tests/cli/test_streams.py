@@ -49,6 +49,14 @@ def test_a_stream_that_cannot_be_used_is_one_line(command: str, message: str, fo
     assert done.returncode == 1 and line.startswith(f"error: {message}") and "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("messages", ["2> /dev/full", "2>&1 >/dev/null | true"])
+def test_messages_that_cannot_be_written_do_not_stop_the_work(messages: str, folder: Path) -> None:
+    assert shell(f"($S downscale hr lr; echo $? > status) {messages}", folder).stderr == ""
+    assert (folder / "status").read_text() == "0\n" and (folder / "lr/a.png").is_file()
+    assert shell("$S downscale gone lr 2> /dev/full", folder).returncode == 1
+
+
 def test_with_all_streams_closed_an_image_is_written_whole(folder: Path) -> None:
     """Without streams, the file to be written would get their numbers, and messages with them."""
     done = shell("$S downscale hr lr <&- >&- 2>&-", folder)

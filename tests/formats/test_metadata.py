@@ -2,14 +2,19 @@
 
 import io
 import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageCms
 
+from srlib.formats import exif as exif_data
 from srlib.formats import xmp as xmp_data
 from srlib.formats.metadata import Metadata
+from srlib.formats.png import encoded_chunk
 from srlib.imaging.image_file import ImageFile, encode_image_file, read_image_file
 
 RDF = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -126,6 +131,113 @@ def test_comments_iptc_and_further_images_are_named() -> None:
     )
     parts = "IPTC and Photoshop data, the JPEG comment, further images in the file, such as a preview or a gain map"
     assert read_image_file(Path("a.jpg"), content).notes == (f"not kept: {parts}",)
+
+
+def test_everything_else_in_a_jpeg_is_named() -> None:
+    exif = segment(0xE1, b"Exif\0\0II*\0" + struct.pack("<IHHHI4s", 8, 1, 0x010F, 2, 4, b"abc\0"))
+    content = jpeg(
+        exif, exif, segment(0xE1, b"FLIR\0\1"), segment(0xEB, b"JP\2\x11"), segment(0xE7, b"\1\2"),
+        segment(0xEC, b"Ducky\0"), segment(0xE0, b"JFXX\0"), behind=b"\0" * 40 + b"ftypmp42" * 9,
+    )  # fmt: skip
+    image = read_image_file(Path("a.jpg"), content)
+    parts = "further EXIF data, APP1 data (FLIR), APP11 data (JP), APP7 data, "
+    assert image.notes == (f"not kept: {parts}what follows the image in the file, such as the film of a motion photo",)
+    assert image.metadata.exif == exif[10:]
+    assert read_image_file(Path("a.jpg"), jpeg(exif, behind=b"\0" * 4096)).notes == (), "padding"
+
+
+def test_exif_goes_on_in_the_next_segment() -> None:
+    data = b"II*\0" + struct.pack("<IHHHII", 8, 1, 0x010F, 2, 70_000, 26) + bytes(4) + b"a" * 70_000
+    content = jpeg(*(segment(0xE1, b"Exif\0\0" + data[at : at + 60_000]) for at in (0, 60_000)))
+    image = read_image_file(Path("a.jpg"), content)
+    assert (image.metadata.exif, image.notes) == (data, ())
+
+
+def test_everything_else_in_a_png_is_named() -> None:
+    out = io.BytesIO()
+    Image.fromarray(GRAY).save(out, "PNG")
+    more = [(b"bKGD", bytes(6)), (b"caBX", b"x"), (b"caBX", b"y"), (b"tIME", bytes(7)), (b"a\xff\0\n", b"")]
+    content = out.getvalue()[:33] + b"".join(encoded_chunk(*chunk) for chunk in more) + out.getvalue()[33:]
+    image = read_image_file(Path("a.png"), content)
+    assert image.notes == ("not kept: the bKGD chunk, the caBX chunk, a chunk without a name of the PNG",)
+
+
+def test_many_compressed_profiles_do_not_fill_memory() -> None:
+    """Each is 64 MB large after decompression; those that are not needed stay compressed."""
+    out = io.BytesIO()
+    Image.fromarray(GRAY).save(out, "PNG")
+    packed = zlib.compress(bytes(2**26 - 1), 9)
+    texts = [encoded_chunk(b"zTXt", b"Raw profile type x%d\0\0" % number + packed) for number in range(40)]
+    tracemalloc.start()
+    image = read_image_file(Path("a.png"), out.getvalue()[:33] + b"".join(texts) + out.getvalue()[33:])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26 and len(image.metadata.chunks) == 40
+
+
+def test_exif_values_that_overlap_do_not_fill_memory() -> None:
+    entries = b"".join(struct.pack("<HHII", tag, 7, 2**20, 8) for tag in range(4000))
+    content = b"II*\0" + struct.pack("<I", 2**20) + bytes(2**20 - 8) + struct.pack("<H", 4000) + entries + bytes(4)
+    with pytest.raises(ValueError, match="overlap"):
+        exif_data.entries(content)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-8-sig"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_xmp_of_other_encodings(encoding: str, mark: str) -> None:
+    xmp = packet(b' tiff:Orientation="6" GCamera:MotionPhoto="1" dc:title="\xc3\xa9"').decode()
+    content, _ = encode_image_file(ImageFile(GRAY[:2], metadata=Metadata(xmp=(mark + xmp).encode(encoding))), "png")
+    image = read_image_file(Path("a.png"), content)
+    assert image.rgb.shape[:2] == (2, 4), "written as upright"
+    assert image.notes == ("not kept: the film of the motion photo",)
+    assert b'tiff:Orientation="1" dc:title="\xc3\xa9"' in (image.metadata.xmp or b"")
+
+
+def test_what_else_a_tiff_holds_is_named() -> None:
+    out = io.BytesIO()
+    tags = [(33550, 12, 3, (1.0, 1.0, 0.0), True), (65000, 3, 1, 7, True), (65001, 3, 1, 7, True)]
+    description = "ImageJ=1.53t\nimages=3\nslices=3\n"
+    tifffile.imwrite(out, GRAY[..., 0], description=description, metadata=None, extratags=tags)
+    image = read_image_file(Path("a.tif"), out.getvalue())
+    parts = "the description of the pixels by ImageJ, OME or tifffile, the georeference, which `srlib raster` keeps"
+    assert image.notes == (f"not kept: {parts}, TIFF tags 65000, 65001",)
+    content, notes = encode_image_file(image, "tiff")
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        assert notes == () and not file.pages[0].description and file.asarray().shape == (4, 4)
+
+
+def test_a_description_by_a_person_is_kept() -> None:
+    out = io.BytesIO()
+    tifffile.imwrite(out, GRAY[..., 0], description="a cell", metadata=None)
+    image = read_image_file(Path("a.tif"), out.getvalue())
+    content, _ = encode_image_file(image, "tiff")
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        assert image.notes == () and file.pages[0].description == "a cell"
+
+
+@pytest.mark.parametrize(("format", "moved"), [("tiff", True), ("jpeg", False), ("png", False)])
+def test_a_makers_note_that_moves_is_named(format: str, moved: bool) -> None:
+    below = struct.pack("<HHHIII", 1, 0x927C, 7, 8, 44, 0) + b"NOTE\0\0\0\0"
+    data = b"II*\0" + struct.pack("<IHHHII", 8, 1, 0x8769, 4, 1, 26) + bytes(4) + below
+    _, notes = encode_image_file(ImageFile(GRAY, metadata=Metadata(exif=data)), format)
+    line = "the camera's maker note is moved within the file: programs may not read all of it"
+    assert notes == ((line,) if moved else ())
+
+
+def test_a_truncated_color_profile_is_named() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    parts = [segment(0xE2, b"ICC_PROFILE\0" + bytes([n, 2]) + profile[at : at + 200]) for n, at in ((1, 0), (2, 200))]
+    image = read_image_file(Path("a.jpg"), jpeg(*parts))
+    assert encode_image_file(image, "png")[1] == ("a truncated color profile is left out",)
+
+
+def test_a_comment_and_a_profile_that_only_gif_and_bmp_hold_are_named() -> None:
+    out = io.BytesIO()
+    Image.fromarray(GRAY).save(out, "GIF", comment=b"mine")
+    assert read_image_file(Path("a.gif"), out.getvalue()).notes == ("not kept: the GIF comment",)
+    head = struct.pack("<IiiHHIIiiII", 124, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0) + bytes(16) + b"DEBM" + bytes(64)
+    content = b"BM" + struct.pack("<IHHI", 142, 0, 0, 138) + head + bytes(4)
+    assert read_image_file(Path("a.bmp"), content).notes == ("not kept: the color profile of the BMP",)
 
 
 @pytest.mark.parametrize("space", [b"GRAY", b"RGB "])

@@ -55,6 +55,28 @@ class TestNames:
 
 
 class TestFolders:
+    def test_a_space_behind_an_ending_does_not_hide_an_image(self, folder):
+        for name in ("a.png ", "b.JPG\t", "c.tif"):
+            draw(Path("in") / name)
+        assert targets("in") == ["out/a.png .png", "out/b.JPG\t.jpg", "out/c.tif"]
+
+    def test_an_image_that_its_name_hides_is_named(self, folder, bicubic, capsys):
+        draw(Path("in/a.png"))
+        draw(Path("in/a.png_original"))
+        draw(Path("in/deep/plain"))
+        Path("in/notes").write_text("BM: a text, as RIFF is")
+        os.mkfifo("in/pipe")
+        summary = batch.run_jobs(plan_jobs(["in"], "out"), lambda: bicubic)
+        line = "in/a.png_original and 1 more: left out; an image whose name has no image's ending: "
+        line += "rename it, or name it as IN"
+        assert (summary.done, summary.notes, os.listdir("out")) == (1, (line,), ["a.png"])
+        assert line in capsys.readouterr().err.splitlines()
+
+    def test_a_folder_of_hidden_images_alone(self, folder):
+        draw(Path("in/plain"))
+        with pytest.raises(SrlibError, match="in: no images in it\nin/plain: left out; an image whose name has no"):
+            plan_jobs(["in"], "out")
+
     @pytest.mark.parametrize("out", ["dangling.png", "dangling", "out"])
     def test_an_output_that_is_a_link_to_nowhere_is_refused(self, folder, out):
         draw(Path("in/a.png"))

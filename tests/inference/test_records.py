@@ -61,13 +61,29 @@ def test_a_smaller_result_has_no_scores(images, bicubic):
     assert rows() == [] and not Path("maps").exists()
 
 
+def test_a_table_of_an_earlier_version_keeps_its_columns(images, bicubic, capsys):
+    Path("scores.csv").write_text("image,width,result_width\r\nold.png,1,4")  # its last line was cut
+    run(["in/a.png"], "out", bicubic, scores="scores.csv")
+    assert Path("scores.csv").read_text().splitlines() == ["image,width,result_width", "old.png,1,4", "in/a.png,12,48"]
+    assert "without result, height, result_height, model" in capsys.readouterr().err
+    assert Path("in/a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_empty_table_gets_its_columns(images, bicubic):
+    Path("scores.csv").touch()
+    run(["in/a.png"], "out", bicubic, scores="scores.csv")
+    assert [row["image"] for row in rows()] == ["in/a.png"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"scores": "in"}, "--scores in: expected a CSV file, got a folder or device"),
-        ({"scores": "in/a.png"}, "--scores in/a.png: exists with other columns than image,result,"),
+        ({"scores": "in/a.png"}, "--scores in/a.png: exists and is no table of scores; name another file"),
         ({"scores": "/dev/null/x.csv"}, "--scores /dev/null/x.csv: cannot be written: "),
         ({"maps": "map.png"}, "--map map.png: one file for 2 images; name a folder"),
+        ({"scores": "newer.csv"}, "--scores newer.csv: is another table, with the unknown column 'glow'; name another"),
+        ({"scores": "twice.csv"}, "--scores twice.csv: is another table, with a column twice; name another file"),
         ({"scores": "dangling"}, "--scores dangling: is a link to nowhere, which does not exist"),
         ({"maps": "in/a.png/x"}, "--map in/a.png/x: cannot be written; "),
         ({"maps": "dangling"}, "--map dangling: is a link to nowhere, which does not exist"),
@@ -79,6 +95,8 @@ def test_what_cannot_be_written_is_named_before_any_work(images, options, messag
         raise AssertionError
 
     Path("dangling").symlink_to("nowhere")
+    Path("newer.csv").write_text("image,glow\n")
+    Path("twice.csv").write_text("image,image\n")
     with pytest.raises(SrlibError, match=f"^{message}"):
         run(["in/a.png", "in/deep"], "out", no_model, **options)
     assert not Path("out").exists()

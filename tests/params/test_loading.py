@@ -27,12 +27,14 @@ Write = Callable[[dict[str, object]], Path]
         (b"? [a]\n: b\n", "not valid YAML"),
         (b"scale: !!python/object/apply:os.system ['true']", "not valid YAML"),
         (b"seed: 2026-13-45", "not valid YAML"),
-        (b"[" * 5000, "not valid YAML"),
+        (b"[" * 5000, ", line 1: not valid YAML: more than 20 brackets and braces inside each other"),
+        (b"{a: " * 5000, ", line 1: not valid YAML: more than 20 brackets and braces inside each other"),
+        (b"".join(b" " * n + b"a:\n" for n in range(1200)), "not valid YAML"),
         (b"a: \xff", "not valid YAML"),
         (b"a: \x07", "not valid YAML"),
         (b"#" * (LARGEST + 1), "expected at most 1,048,576 bytes"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_file_that_is_no_recipe(content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
