@@ -17,6 +17,8 @@ from PIL import Image
 from srlib import check
 from srlib.check import check_recipe
 from srlib.errors import SrlibError
+from srlib.evaluation import methods
+from srlib.evaluation.benchmark import Metric
 from srlib.evaluation.methods import content_hash
 from srlib.files import file_hash, tree_hash
 from srlib.models import WEIGHTS, ModelConfig, build, save_model
@@ -229,6 +231,19 @@ class TestNetworks:
         file = {"file": "a.h5", "sha256": file_hash(Path("a.h5"))}
         (line,) = lines({"evaluate.lpips": {"backbone": file, "linear": file}})
         assert line.startswith("evaluate.lpips: a.h5: expected an HDF5 file of Keras weights")
+
+    def test_images_too_small_for_lpips(self, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+        metric = Metric("LPIPS (SqueezeNet)", "", 4, "lower", lambda hr, sr, scale: 0.0, min_side=35)
+        monkeypatch.setattr(methods, "recipe_metrics", lambda section: {"lpips": metric})
+        images(Path("data/own/Small"), 2, side=40)
+        file = {"file": str(images(Path("weights"), 1) / "0.png"), "sha256": file_hash(Path("weights/0.png"))}
+        changes = {"evaluate.images": "data/own", "evaluate.champion": {}, "scale": 2}
+        changes |= {"evaluate.lpips": {"backbone": file, "linear": file}}
+        assert lines(changes) == []
+        changes["scale"] = 4
+        assert lines(changes) == [
+            "evaluate.lpips: data/own/Small/0.png: LPIPS (SqueezeNet) needs 43×43 pixels, got 40×40"
+        ]
 
 
 def test_a_survey_that_cannot_be_read(lines: Lines) -> None:

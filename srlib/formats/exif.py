@@ -290,7 +290,7 @@ def _directory(content: bytes | bytearray, order: Order, start: int) -> dict[int
 
 def _read(content: bytes, order: Order, start: int, pointers: tuple[int, ...]) -> tuple[Entry, ...]:
     directory = []
-    room = len(content)
+    bytes_left = len(content)
     for tag, at in _directory(content, order, start).items():
         kind, count = struct.unpack_from(f"{order}HI", content, at + 2)
         if tag in pointers:
@@ -306,8 +306,8 @@ def _read(content: bytes, order: Order, start: int, pointers: tuple[int, ...]) -
         size = _SIZES[kind][0] * count
         place = at + 8 if size <= 4 else _unpack(content, order, "I", at + 8)
         if place + size <= len(content):
-            room -= size
-            if room < 0:  # each entry is small, and all point at the same large value
+            bytes_left -= size
+            if bytes_left < 0:  # each entry is small, and all point at the same large value
                 raise ValueError("values that overlap")
             directory.append(Entry(tag, kind, count, bytes(content[place : place + size])))
     return tuple(directory)

@@ -231,7 +231,7 @@ def test_a_truncated_color_profile_is_named() -> None:
     assert encode_image_file(image, "png")[1] == ("a truncated color profile is left out",)
 
 
-def test_a_comment_and_a_profile_that_only_gif_and_bmp_hold_are_named() -> None:
+def test_what_only_gif_and_bmp_hold_is_named() -> None:
     out = io.BytesIO()
     Image.fromarray(GRAY).save(out, "GIF", comment=b"mine")
     assert read_image_file(Path("a.gif"), out.getvalue()).notes == ("not kept: the GIF comment",)
