@@ -4,9 +4,9 @@
     python -m benchmarks.rehearse_div2k run FOLDER RECIPE… --work FOLDER [--pretrain 20] [--finetune 5] [--photos F]
 
 `build` makes, once, what a mirror of the public data holds (5 GB): archives with DIV2K's names, counts and sizes,
-their LR images by srlib's bicubic, a file of VGG19's shape with random weights, and the benchmark images: copies from
-`--mirror` where it has them, else photographs. `checksums.txt` lists the SHA-256 of every file that differs from the
-published one.
+their LR images by srlib's bicubic, a file of VGG19's shape with random weights, SqueezeNet's weights if `--mirror` has
+them, and the benchmark images: copies from `--mirror` where it has them, else photographs. `checksums.txt` lists the
+SHA-256 of every file that differs from the published one.
 
 `run` serves FOLDER on 127.0.0.1 and runs all stages of each recipe in a fresh clone of this project, with
 `SRLIB_MIRROR` and `SRLIB_CHECKSUMS`. The steps of both trainings are shortened, and with them what is counted in steps
@@ -39,7 +39,7 @@ import yaml
 
 from benchmarks.prepare import PROJECT, anonymous, disk, mirrored
 from srlib.data.pairs import find_pairs
-from srlib.data.sources import VGG19, Source, div2k, div2k_members, plan
+from srlib.data.sources import SQUEEZENET, VGG19, Source, div2k, div2k_members, plan
 from srlib.files import file_hash
 from srlib.imaging.folders import list_images
 from srlib.imaging.read import image_size, read_image
@@ -62,7 +62,7 @@ def main() -> None:
     making = commands.add_parser("build")
     making.add_argument("folder", type=Path)
     making.add_argument("photos", type=Path, nargs="+")
-    making.add_argument("--mirror", type=Path, help="a folder with SelfExSR/, whose files are copied")
+    making.add_argument("--mirror", type=Path, help="a folder with SelfExSR/ and keras-squeezenet/ to copy from")
     running = commands.add_parser("run")
     running.add_argument("folder", type=Path)
     running.add_argument("recipes", nargs="+", help="names in recipes/, such as div2k-x4")
@@ -88,6 +88,7 @@ def build(folder: Path, photos: list[Path], mirror: Path | None) -> None:
     for source in (item.source for item in plan("test", everything(), SCALE)):
         build_benchmark_image(folder, source, photographs, mirror)
     build_features(folder)
+    copied(folder, SQUEEZENET, mirror)
     sources = [div2k(part) for part in ("train_HR", "valid_HR", f"train_LR_bicubic_X{SCALE}")]
     for role in ("test", "features"):
         sources += [item.source for item in plan(role, everything(), SCALE)]
@@ -171,15 +172,21 @@ def build_benchmark_image(folder: Path, source: Source, photographs: list[Path],
     """Copy an image of Set5, Set14, BSD100 or Urban100 from `mirror`, or make one of a usual size."""
     assert source.mirror
     path = folder / source.mirror
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if mirror is not None and (mirror / source.mirror).is_file():
-        shutil.copyfile(mirror / source.mirror, path)
+    if copied(folder, source, mirror):
         return
     number = int(source.name.split("_")[1])
     photograph = read_image(photographs[number * 3 % len(photographs)])
     path.write_bytes(png(mirrored(photograph, URBAN[1], URBAN[0], seed=number)))
+
+
+def copied(folder: Path, source: Source, mirror: Path | None) -> bool:
+    """Copy a file from `mirror`; return True if it is there, now or from before."""
+    assert source.mirror
+    path = folder / source.mirror
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() and mirror is not None and (mirror / source.mirror).is_file():
+        shutil.copyfile(mirror / source.mirror, path)
+    return path.exists()
 
 
 def build_features(folder: Path) -> None:

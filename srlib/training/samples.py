@@ -7,12 +7,12 @@ import numpy as np
 
 from srlib.data.batches import Batches, read_index, validation_pairs
 from srlib.errors import SrlibError
-from srlib.imaging.metrics import luma, to_uint8
+from srlib.imaging.metrics import luma
 from srlib.imaging.resize import resize
-from srlib.models import super_resolve
 from srlib.training.callbacks import Callback
 from srlib.training.session import TrainingSession
 from srlib.training.types import ByteArray, Sample
+from srlib.training.validation import upscale_patches
 
 SHOWN = 4
 """Number of patches that are shown."""
@@ -51,7 +51,7 @@ class Samples(Callback):
 
     def _report(self, session: TrainingSession) -> None:
         with session.averaged_network() as network:
-            sr = to_uint8(super_resolve(network, self._lr))
+            sr = np.stack(upscale_patches(network, self._lr))
         session.log.report_sample(Sample(self._lr, self._hr, sr), session.step)
 
 

@@ -23,6 +23,9 @@ ValidationPairs: TypeAlias = tuple[ByteArray, ByteArray]
 VALIDATION_PATCHES = 64
 """At most this many held-out patches are scored, spread evenly."""
 
+LARGEST_BATCH = 8
+"""At most this many held-out patches are upscaled at once; fewer if they are larger than 64×64 pixels."""
+
 TOLERANCE = 6.0
 """Weights are good if their PSNR-Y on held-out patches is at most this many dB below the best."""
 
@@ -34,6 +37,21 @@ def validation_sample(patches: Path) -> ValidationPairs:
     return np.asarray(lr[chosen]), np.asarray(hr[chosen])
 
 
+def upscale_patches(network: keras.Model, lr: ByteArray) -> list[ByteArray]:
+    """Upscale patches, few at a time: many large ones at once would need gigabytes and take longer.
+
+    Args:
+        network: The network.
+        lr: LR patches, uint8 [N, h, w, 3].
+
+    Returns:
+        N SR patches, uint8 [scale·h, scale·w, 3].
+    """
+    size = min(LARGEST_BATCH, max(1, LARGEST_BATCH * 64**2 // math.prod(lr.shape[1:3])))
+    batches = (lr[start : start + size] for start in range(0, len(lr), size))
+    return [to_uint8(image) for batch in batches for image in super_resolve(network, batch)]
+
+
 def validation_scores(network: keras.Model, pairs: ValidationPairs) -> LogRecord:
     """Score a network on held-out patches by the evaluation protocol.
 
@@ -42,7 +60,7 @@ def validation_scores(network: keras.Model, pairs: ValidationPairs) -> LogRecord
     """
     lr, hr = pairs
     scale = hr.shape[1] // lr.shape[1]
-    sr = [to_uint8(image) for start in range(0, len(lr), 8) for image in super_resolve(network, lr[start : start + 8])]
+    sr = upscale_patches(network, lr)
     red, green, blue = color_shift(list(hr), sr)
     return {
         "psnr_y": float(np.mean([psnr_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),
