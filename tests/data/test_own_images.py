@@ -93,7 +93,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.name != "SOURCES.json")
 
 
-# Three public layouts
+# Public layouts
 
 
 def div2k_like(server: "faults.Server") -> list[dict[str, str]]:
@@ -147,6 +147,16 @@ def test_lsdir_is_many_shards_with_folders(server, fetch: Fetch) -> None:
         f"HR/lsdir/{number:04}000/{number}{n:06}.png" for number in range(3) for n in (1, 2)
     ]
     assert len(server.requests) == 3
+
+
+def test_bsds500_has_images_beside_other_files(server, fetch: Fetch) -> None:
+    names = ["BSR/bench/pic.png", "BSR/BSDS500/data/groundTruth/train/100075.mat"]
+    names += [f"BSR/BSDS500/data/images/{name}" for name in ("train/100075.jpg", "val/3096.jpg", "val/Thumbs.db")]
+    entry = served(server, "/BSR_bsds500.tgz", gzip.compress(tarred("BSR/", *names)))
+    out = fetch(section([{"name": "bsds500", **entry, "hr": "BSR/BSDS500/data/images/**"}]))
+    assert files(out) == ["HR/bsds500/train/100075.jpg", "HR/bsds500/val/3096.jpg"]
+    pairs, mistakes = find_pairs(out, given_lr=False, scale=4)
+    assert [pair.name for pair in pairs] == ["bsds500/train/100075.jpg", "bsds500/val/3096.jpg"] and not mistakes
 
 
 def test_a_flat_zip_with_lr_images_of_its_own(server, fetch: Fetch, tmp_path: Path) -> None:
