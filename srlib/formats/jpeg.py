@@ -27,7 +27,7 @@ _ARITHMETIC_DCT = {0xC9, 0xCA}
 _EXIF, _XMP, _MORE_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _ICC, _MULTI_PICTURE, _PHOTOSHOP = b"ICC_PROFILE\0", b"MPF\0", b"Photoshop 3.0\0"
 _WITHOUT_CONTENT = (b"JFXX\0", b"Ducky")  # a thumbnail, and the settings of an encoder
-_FURTHER_IMAGES = "further images in the file, such as a preview or a gain map,"
+_FURTHER_IMAGES = "further images in the file (such as a preview or a gain map)"
 _MARGIN = 16  # bytes behind the image that are no content
 _NAME = re.compile(rb"[ -~]{2,40}")
 _DEFAULT_DPI = (72.0, 72.0)  # what EXIF assumes where it gives no resolution
@@ -105,6 +105,7 @@ def _take(layout: _Layout, marker: int, segment: memoryview) -> None:
     elif marker == _APP1 and content.startswith(_EXIF):
         _take_exif(layout, content.removeprefix(_EXIF))
     elif marker == _APP1 and content.startswith(_XMP):
+        layout.lost += ["further XMP data"] if layout.xmp else []
         layout.xmp = layout.xmp or content.removeprefix(_XMP)
     elif marker == _APP1 and content.startswith(_MORE_XMP):
         layout.more_xmp.append(content.removeprefix(_MORE_XMP))
@@ -134,7 +135,7 @@ def _look_behind(layout: _Layout, content: bytes, at: int) -> None:
     end = content.find(b"\xff\xd9", at) + 2
     is_named = _FURTHER_IMAGES in layout.lost or xmp_data.without_pointers(layout.xmp)[1]
     if end > 1 and not is_named and len(content[end:].strip(b"\0\xff\r\n ")) > _MARGIN:
-        layout.lost.append("what follows the image in the file, such as the film of a motion photo")
+        layout.lost.append("what follows the image in the file (such as the film of a motion photo)")
 
 
 def _take_frame(layout: _Layout, marker: int, content: bytes) -> None:
@@ -166,7 +167,7 @@ def _metadata(layout: _Layout) -> tuple[Metadata, tuple[str, ...]]:
         dpi = _exif_dpi(exif)
     profile = b"".join(layout.profile[number] for number in sorted(layout.profile))
     metadata = Metadata(profile or None, exif or None, xmp, dpi)
-    notes = (f"not kept: {', '.join(lost).removesuffix(',')}",) if lost else ()
+    notes = (f"not kept: {', '.join(lost)}",) if lost else ()
     return metadata, notes
 
 

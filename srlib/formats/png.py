@@ -120,8 +120,10 @@ def open_png(content: bytes) -> Header:
         raise DamagedError("holds no palette")
     metadata = _metadata(layout)
     notes = tuple(f"{what} of the PNG is damaged and was ignored" for what in layout.ignored)
+    if content[chunk.start + len(chunk.whole) :].strip(b"\0\r\n "):
+        layout.lost["what follows the image in the file"] = None
     if layout.lost:
-        notes += (f"not kept: {', '.join(layout.lost)} of the PNG",)
+        notes += (f"not kept: {', '.join(layout.lost)}",)
     if layout.animated:
         notes += ("only the first of several frames is used",)
     decode = partial(_decode, layout)
@@ -188,7 +190,9 @@ def _take_ancillary(layout: _Layout, chunk: Chunk) -> None:
             return
     elif chunk.type not in _KEPT | _MEANINGLESS:
         name = chunk.type.decode("latin-1")
-        layout.lost[f"the {name} chunk" if name.isascii() and name.isalpha() else "a chunk without a name"] = None
+        layout.lost[f"the PNG chunk {name}" if name.isascii() and name.isalpha() else "a PNG chunk without a name"] = (
+            None
+        )
     if chunk.type in _KEPT:
         layout.ancillary.append((chunk.type, content))
 

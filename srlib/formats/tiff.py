@@ -22,6 +22,7 @@ _LOST = {
 }
 """What is not kept → its tags."""
 
+_NAMED_TAGS = 8
 _SHAPE = re.compile(rb'\{"shape": \[[\d, ]*\]\}\0*')  # all that tifffile says of most images
 
 # Threshold, cells, free space, extreme values, halftones, positions, page numbers, extreme samples, reference black:
@@ -90,7 +91,8 @@ def _metadata(content: bytes, directory: Directory) -> tuple[Metadata, tuple[str
         lost.append("the description of the pixels by ImageJ, OME or tifffile")
     lost += [name for name, tags in _LOST.items() if any(tag in directory for tag in tags)]
     if others := sorted(directory.tags - _TAKEN):
-        lost.append(f"TIFF tag{'s' if len(others) > 1 else ''} {', '.join(map(str, others))}")
+        more = f" and {len(others) - _NAMED_TAGS} more" if len(others) > _NAMED_TAGS else ""
+        lost.append(f"TIFF tag{'s' if len(others) > 1 else ''} {', '.join(map(str, others[:_NAMED_TAGS]))}{more}")
     icc, xmp = directory.data(Tag.ICC), directory.data(Tag.XMP)
     return Metadata(icc, exif, xmp, plausible_dpi(x * factor, y * factor)), tuple(lost)
 

@@ -129,7 +129,7 @@ def test_comments_iptc_and_further_images_are_named() -> None:
     content = jpeg(
         segment(0xED, b"Photoshop 3.0\0" + b"8BIM"), segment(0xFE, b"a comment"), segment(0xE2, b"MPF\0" + bytes(8))
     )
-    parts = "IPTC and Photoshop data, the JPEG comment, further images in the file, such as a preview or a gain map"
+    parts = "IPTC and Photoshop data, the JPEG comment, further images in the file (such as a preview or a gain map)"
     assert read_image_file(Path("a.jpg"), content).notes == (f"not kept: {parts}",)
 
 
@@ -141,8 +141,10 @@ def test_everything_else_in_a_jpeg_is_named() -> None:
     )  # fmt: skip
     image = read_image_file(Path("a.jpg"), content)
     parts = "further EXIF data, APP1 data (FLIR), APP11 data (JP), APP7 data, "
-    assert image.notes == (f"not kept: {parts}what follows the image in the file, such as the film of a motion photo",)
+    assert image.notes == (f"not kept: {parts}what follows the image in the file (such as the film of a motion photo)",)
     assert image.metadata.exif == exif[10:]
+    twice = jpeg(app1_xmp(packet(b' a:b="1"')), app1_xmp(packet(b' a:b="2"')))
+    assert read_image_file(Path("a.jpg"), twice).notes == ("not kept: further XMP data",)
     assert read_image_file(Path("a.jpg"), jpeg(exif, behind=b"\0" * 4096)).notes == (), "padding"
 
 
@@ -158,8 +160,12 @@ def test_everything_else_in_a_png_is_named() -> None:
     Image.fromarray(GRAY).save(out, "PNG")
     more = [(b"bKGD", bytes(6)), (b"caBX", b"x"), (b"caBX", b"y"), (b"tIME", bytes(7)), (b"a\xff\0\n", b"")]
     content = out.getvalue()[:33] + b"".join(encoded_chunk(*chunk) for chunk in more) + out.getvalue()[33:]
+    assert read_image_file(Path("a.png"), out.getvalue() + b"\0\n").notes == ()
+    assert read_image_file(Path("a.png"), out.getvalue() + b"PK").notes == (
+        "not kept: what follows the image in the file",
+    )
     image = read_image_file(Path("a.png"), content)
-    assert image.notes == ("not kept: the bKGD chunk, the caBX chunk, a chunk without a name of the PNG",)
+    assert image.notes == ("not kept: the PNG chunk bKGD, the PNG chunk caBX, a PNG chunk without a name",)
 
 
 def test_many_compressed_profiles_do_not_fill_memory() -> None:
@@ -195,12 +201,14 @@ def test_xmp_of_other_encodings(encoding: str, mark: str) -> None:
 
 def test_what_else_a_tiff_holds_is_named() -> None:
     out = io.BytesIO()
-    tags = [(33550, 12, 3, (1.0, 1.0, 0.0), True), (65000, 3, 1, 7, True), (65001, 3, 1, 7, True)]
+    tags = [(33550, 12, 3, (1.0, 1.0, 0.0), True), *((65000 + n, 3, 1, 7, True) for n in range(9))]
     description = "ImageJ=1.53t\nimages=3\nslices=3\n"
     tifffile.imwrite(out, GRAY[..., 0], description=description, metadata=None, extratags=tags)
     image = read_image_file(Path("a.tif"), out.getvalue())
     parts = "the description of the pixels by ImageJ, OME or tifffile, the georeference, which `srlib raster` keeps"
-    assert image.notes == (f"not kept: {parts}, TIFF tags 65000, 65001",)
+    assert image.notes == (
+        f"not kept: {parts}, TIFF tags 65000, 65001, 65002, 65003, 65004, 65005, 65006, 65007 and 1 more",
+    )
     content, notes = encode_image_file(image, "tiff")
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         assert notes == () and not file.pages[0].description and file.asarray().shape == (4, 4)
