@@ -28,3 +28,13 @@ def one_line(error: BaseException | str, limit: int = LONGEST_LINE) -> str:
     if not text:
         return type(error).__name__
     return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def printable(value: object) -> str:
+    r"""Return the text of a value, such as a file's name, without what would break a line or control a terminal.
+
+    Example:
+        >>> printable("a\nb \x1b[31m é")
+        'a\\nb \\x1b[31m é'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from srlib import distributed
 from srlib.engine import keep_freed_memory, lacks_bfloat16, pin_threads
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, printable
 from srlib.files import sampled_hash, tree_hash
 from srlib.params import Params, load_params
 from srlib.pipeline.dvc import EXECUTION, PipelineStage, execution, read_stage, recorded_outputs, root
@@ -270,7 +270,7 @@ def _print_errors(*lines: str) -> None:
     """Print errors; what all processes of a training report is printed by the main one."""
     if not distributed.is_reported_by_main():
         for line in lines:
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {printable(line)}", file=sys.stderr)
 
 
 def _system_message(error: OSError) -> str:

@@ -13,7 +13,7 @@ import typer
 
 from srlib import __version__
 from srlib.cli import data, demo, evaluate, models, raster, survey, tracking, upscale
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, printable
 from srlib.signals import Stopped, stoppable
 
 app = typer.Typer(
@@ -114,13 +114,22 @@ def main() -> None:
         print(f"error: stopped by {signal.Signals(error.signum).name}{note}", file=sys.stderr)
         sys.exit(128 + error.signum)
     except SrlibError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            print(f"error: {printable(line)}", file=sys.stderr)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if (error.name or "srlib").split(".")[0] == "srlib":
             raise
         sys.exit(f"error: this command needs {error.name}, which is not installed: pip install 'srlib[pipeline]'")
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{printable(error.filename)}: " if error.filename else ""
+        if not where and not _has_working_folder():
+            sys.exit("error: the working folder does not exist any more; go to another one")
         sys.exit(f"error: {where}{error.strerror or one_line(error)}")
+
+
+def _has_working_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False

@@ -55,7 +55,7 @@ Ensemble = Annotated[
 ]
 Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 Tile = Annotated[str, typer.Option(help="auto, or the side of a tile in pixels of the input image.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all).", min=1)]
+Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all).", min=1, max=1024)]
 FileFormat = Annotated[
     str | None,
     typer.Option(

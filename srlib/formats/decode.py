@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, printable
 from srlib.files import read_regular
 from srlib.formats.header import DamagedError, Header, TooLargeError, UnsupportedError
 from srlib.formats.jpeg import open_jpeg
@@ -86,29 +86,30 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Header]:
     Raises:
         SrlibError: The file is missing, not a regular file, not an image, not supported, damaged, or too large.
     """
+    name = printable(path)
     if suffix_of(path) in OTHER_SUFFIXES:
-        raise SrlibError(f"{path}: this image format is not supported; convert it to {READABLE}")
+        raise SrlibError(f"{name}: this image format is not supported; convert it to {READABLE}")
     try:
         yield _open(read_regular(path, limit=LARGEST_FILE) if content is None else content)
     except (SrlibError, MemoryError, ImportError):
         raise
     except FileNotFoundError as error:
-        raise SrlibError(f"{path}: no such file") from error
+        raise SrlibError(f"{name}: no such file") from error
     except UnsupportedError as error:
-        raise SrlibError(f"{path}: {error} is not supported; convert it to 8 or 16 bits of gray or RGB") from error
+        raise SrlibError(f"{name}: {error} is not supported; convert it to 8 or 16 bits of gray or RGB") from error
     except _ForeignError as error:
-        raise SrlibError(f"{path}: {error} is not supported; convert it to {READABLE}") from error
+        raise SrlibError(f"{name}: {error} is not supported; convert it to {READABLE}") from error
     except TooLargeError as error:
-        raise SrlibError(f"{path}: refused, {error}; cut it into smaller images") from error
+        raise SrlibError(f"{name}: refused, {error}; cut it into smaller images") from error
     except PermissionError as error:
-        raise SrlibError(f"{path}: cannot be opened ({one_line(error.strerror or error)})") from error
+        raise SrlibError(f"{name}: cannot be opened ({one_line(error.strerror or error)})") from error
     except _NotAnImageError as error:
-        raise SrlibError(f"{path}: not an image; expected {READABLE}") from error
+        raise SrlibError(f"{name}: not an image; expected {READABLE}") from error
     except UnidentifiedImageError as error:  # its message is an address in memory
-        raise SrlibError(f"{path}: truncated or damaged (its head is wrong); copy it again from its source") from error
+        raise SrlibError(f"{name}: truncated or damaged (its head is wrong); copy it again from its source") from error
     except Exception as error:  # whatever a decoder raises on damaged content
         reason = one_line(error)
-        raise SrlibError(f"{path}: truncated or damaged ({reason}); copy it again from its source") from error
+        raise SrlibError(f"{name}: truncated or damaged ({reason}); copy it again from its source") from error
 
 
 def begins_as_image(path: Path) -> bool:

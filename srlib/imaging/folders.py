@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, printable
 from srlib.formats.suffixes import OTHER_SUFFIXES, READ_SUFFIXES, READABLE, suffix_of
 
 IMAGE_SUFFIXES = READ_SUFFIXES | OTHER_SUFFIXES
@@ -64,7 +64,7 @@ def _walk(
         with os.scandir(top) as entries:
             visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
     except OSError as error:
-        line = f"{top}: this folder cannot be read ({one_line(error.strerror or error)})"
+        line = f"{printable(top)}: this folder cannot be read ({one_line(error.strerror or error)})"
         if problems is None:
             raise SrlibError(line) from error
         problems.append(line)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, printable
 from srlib.files import write_bytes
 from srlib.formats.encoders import FORMATS
 from srlib.imaging.image_file import QUALITY, encode_image_file, read_image_file
@@ -24,7 +24,7 @@ from srlib.inference.notes import print_notes, size_notes
 from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, output_size, size_of
 from srlib.inference.records import Records
 from srlib.inference.shipped import DEFAULT_MODEL
-from srlib.inference.streams import check_terminals, stream_content
+from srlib.inference.streams import check_terminals, stream_content, write_stream
 from srlib.inference.upscale import RgbModel, pixels_to_process, upscale_image
 from srlib.inference.upscaler import Upscaler
 from srlib.progress import Advance, progress
@@ -287,10 +287,10 @@ class Run:
 
         def look(job: ImageJob) -> None:
             nonlocal expected_bytes
-            if job.is_stream:
+            if job.source is None or job.is_stream:
                 pixels[job] = 1
                 return
-            height, width = image_size(Path(job.name))
+            height, width = image_size(job.source)
             target = self._check(job, height, width)
             pixels[job] = height * width
             self._result_pixels += math.prod(size_of(height, width, target))
@@ -337,7 +337,7 @@ class Run:
         except BrokenPipeError:
             raise
         except OSError as error:
-            reason = f"{error.filename or job.target or job.name}: {error.strerror or one_line(error)}"
+            reason = f"{printable(error.filename or job.target or job.name)}: {error.strerror or one_line(error)}"
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 done = f"{self.done} images are done, " if self.done else ""
                 raise SrlibError(f"{reason}; {done}run it again to continue") from error
@@ -355,7 +355,7 @@ class Run:
         image_progress.to_process = pixels_to_process(image)
         look = Look(self._model)
         if not is_smaller(height, width, target):
-            file, estimate = content or Path(job.name), self._records.need_traces
+            file, estimate = content or job.source or b"", self._records.need_traces
             look = look_at(image, file, self._model, estimate=estimate, exact=self._is_single)
         try:
             start = time.perf_counter()
@@ -363,10 +363,11 @@ class Run:
             seconds = time.perf_counter() - start
         except SrlibError as error:
             raise SrlibError(f"{job.name}: {error}") from error
-        content, notes = encode_image_file(result, format, quality=self._quality, name=str(job.target or job.name))
+        content, notes = encode_image_file(
+            result, format, quality=self._quality, name=printable(job.target or job.name)
+        )
         if job.target is None:
-            sys.stdout.buffer.write(content)
-            sys.stdout.buffer.flush()
+            write_stream(content)
         else:
             write_bytes(job.target, content)
         if result.rgb.shape[0] >= height and result.rgb.shape[1] >= width:

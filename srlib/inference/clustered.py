@@ -133,7 +133,7 @@ def run_on_cluster(
             notes.setdefault(note, []).append(job.name)
         records.fingerprints.update(outcome.fingerprints)
         for scores in outcome.scores:
-            records.add(dataclasses.replace(scores, image=job.name, result=str(job.target)))
+            records.add(dataclasses.replace(scores, image=str(job.source), result=str(job.target)))
 
     # With scores a task is one image: those of a task that is interrupted would be lost, while its results exist.
     per_task = 1 if records.need_traces else None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, printable
 from srlib.files import link_mistake
 from srlib.formats.decode import begins_as_image
 from srlib.formats.encoders import FORMATS
@@ -51,7 +51,7 @@ class ImageJob:
     @property
     def name(self) -> str:
         """Name of the input in messages."""
-        return "standard input" if self.source is None else str(self.source)
+        return "standard input" if self.source is None else printable(self.source)
 
     @property
     def is_stream(self) -> bool:
@@ -207,7 +207,8 @@ def _hidden_by_names(files: list[Path]) -> list[str]:
     if not images:
         return []
     more = f" and {len(images) - 1} more" if len(images) > 1 else ""
-    return [f"{min(images)}{more}: left out; an image whose name has no image's ending: rename it, or name it as IN"]
+    name = f"{printable(min(images))}{more}"
+    return [f"{name}: left out; an image whose name has no image's ending: rename it, or name it as IN"]
 
 
 def _regular(images: list[Path], problems: list[str]) -> list[Path]:
@@ -218,7 +219,8 @@ def _regular(images: list[Path], problems: list[str]) -> list[Path]:
 
 
 def _irregular(path: Path) -> str:
-    return f"{path}: expected an image file, got a pipe or device; to read a pipe: srlib upscale - -o OUT < {path}"
+    name = printable(path)
+    return f"{name}: expected an image file, got a pipe or device; to read a pipe: srlib upscale - -o OUT < {name}"
 
 
 def _is_open_pipe(path: Path) -> bool:
@@ -330,11 +332,12 @@ def _target_mistake(target: Path, source: Path, jobs: dict[Path, ImageJob], sour
     if mistake := _name_mistake(target) or link_mistake(target):
         return mistake
     if target in jobs:
-        return f"{source} and {jobs[target].source} would both become {target}; rename one"
+        first, second = printable(source), jobs[target].name
+        return f"{first} and {second} would both become {printable(target)}; rename one"
     if _real(target) in sources:
-        return f"{target}: would overwrite an image that is to be upscaled; name another folder"
+        return f"{printable(target)}: would overwrite an image that is to be upscaled; name another folder"
     if target.is_dir():
-        return f"{target}: is a folder; {source} cannot be written there"
+        return f"{printable(target)}: is a folder; {printable(source)} cannot be written there"
     return None
 
 
@@ -342,7 +345,7 @@ def _name_mistake(target: Path) -> str | None:
     size = len(os.fsencode(target.name))
     if size <= _LONGEST_NAME:
         return None
-    return f"{target}: the name has {size} bytes, and file systems allow {_LONGEST_NAME}; rename the input"
+    return f"{printable(target)}: the name has {size} bytes, and file systems allow {_LONGEST_NAME}; rename the input"
 
 
 def _film_format(path: Path) -> str:

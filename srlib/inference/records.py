@@ -204,7 +204,7 @@ def _scores(
     height, width = image.rgb.shape[:2]
     result_height, result_width = result.rgb.shape[:2]
     return Scores(
-        job.name,
+        str(job.source or job.name),
         "standard output" if job.target is None else str(job.target),
         width,
         height,

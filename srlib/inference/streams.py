@@ -26,6 +26,20 @@ def stream_content(job: ImageJob) -> bytes:
     return content
 
 
+def write_stream(content: bytes) -> None:
+    """Write to standard output.
+
+    Raises:
+        OSError: It is full or closed; the error names it.
+    """
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
 def check_terminals(jobs: Sequence[ImageJob]) -> None:
     """Refuse to read an image from a terminal or to write one to it.
 

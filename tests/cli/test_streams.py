@@ -36,6 +36,13 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
             "standard input: truncated or damaged (no bytes)",
         ),
         ("$S score sr hr >&-", "standard output: Bad file descriptor"),
+        ("$S upscale hr/a.png -o - >&-", "standard output: Bad file descriptor"),
+        ("mkdir gone; cd gone; rmdir ../gone; $S score ../sr ../hr --csv a", "the working folder does not exist any"),
+        pytest.param(
+            "$S upscale hr/a.png -o - > /dev/full",
+            "standard output: No space left on device; run it again",
+            marks=pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here"),
+        ),
         pytest.param(
             "$S score sr hr > /dev/full",
             "No space left on device",

@@ -34,6 +34,15 @@ class TestNames:
         names = targets("Screenshot at 10.15.30", "v1.2.png", "plain")
         assert names == ["out/Screenshot at 10.15.30.png", "out/v1.2.png", "out/plain.png"]
 
+    def test_names_break_no_line_of_a_message(self, folder, bicubic, capsys):
+        Image.new("RGBA", (8, 8)).save(draw(Path("in/a\nb\x1b[31m.png")))
+        Path("in/c\nd.png").write_bytes(b"no image")
+        with pytest.raises(SrlibError) as caught:
+            batch.run_jobs(plan_jobs(["in"], "out", format="jpeg"), lambda: bicubic)
+        assert str(caught.value).splitlines()[0].startswith("in/c\\nd.png: not an image")
+        assert "\nin/a\\nb\\x1b[31m.png: JPEG has no transparency" in capsys.readouterr().err
+        assert os.listdir("out") == ["a\nb\x1b[31m.jpg"]
+
     @pytest.mark.parametrize(("name", "meant"), [("x.pgn", "x.png"), ("x.jpgg", "x.jpg"), ("x.tifff", "x.tiff")])
     def test_a_mistyped_ending_is_refused(self, folder, name, meant):
         draw(Path("a.png"))
