@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from srlib.imaging.metrics import psnr_y, ssim_y
     from srlib.imaging.read import read_image
     from srlib.imaging.resize import downscale, resize
-    from srlib.inference.batch import upscale_files
+    from srlib.inference.image_files import upscale_files
     from srlib.inference.shipped import shipped_models
     from srlib.inference.upscale import upscale
     from srlib.inference.upscaler import Upscaler, open_model
@@ -63,7 +63,7 @@ _MODULES = {
     "ssim_y": "srlib.imaging.metrics",
     "upscale": "srlib.inference.upscale",
     "upscale_film": "srlib.films.batch",
-    "upscale_files": "srlib.inference.batch",
+    "upscale_files": "srlib.inference.image_files",
     "upscale_raster": "srlib.rasters.upscaling",
     "Upscaler": "srlib.inference.upscaler",
     "write_image": "srlib.imaging.array_image",

@@ -6,30 +6,23 @@ that is trusted. Nothing here starts a scheduler or a worker.
 
 import contextlib
 import functools
-import hashlib
-import importlib.metadata
 import importlib.util
 import logging
 import os
-import platform
 import re
 import secrets
-import signal
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from srlib import __version__
+from srlib.cluster_worker import Requirements, own_versions, remedy, run_task, running_tasks
 from srlib.errors import SrlibError, one_line
 from srlib.progress import progress
-from srlib.signals import Stopped
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -56,26 +49,6 @@ _CONNECT = 10.0
 _PATIENCE = 30.0
 """Seconds to wait, after an interruption, until the workers have finished the items that they work on."""
 
-# Their versions may change pixels; compared where client and worker have them.
-_PACKAGES = ("kornia-rs", "numpy", "opencv-python-headless", "openvino", "pillow", "tifffile")
-
-
-@dataclass(frozen=True)
-class _Requirements:
-    """What each worker must have and see, and the run that asks.
-
-    Attributes:
-        run: Random name of the run.
-        versions: Name and version of srlib, Python and packages.
-        inputs: Files and folders to read.
-        probes: A file of the client in each folder to write to.
-    """
-
-    run: str
-    versions: tuple[tuple[str, str], ...]
-    inputs: tuple[str, ...]
-    probes: tuple[str, ...]
-
 
 class Cluster:
     """A Dask cluster whose workers have been checked. Made by `connected`.
@@ -85,7 +58,7 @@ class Cluster:
         requirements: What the workers were checked for; each task checks it again on workers that joined later.
     """
 
-    def __init__(self, client: "Client", requirements: _Requirements) -> None:
+    def __init__(self, client: "Client", requirements: Requirements) -> None:
         self._client = client
         self._requirements = requirements
 
@@ -116,13 +89,14 @@ class Cluster:
         """
         from distributed import KilledWorker, as_completed
         from distributed.client import FutureCancelledError
+        from distributed.comm import CommClosedError
 
         items = list(items)
         size = task or self._task_size(len(items))
         starts = range(0, len(items), size)
         results: dict[int, list[Result]] = {}
         name = f"srlib-{label.replace(' ', '-')}-{secrets.token_hex(8)}"
-        call = functools.partial(_run, function, self._requirements)
+        call = functools.partial(run_task, function, self._requirements)
         with progress(len(items), label, unit) as advance:
             futures = {
                 self._client.submit(call, items[start : start + size], key=f"{name}-{start}", pure=False): start
@@ -143,7 +117,8 @@ class Cluster:
                     "enough memory? `dask worker --memory-limit` sets it"
                 ) from None
             except (FutureCancelledError, OSError) as error:
-                if isinstance(error, OSError) and self._client.status == "running":
+                is_lost = isinstance(error, FutureCancelledError | CommClosedError) or self._client.status != "running"
+                if not is_lost:  # an error of the function
                     raise
                 raise SrlibError(f"{label}: the connection to the scheduler was lost; run it again") from None
             finally:
@@ -156,15 +131,18 @@ class Cluster:
 
     def _stop(self, futures: list[object]) -> None:
         """Cancel what has not ended, and wait until the workers have finished the items that they work on."""
+        from distributed.comm import CommClosedError
+
         if not futures or self._client.status != "running":
             return
-        self._client.cancel(futures, force=True)
         end = time.monotonic() + _PATIENCE
-        while time.monotonic() < end:
-            answers = self._client.run(_running_tasks, self._requirements.run, on_error="ignore")
-            if not any(answers.values()):
-                return
-            time.sleep(0.1)
+        with contextlib.suppress(CommClosedError):  # the scheduler has gone away, and with it the tasks
+            self._client.cancel(futures, force=True)
+            while time.monotonic() < end:
+                answers = self._client.run(running_tasks, self._requirements.run, on_error="ignore")
+                if not any(answers.values()):
+                    return
+                time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -195,7 +173,7 @@ def connected(
         client = stack.enter_context(_client(address))
         probes = [stack.enter_context(_probe(Path(folder))) for folder in outputs]
         paths = tuple(str(Path(path).absolute()) for path in inputs)
-        requirements = _Requirements(secrets.token_hex(8), tuple(_versions().items()), paths, tuple(probes))
+        requirements = Requirements(secrets.token_hex(8), tuple(own_versions().items()), paths, tuple(probes))
         _wait_for_worker(client, address)
         _check_workers(client, address, requirements)
         yield Cluster(client, requirements)
@@ -240,13 +218,13 @@ def _wait_for_worker(client: "Client", address: str) -> None:
             time.sleep(0.5)
 
 
-def _check_workers(client: "Client", address: str, requirements: _Requirements) -> None:
+def _check_workers(client: "Client", address: str, requirements: Requirements) -> None:
     """Raise one line per mistake with the workers that have it."""
 
     # Nested functions are pickled by value: a worker without srlib can run this one too.
     def look(facts: object) -> str | None:
         try:
-            from srlib.cluster import mismatch
+            from srlib.cluster_worker import mismatch
         except ImportError:
             try:
                 from srlib import __version__ as version
@@ -268,101 +246,6 @@ def _check_workers(client: "Client", address: str, requirements: _Requirements) 
         total = len(lines)
         raise SrlibError(
             "\n".join(
-                f"{address}: {count} of {total} workers: {line}; {_remedy(line)}" for line, count in mistakes.items()
+                f"{address}: {count} of {total} workers: {line}; {remedy(line)}" for line, count in mistakes.items()
             )
         )
-
-
-def _remedy(line: str) -> str:
-    if line.startswith("has "):
-        return f"install srlib {__version__} and its packages on all of them as here, and start them again"
-    return "all must see the same folders under the same paths, as on a shared disk"
-
-
-@functools.lru_cache(maxsize=8)
-def mismatch(requirements: _Requirements) -> str | None:
-    """Return what this process lacks as a worker, or None."""
-    return _mismatch_of_versions(requirements.versions) or _mismatch_of_files(requirements.inputs, requirements.probes)
-
-
-def _mismatch_of_versions(versions: tuple[tuple[str, str], ...]) -> str | None:
-    here = _versions()
-    for name, version in versions:
-        if here.get(name, version) != version:
-            if name == "code":
-                return f"has srlib {here['srlib']} with other code than here"
-            return f"has {name} {here[name]}, and this is {version}"
-    return None
-
-
-def _mismatch_of_files(inputs: tuple[str, ...], probes: tuple[str, ...]) -> str | None:
-    for path in inputs:
-        if not os.access(path, os.R_OK):
-            return f"{'cannot read' if os.path.exists(path) else 'does not see'} {path}"
-    for probe in probes:
-        folder = os.path.dirname(probe)
-        if not os.path.exists(probe):
-            return f"does not see {folder}" if not os.path.isdir(folder) else f"sees another folder at {folder}"
-        try:
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            return f"cannot write to {folder} ({error.strerror})"
-    return None
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    """Return the versions of what may change pixels, and a digest of srlib's code."""
-    versions = {"Python": ".".join(platform.python_version_tuple()[:2]), "srlib": __version__}
-    digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    versions["code"] = digest.hexdigest()
-    for package in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
-
-
-_running: Counter[str] = Counter()
-_running_lock = threading.Lock()
-
-
-def _running_tasks(run: str) -> int:
-    """Return how many tasks of a run this worker process works on."""
-    return _running[run]
-
-
-def _run(function: Callable[[Item], Result], requirements: _Requirements, items: Sequence[Item]) -> list[Result]:
-    """Run one task in a worker."""
-    if line := mismatch(requirements):
-        raise SrlibError(f"a worker that joined later {line}; {_remedy(line)}")
-    with _running_lock:
-        _running[requirements.run] += 1
-    try:
-        results = []
-        for item in items:
-            stop_if_cancelled()
-            results.append(function(item))
-        return results
-    finally:
-        with _running_lock:
-            _running[requirements.run] -= 1
-
-
-def stop_if_cancelled() -> None:
-    """Raise `Stopped` in a task of the cluster that its client has cancelled, or whose client has gone away.
-
-    Outside such a task nothing happens.
-    """
-    from distributed import get_worker
-
-    try:
-        worker = get_worker()
-    except ValueError:
-        return
-    task = worker.state.tasks.get(worker.get_current_task())
-    if task is None or task.state == "cancelled":
-        raise Stopped(signal.SIGTERM)

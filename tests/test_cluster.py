@@ -10,18 +10,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from srlib import cluster
+from srlib import cluster, cluster_worker
 from srlib.cluster import connected
 from srlib.data import patches
 from srlib.data.downscale import degrade_folder, downscale_folder
 from srlib.errors import SrlibError
 from srlib.imaging.write import write_png
+from srlib.inference.batch import ImageOptions
+from srlib.inference.choice import open_any
+from srlib.inference.image_files import upscale_files, upscale_plan
+from srlib.inference.jobs import plan_jobs
+from srlib.inference.records import Records
+from srlib.inference.upscaler import open_model
 from srlib.params import Prepare
 from srlib.params.degradation import Degradation
 
@@ -140,6 +147,31 @@ class TestOnWorkers:
         subprocess.run([*srlib, "here"], env=environment, check=True, capture_output=True)
         assert content(Path("there")) == content(Path("here"))
 
+    def test_auto_with_maps_and_tracked_scores(
+        self, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(draw(tmp_path / "in", 3, 40, 48).parent)
+        records = {name: Records.at(None, f"{name}/maps", f"{name}/x4", tracked=True) for name in ("here", "there")}
+        for name, one in records.items():
+            model = functools.partial(open_any, "auto", threads=1)
+            scheduler = address if name == "there" else None
+            upscale_plan(plan_jobs(["in"], f"{name}/x4"), model, ImageOptions(), one, scheduler)
+        here, there = (
+            sorted((replace(line, seconds=0, result="") for line in one.lines), key=lambda line: line.image)
+            for one in records.values()
+        )
+        assert here == there and len(here) == 3
+        assert records["here"].fingerprints == records["there"].fingerprints
+        assert content(Path("here")) == content(Path("there")) and len(content(Path("there/maps"))) == 3
+
+    def test_a_part_of_a_folder_by_python(self, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(draw(tmp_path / "in", 6).parent)
+        for part in ("1/2", "2/2"):
+            upscale_files("in", "there", scores="scores.csv", scheduler=address, part=part)
+        assert len(content(Path("there"))) == 6
+        rows = [len(Path(f"scores.part-{part}-of-2.csv").read_text().splitlines()) - 1 for part in (1, 2)]
+        assert sum(rows) == 6 and min(rows) > 0
+
     def test_an_interruption_stops_the_workers(self, address: str) -> None:
         def interrupt(position: int, result: None) -> None:
             raise KeyboardInterrupt
@@ -148,20 +180,20 @@ class TestOnWorkers:
             assert two
             with pytest.raises(KeyboardInterrupt):
                 two.for_each(time.sleep, [0.2] * 4000, label="sleeping", unit="items", task=10, on_result=interrupt)
-            counts = two._client.run(cluster._running_tasks, two._requirements.run)
+            counts = two._client.run(cluster_worker.running_tasks, two._requirements.run)
             assert list(counts.values()) == [0, 0]
             assert two.for_each(abs, range(-9, 9), label="l", unit="u") == [abs(i) for i in range(-9, 9)]
             with pytest.raises(ValueError, match="invalid literal"):
                 two.for_each(int, ["1", "x", *["2"] * 50], label="l", unit="u")
 
     def test_workers_with_another_version(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        here = cluster._versions()
+        here = cluster.own_versions()
         for name, line in (
             ("srlib", f"has srlib {here['srlib']}, and this is 9.9; install srlib"),
             ("code", f"has srlib {here['srlib']} with other code than here; install srlib"),
             ("Python", f"has Python {here['Python']}, and this is 9.9; install srlib"),
         ):
-            monkeypatch.setattr(cluster, "_versions", lambda name=name: here | {name: "9.9"})
+            monkeypatch.setattr(cluster, "own_versions", lambda name=name: here | {name: "9.9"})
             with pytest.raises(SrlibError) as error, connected(address):
                 pass
             assert str(error.value).startswith(f"{address}: 2 of 2 workers: {line}") and "\n" not in str(error.value)
@@ -181,6 +213,12 @@ class TestOnWorkers:
             assert two
             two.for_each(time.sleep, [0.5] * 100, label="l", unit="u", task=1, on_result=kill)
         assert "distributed." not in capfd.readouterr().err, "Dask logs nothing"
+
+
+def test_workers_open_a_model_by_its_name() -> None:
+    model = open_model("psnr-x4", threads=1)
+    with pytest.raises(SrlibError, match=r"^model: workers of a cluster open it themselves; expected"):
+        upscale_files("in", "out", model=model, scheduler="tcp://10.0.0.1:8786")
 
 
 @needs_dask
@@ -212,7 +250,9 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_worker_does_not_see(tmp_path: Path) -> None:
     def line(inputs: list[Path], probes: list[Path]) -> str | None:
         run = f"{inputs}{probes}"  # answers are remembered by run
-        return cluster.mismatch(cluster._Requirements(run, (), tuple(map(str, inputs)), tuple(map(str, probes))))
+        return cluster_worker.mismatch(
+            cluster_worker.Requirements(run, (), tuple(map(str, inputs)), tuple(map(str, probes)))
+        )
 
     (tmp_path / "in").mkdir()
     (tmp_path / "probe").touch()

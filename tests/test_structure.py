@@ -17,6 +17,7 @@ FLOORS = (
     (
         "arrays",
         "cluster",
+        "cluster_worker",
         "distributed",
         "errors",
         "files",

@@ -9,7 +9,7 @@ import typer
 
 from srlib.cli.options import Force, PartOption, Scheduler
 from srlib.errors import SrlibError
-from srlib.inference.shipped import AUTO, shipped_models
+from srlib.inference.shipped import shipped_models
 from srlib.parts import Part
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ def upscale(
     """
     from srlib.films.batch import run_plan
     from srlib.films.options import FilmOptions
+    from srlib.inference.clustered import model_for_workers
     from srlib.inference.jobs import plan_jobs
     from srlib.inference.output_size import output_size
     from srlib.inference.records import Records
@@ -151,8 +152,8 @@ def upscale(
     from srlib.signals import Stopped
 
     tile_side = _tile_side(tile)
-    if scheduler:  # workers have another working folder
-        model, gan = _absolute(model), gan and _absolute(gan)
+    if scheduler:
+        model, gan = model_for_workers(model), gan and model_for_workers(gan)
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
 
     def open_upscaler() -> "Upscaler | AutoModel":
@@ -168,7 +169,7 @@ def upscale(
             threads=threads,
         )
 
-    options = FilmOptions(size, quality, codec, preview, consistent, allow_large)
+    options = FilmOptions(size, quality, allow_large, consistent, codec, preview)
     chosen = None if part is None else Part.parse(part)
     plan = plan_jobs(inputs, out, format=file_format, force=force, films=True, part=chosen)
     if chosen is not None and scores is not None:
@@ -184,12 +185,6 @@ def upscale(
         typer.echo(f"{out}: {summary.existing} existed already; --force makes them again", err=True)
     if part is not None and not summary.done + summary.existing:
         typer.echo(f"part {part}: no file of {', '.join(inputs)} belongs to it", err=True)
-
-
-def _absolute(model: str) -> str:
-    """Return the absolute path of a model's file or folder; a name or an address stays as it is."""
-    is_name = model in (AUTO, *shipped_models())
-    return str(Path(model).absolute()) if not is_name and Path(model).exists() else model
 
 
 def _tile_side(tile: str) -> int | None:

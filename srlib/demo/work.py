@@ -143,7 +143,7 @@ def _run(source: Path, folder: Path, settings: Settings, limits: Limits) -> list
     """
     is_film, place = source.suffix.lower() in FILM_SUFFIXES, folder / "result"
     seconds = min((value for value in (settings.seconds, limits.seconds) if value), default=None)
-    options = FilmOptions(settings.size, settings.quality, None, seconds, settings.consistent)
+    options = FilmOptions(settings.size, settings.quality, consistent=settings.consistent, seconds=seconds)
     plan = plan_jobs([str(source)], str(place), format=None if is_film else settings.format, films=True)
     records = None if is_film else Records(folder / "scores.csv", folder / "map.png", place)
     try:

@@ -12,9 +12,9 @@ from srlib.errors import SrlibError, one_line
 from srlib.films.containers import require_pyav
 from srlib.films.options import FilmModel, FilmOptions
 from srlib.imaging.image_file import QUALITY
-from srlib.inference.batch import Summary, run_jobs
+from srlib.inference.batch import Summary
 from srlib.inference.choice import AutoModel, open_any
-from srlib.inference.clustered import run_on_cluster
+from srlib.inference.image_files import upscale_plan
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
 from srlib.inference.output_size import output_size
 from srlib.inference.records import Records
@@ -69,7 +69,7 @@ def upscale_film(
         srlib.errors.SrlibError: clip.mp4: no such file or folder
     """
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
-    options = FilmOptions(size, quality, codec, preview, consistent, allow_large)
+    options = FilmOptions(size, quality, allow_large, consistent, codec, preview)
     plan = plan_jobs([str(film)], str(out), force=force, films=True)
     if plan.jobs:
         raise SrlibError(f"{film}: expected a film; for images: srlib.upscale_files")
@@ -108,19 +108,9 @@ def run_plan(
     problems: list[str] = []
     notes: list[str] = []
     done = 0
-    # A single image is upscaled sooner than a model is opened in many workers.
-    run = functools.partial(run_jobs, open_model=opened)
-    if scheduler and len(plan.jobs) > 1:
-        run = functools.partial(run_on_cluster, open_model=open_model, scheduler=scheduler)
     try:
-        summary = run(
-            dataclasses.replace(plan, films=()),
-            size=options.size,
-            quality=options.quality,
-            allow_large=options.allow_large,
-            consistent=options.consistent,
-            records=records,
-        )
+        opener = open_model if scheduler else opened  # an opened model cannot be sent to workers
+        summary = upscale_plan(dataclasses.replace(plan, films=()), opener, options, records, scheduler)
         done, notes = summary.done, list(summary.notes)
     except SrlibError as error:
         if not plan.films:

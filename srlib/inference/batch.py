@@ -1,4 +1,4 @@
-"""Upscale image files one after the other: files, folders and streams."""
+"""Upscale the images of a plan one after the other: files and streams."""
 
 import dataclasses
 import errno
@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 from srlib.errors import SrlibError, one_line, printable
@@ -16,17 +15,14 @@ from srlib.files import write_bytes
 from srlib.formats.encoders import FORMATS
 from srlib.imaging.image_file import QUALITY, encode_image_file, read_image_file
 from srlib.imaging.read import image_size
-from srlib.inference.choice import open_any
 from srlib.inference.inspection import Look, look_at
-from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
+from srlib.inference.jobs import ImageJob, JobPlan
 from srlib.inference.limits import Stopwatch, check_image, file_bytes, prepare_folder
 from srlib.inference.notes import print_notes, size_notes
-from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, output_size, size_of
+from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, size_of
 from srlib.inference.records import Records
-from srlib.inference.shipped import DEFAULT_MODEL
 from srlib.inference.streams import check_terminals, stream_content, write_stream
 from srlib.inference.upscale import RgbModel, pixels_to_process, upscale_image
-from srlib.inference.upscaler import Upscaler
 from srlib.progress import Advance, progress
 from srlib.signals import Stopped
 
@@ -49,95 +45,39 @@ class Summary:
     notes: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
-def upscale_files(
-    inputs: str | Path | Sequence[str | Path],
-    out: str | Path,
-    *,
-    model: str | Upscaler = DEFAULT_MODEL,
-    scale: float | Fraction | None = None,
-    width: int | None = None,
-    height: int | None = None,
-    fit: tuple[int, int] | None = None,
-    megapixels: float | None = None,
-    format: str | None = None,
-    quality: int = QUALITY,
-    force: bool = False,
-    allow_large: bool = False,
-    consistent: bool = False,
-    scores: str | Path | None = None,
-    maps: str | Path | None = None,
-) -> Summary:
-    """Upscale image files, keeping color profile, EXIF, transparency and bit depth.
+@dataclass(frozen=True)
+class ImageOptions:
+    """How images are upscaled.
 
-    Each result is written whole or not at all. A bad image does not stop the others. In a folder, results that exist
-    are left out, so that an interrupted run continues when it is started again.
-
-    Args:
-        inputs: One or several files, folders or patterns such as `scans/*.tif`.
-        out: A file for a single image (its ending gives the format), else a folder.
-        model: A model that `open_model` accepts by name or folder; `auto` for the shipped model that fits each image;
-            or an opened model.
-        scale: Factor from 1 to 16 (default: the model's own).
-        width: Pixels per row; the height follows from the proportions. With `height` too: exactly this size.
-        height: Pixels per column.
-        fit: (width, height): the largest size inside it with each image's proportions.
-        megapixels: Millions of pixels per result.
-        format: `png`, `jpeg`, `tiff` or `webp` (default: by the ending of `out`, else the input's format).
-        quality: JPEG and WebP quality, 1 to 100; 100 is lossless in WebP.
-        force: Overwrite results that exist.
-        allow_large: Also upscale images of more than 67 megapixels.
-        consistent: Correct each result so that, downscaled again, it is its LR image within about one level.
-        scores: CSV file that gets one line per image: sizes, seconds, and how well the result, downscaled again, agrees
-            with the LR image.
-        maps: A PNG file for a single image, else a folder: where a result shows detail that its LR image does not
-            determine; white stands for 32 levels and more.
-
-    Returns:
-        How many images were upscaled, and how many results existed already.
-
-    Raises:
-        SrlibError: Nothing could be done at all, or at the end one line per image that was left out.
-
-    Example:
-        >>> import numpy as np, srlib, tempfile
-        >>> folder = tempfile.mkdtemp()
-        >>> srlib.write_image(f"{folder}/small.png", np.zeros((8, 8, 3), np.uint8))
-        >>> srlib.upscale_files(f"{folder}/small.png", f"{folder}/big.png")
-        Summary(done=1, existing=0)
+    Attributes:
+        size: How large each result becomes.
+        quality: JPEG and WebP quality, 1 to 100.
+        allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
+        consistent: Whether to make each result consistent with its LR image.
     """
-    size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
-    names = [inputs] if isinstance(inputs, str | Path) else inputs
-    plan = plan_jobs([str(name) for name in names], str(out), format=format, force=force)
-    return run_jobs(
-        plan,
-        lambda: open_any(model),
-        size=size,
-        quality=quality,
-        allow_large=allow_large,
-        consistent=consistent,
-        records=Records.at(scores, maps, out),
-    )
+
+    size: OutputSize = MODEL_SCALE
+    quality: int = QUALITY
+    allow_large: bool = False
+    consistent: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise SrlibError(f"quality: expected a number from 1 to 100, got {self.quality}")
 
 
 def run_jobs(
     plan: JobPlan,
     open_model: Callable[[], RgbModel],
-    *,
-    size: OutputSize = MODEL_SCALE,
-    quality: int = QUALITY,
-    allow_large: bool = False,
-    consistent: bool = False,
+    options: ImageOptions = ImageOptions(),
     records: Records | None = None,
 ) -> Summary:
-    """Upscale the images of a plan.
+    """Upscale the images of a plan, one after the other.
 
     Args:
         plan: Images to upscale; see `srlib.inference.jobs.plan_jobs`.
         open_model: Function that opens the model; called only if there is something to do.
-        size: How large each result becomes (default: the model's own factor).
-        quality: JPEG and WebP quality, 1 to 100.
-        allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
-        consistent: Whether to make each result consistent with its LR image.
+        options: How images are upscaled.
         records: Where scores and maps go (default: nowhere).
 
     Returns:
@@ -146,8 +86,6 @@ def run_jobs(
     Raises:
         SrlibError: Nothing could be done at all, or at the end one line per image that was left out.
     """
-    if not 1 <= quality <= 100:
-        raise SrlibError(f"quality: expected a number from 1 to 100, got {quality}")
     problems: list[str] = []
     done = 0
     notes: tuple[str, ...] = ()
@@ -155,7 +93,7 @@ def run_jobs(
         check_terminals(plan.jobs)
         records = records or Records()
         records.check(plan.jobs)
-        run = Run(open_model(), size, quality, allow_large, consistent, records)
+        run = Run(open_model(), options, records)
         try:
             run.process(plan.jobs)
         except (KeyboardInterrupt, Stopped):
@@ -225,30 +163,16 @@ class Run:
 
     Args:
         model: Upscales RGB arrays.
-        size: How large each result becomes.
-        quality: See `run_jobs`.
-        allow_large: See `run_jobs`.
-        consistent: See `run_jobs`.
+        options: How images are upscaled.
         records: Where scores and maps go.
     """
 
-    def __init__(
-        self,
-        model: RgbModel,
-        size: OutputSize,
-        quality: int,
-        allow_large: bool,
-        consistent: bool,
-        records: Records,
-    ) -> None:
+    def __init__(self, model: RgbModel, options: ImageOptions, records: Records) -> None:
         self.done = 0
         self.problems: list[str] = []
         self.notes: dict[str, list[str]] = {}
         self._model = model
-        self._size = size
-        self._quality = quality
-        self._allow_large = allow_large
-        self._consistent = consistent
+        self._options = options
         self._records = records
         self._stopwatch = Stopwatch(model)
         self._is_single = False
@@ -306,7 +230,7 @@ class Run:
     def _check(self, job: ImageJob, height: int, width: int) -> Target:
         """Return what an image is brought to; refuse it where the result would be too large."""
         try:
-            target = self._size.target(height, width, self._model.scale)
+            target = self._options.size.target(height, width, self._model.scale)
         except SrlibError as error:
             raise SrlibError(f"{job.name}: {error}") from error
         check_image(
@@ -317,7 +241,7 @@ class Run:
             format=job.format,
             stopwatch=self._stopwatch,
             model_scale=self._model.scale,
-            allow_large=self._allow_large,
+            allow_large=self._options.allow_large,
         )
         return target
 
@@ -347,6 +271,7 @@ class Run:
             self.problems.append(f"{job.name}: unexpected {kind} ({one_line(error)}); please report this image")
 
     def _upscale(self, job: ImageJob, image_progress: _ImageProgress) -> None:
+        options = self._options
         content = stream_content(job) if job.is_stream else None
         image = read_image_file(job.source or Path(job.name), content)
         format = job.format or (image.format if image.format in FORMATS else "png")
@@ -359,13 +284,14 @@ class Run:
             look = look_at(image, file, self._model, estimate=estimate, exact=self._is_single)
         try:
             start = time.perf_counter()
-            result = upscale_image(image, look.model, target, consistent=self._consistent, on_pixels=image_progress.add)
+            result = upscale_image(
+                image, look.model, target, consistent=options.consistent, on_pixels=image_progress.add
+            )
             seconds = time.perf_counter() - start
         except SrlibError as error:
             raise SrlibError(f"{job.name}: {error}") from error
-        content, notes = encode_image_file(
-            result, format, quality=self._quality, name=printable(job.target or job.name)
-        )
+        name = printable(job.target or job.name)
+        content, notes = encode_image_file(result, format, quality=options.quality, name=name)
         if job.target is None:
             write_stream(content)
         else:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from srlib.cluster import connected, stop_if_cancelled
+from srlib.cluster import connected
+from srlib.cluster_worker import stop_if_cancelled
 from srlib.errors import SrlibError
-from srlib.imaging.image_file import QUALITY
-from srlib.inference.batch import Run, Summary, finish
+from srlib.inference.batch import ImageOptions, Run, Summary, finish
 from srlib.inference.jobs import ImageJob, JobPlan
 from srlib.inference.notes import print_notes
-from srlib.inference.output_size import MODEL_SCALE, OutputSize
 from srlib.inference.records import Records, Scores
+from srlib.inference.shipped import AUTO, shipped_models
 from srlib.inference.upscale import RgbModel
 from srlib.signals import Stopped
 
@@ -26,19 +26,13 @@ class _Task:
     Attributes:
         open_model: Function that opens the model.
         fingerprint: Fingerprint of the model that the client has opened.
-        size: How large each result becomes.
-        quality: JPEG and WebP quality.
-        allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
-        consistent: Whether to make each result consistent with its LR image.
+        options: How images are upscaled.
         records: Where maps go. Scores are returned to the client, which writes them: hosts must not append to one file.
     """
 
     open_model: Callable[[], RgbModel]
     fingerprint: str
-    size: OutputSize
-    quality: int
-    allow_large: bool
-    consistent: bool
+    options: ImageOptions
     records: Records
 
     def __call__(self, job: ImageJob) -> "_Outcome":
@@ -46,7 +40,7 @@ class _Task:
         with _one_at_a_time:  # a model takes all cores that it may use, and is not thread-safe
             model = _opened(self)
             records = dataclasses.replace(self.records, lines=[], fingerprints={})
-            run = Run(model, self.size, self.quality, self.allow_large, self.consistent, records)
+            run = Run(model, self.options, records)
             run.upscale_one(job, _stop_between_tiles)
         return _Outcome(run.done, tuple(run.problems), tuple(run.notes), tuple(records.lines), records.fingerprints)
 
@@ -93,25 +87,19 @@ def _stop_between_tiles(n: int = 1, **status: object) -> None:
 def run_on_cluster(
     plan: JobPlan,
     open_model: Callable[[], RgbModel],
+    options: ImageOptions,
+    records: Records | None = None,
     *,
     scheduler: str,
-    size: OutputSize = MODEL_SCALE,
-    quality: int = QUALITY,
-    allow_large: bool = False,
-    consistent: bool = False,
-    records: Records | None = None,
 ) -> Summary:
     """Upscale the images of a plan, which are files, on a cluster; see `srlib.inference.batch.run_jobs`.
 
     Args:
         plan: Images to upscale.
         open_model: Function that opens the model, pickled with each task. Paths in it must be absolute.
-        scheduler: Address of the Dask scheduler.
-        size: See `run_jobs`.
-        quality: See `run_jobs`.
-        allow_large: See `run_jobs`.
-        consistent: See `run_jobs`.
+        options: See `run_jobs`.
         records: See `run_jobs`.
+        scheduler: Address of the Dask scheduler.
 
     Raises:
         SrlibError: As `run_jobs`, and what `srlib.cluster` names.
@@ -120,7 +108,7 @@ def run_on_cluster(
     records.check(plan.jobs)
     maps = None if records.maps is None else records.maps.absolute()
     collected = Records(None, maps, records.out.absolute(), tracked=records.need_traces)
-    task = _Task(open_model, _fingerprint(open_model()), size, quality, allow_large, consistent, collected)
+    task = _Task(open_model, _fingerprint(open_model()), options, collected)
     jobs = [dataclasses.replace(job, source=_absolute(job.source), target=_absolute(job.target)) for job in plan.jobs]
     done, problems, notes = 0, list[str](), dict[str, list[str]]()
 
@@ -147,6 +135,15 @@ def run_on_cluster(
     finally:
         lines = print_notes(notes)
     return finish(plan, done, problems, lines)
+
+
+def model_for_workers(model: str) -> str:
+    """Return the absolute path of a model's file or folder, since workers have another working folder.
+
+    A name or an address stays as it is.
+    """
+    is_name = model in (AUTO, *shipped_models())
+    return str(Path(model).absolute()) if not is_name and Path(model).exists() else model
 
 
 def _absolute(path: Path | None) -> Path:

@@ -23,6 +23,7 @@ ENGINE = "srlib/engine.py"
 LEFT_OUT = {
     "srlib/__init__.py": "re-exports public names",
     "srlib/check.py": "refuses a recipe; what it accepts gives the same file each time",
+    "srlib/cluster_worker.py": "checks the workers of a cluster",
     "srlib/cluster.py": "spreads work over hosts; a test compares the bytes",
     "srlib/distributed.py": "starts, joins and ends processes; what each computes is in srlib/training/mesh.py",
     "srlib/errors.py": "the type of error that users read",

@@ -17,7 +17,7 @@ from PIL import Image
 
 from srlib.errors import SrlibError
 from srlib.inference import batch, limits
-from srlib.inference.batch import RgbModel, Summary, run_jobs
+from srlib.inference.batch import ImageOptions, RgbModel, Summary, run_jobs
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.output_size import output_size
 
@@ -48,7 +48,7 @@ main()
 def upscale(inputs: list[str], out: str, open_model: Callable[[], RgbModel], **options: Any) -> Summary:
     """Plan and run, as the command does."""
     chosen = {key: options.pop(key) for key in ("format", "force") if key in options}
-    return run_jobs(plan_jobs(inputs, out, **chosen), open_model, **options)
+    return run_jobs(plan_jobs(inputs, out, **chosen), open_model, ImageOptions(**options))
 
 
 def draw(path: Path, value: int = 99, size: tuple[int, int] = (9, 7)) -> Path:

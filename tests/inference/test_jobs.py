@@ -170,7 +170,8 @@ class TestLargeImages:
         with pytest.raises(SrlibError, match=r"^a.png: 60×50 to 240×200 pixels takes about 1 min; use --allow-lar"):
             batch.run_jobs(plan_jobs(["a.png"], "b.png"), lambda: bicubic)
         assert not Path("b.png").exists()
-        assert batch.run_jobs(plan_jobs(["a.png"], "b.png"), lambda: bicubic, allow_large=True).done == 1
+        options = batch.ImageOptions(allow_large=True)
+        assert batch.run_jobs(plan_jobs(["a.png"], "b.png"), lambda: bicubic, options).done == 1
 
     def test_a_long_run_prints_size_and_time_first(self, folder, bicubic, monkeypatch, capfd):
         draw(Path("in/a.png"), (50, 60))

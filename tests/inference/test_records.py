@@ -9,7 +9,7 @@ from PIL import Image
 
 from srlib.errors import SrlibError
 from srlib.imaging.consistency import lr_consistency
-from srlib.inference.batch import run_jobs
+from srlib.inference.batch import ImageOptions, run_jobs
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.output_size import output_size
 from srlib.inference.records import Records
@@ -26,7 +26,7 @@ def images(folder):
 
 def run(inputs, out, model, *, scores=None, maps=None, **options):
     plan = plan_jobs(inputs, out, format="tiff", force=True)
-    return run_jobs(plan, lambda: model, records=Records.at(scores, maps, out), **options)
+    return run_jobs(plan, lambda: model, ImageOptions(**options), Records.at(scores, maps, out))
 
 
 def rows(path="scores.csv"):

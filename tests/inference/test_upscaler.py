@@ -232,7 +232,8 @@ def test_the_pipeline_is_not_needed(chain: str) -> None:
     code = (
         "import sys\n"
         "sys.modules |= dict.fromkeys(['tensorflow', 'keras', 'cv2', 'mlflow', 'dvc', 'yaml', 'pydantic', 'psutil'])\n"
-        "import numpy as np\nimport srlib.cli, srlib.inference.batch\nfrom srlib.inference.upscaler import open_model\n"
+        "import numpy as np\nimport srlib.cli, srlib.inference.image_files\n"
+        "from srlib.inference.upscaler import open_model\n"
         "print(open_model(sys.argv[1])(np.zeros((5, 7, 3), np.uint8)).shape)"
     )
     done = subprocess.run([sys.executable, "-c", code, chain], check=True, capture_output=True, text=True)
