@@ -212,9 +212,9 @@ def _check_agreement(facts: Mapping[str, object], inputs: Mapping[str, Path]) ->
     """
     if distributed.world() == 1:
         return
-    code = {"srlib": sampled_hash(Path(__file__).parent, "*.py")}
-    data = {name: sampled_hash(path) for name, path in inputs.items()}
-    first, *others = distributed.gather({**facts, "code": code, "inputs": data, "python": platform.python_version()})
+    files = {"the code of srlib": sampled_hash(Path(__file__).parent, "*.py")}
+    files |= {name: sampled_hash(path) for name, path in inputs.items()}
+    first, *others = distributed.gather({**facts, "dependencies": files, "python": platform.python_version()})
     for number, other in enumerate(others, start=1):
         if changes := differences(first, other):
             distributed.expect_end()

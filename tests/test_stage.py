@@ -20,8 +20,8 @@ def group(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     [
         ({"params": {"pretrain": {"batch": 8}}}, "process 1 differs from process 0 in pretrain.batch: 4 → 8"),
         ({"engine": {"keras": "3.14"}}, "in keras: 3.15 → 3.14"),
-        ({"inputs": {"patches": "0"}}, "in patches: "),
-        ({"code": {"srlib": "0"}}, "in srlib: "),
+        ({"dependencies": {"patches": "0"}}, "in patches; the code of srlib; start"),
+        ({"python": "3.99"}, r"in python: 3\.\d+\.\d+ → 3.99; start"),
     ],
 )
 def test_processes_that_differ_are_named(
