@@ -30,6 +30,7 @@ CASES = {
     "muon": {"optimizer": "muon", "equivariant": True, "micro_batches": 4},
     "batch normalization": {**SRRESNET, "micro_batches": 4},
     "whole batch": SRRESNET,
+    "whole batch, Adam": {},
 }
 KILLED_AT = 6
 
@@ -98,14 +99,19 @@ def outcome(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     cases = {name: recipe(pretrain=changes).model_dump(mode="json") for name, changes in CASES.items()}
     training = recipe(pretrain=CASES["muon"]).model_dump(mode="json")
     program = [sys.executable, "-c", PROGRAM, json.dumps([cases, training, str(patches), str(folder), KILLED_AT])]
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),  # the trainings compile the steps of the first case again
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
     def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
         )
 
-    devices = "--xla_force_host_platform_device_count=2"
+    devices = f"--xla_force_host_platform_device_count=2 --xla_dump_to={folder}/hlo --xla_dump_hlo_module_re=jit_step"
     group = run([sys.executable, "benchmarks/srun.py", "2", *program], SRLIB_LAUNCHED="1", XLA_FLAGS=devices)
     assert (folder / "2.json").exists(), group.stderr[-4000:]
     single = run(program)
@@ -122,6 +128,14 @@ def results(folder: Path) -> tuple[dict, dict]:
 def test_micro_batches_give_any_number_of_processes_equal_bytes(name: str, outcome: tuple) -> None:
     group, single = results(outcome[0])
     assert group[name] == single[name]
+
+
+def test_whole_batches_give_the_losses_of_one_process(outcome: tuple) -> None:
+    (losses, _, _), (their_losses, _, _) = (r["whole batch, Adam"] for r in results(outcome[0]))
+    np.testing.assert_allclose(losses, their_losses, rtol=1e-5)
+    programs = outcome[0].glob("hlo/*jit_step*after_optimizations.txt")
+    counts = {len(re.findall(r" all-reduce(?:-start)?\(", path.read_text())) for path in programs}
+    assert min(counts) == 1, counts  # the other one has batch normalization, whose statistics are added before
 
 
 def test_batch_statistics_are_those_of_the_whole_batch(outcome: tuple) -> None:
