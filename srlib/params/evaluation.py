@@ -85,7 +85,7 @@ class Evaluate(Section):
     survey: PathText = Field(
         default="data/survey",
         description="Folder of an opinion survey's outcome, from `srlib survey score`; its mean opinion scores stand "
-        "in the tables. A folder without mos.json: no survey.",
+        "in the tables. A folder without mos.json: no survey. DVC reads this key, too: write it out.",
     )
     interpolations: list[Literal["nearest", "bilinear", "bicubic"]] = Field(
         default=["nearest", "bilinear", "bicubic"], description="Interpolations in the table."

@@ -21,6 +21,10 @@ _INTRODUCTION = """\
 Every key of `params.yaml`. A section belongs to the stage of its name. Keys without a default must be given. Unknown
 keys, values of another type and contradictions are errors, one line each, before the first stage runs. Recipes to copy
 are in the folder `recipes`.
+
+Three keys name folders that DVC itself reads: `prepare.images`, `evaluate.images` and `evaluate.survey`. Write them out
+in every params.yaml. Where one is missing, `dvc` stops before any stage with `Could not find 'evaluate.survey'`; the line
+to add below `evaluate:` is then `survey: data/survey`.
 """
 
 

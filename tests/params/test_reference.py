@@ -47,3 +47,9 @@ def test_links_lead_to_headings() -> None:
     headings = {re.sub(r"[^\w -]", "", line).strip().lower() for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
     anchors = set(re.findall(r"\]\(#([\w-]+)\)", text))
     assert anchors and anchors <= headings
+
+
+def test_keys_that_dvc_reads_are_named() -> None:
+    keys = set(re.findall(r"\$\{((?!item)[\w.]+)\}", (ROOT / "dvc.yaml").read_text()))
+    introduction = re.search(r"^Three keys (.*?):(.*?)\.\sWrite", reference(), re.M | re.S)
+    assert introduction and set(re.findall(r"`([\w.]+)`", introduction[2])) == keys
