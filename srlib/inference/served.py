@@ -34,6 +34,8 @@ _TILE_BYTES = 2**31
 """Bytes of a tile's largest activation, estimated at the resolution of the result: several times too much."""
 
 _DEEPEST = np.iinfo(np.uint16).max
+_DECIMALS = 6
+"""Decimals of the floats in JSON: finer than 16-bit levels."""
 _ROUNDING = 1e-3
 """By how much floats may lie outside [0, 1], as interpolation leaves them; they are clamped."""
 
@@ -69,7 +71,7 @@ class ServedModel:
         | such bytes in Base64, as JSON carries them | a PNG file in Base64 |
         | an array: uint8, uint16, or floats in [0, 1]; [h, w], [h, w, 3] or [h, w, 4] | an array of the same type |
         | an array of several images, [n, h, w, 3] | an array [n, scale·h, scale·w, 3] |
-        | nested lists of whole numbers from 0 to 255, as JSON carries an array | such lists |
+        | nested lists, as JSON carries an array: whole numbers from 0 to 255, or floats in [0, 1] | such lists |
         | a list of any of these, or a table with one column `image` | a list |
 
         Args:
@@ -100,7 +102,9 @@ class ServedModel:
         if isinstance(item, (bytes, bytearray)):
             return self._file(bytes(item))
         if isinstance(item, list):
-            return self._array(_from_lists(item)).tolist()
+            upscaled = self._array(_from_lists(item))
+            is_float = np.issubdtype(upscaled.dtype, np.floating)
+            return np.round(upscaled, _DECIMALS).tolist() if is_float else upscaled.tolist()
         if isinstance(item, np.ndarray) and item.ndim == 4:
             return np.stack([self._array(image) for image in item])
         if isinstance(item, np.ndarray):
@@ -140,7 +144,7 @@ def _is_nested_image(data: "list[object] | tuple[object, ...]") -> bool:
     while isinstance(item, list):
         shape.append(len(item))
         item = item[0] if item else None
-    return isinstance(item, int) and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4)))
+    return isinstance(item, (int, float)) and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4)))
 
 
 def _decoded(text: str) -> bytes:
@@ -152,13 +156,19 @@ def _decoded(text: str) -> bytes:
         ) from None
 
 
-def _from_lists(rows: list[object]) -> npt.NDArray[np.uint8]:
+def _from_lists(rows: list[object]) -> npt.NDArray[np.generic]:
+    """Return rows of whole numbers as uint8, and rows with at least one fraction or `1.0` as float64."""
     try:
         values = np.asarray(rows)
     except ValueError:
         raise SrlibError("expected lists of one length for the rows of an image, got different lengths") from None
-    if not np.issubdtype(values.dtype, np.integer) or values.min(initial=0) < 0 or values.max(initial=0) > 255:
-        raise SrlibError(f"expected whole numbers from 0 to 255 in the rows of an image, got {values.dtype}")
+    if np.issubdtype(values.dtype, np.floating):
+        return values
+    expected = "expected whole numbers from 0 to 255, or floats in [0, 1], in the rows of an image"
+    if not np.issubdtype(values.dtype, np.integer):
+        raise SrlibError(f"{expected}, got {one_line(repr(rows), 40)}")
+    if values.min(initial=0) < 0 or values.max(initial=0) > 255:
+        raise SrlibError(f"{expected}, got {values.min()} to {values.max()}")
     return values.astype(np.uint8)
 
 

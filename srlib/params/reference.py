@@ -23,8 +23,8 @@ keys, values of another type and contradictions are errors, one line each, befor
 are in the folder `recipes`.
 
 Three keys name folders that DVC itself reads: `prepare.images`, `evaluate.images` and `evaluate.survey`. Write them out
-in every params.yaml. Where one is missing, `dvc` stops before any stage with `Could not find 'evaluate.survey'`; the line
-to add below `evaluate:` is then `survey: data/survey`.
+in every params.yaml. Where one is missing, `dvc` stops before any stage with `Could not find 'evaluate.survey'`; the
+line to add below `evaluate:` is then `survey: data/survey`.
 """
 
 

@@ -61,6 +61,10 @@ def test_each_kind_is_returned_as_it_was_given(model: served.ServedModel) -> Non
     assert model.predict(np.dstack([IMAGE, IMAGE[..., 0]])).shape == (18, 28, 4)
     assert np.array_equal(model.predict(np.stack([IMAGE, IMAGE]))[1], sr)
     assert np.array_equal(np.array(model.predict(IMAGE.tolist())), sr)
+    lists = model.predict([(IMAGE / 255).tolist()])
+    assert isinstance(lists[0][0][0][0], float) and np.abs(np.array(lists[0]) * 255 - sr).max() < 0.51
+    mixed = [[[0, 0.5, 1]]]  # a program in JavaScript writes 0.0 as 0
+    assert np.array_equal(model.predict(mixed), np.round(model.predict(np.array(mixed)), 6))
     text = model.predict([base64.b64encode(png(IMAGE)).decode(), png(IMAGE)])
     assert base64.b64decode(text[0]) == text[1]
     assert model.predict({"image": [png(IMAGE)]}) == [text[1]]
@@ -96,7 +100,16 @@ def test_tiles_have_no_seams(model: served.ServedModel, monkeypatch: pytest.Monk
             'expected the bytes of an image file or an array, got int; for a file, give open("photo.jpg", "rb").read()',
         ),
         ([[[[1, 2, 3]], [[1, 2, 3], [4, 5, 6]]]], "image 0: expected lists of one length for the rows of an image"),
-        ([[[[1, 2, 300]]]], "image 0: expected whole numbers from 0 to 255"),
+        ([[[[1, 2, 300]]]], "image 0: expected whole numbers from 0 to 255, or floats in [0, 1], in the rows of an"),
+        (
+            [[[-7, 2, 300]]],
+            "expected whole numbers from 0 to 255, or floats in [0, 1], in the rows of an image, got -7",
+        ),
+        ([[[0.5, 2.5, 3]]], "expected floats in [0, 1], got 0.5 to 3; divide by 255, or give uint8"),
+        (
+            [[[1, 2, "x"]]],
+            "expected whole numbers from 0 to 255, or floats in [0, 1], in the rows of an image, got [[[1,",
+        ),
     ],
 )
 def test_anything_else_is_one_line(model: served.ServedModel, data: object, message: str) -> None:
