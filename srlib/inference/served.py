@@ -103,8 +103,7 @@ class ServedModel:
             return self._file(bytes(item))
         if isinstance(item, list):
             upscaled = self._array(_from_lists(item))
-            is_float = np.issubdtype(upscaled.dtype, np.floating)
-            return np.round(upscaled, _DECIMALS).tolist() if is_float else upscaled.tolist()
+            return (upscaled if upscaled.dtype == np.uint8 else upscaled.astype(np.float64).round(_DECIMALS)).tolist()
         if isinstance(item, np.ndarray) and item.ndim == 4:
             return np.stack([self._array(image) for image in item])
         if isinstance(item, np.ndarray):
