@@ -34,8 +34,14 @@ SLOW_BFLOAT16 = (
     "set it to float32"
 )
 
-_AFTER_A_STOP = {"download": "run it again to continue; what was fetched is kept"}
-"""Stage without a checkpoint that continues by itself → what to do after an interruption."""
+_FROM_THE_BEGINNING = "the next run does this stage from its beginning"
+_IF_ANY = "run it again to continue from the last checkpoint, if there is one"
+_AFTER_A_STOP = {
+    "download": "run it again to continue; what was fetched is kept",
+    "pretrain": _IF_ANY,
+    "finetune": _IF_ANY,
+}
+"""Stage that continues by itself → what to do where it is interrupted without a checkpoint that is open."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ def stage_run(
         clean(root(), recorded_outputs(), state)
         with (
             tracked_run(store, stage, name, params, inputs, fingerprint(facts)) as tracking,
-            _closed_at_the_end(state, name),
+            _closed_at_the_end(state),
         ):
             yield StageRun(params, tracking, stage, state)
 
@@ -225,7 +231,7 @@ def _check_agreement(facts: Mapping[str, object], inputs: Mapping[str, Path]) ->
 
 
 @contextlib.contextmanager
-def _closed_at_the_end(state: ResumeState, name: str) -> Iterator[None]:
+def _closed_at_the_end(state: ResumeState) -> Iterator[None]:
     """Release the resume state after the block; after an interruption, add what the next run does to its line.
 
     Raises:
@@ -235,10 +241,7 @@ def _closed_at_the_end(state: ResumeState, name: str) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Stopped) as error:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
-        if state.is_open:
-            note = "run it again to continue from the last checkpoint"
-        else:
-            note = _AFTER_A_STOP.get(name, "the next run does this stage from its beginning")
+        note = "run it again to continue from the last checkpoint" if state.is_open else ""
         raise Stopped(stopped.signum, stopped.note or note) from None
     finally:
         state.close()
@@ -261,8 +264,8 @@ def errors_in_one_line(name: str) -> Iterator[None]:
         sys.exit(1)
     except (KeyboardInterrupt, Stopped) as error:
         signum = error.signum if isinstance(error, Stopped) else signal.SIGINT
-        note = f"; {error.note}" if isinstance(error, Stopped) and error.note else ""
-        _print_errors(f"{name}: stopped by {signal.Signals(signum).name}{note}")
+        note = (isinstance(error, Stopped) and error.note) or _AFTER_A_STOP.get(name, _FROM_THE_BEGINNING)
+        _print_errors(f"{name}: stopped by {signal.Signals(signum).name}; {note}")
         sys.exit(128 + signum)
 
 

@@ -101,6 +101,7 @@ def test_the_note_is_part_of_the_one_line(capsys: pytest.CaptureFixture[str]) ->
     ("name", "has_checkpoint", "note"),
     [
         ("pretrain", True, "run it again to continue from the last checkpoint"),
+        ("finetune", False, "run it again to continue from the last checkpoint, if there is one"),
         ("download", False, "run it again to continue; what was fetched is kept"),
         ("evaluate", False, "the next run does this stage from its beginning"),
     ],
@@ -111,7 +112,7 @@ def test_the_line_of_a_stopped_stage(
     state = ResumeState(tmp_path, name, {})
     if has_checkpoint:
         state.open("a")
-    with pytest.raises(SystemExit) as ended, errors_in_one_line(name), _closed_at_the_end(state, name):
+    with pytest.raises(SystemExit) as ended, errors_in_one_line(name), _closed_at_the_end(state):
         raise error
     assert ended.value.code == 130 and not state.is_open
     assert capsys.readouterr().err == f"error: {name}: stopped by SIGINT; {note}\n"
