@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.files import check_output, check_output_folder, link_mistake
 from srlib.imaging.array_image import write_image
 from srlib.imaging.consistency import lr_consistency, undetermined_detail
@@ -18,7 +18,6 @@ from srlib.inference.input_traces import InputTraces
 from srlib.inference.inspection import inputs_of
 from srlib.inference.jobs import ImageJob
 from srlib.inference.upscale import RgbModel, visible_colors
-from srlib.schema import text_of
 
 LARGEST_SHADE = 32.0
 """Undetermined detail, in levels of 255, that a map shows as white."""
@@ -242,7 +241,7 @@ def _columns_of(path: Path) -> list[str]:
     if len(unknown) == len(columns):
         raise SrlibError(f"--scores {path}: exists and is no table of scores; name another file")
     if unknown or len(set(columns)) < len(columns):
-        what = f"the unknown column {text_of(unknown[0])}" if unknown else "a column twice"
+        what = f"the unknown column {repr(one_line(unknown[0], limit=40))}" if unknown else "a column twice"
         raise SrlibError(f"--scores {path}: is another table, with {what}; name another file")
     if missing := [name for name in _COLUMNS if name not in columns]:
         text = f"made by an earlier version, without {', '.join(missing)}; name another file to get them"
