@@ -241,7 +241,7 @@ def _columns_of(path: Path) -> list[str]:
     if len(unknown) == len(columns):
         raise SrlibError(f"--scores {path}: exists and is no table of scores; name another file")
     if unknown or len(set(columns)) < len(columns):
-        what = f"the unknown column {repr(one_line(unknown[0], limit=40))}" if unknown else "a column twice"
+        what = f"the unknown column {one_line(unknown[0], limit=40)!r}" if unknown else "a column twice"
         raise SrlibError(f"--scores {path}: is another table, with {what}; name another file")
     if missing := [name for name in _COLUMNS if name not in columns]:
         text = f"made by an earlier version, without {', '.join(missing)}; name another file to get them"
