@@ -9,6 +9,7 @@ import getpass
 import json
 import logging
 import os
+import re
 import sqlite3
 import sys
 import tempfile
@@ -236,6 +237,12 @@ for (const [key, value] of [
 </script>"""
 """What the switch "Model training" and closing the assistant store in the browser; a choice made there stays."""
 
+_NAME_COLUMN = re.compile(rb"(\.RUN_NAME\},cellClassRules:\{[^}]*\},initialWidth:\w\?void 0:)190\b")
+"""Where a script of MLflow gives the width of the column of names in the list of runs, in pixels."""
+
+_WIDE = rb"\g<1>560"
+"""190 pixels show 18 letters of a name, too few to tell one run from another."""
+
 
 def ui_command(uri: str, port: int) -> tuple[list[str], dict[str, str]]:
     """Return the command that serves the UI on 127.0.0.1, and the environment variables that it needs.
@@ -256,19 +263,27 @@ def ui_command(uri: str, port: int) -> tuple[list[str], dict[str, str]]:
 
 
 def ui_app() -> object:
-    """Return MLflow's server, whose pages open in "Model training": a browser's first visit would show "GenAI"."""
+    """Return MLflow's server, whose pages open in "Model training" and show the names of runs whole.
+
+    By itself a browser's first visit shows "GenAI", and the list of runs cuts names after 18 letters.
+    """
     from mlflow.server.fastapi_app import app
     from starlette.requests import Request
-    from starlette.responses import HTMLResponse, Response
+    from starlette.responses import Response
 
-    async def add_settings(request: Request, call_next: "RequestResponseEndpoint") -> Response:
+    async def adapt(request: Request, call_next: "RequestResponseEndpoint") -> Response:
         response = await call_next(request)
-        if request.url.path != "/" or not response.headers.get("content-type", "").startswith("text/html"):
+        kind = response.headers.get("content-type", "")
+        is_page = request.url.path == "/" and kind.startswith("text/html")
+        if response.status_code != 200 or not (is_page or request.url.path.endswith(".chunk.js")):
             return response
-        page = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
-        return HTMLResponse(page.replace(b"<head>", b"<head>" + _FIRST_VISIT.encode(), 1))
+        content = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
+        if is_page:
+            content = content.replace(b"<head>", b"<head>" + _FIRST_VISIT.encode(), 1)
+        headers = {name: value for name, value in response.headers.items() if name not in ("content-length", "etag")}
+        return Response(_NAME_COLUMN.sub(_WIDE, content), headers=headers)
 
-    app.middleware("http")(add_settings)
+    app.middleware("http")(adapt)
     return app
 
 

@@ -167,8 +167,18 @@ def test_mlflows_pages_know_the_settings_of_a_first_visit() -> None:
     assert 'MACHINE_LEARNING="machine_learning"' in code
 
 
+def script_of_the_runs() -> Path:
+    """The one script of MLflow that holds the width of the column of names."""
+    import mlflow.server
+
+    scripts = Path(mlflow.server.__file__).parent.glob("js/build/static/js/*.chunk.js")
+    (script,) = (path for path in scripts if compat._NAME_COLUMN.search(path.read_bytes()))
+    return script
+
+
 @pytest.mark.slow
 def test_the_ui_opens_in_model_training(own_store: str, folder: Path) -> None:
+    script = script_of_the_runs()
     connect(folder)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -185,7 +195,10 @@ def test_the_ui_opens_in_model_training(own_store: str, folder: Path) -> None:
                 time.sleep(0.2)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/version") as answer:
                 version = answer.read().decode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/static-files/static/js/{script.name}") as answer:
+                changed = answer.read()
         finally:
             server.terminate()
     assert page.count(compat._FIRST_VISIT) == 1 and page.index("<script>") < page.index("main.")
     assert "<script>" not in version, "other answers are as they were"
+    assert changed != script.read_bytes() and changed.replace(b":560", b":190") == script.read_bytes()
