@@ -208,6 +208,27 @@ def _pin_jax() -> list[str]:
     return [device.device_kind for device in jax.devices()]
 
 
+def seed_all(seed: int) -> None:
+    """Seed Python, NumPy and Keras.
+
+    Keras seeds TensorFlow too, wherever it is installed. On JAX that would import it in every process of a training:
+    seconds, and a dozen lines of greeting.
+
+    Args:
+        seed: Any whole number from 0 to 2³² − 1.
+    """
+    import keras
+
+    hides = keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules
+    if hides:
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]  # an import fails, as if it were not installed
+    try:
+        keras.utils.set_random_seed(seed)
+    finally:
+        if hides:
+            del sys.modules["tensorflow"]
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep large blocks that are freed instead of returning them to the system; elsewhere do nothing.
 

@@ -8,6 +8,7 @@ import keras
 
 from srlib.data.batches import Batches
 from srlib.data.degradation import input_range
+from srlib.engine import seed_all
 from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, read_config
@@ -71,7 +72,7 @@ def pixel_trainer(params: Params) -> PixelTrainer:
         SrlibError: The weights of `pretrain.start_from` do not fit.
     """
     section, config = params.pretrain, model_config(params)
-    keras.utils.set_random_seed(params.seed)
+    seed_all(params.seed)
     network = build(config, dtype=section.precision)
     if section.equivariant:
         make_equivariant(network)

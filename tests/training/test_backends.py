@@ -71,6 +71,7 @@ def take_steps(folder, recipe):
 
 for name, *arguments in json.loads(sys.argv[1]):
     {"train": train, "take_steps": take_steps}[name](*arguments)
+assert ("tensorflow" in sys.modules) == (pin_threads()["backend"].startswith("tensorflow")), "seconds for nothing"
 """
 
 KILLED_AT = {"pretrain": 6, "finetune": 4}

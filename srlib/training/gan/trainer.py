@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from srlib.engine import seed_all
 from srlib.errors import SrlibError
 from srlib.models import MODELS, ModelConfig, load_model
 from srlib.models.features import feature_network
@@ -205,7 +206,7 @@ def finetune(
         SrlibError: The model, the patches or the feature weights do not fit the recipe, or training diverged.
     """
     section = params.finetune_section()
-    keras.utils.set_random_seed(params.seed)
+    seed_all(params.seed)
     generator, config = load_model(inputs.pretrained, scale=params.scale, dtype=section.precision)
     _check_generator(config, inputs.pretrained)
     config = replace(config, training="gan")
