@@ -1,10 +1,12 @@
 """How much memory a training takes at least, known before it begins and without taking it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
+from keras.src.backend.common import global_state
 
 from srlib.models import build
 from srlib.params import Params, Training
@@ -56,7 +58,7 @@ def least_memory(params: Params, section: Training) -> Memory:
 
 
 def _memory(make: Callable[[], keras.Model], section: Training, patches: int, side: int, averages: int = 0) -> Memory:
-    with keras.StatelessScope(initialize_variables=False):
+    with _shapes_alone():
         network = make()
         image = keras.Input((side, side, network.inputs[0].shape[-1]))
         sized = keras.models.clone_model(network, input_tensors=image)
@@ -66,3 +68,15 @@ def _memory(make: Callable[[], keras.Model], section: Training, patches: int, si
         values = sum(math.prod(layer.input.shape[1:]) for layer in with_kernel)
     bytes_per_value = 2 if section.precision == "mixed_bfloat16" else 4
     return Memory(4 * weights * (2 + _MOMENTS + averages), bytes_per_value * values * patches)
+
+
+@contextmanager
+def _shapes_alone() -> Iterator[None]:
+    """Let networks be built whose variables never get a value."""
+    name = "uninitialized_variables"  # Keras would give all in this list a value at the next stateless call
+    others = list(global_state.get_global_attribute(name, []))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(name, others)

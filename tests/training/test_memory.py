@@ -56,3 +56,16 @@ def test_fine_tuning_has_a_discriminator_too(discriminator: str) -> None:
 def test_a_network_that_fits_into_no_memory_is_only_measured() -> None:
     params = recipe(model={"name": "edsr", "blocks": 16, "filters": 32_000})
     assert least_memory(params, params.pretrain).total > 10**12
+
+
+def test_the_measured_network_never_takes_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras gives every variable that waits for a value one at the end of the next stateless call."""
+    params = recipe(model={"name": "edsr", "blocks": 2, "filters": 7})
+    least_memory(params, params.pretrain)
+
+    def refuse(self: object, shape: tuple[int, ...], dtype: object = None) -> None:
+        raise AssertionError(f"a variable of shape {shape} was given a value")
+
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", refuse)
+    with keras.StatelessScope():
+        pass
