@@ -1,4 +1,4 @@
-"""`srlib downscale`, `srlib degrade`, `srlib degradation estimate` and `srlib patches`."""
+"""`srlib downscale`, `srlib degrade`, `srlib degradation estimate`, `srlib align` and `srlib patches`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -105,6 +105,25 @@ def estimate_degradation(
     if sheet is not None and hr_folder is not None:
         comparison_sheet(result.images, hr_folder, section, scale, sheet)
         typer.echo(f"{sheet}: your images on the left, degraded images on the right", err=True)
+
+
+def align(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with HR and LR, images of the same names.", metavar="PAIRS", readable=False)
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the aligned pairs.", metavar="OUT", readable=False)],
+    scale: Scale = 4,
+    tile: Annotated[int, typer.Option(help="Side of the tiles in LR pixels.", min=16, max=4096)] = 128,
+    force: Force = False,
+) -> None:
+    """Align pairs of photographs: resample HR to the grid of LR, fit its colors, and reject tiles that still differ."""
+    from srlib.data.alignment import align_pairs
+
+    result = align_pairs(folder, out, scale, tile=tile, force=force)
+    for line in result.mistakes:
+        typer.echo(f"left out: {line}", err=True)
+    typer.echo(f"{out}: {result.kept} tiles; {result.rejected} rejected ({out / 'pairs.csv'} names the reasons)")
+    typer.echo(f"{out / 'sheet.png'}: LR, HR and their difference; look at it before you train")
 
 
 def patches(

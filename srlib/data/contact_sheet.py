@@ -1,5 +1,6 @@
 """A contact sheet of training patches: a person sees at a glance whether LR and HR are aligned."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from srlib.imaging.write import write_png
 
 _TILE = 192  # side of the central part of a patch that is drawn, in HR pixels
 _GAP, _CAPTION, _COLUMNS = 8, 20, 2
-_PAPER, _INK, _ALARM = "#ffffff", "#1c1f24", "#c62828"
+_PAPER, INK, ALARM = "#ffffff", "#1c1f24", "#c62828"
 _GAIN = 2  # amplification of the difference
 _REACH = 2  # largest displacement that is tried, in HR pixels
 
@@ -55,14 +56,19 @@ def contact_sheet(folder: Path, out: Path, *, count: int = 16) -> ContactSheet:
             if shift != (0, 0):
                 displaced += 1
                 caption = f"displaced by y {shift[0]:+}, x {shift[1]:+}  {caption}"
-            cells.append(_cell(caption, _INK if shift == (0, 0) else _ALARM, lr[row], hr[row]))
-    height, width = cells[0].height + _GAP, cells[0].width + _GAP
+            cells.append(pair_cell(caption, INK if shift == (0, 0) else ALARM, lr[row], hr[row]))
+    write_sheet(cells, Path(out))
+    return ContactSheet(len(cells), displaced)
+
+
+def write_sheet(cells: Sequence[Image.Image], out: Path) -> None:
+    """Write cells of `pair_cell` as one PNG with two columns."""
+    height, width = (max(getattr(cell, side) for cell in cells) + _GAP for side in ("height", "width"))
     lines = -(-len(cells) // _COLUMNS)
     sheet = Image.new("RGB", (min(_COLUMNS, len(cells)) * width + _GAP, lines * height + _GAP), _PAPER)
     for number, cell in enumerate(cells):
         sheet.paste(cell, (_GAP + number % _COLUMNS * width, _GAP + number // _COLUMNS * height))
-    write_png(Path(out), np.asarray(sheet))
-    return ContactSheet(len(cells), displaced)
+    write_png(out, np.asarray(sheet))
 
 
 def displacement(lr: np.ndarray, hr: np.ndarray) -> tuple[int, int]:
@@ -87,11 +93,19 @@ def displacement(lr: np.ndarray, hr: np.ndarray) -> tuple[int, int]:
     return min(shifts, key=difference)
 
 
-def _cell(caption: str, ink: str, lr: np.ndarray, hr: np.ndarray) -> Image.Image:
+def pair_cell(caption: str, ink: str, lr: np.ndarray, hr: np.ndarray) -> Image.Image:
+    """Draw one pair under a caption: nearest-neighbor LR, HR, and HR minus bicubic, of the central part.
+
+    Args:
+        caption: Text, cut off where it is too long.
+        ink: Its color; `ALARM` for a pair with a fault.
+        lr: uint8 [h, w, 3].
+        hr: uint8 [scale·h, scale·w, 3].
+    """
     scale = len(hr) // len(lr)
-    side = max(min(_TILE // scale, len(lr)), 1)
-    start = (len(lr) - side) // 2
-    visible = np.s_[start * scale : (start + side) * scale, start * scale : (start + side) * scale]
+    side = max(min(_TILE // scale, *lr.shape[:2]), 1)
+    top, left = ((length - side) // 2 * scale for length in lr.shape[:2])
+    visible = np.s_[top : top + side * scale, left : left + side * scale]
     difference = np.clip(128 + _GAIN * (hr.astype(int) - resize(np.asarray(lr), hr.shape[:2])), 0, 255).astype(np.uint8)
     tiles = [resize(np.asarray(lr), scale, kernel="nearest")[visible], hr[visible], difference[visible]]
     side = tiles[0].shape[0]

@@ -16,8 +16,8 @@ from srlib.files import file_hash
 from srlib.imaging.folders import list_images
 from srlib.imaging.read import image_size
 
-# Two views of one scene: 0001_L and 0001_R, motorcycle_left and motorcycle_right.
-_VIEW = re.compile(r"[ _.-](left|right|l|r)$", re.IGNORECASE)
+# Two views of one scene: 0001_L and 0001_R, motorcycle_left and motorcycle_right; tiles of `srlib align`.
+_VIEW = re.compile(r"[ _.-](left|right|l|r|tile-\d+-\d+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def validation_names(pairs: Sequence[ImagePair], fraction: float, seed: int) -> 
     """Choose the images held out for validation: about `fraction` of them, by `seed`.
 
     Images of the same scene stay on one side of the split: files with equal content, and views whose names differ only
-    in a final `_left`/`_right` or `_l`/`_r` (or in their suffix). Each side gets at least one image.
+    in a final `_left`/`_right`, `_l`/`_r` or `_tile-0-1` (or in their suffix). Each side gets at least one image.
 
     Args:
         pairs: All usable images.

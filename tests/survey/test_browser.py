@@ -142,7 +142,7 @@ def test_closed_midway_reopened_and_saved_as_a_file(browse: Any, made: Any, tmp_
 
 def wait_for_file(browser: Any, count: int) -> Path:
     """The newest of `count` finished downloads."""
-    for _ in range(500):
+    for _ in range(3000):
         files = sorted(browser.downloads.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         if len(files) == count:
             return files[-1]
