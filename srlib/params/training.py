@@ -252,6 +252,11 @@ class Finetune(Training):
     adversarial: Literal["vanilla", "relativistic"] = Field(
         default="vanilla", description="Adversarial loss: SRGAN's, or the relativistic average one of ESRGAN."
     )
+    adversarial_normalized: bool = Field(
+        default=False,
+        description="Give the adversarial loss a gradient at SR of constant length: `adversarial_weight` times that of "
+        "the mean absolute error, however sure the discriminator is.",
+    )
     consistency_weight: NonNegative = Field(
         default=0.0,
         description="Weight of the error that remains after downscaling, which contradicts LR; 0: left out.",

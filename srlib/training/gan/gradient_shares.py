@@ -1,54 +1,26 @@
-"""The share of each loss term in the gradient at the generator's output.
-
-`gradient_norms` is the one place that differentiates by itself instead of leaving it to Keras, and so the only one that
-depends on the backend.
-"""
+"""The share of each loss term in the gradient at the generator's output."""
 
 import sys
-from collections.abc import Callable
-from typing import TypeAlias
 
-import keras
 import numpy as np
 from keras import ops
 
 from srlib.data.batches import Batches
 from srlib.params import Finetune
 from srlib.training.callbacks import Callback
+from srlib.training.gan.differentiation import Terms, values_and_gradients
 from srlib.training.gan.warnings import GanWarnings, WarningState
 from srlib.training.session import TrainingSession
 from srlib.training.types import ByteArray, LogRecord, Tensor
 
-Terms: TypeAlias = Callable[[Tensor], dict[str, Tensor]]
-
 
 def gradient_norms(terms: Terms, sr: Tensor) -> dict[str, float]:
     """Return the norm of ∂term/∂SR for each of the scalars that `terms` computes from `sr` [B, H, W, C]."""
-    differentiate = {"tensorflow": _tensorflow_gradients, "jax": _jax_gradients}[keras.backend.backend()]
+    _, gradients = values_and_gradients(terms, sr)
     return {
         name: float(np.linalg.norm(ops.convert_to_numpy(gradient).astype(np.float64)))
-        for name, gradient in differentiate(terms, sr).items()
+        for name, gradient in gradients.items()
     }
-
-
-def _tensorflow_gradients(terms: Terms, sr: Tensor) -> dict[str, Tensor]:
-    import tensorflow as tf
-
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(sr)
-        values = terms(sr)
-    return {name: tape.gradient(value, sr, unconnected_gradients="zero") for name, value in values.items()}
-
-
-def _jax_gradients(terms: Terms, sr: Tensor) -> dict[str, Tensor]:
-    import jax
-
-    values, pull_back = jax.vjp(terms, sr)
-    one_hot = {
-        name: {other: ops.ones_like(v) if other == name else ops.zeros_like(v) for other, v in values.items()}
-        for name in values
-    }
-    return {name: pull_back(cotangents)[0] for name, cotangents in one_hot.items()}
 
 
 def shares(norms: dict[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from srlib.errors import SrlibError
 from srlib.models.perceptual_scales import calibrated_scale
 from srlib.params import Finetune
 from srlib.training import losses
+from srlib.training.gan.differentiation import with_normalized_gradient
 from srlib.training.types import Tensor
 
 
@@ -122,8 +123,12 @@ def checkerboard(inputs: LossInputs) -> Tensor:
 
 def adversarial(inputs: LossInputs) -> Tensor:
     """How clearly the discriminator tells SR from HR: `vanilla` or `relativistic`."""
-    fake = frozen_call(inputs.discriminator, inputs.sr)
-    return losses.ADVERSARIAL_LOSSES[inputs.section.adversarial].generator(ops.stop_gradient(inputs.real), fake)
+    generator_loss, real = losses.ADVERSARIAL_LOSSES[inputs.section.adversarial].generator, inputs.real
+
+    def loss(sr: Tensor) -> Tensor:
+        return generator_loss(ops.stop_gradient(real), frozen_call(inputs.discriminator, sr))
+
+    return with_normalized_gradient(loss, inputs.sr) if inputs.section.adversarial_normalized else loss(inputs.sr)
 
 
 def consistency(inputs: LossInputs) -> Tensor:
