@@ -41,7 +41,7 @@ LEAST_CORRELATION = 0.7
 _BLOCK = 8
 _FLAT = 4.0  # standard deviation in levels below which a correlation says nothing
 _MARGIN = 3  # LR pixels that tiles may still be shifted by, and the kernel's reach
-_SHOWN = 8  # tiles on the sheet of those kept, and of those rejected
+_DRAWN = 8  # tiles on the sheet of those kept, and of those rejected
 _FEWEST_HR_PIXELS = 0.9  # per LR pixel and axis, as a share of the scale
 _MOST_HR_PIXELS = 1.1
 _COLUMNS = ("image", "tile", "y", "x", "shift_x", "shift_y", "correlation", "difference", "rejected")
@@ -87,12 +87,12 @@ class Alignment:
     """Result of `align_pairs`.
 
     Attributes:
-        kept: Number of tiles written.
+        written: Number of tiles written.
         rejected: Number of tiles left out.
         mistakes: One line for each pair that could not be aligned.
     """
 
-    kept: int
+    written: int
     rejected: int
     mistakes: tuple[str, ...]
 
@@ -141,16 +141,16 @@ def align_pairs(folder: Path, out: Path, scale: int, *, tile: int = 128, force: 
     results = for_each(align, pairs, label="aligning", unit="pairs")
     tiles = [one for result in results if not isinstance(result, str) for one in result]
     mistakes += [result for result in results if isinstance(result, str)]
-    kept, rejected = ([one for one in tiles if bool(one.rejected) is which] for which in (False, True))
+    fitting, rejected = ([one for one in tiles if bool(one.rejected) is which] for which in (False, True))
     if tiles:
         _write_table(tiles, out / "pairs.csv")
-        shown = {(one.image, one.tile) for group in (rejected, kept) for one in _spread(group, _SHOWN)}
-        cells = [_cell(one) for pair in pairs for one in _again(pair, shown, scale, tile)]
+        selection = {(one.image, one.tile) for group in (rejected, fitting) for one in _spread(group, _DRAWN)}
+        cells = [_cell(one) for pair in pairs for one in _again(pair, selection, scale, tile)]
         write_sheet(cells, out / "sheet.png")
-    if not kept:
+    if not fitting:
         reasons = mistakes or sorted({f"{one.image}: {one.rejected}" for one in tiles})
         raise SrlibError("\n".join([*reasons, f"{folder}: no tile of {len(pairs)} pairs fits"]))
-    return Alignment(len(kept), len(rejected), tuple(mistakes))
+    return Alignment(len(fitting), len(rejected), tuple(mistakes))
 
 
 def align_pair(pair: ImagePair, scale: int, tile: int) -> list[TilePixels]:
@@ -167,20 +167,22 @@ def align_pair(pair: ImagePair, scale: int, tile: int) -> list[TilePixels]:
     if pair.lr is None:
         raise SrlibError("no LR image")
     lr, hr = read_image(pair.lr), read_image(pair.hr)
-    found = register(lr, hr, scale)
-    if found.ratio > _MOST_HR_PIXELS * scale:  # more detail than the pair is to have: first smaller, without aliasing
-        factor = scale / found.ratio
+    registration = register(lr, hr, scale)
+    if (
+        registration.ratio > _MOST_HR_PIXELS * scale
+    ):  # more detail than the pair is to have: first smaller, without aliasing
+        factor = scale / registration.ratio
         hr = resize(hr, (round(hr.shape[0] * factor), round(hr.shape[1] * factor)))
-        found = register(lr, hr, scale)
-    if found.ratio < _FEWEST_HR_PIXELS * scale:
+        registration = register(lr, hr, scale)
+    if registration.ratio < _FEWEST_HR_PIXELS * scale:
         raise SrlibError(
-            f"HR has {found.ratio:.2f} times the pixels per side of LR; expected at least {scale}: give sharper HR "
-            "images, smaller LR images, or a smaller scale"
+            f"HR has {registration.ratio:.2f} times the pixels per side of LR; expected at least {scale}: give "
+            "sharper HR images, smaller LR images, or a smaller scale"
         )
-    top, left, bottom, right = _common_part(lr, hr, found.warp, scale)
+    top, left, bottom, right = _common_part(lr, hr, registration.warp, scale)
     lr = lr[top:bottom, left:right]
     move = np.array([[1, 0, scale * left], [0, 1, scale * top], [0, 0, 1]])
-    warp, size = found.warp @ move, (lr.shape[0] * scale, lr.shape[1] * scale)
+    warp, size = registration.warp @ move, (lr.shape[0] * scale, lr.shape[1] * scale)
     shifts = _tile_shifts(lr, hr, warp, size, tile)
     # A tile that is displaced by more shows something else, and must not bend its neighbors.
     displaced = np.abs(shifts).max(axis=2, keepdims=True) > LARGEST_SHIFT
@@ -276,11 +278,11 @@ def _spread(tiles: Sequence[Tile], count: int) -> list[Tile]:
     return [tiles[index] for index in np.linspace(0, len(tiles) - 1, min(count, len(tiles))).round().astype(int)]
 
 
-def _again(pair: ImagePair, shown: Set[tuple[str, str]], scale: int, tile: int) -> list[TilePixels]:
+def _again(pair: ImagePair, selection: Set[tuple[str, str]], scale: int, tile: int) -> list[TilePixels]:
     """Return the tiles of a pair that are on the sheet; computed again, as the pixels of all may not fit in memory."""
-    if not any(image == pair.name for image, _ in shown):
+    if not any(image == pair.name for image, _ in selection):
         return []
-    return [one for one in align_pair(pair, scale, tile) if (pair.name, one.tile.tile) in shown]
+    return [one for one in align_pair(pair, scale, tile) if (pair.name, one.tile.tile) in selection]
 
 
 def _cell(one: TilePixels) -> Drawing:

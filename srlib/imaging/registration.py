@@ -67,8 +67,8 @@ def register(lr: Image, hr: Image, scale: int) -> Registration:
         >>> import skimage.data
         >>> hr = skimage.data.astronaut()
         >>> lr = resize(hr[8:, 4:], 0.25)
-        >>> found = register(lr, hr, 4)
-        >>> (found.warp[:2, 2] + 0.5).round().astype(int).tolist(), round(found.ratio, 2)
+        >>> position = register(lr, hr, 4)
+        >>> position.warp[:2, 2].round().astype(int).tolist(), round(position.ratio, 1)
         ([4, 8], 4.0)
     """
     # Both at the size of LR, or smaller.
@@ -155,11 +155,11 @@ def color_transform(source: Pixels, target: Pixels, *, rounds: int = 4) -> _Floa
     divisor = 257.0 if source.dtype == np.uint16 else 1.0
     inputs = np.column_stack([source.reshape(-1, 3) / divisor, np.ones(source.size // 3)])
     outputs = target.reshape(-1, 3) / divisor
-    kept = np.ones(len(inputs), bool)
+    inliers = np.ones(len(inputs), bool)
     for _ in range(rounds):
-        matrix = np.linalg.lstsq(inputs[kept], outputs[kept], rcond=None)[0]
+        matrix = np.linalg.lstsq(inputs[inliers], outputs[inliers], rcond=None)[0]
         errors = np.abs(inputs @ matrix - outputs).max(axis=1)
-        kept = errors <= 3 * 1.4826 * max(float(np.median(errors)), 0.5)
+        inliers = errors <= 3 * 1.4826 * max(float(np.median(errors)), 0.5)
     return np.asarray(matrix)
 
 
@@ -194,8 +194,8 @@ def _scaling(x: float, y: float, *, inverse: bool = False) -> _Floats:
 def _feature_homography(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> _Floats | None:
     """Return a homography from SIFT features that match in both images; None if too few do."""
     sift = cv2.SIFT.create(_FEATURES)
-    found = [sift.detectAndCompute(np.clip(image, 0, 255).astype(np.uint8), None) for image in (ours, theirs)]
-    (points, descriptors), (other_points, other_descriptors) = found
+    features = [sift.detectAndCompute(np.clip(image, 0, 255).astype(np.uint8), None) for image in (ours, theirs)]
+    (points, descriptors), (other_points, other_descriptors) = features
     if min(len(points), len(other_points)) < _INLIERS:
         return None
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(descriptors, other_descriptors, k=2)
