@@ -81,9 +81,9 @@ class _Messages(io.FileIO):
 
 def _forgive_standard_error() -> None:
     """Go on where messages cannot be written; results and the exit status tell what happened."""
-    if sys.stderr is not sys.__stderr__:  # somebody reads it, or there is none
+    if sys.__stderr__ is None or sys.stderr is not sys.__stderr__:  # there is none, or somebody reads it
         return
-    encoding = sys.stderr.encoding
+    encoding = sys.__stderr__.encoding
     raw = io.BufferedWriter(_Messages(2, "w", closefd=False))
     sys.stderr = io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)
 
