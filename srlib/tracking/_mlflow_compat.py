@@ -233,9 +233,11 @@ _FIRST_VISIT = """<script>
 for (const [key, value] of [
   ["mlflow.workflowType_v1", '"machine_learning"'],
   ["mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true"],
+  ["_mlflow_model_registry_promo_modal_dismissed_v1", "true"],
 ]) if (localStorage.getItem(key) === null) localStorage.setItem(key, value);
 </script>"""
-"""What the switch "Model training" and closing the assistant store in the browser; a choice made there stays."""
+"""What the switch "Model training", closing the assistant and closing an announcement in front of the model registry
+store in the browser; a choice made there stays."""
 
 _NAME_COLUMN = re.compile(rb"(\.RUN_NAME\},cellClassRules:\{[^}]*\},initialWidth:\w\?void 0:)190\b")
 """Where a script of MLflow gives the width of the column of names in the list of runs, in pixels."""

@@ -217,6 +217,7 @@ def _scores(scores: Mapping[str, str]) -> str:
 def _load_note(uri: str) -> str:
     """Return how a model is loaded, in Python and on the command line."""
     return (
+        "**How to use it**:\n\n"
         "```python\n"
         "import mlflow\n"
         f'model = mlflow.pyfunc.load_model("{uri}")\n'

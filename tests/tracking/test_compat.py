@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import os
 import pwd
+import re
 import socket
 import sqlite3
 import subprocess
@@ -159,11 +160,12 @@ def test_the_ui_listens_on_this_machine_only() -> None:
 def test_mlflows_pages_know_the_settings_of_a_first_visit() -> None:
     import mlflow.server
 
-    scripts = Path(mlflow.server.__file__).parent.glob("js/build/static/js/main.*.js")
+    scripts = Path(mlflow.server.__file__).parent.glob("js/build/static/js/*.js")
     code = "".join(script.read_text(encoding="utf-8") for script in scripts)
-    for name in ("mlflow.workflowType", "mlflow.assistant.fab.autoOpenedOnFirstLoad"):
+    names = re.findall(r'\["(.*)_v1",', compat._FIRST_VISIT)
+    assert len(names) == 3
+    for name in names:
         assert f'key:"{name}",version:1' in code
-        assert f'"{name}_v1"' in compat._FIRST_VISIT
     assert 'MACHINE_LEARNING="machine_learning"' in code
 
 
