@@ -265,6 +265,11 @@ class Finetune(Training):
         default=0.0,
         description="Weight of the error where it varies from pixel to pixel (LDL, Liang et al. 2022); 0: left out.",
     )
+    periodicity_weight: NonNegative = Field(
+        default=0.0,
+        description="Weight of patterns with a period of one LR pixel beyond those of HR, also where they follow the "
+        "content; 0: left out.",
+    )
     discriminator: Literal["patch", "unet"] = Field(
         default="patch",
         description="`patch`: SRGAN's, one score per 16×16 pixels. `unet`: one score per pixel, with spectral "
@@ -309,6 +314,7 @@ class Finetune(Training):
             self.adversarial_weight,
             self.consistency_weight,
             self.artifact_weight,
+            self.periodicity_weight,
         )
         if not any(weights):
             yield "perceptual_weight", "expected one of the weights above 0, got 0 for all"

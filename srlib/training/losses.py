@@ -80,6 +80,41 @@ def checkerboard(hr: Tensor, sr: Tensor, scale: int, *, side: int = 8) -> Tensor
     return ops.mean(ops.abs(ops.average_pool(positions, min(side, height, width), strides=max(side // 2, 1))))
 
 
+def periodicity(hr: Tensor, sr: Tensor, scale: int, *, side: int = 2) -> Tensor:
+    """Return how much stronger patterns of period `scale` are in SR than in HR, wherever they are.
+
+    `checkerboard` sees a pattern that keeps its sign over many LR pixels. A network can also weave one that follows the
+    content and changes its sign with it. Here, each LR pixel's scale² positions, less their best-fitting plane, are
+    averaged over `side` × `side` LR pixels. What an LR pixel does not share with its neighbors cancels; the root mean
+    square of the rest is the strength of the pattern. Only the excess over HR counts: a smooth image has no loss.
+
+    Args:
+        hr: The ground truth.
+        sr: The network's output.
+        scale: Upscaling factor. Rows and columns beyond a multiple of it are ignored.
+        side: Window size in LR pixels.
+    """
+    return ops.mean(ops.relu(_periodic(sr, scale, side) - _periodic(hr, scale, side)))
+
+
+def _periodic(image: Tensor, scale: int, side: int) -> Tensor:
+    """Return the strength of patterns of period `scale` around each LR pixel, [B, h, w, C]."""
+    height, width, channels = image.shape[1] // scale, image.shape[2] // scale, image.shape[3]
+    cells = ops.reshape(image[:, : height * scale, : width * scale], (-1, height, scale, width, scale, channels))
+    cells = ops.reshape(ops.transpose(cells, (0, 1, 3, 5, 2, 4)), (-1, height, width, channels * scale**2))
+    shared = ops.average_pool(cells, min(side, height, width), strides=1)
+    deviations = ops.reshape(shared, (-1, *shared.shape[1:3], channels, scale**2)) @ _without_plane(scale)
+    return ops.sqrt(ops.mean(ops.square(deviations), axis=-1) + 1e-6)  # the gradient of a root has no bound at 0
+
+
+@functools.cache
+def _without_plane(scale: int) -> np.ndarray:
+    """Return the projection of scale² positions that removes their best-fitting plane, float32 [scale², scale²]."""
+    y, x = np.divmod(np.arange(scale**2), scale)
+    plane = np.stack([np.ones_like(x), x, y], axis=1).astype(np.float64)
+    return (np.eye(scale**2) - plane @ np.linalg.pinv(plane)).astype(np.float32)
+
+
 def consistency(hr: Tensor, sr: Tensor, scale: int) -> Tensor:
     """Return the mean absolute error that remains after both are downscaled by MATLAB's bicubic.
 

@@ -79,6 +79,7 @@ def all_terms(section: Finetune) -> tuple[LossTerm, ...]:
         LossTerm("adversarial", adversarial, section.adversarial_weight),
         LossTerm("consistency", consistency, section.consistency_weight, optional=True),
         LossTerm("artifact", artifact, section.artifact_weight, optional=True),
+        LossTerm("periodicity", periodicity, section.periodicity_weight, optional=True),
     )
 
 
@@ -139,6 +140,11 @@ def consistency(inputs: LossInputs) -> Tensor:
 def artifact(inputs: LossInputs) -> Tensor:
     """Error where it varies from pixel to pixel: artifacts and misplaced texture (LDL)."""
     return losses.artifact(inputs.hr, inputs.sr)
+
+
+def periodicity(inputs: LossInputs) -> Tensor:
+    """Patterns with a period of one LR pixel that are stronger than in HR, also where they follow the content."""
+    return losses.periodicity(inputs.hr, inputs.sr, inputs.scale)
 
 
 def frozen_call(model: keras.Model, x: Tensor) -> Tensor:
