@@ -115,3 +115,25 @@ def test_generator_and_discriminator_want_the_opposite(score: float, step: float
     for loss in losses.ADVERSARIAL_LOSSES.values():
         assert value(loss.generator(real, logits(score + step))) < value(loss.generator(real, logits(score)))
         assert value(loss.discriminator(real, logits(score + step))) > value(loss.discriminator(real, logits(score)))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_periodicity_loss_sees_patterns_that_change_their_sign(scale: int) -> None:
+    """The checkerboard loss does not: over its windows they cancel."""
+    side = 16 * scale
+    hr = np.full((1, side, side, 3), 0.5, np.float32)
+    cell = np.random.default_rng(0).choice([-0.1, 0.1], (scale, scale))
+    cell -= cell.mean()
+    signs = np.kron(np.where(np.arange(16) // 4 % 2, 1, -1), np.ones(scale))  # another one every four LR pixels
+    pattern = (hr + (np.tile(cell, (16, 16)) * signs)[None, :, :, None]).astype(np.float32)
+    assert value(losses.periodicity(hr, pattern, scale)) > 20 * value(losses.checkerboard(hr, pattern, scale))
+    assert value(losses.periodicity(hr, pattern, scale)) > 0.01
+
+
+def test_the_periodicity_loss_is_about_the_excess() -> None:
+    hr = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
+    smooth = np.full_like(hr, 0.5)
+    y, x = np.mgrid[:32, :32] / 32
+    ramp = np.repeat((0.3 * x + 0.2 * y)[None, :, :, None], 3, axis=3).astype(np.float32)
+    assert value(losses.periodicity(hr, hr, 4)) == value(losses.periodicity(hr, smooth, 4)) == 0
+    assert value(losses.periodicity(smooth, ramp, 4)) < 1e-4, "a ramp is no pattern"
