@@ -1,188 +1,286 @@
-"""Several processes on this machine's processor: their losses, bytes and speed beside one process, and how they end.
+"""Several processes on this machine's processor beside one: losses, bytes, speed; one process beside earlier code.
 
-    python benchmarks/distributed.py [--steps 30] [--cases edsr,muon,srresnet,srgan] [--events all] [--folder FOLDER]
+    python benchmarks/distributed.py [--only losses,speed,before] [--cases edsr,muon,srresnet,srgan] [--base a45f1f9]
 
-Starts groups of processes by benchmarks/srun.py on 127.0.0.1 (JAX, Gloo) and prints two tables. Exits with 1 if losses
-differ by more than 1e-5 (EDSR) or 1e-3 (with batch normalization), if two equal jobs or, with micro-batches, one and
-two processes differ in a byte, or if an event does not end all processes within the heartbeat plus ten seconds.
+Starts groups of processes by benchmarks/srun.py on 127.0.0.1 (JAX, Gloo). What happens when one of them ends, in whole
+stages: benchmarks/launched_stages.py. The pieces, each a few minutes on two cores:
+
+- losses: 30 steps of one process and of two, two equal jobs of two processes; 1, 2 and 4 processes with micro-batches.
+- speed: patches per second of one process on one core, of one on two cores, and of two with a core each.
+- before: one process with this code and one with that of the commit `--base`, which take a step of a tiny network in
+  turns: the bytes of weights and losses after 200 steps, and the time of a step. KERAS_BACKEND is jax unless set.
+
+Exits with 1 if losses differ by more than 1e-5 (EDSR) or 1e-3 (with batch normalization), if two equal jobs differ in a
+byte, one and two processes with micro-batches do, or this code and the earlier one.
 """
 
 import argparse
+import contextlib
+import copy
 import hashlib
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-HEARTBEAT = 10
-EDSR = {"model": {"name": "edsr", "blocks": 4, "filters": 32}}
+TRAINING = {"lr_patch": 12, "batch": 16, "steps": 1000, "learning_rate": {"peak": 1e-3}}
+EDSR = {"model": {"name": "edsr", "blocks": 4, "filters": 32}, "lr_patch": 24}
 CASES = {
     "edsr": (EDSR, 1e-5),
     "muon": ({**EDSR, "optimizer": "muon", "equivariant": True}, 1e-5),
     "srresnet": ({"model": {"name": "srresnet", "blocks": 2, "filters": 16}}, 1e-3),
-    "srgan": ({**EDSR}, 1e-3),
+    "srgan": ({"model": {"name": "edsr", "blocks": 2, "filters": 16}}, 1e-3),
 }
-EVENTS = {
-    "SIGKILL of process 1": (1, signal.SIGKILL),
-    "SIGKILL of process 0": (0, signal.SIGKILL),
-    "SIGTERM of process 1": (1, signal.SIGTERM),
-    "exception in process 1": (1, None),
-    "SIGSTOP of process 1": (1, signal.SIGSTOP),
-}
+MICRO_BATCHES = 4
 
 
-def recipe(case: str, micro_batches: int) -> dict:
-    """A recipe with few steps; only its trainings matter."""
-    training = {
-        "lr_patch": 24,
-        "batch": 16,
-        "steps": 1000,
-        "micro_batches": micro_batches,
-        "learning_rate": {"peak": 1e-3},
-    }
-    random = {"features": {"weights": "random", "layer": "block2_conv2"}, "perceptual_scale": 1e-5}
-    return {
+def task(case: str, steps: int, micro_batches: int = 1, *, tiny: bool = False) -> dict:
+    """Return the recipe of a case, the section that trains it, and the number of steps."""
+    changes = {"micro_batches": micro_batches} if micro_batches > 1 else {}
+    pretrain = TRAINING | {"ema_decay": 0.99, "clip_norm": 1.0} | copy.deepcopy(CASES[case][0]) | changes
+    finetune = TRAINING | changes | {"perceptual_scale": 1e-5, "discriminator_filters": 8}
+    finetune["features"] = {"weights": "random", "layer": "block1_conv2"}
+    if tiny:
+        finetune["discriminator_filters"] = 4
+        pretrain["model"] |= {"blocks": 1, "filters": 8}
+        for section in (pretrain, finetune):
+            section |= {"batch": 4, "lr_patch": 12}
+    recipe = {
         "scale": 4,
         "seed": 1,
         "download": {"train": "sample", "test": ["sample"], "features": "none"},
         "prepare": {"images": "images"},
-        "pretrain": training | CASES[case][0] | {"ema_decay": 0.99, "clip_norm": 1.0},
-        "finetune": training | random | {"discriminator_filters": 8},
+        "pretrain": pretrain,
+        "finetune": finetune,
         "evaluate": {"images": "images"},
     }
+    return {"recipe": recipe, "section": "finetune" if case == "srgan" else "pretrain", "steps": steps}
 
 
-def work(task: dict) -> None:
-    """Take the steps of one task in this process, as one of several or alone."""
+class Training:
+    """The steps of a task in this process, on random batches.
+
+    Args:
+        task: What `task` returns.
+        rank: Index of this process.
+        world: Number of processes.
+    """
+
+    def __init__(self, task: dict, rank: int = 0, world: int = 1) -> None:
+        import keras
+
+        from srlib import engine
+        from srlib.models import build
+        from srlib.params import Params
+        from srlib.training.gan.trainer import gan_trainer
+        from srlib.training.pretrain import model_config, pixel_trainer
+        from srlib.training.steps import step_runner
+
+        params = Params.model_validate(task["recipe"])
+        getattr(engine, "seed_all", keras.utils.set_random_seed)(1)  # earlier code has Keras' function only
+        if task["section"] == "finetune":
+            trainer = gan_trainer(params, build(model_config(params)), Path())
+        else:
+            trainer = pixel_trainer(params)
+        section = task["recipe"][task["section"]]
+        parts = [section["micro_batches"]] if "micro_batches" in section else []  # earlier code knows none
+        self._take_step = step_runner(trainer, *parts)
+        self._rates = [1e-3] * len(trainer.optimizer.updates)
+        self._random = np.random.default_rng(0)
+        self._shape = (section["batch"], 4 * section["lr_patch"], 4 * section["lr_patch"], 3)
+        self._rows = slice(*(section["batch"] * edge // world for edge in (rank, rank + 1)))
+        self.losses: list[float] = []
+        self.seconds: list[float] = []
+
+    def step(self) -> float:
+        """Take a step; return its seconds."""
+        hr = self._random.integers(0, 256, self._shape, np.uint8) // 2 + 60
+        lr = np.ascontiguousarray(hr[self._rows, 1::4, 1::4])
+        start = time.perf_counter()
+        self.losses.append(self._take_step(lr, hr[self._rows], self._rates)["loss"])
+        self.seconds.append(time.perf_counter() - start)
+        return self.seconds[-1]
+
+    def digest(self) -> str:
+        """Return a digest of the losses and of every variable that a step changes."""
+        with self._take_step.variables():
+            values = [np.asarray(variable.value).tobytes() for variable in self._take_step.trainer.step_variables]
+        return hashlib.sha256(b"".join([*values, np.array(self.losses).tobytes()])).hexdigest()
+
+
+def work(job: dict) -> None:
+    """Take the steps of all tasks of a job in this process, as one of several or alone."""
+    if job["cores"]:
+        os.sched_setaffinity(0, job["cores"][int(os.environ.get("SLURM_PROCID", "0"))])
     from srlib import distributed
     from srlib.engine import pin_threads
-    from srlib.signals import Stopped, deferred_stop, stoppable
     from srlib.stage import errors_in_one_line
 
-    with distributed.ended_at_once(), errors_in_one_line("benchmark"), stoppable(), deferred_stop() as stop:
+    with distributed.ended_at_once(), errors_in_one_line("benchmark"):
         distributed.join()
         pin_threads()
-        distributed.gather(0)
-        take_step = runner(task)
-        random = np.random.default_rng(0)
-        rows = slice(*(16 * edge // distributed.world() for edge in (distributed.rank(), distributed.rank() + 1)))
-        losses, times = [], []
-        for step in range(task["steps"]):
-            hr = random.integers(0, 256, (16, 96, 96, 3), np.uint8) // 2 + 60
-            lr = hr[:, 1::4, 1::4]
-            if task["event"] and step == 5:
-                print("event", flush=True)
-                happen(*task["event"])
-            start = time.perf_counter()
-            losses.append(take_step(np.ascontiguousarray(lr[rows]), hr[rows], [1e-3, 1e-3][: task["networks"]])["loss"])
-            times.append(time.perf_counter() - start)
-            if signum := distributed.agreed_signal(stop.signum):
-                raise Stopped(signum)
-        with take_step.variables():
-            weights = [np.asarray(variable.value).tobytes() for variable in take_step.trainer.step_variables]
+        results = []
+        for task in job["tasks"]:
+            training = Training(task, distributed.rank(), distributed.world())
+            for _ in range(task["steps"]):
+                training.step()
+            median = statistics.median(training.seconds[len(training.seconds) // 3 :])
+            results.append({"losses": training.losses, "digest": training.digest(), "seconds": median})
         if distributed.is_main():
-            digest = hashlib.sha256(b"".join(weights)).hexdigest()
-            result = {"losses": losses, "digest": digest, "seconds": statistics.median(times[len(times) // 3 :])}
-            Path(task["result"]).write_text(json.dumps(result))
+            Path(job["result"]).write_text(json.dumps(results))
         distributed.leave()
 
 
-def happen(rank: int, signum: int | None) -> None:
-    """Let an event happen to one process: a signal, or an exception without one."""
-    from srlib import distributed
-
-    if distributed.rank() == rank:
-        if signum is None:
-            raise KeyError("an exception")
-        os.kill(os.getpid(), signum)
-
-
-def runner(task: dict):
-    """Return the step runner of a task."""
-    import keras
-
-    from srlib.models import build
-    from srlib.params import Params
-    from srlib.training.gan.trainer import gan_trainer
-    from srlib.training.pretrain import model_config, pixel_trainer
-    from srlib.training.steps import step_runner
-
-    params = Params.model_validate(task["recipe"])
-    keras.utils.set_random_seed(1)
-    if task["networks"] == 2:
-        return step_runner(gan_trainer(params, build(model_config(params)), Path()), params.finetune.micro_batches)
-    return step_runner(pixel_trainer(params), params.pretrain.micro_batches)
-
-
-def run(case: str, processes: int, steps: int, folder: Path, micro_batches: int = 1, event: tuple | None = None):
-    """Run a group; return (its result, exit status, seconds from the event to the end of all that can end)."""
+def run(processes: int, tasks: list[dict], folder: Path, cores: list[list[int]] | None = None) -> list[dict]:
+    """Run a group of processes to its end; return the results of its tasks."""
     result = folder / "result.json"
     result.unlink(missing_ok=True)
-    task = {
-        "recipe": recipe(case, micro_batches), "networks": 1 + (case == "srgan"), "steps": steps, "event": event,
-        "result": str(result),
-    }  # fmt: skip
-    program = [sys.executable, __file__, "--work", json.dumps(task)]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "SRLIB_HEARTBEAT": str(HEARTBEAT), "PYTHONPATH": str(ROOT)}
+    job = {"tasks": tasks, "cores": cores, "result": str(result)}
+    program = [sys.executable, __file__, "--work", json.dumps(job)]
+    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
     if processes > 1:
         program = [sys.executable, str(ROOT / "benchmarks/srun.py"), str(processes), *program]
-        environment |= {"SRLIB_LAUNCHED": "1", "SRUN_PATIENCE": str(HEARTBEAT + 10)}
-    with (folder / "messages").open("w") as messages:
-        group = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=messages, text=True)
-        begin = next((time.monotonic() for line in group.stdout if line == "event\n"), 0.0)
-        status = group.wait()
-        seconds = time.monotonic() - begin
-    if event is None and status:
-        raise SystemExit((folder / "messages").read_text()[-3000:])
-    return json.loads(result.read_text()) if result.exists() else {}, status, seconds
+        environment |= {"SRLIB_LAUNCHED": "1"}
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
+    results: list[dict] = json.loads(result.read_text())
+    return results
 
 
-def compare(case: str, steps: int, folder: Path) -> bool:
-    """Print a row of the first table; return whether all is as it should be."""
-    one, two, again = (run(case, processes, steps, folder)[0] for processes in (1, 2, 2))
-    small, small_too = (run(case, processes, steps, folder, micro_batches=4)[0] for processes in (1, 2))
-    difference = max(abs(a - b) / abs(a) for a, b in zip(one["losses"], two["losses"], strict=True))
-    is_same, is_equal = two["digest"] == again["digest"], small["digest"] == small_too["digest"]
-    words = [{True: "same bytes", False: "DIFFERENT"}[flag] for flag in (is_same, is_equal)]
-    rates = [16 / result["seconds"] for result in (one, two, small, small_too)]
-    print(
-        f"{case:10}{difference:12.1e}   {words[0]:12}{words[1]:12}" + "".join(f"{rate:9.1f}" for rate in rates),
-        flush=True,
-    )
-    return difference <= CASES[case][1] and is_same and is_equal
+def compare_losses(cases: list[str], folder: Path, base: str) -> bool:
+    """Print losses of one and of two processes, and whether bytes are equal; return whether all is as it should be."""
+    whole, micro = ([task(case, 30, parts) for case in cases] for parts in (1, MICRO_BATCHES))
+    one, two = (run(processes, whole + micro, folder) for processes in (1, 2))
+    again, four = run(2, whole, folder), run(4, micro, folder)
+    is_good = True
+    print(f"{'case':10}{'losses, 2 beside 1':>20}{'two jobs of 2':>16}{f'{MICRO_BATCHES} micro-batches: 1, 2, 4':>26}")
+    for index, case in enumerate(cases):
+        pairs = zip(one[index]["losses"], two[index]["losses"], strict=True)
+        difference = max(abs(a - b) / abs(a) for a, b in pairs)
+        is_same = two[index]["digest"] == again[index]["digest"]
+        results = (one[index + len(cases)], two[index + len(cases)], four[index])  # with micro-batches
+        is_equal = len({result["digest"] for result in results}) == 1
+        words = ["same bytes" if flag else "DIFFERENT" for flag in (is_same, is_equal)]
+        print(f"{case:10}{difference:20.1e}{words[0]:>16}{words[1]:>26}", flush=True)
+        is_good &= difference <= CASES[case][1] and is_same and is_equal
+    return is_good
+
+
+def compare_speed(cases: list[str], folder: Path, base: str) -> bool:
+    """Print patches per second of three ways to use two cores, the best of two rounds."""
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    groups = {
+        "1 process, 1 core": (1, [[first]]),
+        "1 process, 2 cores": (1, [[first, second]]),
+        "2 processes, 1 core each": (2, [[first], [second]]),
+    }
+    tasks = [task(case, 15) for case in cases]
+    rates: dict[str, list[float]] = {name: [0.0] * len(cases) for name in groups}
+    for _ in range(2):
+        for name, (processes, cores) in groups.items():
+            results = run(processes, tasks, folder, cores)
+            rates[name] = [
+                max(TRAINING["batch"] / result["seconds"], best)
+                for result, best in zip(results, rates[name], strict=True)
+            ]
+    print(f"{'patches per second':26}" + "".join(f"{case:>10}" for case in cases))
+    for name, values in rates.items():
+        print(f"{name:26}" + "".join(f"{value:10.1f}" for value in values))
+    return True
+
+
+@contextlib.contextmanager
+def earlier_code(commit: str) -> Iterator[Path]:
+    """Yield a folder with the repository as it was at a commit."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
+        yield Path(folder)
+
+
+def compare_with_before(cases: list[str], folder: Path, base: str) -> bool:
+    """Print a row per case: bytes and milliseconds per step of this code and of that at `base`."""
+    is_good = True
+    backend = os.environ.get("KERAS_BACKEND") or "jax"
+    print(f"{backend}, code of {base} beside this: {'bytes':>12}{'before':>12}{'now':>12}{'difference':>12}")
+    with earlier_code(base) as tree:
+        for case in cases:
+            children = []
+            for code in (tree, ROOT):
+                environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(code)}
+                command = [sys.executable, __file__, "--serve", json.dumps(task(case, 0, tiny=True))]
+                children.append(
+                    subprocess.Popen(
+                        command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=code
+                    )
+                )
+            seconds = [[float(ask(child, "step")) for child in children] for _ in range(200)][20:]
+            digests = {ask(child, "digest") for child in children}
+            for child in children:
+                child.communicate()
+            before, now = (1e3 * statistics.median(column) for column in zip(*seconds, strict=True))
+            difference = 1e3 * statistics.median(b - a for a, b in seconds)
+            word = "same" if len(digests) == 1 else "DIFFERENT"
+            print(f"{case:40}{word:>12}{before:9.3f} ms{now:9.3f} ms{difference:+9.3f} ms", flush=True)
+            is_good &= len(digests) == 1
+    return is_good
+
+
+def ask(child: subprocess.Popen[str], question: str) -> str:
+    """Ask a process of `serve`; return its answer."""
+    assert child.stdin and child.stdout
+    child.stdin.write(f"{question}\n")
+    child.stdin.flush()
+    return child.stdout.readline().strip()
+
+
+def serve(task: dict) -> None:
+    """Answer `step` with the seconds of a step, and `digest`, until standard input ends."""
+    from srlib.engine import pin_threads
+
+    pin_threads()
+    training = Training(task)
+    for line in sys.stdin:
+        print(training.step() if line == "step\n" else training.digest(), flush=True)
+
+
+PIECES: dict[str, Callable[[list[str], Path, str], bool]] = {
+    "losses": compare_losses,
+    "speed": compare_speed,
+    "before": compare_with_before,
+}
 
 
 def main() -> None:
-    """Print both tables."""
+    """Run the pieces."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--cases", default=",".join(CASES), help="rows of the first table")
-    parser.add_argument("--events", choices=("all", "none"), default="all")
+    parser.add_argument("--only", default=",".join(PIECES), help="pieces, separated by commas")
+    parser.add_argument("--cases", default=",".join(CASES), help="networks, separated by commas")
+    parser.add_argument("--base", default="a45f1f9", help="commit of the earlier code; a45f1f9 has one device only")
     parser.add_argument("--folder", type=Path, help="folder for the files (default: a temporary one)")
     parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.work:
-        work(options.work)
+    if options.work or options.serve:
+        work(options.work) if options.work else serve(options.serve)
         return
+    if unknown := set(options.only.split(",")) - set(PIECES):
+        parser.error(f"--only: expected some of {', '.join(PIECES)}, got {', '.join(sorted(unknown))}")
     is_good = True
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
-        print("Two processes beside one; patches per second of 1 and 2 processes, and of both with 4 micro-batches")
-        print(f"{'case':10}{'losses':>12}   {'two jobs':12}{'micro':12}{'1':>9}{'2':>9}{'1 micro':>9}{'2 micro':>9}")
-        for case in filter(None, options.cases.split(",")):
-            is_good &= compare(case, options.steps, Path(scratch))
-        for name, event in EVENTS.items() if options.events == "all" else ():
-            _, status, seconds = run("edsr", 2, 10**6, Path(scratch), event=event)
-            print(f"{name:26} status {status:4}, all ended after {seconds:5.1f} s", flush=True)
-            # A stopped process ends only by the launcher, which waits as long as the other may take.
-            is_good &= status != 0 and seconds < (2 if event[1] == signal.SIGSTOP else 1) * (HEARTBEAT + 10)
+        for piece in options.only.split(","):
+            begun = time.monotonic()
+            is_good &= PIECES[piece](options.cases.split(","), Path(scratch), options.base)
+            print(f"{piece}: {time.monotonic() - begun:.0f} s\n", flush=True)
     sys.exit(0 if is_good else 1)
 
 
