@@ -118,7 +118,7 @@ def test_generator_and_discriminator_want_the_opposite(score: float, step: float
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_the_periodicity_loss_sees_patterns_that_change_their_sign(scale: int) -> None:
+def test_periodicity_sees_patterns_that_change_their_sign(scale: int) -> None:
     """The checkerboard loss does not: over its windows they cancel."""
     side = 16 * scale
     hr = np.full((1, side, side, 3), 0.5, np.float32)
