@@ -1,6 +1,7 @@
 """A recorded model is loaded without this project, and served as the documentation says."""
 
 import contextlib
+import json
 import os
 import re
 import socket
@@ -63,6 +64,15 @@ def running(commands: str, port: int) -> Iterator[None]:
             server.terminate()
 
 
+def answer(port: int, rows: list[object]) -> object:
+    """What the server makes of an image that is sent as its rows."""
+    content = json.dumps({"inputs": rows}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", content, headers)
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)["predictions"]
+
+
 def test_a_model_loads_with_its_own_code(champion: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     shows = "import srlib\nprint(srlib.__file__)\nassert sr.shape == (96, 128, 3)\nopen('big.png', 'wb').write(png)\n"
@@ -84,6 +94,9 @@ def test_a_served_model_answers_curl_with_an_image(champion: Path) -> None:
         assert done.returncode == 0, done.stderr
         with Image.open("big.png") as image:
             assert image.size == (36, 28)
+        assert np.array(answer(port, [[[255, 0, 128]]])).dtype.kind == "i"
+        floats = np.array(answer(port, [[[0.5, 0, 1]]]))
+        assert floats.shape == (4, 4, 3) and floats.min() >= 0 and floats.max() <= 1 and floats.dtype.kind == "f"
         Path("photo.png").write_text("no image")
         subprocess.run(["bash", "-c", ask], env=environment(port), capture_output=True, check=False)
     assert "image 0: image: not an image" in Path("answer.json").read_text()
