@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or that nobody reads."""
+"""Standard streams that are closed, full, or that nobody reads; places where nothing can be written."""
 
 import os
 import subprocess
@@ -37,6 +37,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ),
         ("$S score sr hr >&-", "standard output: Bad file descriptor"),
         ("$S upscale hr/a.png -o - >&-", "standard output: Bad file descriptor"),
+        ("mkdir s; $S degradation estimate hr --hr hr --sheet s", "s: is a folder; expected the name of a file to"),
         ("mkdir gone; cd gone; rmdir ../gone; $S score ../sr ../hr --csv a", "the working folder does not exist any"),
         pytest.param(
             "$S upscale hr/a.png -o - > /dev/full",
@@ -50,7 +51,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ),
     ],
 )
-def test_a_stream_that_cannot_be_used_is_one_line(command: str, message: str, folder: Path) -> None:
+def test_what_cannot_be_used_is_one_line(command: str, message: str, folder: Path) -> None:
     done = shell(command, folder)
     *_, line = done.stderr.splitlines()
     assert done.returncode == 1 and line.startswith(f"error: {message}") and "Traceback" not in done.stderr
