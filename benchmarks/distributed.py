@@ -8,7 +8,7 @@ stages: benchmarks/launched_stages.py. The pieces, each a few minutes on two cor
 - losses: 30 steps of one process and of two, two equal jobs of two processes; 1, 2 and 4 processes with micro-batches.
 - speed: patches per second of one process on one core, of one on two cores, and of two with a core each.
 - before: one process with this code and one with that of the commit `--base`, which take a step of a tiny network in
-  turns: the bytes of weights and losses after 200 steps, and the time of a step. KERAS_BACKEND is jax unless set.
+  turns: the bytes of weights and losses at the end, and the time of a step. KERAS_BACKEND is jax unless set.
 
 Exits with 1 if losses differ by more than 1e-5 (EDSR) or 1e-3 (with batch normalization), if two equal jobs differ in a
 byte, one and two processes with micro-batches do, or this code and the earlier one.
@@ -156,7 +156,7 @@ def run(processes: int, tasks: list[dict], folder: Path, cores: list[list[int]] 
     return results
 
 
-def compare_losses(cases: list[str], folder: Path, base: str) -> bool:
+def compare_losses(cases: list[str], folder: Path, base: str, turns: int) -> bool:
     """Print losses of one and of two processes, and whether bytes are equal; return whether all is as it should be."""
     whole, micro = ([task(case, 30, parts) for case in cases] for parts in (1, MICRO_BATCHES))
     one, two = (run(processes, whole + micro, folder) for processes in (1, 2))
@@ -175,7 +175,7 @@ def compare_losses(cases: list[str], folder: Path, base: str) -> bool:
     return is_good
 
 
-def compare_speed(cases: list[str], folder: Path, base: str) -> bool:
+def compare_speed(cases: list[str], folder: Path, base: str, turns: int) -> bool:
     """Print patches per second of three ways to use two cores, the best of two rounds."""
     first, second, *_ = sorted(os.sched_getaffinity(0))
     groups = {
@@ -207,7 +207,7 @@ def earlier_code(commit: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def compare_with_before(cases: list[str], folder: Path, base: str) -> bool:
+def compare_with_before(cases: list[str], folder: Path, base: str, turns: int) -> bool:
     """Print a row per case: bytes and milliseconds per step of this code and of that at `base`."""
     is_good = True
     backend = os.environ.get("KERAS_BACKEND") or "jax"
@@ -223,7 +223,7 @@ def compare_with_before(cases: list[str], folder: Path, base: str) -> bool:
                         command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=code
                     )
                 )
-            seconds = [[float(ask(child, "step")) for child in children] for _ in range(200)][20:]
+            seconds = [[float(ask(child, "step")) for child in children] for _ in range(turns)][turns // 10 :]
             digests = {ask(child, "digest") for child in children}
             for child in children:
                 child.communicate()
@@ -253,7 +253,7 @@ def serve(task: dict) -> None:
         print(training.step() if line == "step\n" else training.digest(), flush=True)
 
 
-PIECES: dict[str, Callable[[list[str], Path, str], bool]] = {
+PIECES: dict[str, Callable[[list[str], Path, str, int], bool]] = {
     "losses": compare_losses,
     "speed": compare_speed,
     "before": compare_with_before,
@@ -266,6 +266,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PIECES), help="pieces, separated by commas")
     parser.add_argument("--cases", default=",".join(CASES), help="networks, separated by commas")
     parser.add_argument("--base", default="a45f1f9", help="commit of the earlier code; a45f1f9 has one device only")
+    parser.add_argument("--turns", type=int, default=200, help="steps of `before`")
     parser.add_argument("--folder", type=Path, help="folder for the files (default: a temporary one)")
     parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--serve", type=json.loads, help=argparse.SUPPRESS)
@@ -279,7 +280,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         for piece in options.only.split(","):
             begun = time.monotonic()
-            is_good &= PIECES[piece](options.cases.split(","), Path(scratch), options.base)
+            is_good &= PIECES[piece](options.cases.split(","), Path(scratch), options.base, options.turns)
             print(f"{piece}: {time.monotonic() - begun:.0f} s\n", flush=True)
     sys.exit(0 if is_good else 1)
 

@@ -32,7 +32,7 @@ def main(count: int, program: list[str]) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda number, frame: [p.send_signal(number) for p in processes if p.poll() is None])
     failed, deadline = 0, float("inf")
-    while any(process.poll() is None for process in processes):
+    while None in [process.poll() for process in processes]:  # a list: each of them must be asked
         status = next((p.returncode for p in processes if p.returncode), 0)
         if status and not failed:
             failed, deadline = status, time.monotonic() + PATIENCE
