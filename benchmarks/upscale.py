@@ -208,7 +208,7 @@ def main() -> None:
         folder = Path(temporary)
         (folder / "keras").symlink_to(options.model.resolve())
         for form in ("onnx", "openvino"):
-            export(options.model, folder / form, form)
+            export(options.model, folder / form, format=form)
         config = json.loads((folder / "openvino" / "config.json").read_text())
         torch_graph(folder)
         print(f"{config['title']} ×{config['scale']}\n")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from srlib.imaging.metrics import psnr_y, ssim_y
     from srlib.imaging.read import read_image
     from srlib.imaging.resize import downscale, resize
+    from srlib.inference.export import export
     from srlib.inference.image_files import upscale_files
     from srlib.inference.shipped import shipped_models
     from srlib.inference.upscale import upscale
@@ -33,6 +34,7 @@ __all__ = [
     "Upscaler",
     "__version__",
     "downscale",
+    "export",
     "load_model",
     "load_params",
     "lr_consistency",
@@ -52,6 +54,7 @@ __all__ = [
 # Imported at their first use, so that `import srlib` stays light.
 _MODULES = {
     "downscale": "srlib.imaging.resize",
+    "export": "srlib.inference.export",
     "load_model": "srlib.models",
     "load_params": "srlib.params",
     "lr_consistency": "srlib.imaging.consistency",

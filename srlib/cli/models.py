@@ -17,18 +17,23 @@ def export(
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write.", metavar="OUT_DIR", readable=False)],
     file_format: Annotated[
-        str, typer.Option("--format", help="openvino (what srlib itself runs) or onnx.")
+        str,
+        typer.Option(
+            "--format", help="openvino (what srlib itself runs), onnx, onnx-fp16, litert or openvino-int8 (extra int8)."
+        ),
     ] = "openvino",
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of HR images to compare on; they also show whether bfloat16 is harmless.", readable=False
+            help="Folder of HR images to compare on, and for openvino-int8 to calibrate on (default: five of "
+            "scikit-image's); for openvino they also show whether bfloat16 is harmless.",
+            readable=False,
         ),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Export a trained model to OpenVINO or ONNX for images of any size, and verify it against Keras."""
+    """Export a trained model for OpenVINO, ONNX Runtime or LiteRT and images of any size, verified against Keras."""
     from srlib.inference import export as exporter
 
-    report = exporter.export(model, out, file_format, images=images, force=force)
+    report = exporter.export(model, out, format=file_format, images=images, force=force)
     typer.echo(exporter.summary(out, report))

@@ -9,7 +9,7 @@ from pathlib import Path
 from srlib.errors import SrlibError
 from srlib.inference.exported import is_exported, read_exported
 from srlib.inference.model_file import SUFFIXES
-from srlib.inference.shipped import PAIRS, SHIPPED, shipped_models
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, DEFAULT_MODEL, PAIRS, PHOTO_MODEL, SHIPPED, shipped_models
 
 _CHARACTER = {"pixel": "faithful", "gan": "sharp, some detail invented"}
 _PIPELINE = ("config.json", "model.weights.h5")
@@ -21,7 +21,7 @@ class ModelChoice:
 
     Attributes:
         label: What the page shows.
-        model: What `srlib.open_model` takes.
+        model: What `srlib.open_model` takes, or `auto`.
         gan: GAN counterpart of `model`, where `open_model` does not know it.
         fidelity: The fidelity at which the blend with its counterpart is the model itself; None without a counterpart.
     """
@@ -41,19 +41,22 @@ def model_choices(models: Path, others: Sequence[str] = ()) -> list[ModelChoice]
     """
     return [
         *(ModelChoice(name, name) for name in others),
-        *sorted(_shipped(), key=lambda choice: choice.model, reverse=True),  # psnr before gan
+        *_shipped(),
         *(ModelChoice(f"{uri.removeprefix('models:/')} – from MLflow", uri) for uri in _champions()),
         *_in_folder(models),
     ]
 
 
 def _shipped() -> Iterator[ModelChoice]:
-    names = shipped_models()
+    """Yield the default of `srlib upscale`, then `auto`, then the others."""
+    names = sorted(shipped_models(), key=lambda name: name != DEFAULT_MODEL)
     in_pairs = {name for pair in PAIRS if {pair.psnr, pair.gan} <= set(names) for name in (pair.psnr, pair.gan)}
     for name in names:
         training = read_exported(SHIPPED / name).config.training
         fidelity = float(training == "pixel") if name in in_pairs else None
         yield ModelChoice(f"{name} – {_CHARACTER[training]}", name, fidelity=fidelity)
+        if name == CLEAN_MODEL and PHOTO_MODEL in names:
+            yield ModelChoice(f"{AUTO} – the one of {CLEAN_MODEL} and {PHOTO_MODEL} that fits the image", AUTO)
 
 
 def _champions() -> list[str]:

@@ -21,11 +21,12 @@ from srlib.imaging.array_image import write_image
 from srlib.imaging.image_file import read_image_file
 from srlib.imaging.read import image_size, over_white
 from srlib.imaging.resize import resize
+from srlib.inference.choice import AutoModel, open_any
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.limits import LARGE_IMAGE
 from srlib.inference.output_size import MODEL_SCALE, OutputSize
 from srlib.inference.records import Records
-from srlib.inference.upscaler import Upscaler, open_model
+from srlib.inference.upscaler import Upscaler
 
 _LARGEST_VIEW = 2048
 """Longest side in pixels of what the page shows; a larger result is also shown in part, at full size."""
@@ -156,9 +157,9 @@ def _run(source: Path, folder: Path, settings: Settings, limits: Limits) -> list
 
 
 @functools.lru_cache(maxsize=2)
-def _opened(choice: ModelChoice, fidelity: float | None) -> Upscaler:
+def _opened(choice: ModelChoice, fidelity: float | None) -> Upscaler | AutoModel:
     """Open a model; the last two stay open."""
-    return open_model(choice.model, gan=choice.gan, fidelity=fidelity if choice.fidelity is not None else None)
+    return open_any(choice.model, gan=choice.gan, fidelity=fidelity if choice.fidelity is not None else None)
 
 
 def _without_folders(text: str, *folders: Path) -> str:

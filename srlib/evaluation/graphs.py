@@ -37,7 +37,9 @@ def load_graph(path: Path, channels: int, scale: int) -> Graph:
     """
     loaders = {".pb": load_frozen_graph, ".onnx": _load_onnx, ".xml": _load_openvino}
     if path.suffix not in loaders:
-        raise SrlibError(f"{path}: expected a {', '.join(SUFFIXES)} file, a model folder or a folder of images")
+        raise SrlibError(
+            f"{path}: expected a {', '.join(SUFFIXES)} file, weights of PyTorch, a model folder or a folder of images"
+        )
     graph = loaders[path.suffix](path, channels)
 
     def run(lr: Floats) -> Floats:
@@ -108,14 +110,11 @@ def _load_openvino(path: Path, channels: int) -> Graph:
     def multiply_adds(height: int, width: int) -> int:
         shape = [1, height, width, channels] if channels_last else [1, channels, height, width]
         try:
-            return _openvino_multiply_adds(model, shape)
+            return openvino_multiply_adds(model, shape)
         except GRAPH_ERRORS as error:
             raise SrlibError(f"{path}: its multiply-adds cannot be counted ({one_line(error, 200)})") from None
 
-    constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
-    floats = [op for op in constants if op.get_element_type().is_real() and op.get_output_shape(0)]
-    parameters = sum(math.prod(op.get_output_shape(0)) for op in floats)
-    return Graph(run, Cost(parameters, multiply_adds))
+    return Graph(run, Cost(openvino_parameters(model), multiply_adds))
 
 
 def _input_axes(path: Path, model: "ov.Model", channels: int) -> list[int | None]:
@@ -133,7 +132,15 @@ def _input_axes(path: Path, model: "ov.Model", channels: int) -> list[int | None
     return axes
 
 
-def _openvino_multiply_adds(model: "ov.Model", shape: list[int]) -> int:
+def openvino_parameters(model: "ov.Model") -> int:
+    """Return the number of floats in a network's tensors, scalars not counted."""
+    constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
+    floats = [op for op in constants if op.get_element_type().is_real() and op.get_output_shape(0)]
+    return sum(math.prod(op.get_output_shape(0)) for op in floats)
+
+
+def openvino_multiply_adds(model: "ov.Model", shape: list[int]) -> int:
+    """Return the multiply-adds of a network's convolutions for an input of this shape."""
     fixed = model.clone()
     fixed.reshape(shape)
     work = 0

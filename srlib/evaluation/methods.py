@@ -15,6 +15,7 @@ from srlib.evaluation.foreign import Graph
 from srlib.evaluation.graphs import load_graph
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import lpips, verified
+from srlib.evaluation.probed import needs_probing, probed_graph
 from srlib.files import tree_hash
 from srlib.imaging.color import Channels, network_input, rgb_from_output
 from srlib.imaging.ensemble import mean_over_views
@@ -95,15 +96,16 @@ def upscale_function(model: keras.Model) -> Callable[[Image], Image]:
 def from_file(
     name: str, path: Path, scale: int, *, sha256: str, channels: Channels = "rgb", value_range: float = 1.0
 ) -> Method:
-    """Return a method from a model folder, a `.pb`, `.onnx` or `.xml` file, or a folder of finished images.
+    """Return a method from a model folder, a network's file, or a folder of finished images.
 
     Args:
         name: Name of the method.
-        path: The file or folder.
+        path: The file (`.pb`, `.onnx`, `.xml`, or weights of PyTorch: `.pth`, `.safetensors`) or folder.
         scale: Upscaling factor.
         sha256: Expected `content_hash` of `path`.
         channels: Input and output of a network from a file. The chroma of a luma network is upscaled by bicubic.
-        value_range: White level of such a network: 1 or 255.
+        value_range: White level of such a network: 1 or 255. It is found out for weights of PyTorch and for networks
+            that take images of one size only.
 
     Raises:
         SrlibError: No such file, content that does not match `sha256`, or a network that cannot be used.
@@ -124,7 +126,11 @@ def from_file(
         if not list_images(path):
             raise SrlibError(f"{where}: expected a model or images, found neither")
         return Method(name, folder=path)
-    graph = load_graph(path, 3 if channels == "rgb" else 1, scale)
+    count = 3 if channels == "rgb" else 1
+    if needs_probing(path):
+        graph, value_range = probed_graph(path, count, scale), 1.0
+    else:
+        graph = load_graph(path, count, scale)
     return Method(name, lambda lr, scale: _run(graph, lr, channels, value_range), cost=graph.cost)
 
 

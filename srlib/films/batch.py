@@ -140,12 +140,14 @@ def _run_film(
     from srlib.films.upscaling import upscale_one_film
 
     assert job.source is not None and job.target is not None
+    notes = []
     try:
         model = open_model()
         if isinstance(model, AutoModel):
             traces = film_traces(job.source, options.seconds)
             model = model.fitting(traces)
-            print(f"{job.name}: {model.name} ({traces.in_words()})", file=sys.stderr)
+            notes = [f"{job.name}: {model.name} ({traces.in_words()})"]
+            print(notes[0], file=sys.stderr)
         outcome = upscale_one_film(job.source, job.target, model, options)
     except SrlibError as error:
         return [str(error)], []
@@ -158,7 +160,7 @@ def _run_film(
         return [reason], []
     except Exception as error:
         return [f"{job.name}: unexpected {type(error).__name__} ({one_line(error)}); please report this film"], []
-    notes = [f"{job.name}: {note}" for note in outcome.notes]
-    for note in notes:
-        print(note, file=sys.stderr)
+    for note in outcome.notes:
+        notes.append(f"{job.name}: {note}")
+        print(notes[-1], file=sys.stderr)
     return [f"{job.name}: {problem}; the rest is in {job.target}" for problem in outcome.problems], notes

@@ -185,7 +185,8 @@ class Faults:
         interlaced: Interlaced frames.
         untimed: Frames that were left out because they have no time after that of the frame before.
         resized: Number of the first frame of another size, with which reading ended.
-        end: Time in seconds at which the last packet of any stream ended.
+        start: Time in seconds at which the film starts; the duration in a header counts from zero.
+        end: Seconds from there to the end of the last packet of any stream.
         error: Message of the last error.
     """
 
@@ -195,6 +196,7 @@ class Faults:
     interlaced: int = 0
     untimed: int = 0
     resized: int | None = None
+    start: float = 0.0
     end: float = 0.0
     error: str | None = None
 
@@ -252,8 +254,8 @@ class FrameReader:
             expected = film.frames - faults.discarded
             if film.is_counted and self.count < expected:
                 problems.append(f"{expected - self.count} of {expected} frames are missing or cannot be decoded")
-            elif film.duration is not None and faults.end < film.duration - _LATE - 2 / film.rate:
-                problems.append(f"is cut off after {faults.end:.1f} of {film.duration:.1f} seconds")
+            elif film.duration is not None and faults.start + faults.end < film.duration - _LATE - 2 / film.rate:
+                problems.append(f"is cut off after {faults.start + faults.end:.1f} of {film.duration:.1f} seconds")
             elif faults.packets:
                 problems.append(f"{faults.packets} packets cannot be decoded")
         lines = (
@@ -277,7 +279,7 @@ def _decoded(
 
     others = [other for other in container.streams if other.type in ("audio", "subtitle")]
     packets = container.demux(stream, *others)
-    start = (container.start_time or 0) / 1_000_000
+    faults.start = start = max(0, container.start_time or 0) / 1_000_000
     while True:
         try:
             packet = next(packets, None)

@@ -37,11 +37,11 @@ def read_through_cache(folder: Path) -> ExportedModel:
     where = f"kept in {cache / name}" if cache else "used once, since there is no cache folder"
     print(f"{folder}: exporting to OpenVINO before its first use, about a minute; {where}", file=sys.stderr)
     if cache is not None:
-        export(folder, cache / name, "openvino", force=True)
+        export(folder, cache / name, force=True)
         return read_exported(cache / name)
     with tempfile.TemporaryDirectory() as temporary:
         os.environ.setdefault("MPLCONFIGDIR", temporary)  # Keras imports Matplotlib, which would need a home folder too
-        export(folder, Path(temporary, name), "openvino")
+        export(folder, Path(temporary, name))
         return read_exported(Path(temporary, name))
 
 

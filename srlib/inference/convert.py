@@ -1,4 +1,4 @@
-"""Convert Keras networks to ONNX and OpenVINO files: the same weights give the same bytes.
+"""Convert Keras networks to ONNX, OpenVINO and LiteRT files: the same weights give the same bytes.
 
 Keras writes ONNX (through tf2onnx); OpenVINO's files are made from it, since OpenVINO's own reader of TensorFlow graphs
 leaves transpositions around some activations, which cost half of the speed. Names, versions and metadata are removed.
@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from srlib.errors import SrlibError, one_line
-from srlib.inference.exported import ONNX, XML
+from srlib.inference.exported import BIN, ONNX, XML
 from srlib.inference.runtime import import_openvino
 
 if TYPE_CHECKING:
+    import keras
     import onnx
     import openvino
 
 
-def to_onnx(folder: Path, path: Path) -> None:
-    """Write a Keras model as ONNX, in a process of its own: tf2onnx's result depends on its earlier conversions.
+def from_keras(folder: Path, path: Path) -> None:
+    """Convert a Keras model in a process of its own: tf2onnx's result depends on its earlier conversions.
 
     Args:
         folder: A model folder of the pipeline.
-        path: The file to write.
+        path: The file to write: `.onnx` or `.tflite`.
 
     Raises:
         SrlibError: The model cannot be converted.
@@ -38,21 +39,28 @@ def to_onnx(folder: Path, path: Path) -> None:
     done = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True)
     if done.returncode or not path.is_file():
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise SrlibError(f"{folder}: cannot be converted to ONNX: {one_line(last)}")
+        raise SrlibError(f"{folder}: cannot be converted to {path.suffix}: {one_line(last)}")
 
 
 def convert(folder: Path, path: Path) -> None:
-    """Write a Keras model as ONNX in this process; see `to_onnx`."""
+    """Convert a Keras model in this process; see `from_keras`."""
     from srlib.engine import pin_threads
 
     pin_threads()
-    import onnx
-
     from srlib.models import load_model
 
     model, _ = load_model(folder)
     # Keras exports only models that have been called once.
     model(np.zeros((1, 8, 8, model.input.shape[-1]), np.float32), training=False)
+    if path.suffix == ".tflite":
+        model.export(path, format="litert", verbose=False)
+    else:
+        _write_onnx(model, path)
+
+
+def _write_onnx(model: "keras.Model", path: Path) -> None:
+    import onnx
+
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it reports an optimization that it gives up
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -123,8 +131,14 @@ def to_openvino(folder: Path) -> "openvino.Model":
         The network.
     """
     openvino = import_openvino()
-    graph = openvino.convert_model(folder / ONNX)
-    openvino.save_model(graph, folder / XML, compress_to_fp16=False)
+    save_openvino(openvino.convert_model(folder / ONNX), folder)
+    return openvino.Core().read_model(folder / XML)
+
+
+def save_openvino(graph: "openvino.Model", folder: Path) -> None:
+    """Write `model.xml` and `model.bin` without the names, versions and metadata that differ from run to run."""
+    (folder / BIN).unlink(missing_ok=True)  # networks that were read from it map the old file
+    import_openvino().save_model(graph, folder / XML, compress_to_fp16=False)
     tree = ElementTree.parse(folder / XML)  # noqa: S314 written in the line before
     net = tree.getroot()
     net.set("name", "network")
@@ -137,7 +151,24 @@ def to_openvino(folder: Path) -> "openvino.Model":
     for port in net.iter("port"):
         port.attrib.pop("names", None)
     tree.write(folder / XML, encoding="utf-8")
-    return openvino.Core().read_model(folder / XML)
+
+
+def to_float16(path: Path) -> None:
+    """Convert an ONNX file's weights and operations to float16; its input and output stay float32.
+
+    Args:
+        path: The file to replace.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    content = convert_float_to_float16(onnx.load(path), keep_io_types=True)
+    # The converter appends the cast of the input, which other nodes read.
+    nodes = sorted(content.graph.node, key=lambda node: "lr" not in node.input)
+    del content.graph.node[:]
+    content.graph.node.extend(nodes)
+    onnx.checker.check_model(content, full_check=True)
+    path.write_bytes(content.SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":

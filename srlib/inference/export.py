@@ -1,38 +1,38 @@
-"""Export trained networks as ONNX or OpenVINO files for any image size, each verified against Keras."""
+"""Export trained networks for other runtimes and any image size, each verified against Keras."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, check_output_folder, write_json
-from srlib.imaging.color import Channels
+from srlib.imaging.color import Channels, network_input, rgb_from_output
 from srlib.inference import convert, runtime
-from srlib.inference.exported import BIN, CONFIG, ONNX, XML, ExportConfig, ExportedModel, is_exported, read_exported
+from srlib.inference.export_formats import FORMATS, ExportFormat, Runner, run_openvino
+from srlib.inference.exported import CONFIG, ONNX, ExportConfig, is_exported, read_exported
 from srlib.inference.graph_properties import bytes_per_pixel, receptive_field
 from srlib.inference.runtime import Values
 
 if TYPE_CHECKING:
     import keras
 
-Format = Literal["openvino", "onnx"]
-Runner = Callable[[Values], Values]
-"""Runs a network on values [h, w, C] in [0, 1]."""
-
-TOLERANCE = 1e-4
-"""Largest difference between the outputs of the exported network and of Keras, in [0, 1]."""
+    from srlib.models import ModelConfig
 
 _SIZES = ((1, 1), (3, 50), (48, 37), (64, 96))
 """Sizes of the random images that are always compared."""
 
 _CUT = 7
 """LR pixels that are cut off to verify the receptive field."""
+
+_SAMPLE = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+"""Photographs of scikit-image that int8 is calibrated on where none are given."""
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,34 @@ class ExportReport:
     Attributes:
         config: Configuration of the exported model.
         difference: Largest difference of any value, in levels of 255 before rounding.
-        images: Number of images that were given to compare on.
+        random: Number of random images that it was measured on.
+        images: Number of photographs that it was measured on.
         psnr_y: Mean PSNR-Y in dB over these images, by precision.
     """
 
     config: ExportConfig
     difference: float
+    random: int
     images: int
     psnr_y: dict[str, float]
 
 
 def export(
-    folder: Path, out: Path, format: str = "openvino", *, images: Path | None = None, force: bool = False
+    folder: Path | str,
+    out: Path | str,
+    *,
+    format: str = "openvino",
+    images: Path | str | None = None,
+    force: bool = False,
 ) -> ExportReport:
-    """Write a trained model as an exported network: its files and `config.json`.
+    """Write a trained model for another runtime: its files and `config.json`.
 
     Args:
         folder: A model folder of the pipeline (`config.json` and `model.weights.h5`).
         out: The folder to write, whole or not at all.
-        format: `openvino` or `onnx`.
-        images: Folder of HR images to compare on, downscaled as for benchmarks. For OpenVINO they also show whether
-            bfloat16 is harmless.
+        format: `openvino`, `onnx`, `onnx-fp16`, `litert` or `openvino-int8`.
+        images: Folder of HR images to compare on, downscaled as for benchmarks. `openvino-int8` is calibrated on them
+            (default: five photographs of scikit-image); for `openvino` they show whether bfloat16 is harmless.
         force: Whether to replace an existing `out`.
 
     Returns:
@@ -70,24 +77,35 @@ def export(
 
     Raises:
         SrlibError: A package is missing, there is no model, `out` exists, or the networks do not agree.
+
+    Example:
+        >>> import srlib
+        >>> report = srlib.export("models/pretrained", "exported", format="onnx")  # doctest: +SKIP
+        >>> report.difference < 0.03  # levels of 255  # doctest: +SKIP
+        True
     """
-    if format not in get_args(Format):
-        raise SrlibError(f"format: expected {' or '.join(get_args(Format))}, got {format}")
+    if format not in FORMATS:
+        raise SrlibError(f"format: expected one of {', '.join(FORMATS)}, got {format}")
+    target, folder, out = FORMATS[format], Path(folder), Path(out)
     _check_target(out, force)
-    _require("tensorflow", "keras", "tf2onnx", "onnx", "openvino", *(["onnxruntime"] if format == "onnx" else []))
+    _require("pipeline", "tensorflow", "keras", "tf2onnx", "onnx", "openvino")
+    _require(target.extra, *target.modules)
     from srlib.engine import pin_threads
     from srlib.models import load_model, read_config
 
     scale = read_config(folder).scale
-    hr = _read_images(images, scale) if images else []
+    hr = _read_images(images, scale) if images else _sample(scale) if target.largest_loss else []
     pin_threads()
     model, config = load_model(folder)
     with atomic_path(out) as temporary:
         temporary.mkdir(parents=True)
-        convert.to_onnx(folder, temporary / ONNX)
+        convert.from_keras(folder, temporary / ONNX)
         graph = convert.to_openvino(temporary)
-        for name in (XML, BIN) if format == "onnx" else (ONNX,):
-            (temporary / name).unlink()
+        if target.write:
+            target.write(folder, temporary, [_lr_values(image, config) for image in hr])
+        for path in temporary.iterdir():
+            if path.name not in target.files:
+                path.unlink()
         export_config = ExportConfig(
             name=config.name,
             title=config.title,
@@ -99,8 +117,9 @@ def export(
             receptive_field=receptive_field(graph, config.name),
             bytes_per_pixel=bytes_per_pixel(graph),
             files=_digests(temporary),
+            arithmetic=target.arithmetic,
         )
-        report = _compare_with_keras(temporary, model, export_config, hr)
+        report = _compare_with_keras(temporary, model, export_config, target, hr)
         write_json(temporary / CONFIG, report.config.as_dict())
         read_exported(temporary)
     return report
@@ -121,34 +140,55 @@ def summary(out: Path, report: ExportReport) -> str:
     """Return the lines that `srlib export` prints."""
     config = report.config
     size = sum((out / name).stat().st_size for name in config.files) / 1e6
+    images = f"{report.random} random images and " if report.random else ""
+    images += f"{report.images} {'photograph' if report.images == 1 else 'photographs'}"
     lines = [
-        f"{out}: {config.title} ×{config.scale}, {size:.1f} MB, receptive field {config.receptive_field} pixels",
-        f"largest difference from Keras: {report.difference:.1g} of 255 levels before rounding, on {len(_SIZES)} "
-        f"random and {report.images} given images",
+        f"{out}: {config.title} ×{config.scale}, {config.arithmetic}, {size:.1f} MB, receptive field "
+        f"{config.receptive_field} pixels",
+        f"largest difference from Keras: {report.difference:.2g} of 255 levels before rounding, on {images}",
     ]
     if report.psnr_y:
         scores = ", ".join(f"{precision} {value:.3f} dB" for precision, value in report.psnr_y.items())
-        lines.append(f"PSNR-Y on the given images: {scores}")
+        lines.append(f"mean PSNR-Y on the photographs: {scores}")
     return "\n".join(lines)
 
 
-def _require(*modules: str) -> None:
+def _require(extra: str, *modules: str) -> None:
     from importlib.util import find_spec
 
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        raise SrlibError(f"a Keras model needs {', '.join(missing)} to be exported: pip install 'srlib[pipeline]'")
+        raise SrlibError(f"a Keras model needs {', '.join(missing)} to be exported: pip install 'srlib[{extra}]'")
 
 
-def _read_images(folder: Path, scale: int) -> list[Image]:
+def _read_images(folder: Path | str, scale: int) -> list[Image]:
     from srlib.imaging.folders import list_images
+
+    paths = list_images(Path(folder))
+    if not paths:
+        raise SrlibError(f"{folder}: no images in it")
+    return [_read_image(path, scale) for path in paths]
+
+
+def _sample(scale: int) -> list[Image]:
+    """Return the photographs that ship with scikit-image."""
+    data = resources.files("skimage") / "data"
+    with contextlib.ExitStack() as stack:
+        return [_read_image(stack.enter_context(resources.as_file(data / name)), scale) for name in _SAMPLE]
+
+
+def _read_image(path: Path, scale: int) -> Image:
     from srlib.imaging.read import read_image
     from srlib.imaging.resize import crop_to_multiple
 
-    paths = list_images(folder)
-    if not paths:
-        raise SrlibError(f"{folder}: no images in it")
-    return [crop_to_multiple(read_image(path), scale) for path in paths]
+    return crop_to_multiple(read_image(path), scale)
+
+
+def _lr_values(hr: Image, config: "ModelConfig | ExportConfig") -> Values:
+    """Downscale an image to what the network takes: values [h, w, C] in [0, 1]."""
+    from srlib.imaging.resize import downscale
+
+    return network_input(downscale(hr, config.scale), cast(Channels, config.channels))
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -156,47 +196,73 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
-def _compare_with_keras(folder: Path, model: "keras.Model", config: ExportConfig, hr: list[Image]) -> ExportReport:
+def _compare_with_keras(
+    folder: Path, model: "keras.Model", config: ExportConfig, target: ExportFormat, hr: list[Image]
+) -> ExportReport:
     """Run the written network in its own runtime beside Keras, on random and on given images."""
-    from srlib.imaging.metrics import psnr_y, to_uint8
-    from srlib.imaging.resize import downscale
-
-    float32 = _runner(folder, config, "float32")
-    bfloat16 = _runner(folder, config, "bfloat16") if XML in config.files and runtime.has_bfloat16() else None
+    run = target.run(folder, config)
     random = np.random.default_rng(0)
     channels = model.input.shape[-1]
-    differences = [_compare(model, float32, random.random((*size, channels), np.float32))[1] for size in _SIZES]
-    side = 2 * config.receptive_field + 30
-    _check_receptive_field(float32, random.random((side, side, channels), np.float32), config)
-    scores: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    noise = [random.random((*size, channels), np.float32) for size in _SIZES]
+    differences = [_difference(run(lr), _keras(model, lr), target.tolerance) for lr in noise]
+    if target.largest_loss is not None:
+        differences = []  # noise is not what the network was calibrated for: only that it runs is checked
+    else:
+        side = 2 * config.receptive_field + 30
+        _check_receptive_field(run, random.random((side, side, channels), np.float32), config, target.tolerance)
+    runners: dict[str, Runner] = {config.arithmetic: run}
+    if config.arithmetic != "float32":
+        runners["float32"] = lambda lr: _keras(model, lr)
+    elif target.run is run_openvino and runtime.has_bfloat16():
+        runners["bfloat16"] = run_openvino(folder, config, "bfloat16")
+    scores: dict[str, list[float]] = {name: [] for name in runners}
     for image in hr:
-        lr = downscale(image, config.scale).astype(np.float32) / np.float32(255)
-        sr, difference = _compare(model, float32, lr)
-        differences.append(difference)
-        scores["float32"].append(psnr_y(image, to_uint8(sr), scale=config.scale))
-        if bfloat16:
-            scores["bfloat16"].append(psnr_y(image, to_uint8(bfloat16(lr)), scale=config.scale))
-    means = {precision: mean(values) for precision, values in scores.items() if values}
+        lr = _lr_values(image, config)
+        results = {name: runner(lr) for name, runner in runners.items()}
+        expected = results["float32"] if config.arithmetic != "float32" else _keras(model, lr)
+        differences.append(_difference(results[config.arithmetic], expected, target.tolerance))
+        for name, sr in results.items():
+            scores[name].append(_psnr_y(image, sr, config))
+    means = {name: mean(values) for name, values in scores.items() if values}
     if "bfloat16" in means:
         config = replace(config, bfloat16=round(means["bfloat16"] - means["float32"], 4))
-    return ExportReport(config, max(differences) * 255, len(hr), means)
+    if target.largest_loss is not None:
+        _check_loss(means["float32"] - means[config.arithmetic], config, target.largest_loss, len(hr))
+    return ExportReport(config, max(differences) * 255, len(differences) - len(hr), len(hr), means)
 
 
-def _compare(model: "keras.Model", run: Runner, lr: Values) -> tuple[Values, float]:
-    """Return the exported network's output for one image and its largest difference from Keras."""
+def _keras(model: "keras.Model", lr: Values) -> Values:
     from keras import ops
 
-    expected = ops.convert_to_numpy(model(lr[np.newaxis], training=False))[0]
-    sr = run(lr)
+    return cast(Values, ops.convert_to_numpy(model(lr[np.newaxis], training=False))[0])
+
+
+def _difference(sr: Values, expected: Values, tolerance: float) -> float:
+    """Return the largest difference of an output from that of Keras; raise an SrlibError if it is too large."""
     if sr.shape != expected.shape:
         raise SrlibError(f"the exported network gave the shape {sr.shape}, expected {expected.shape}")
     difference = float(np.abs(sr - expected).max())
-    if not difference <= TOLERANCE:
-        raise SrlibError(f"the exported network differs from Keras by {difference:.2g} of 1, more than {TOLERANCE}")
-    return sr, difference
+    if not difference <= tolerance:
+        raise SrlibError(f"the exported network differs from Keras by {difference:.2g} of 1, more than {tolerance}")
+    return difference
 
 
-def _check_receptive_field(run: Runner, lr: Values, config: ExportConfig) -> None:
+def _psnr_y(hr: Image, sr: Values, config: ExportConfig) -> float:
+    from srlib.imaging.metrics import psnr_y, to_uint8
+    from srlib.imaging.resize import downscale
+
+    return psnr_y(hr, to_uint8(rgb_from_output(sr, downscale(hr, config.scale), config.channels)), scale=config.scale)
+
+
+def _check_loss(loss: float, config: ExportConfig, bound: float, images: int) -> None:
+    if not loss <= bound:
+        raise SrlibError(
+            f"{config.title} in {config.arithmetic} loses {loss:.2f} dB PSNR-Y on {images} images, more than {bound}; "
+            "calibrate it with --images on images like those that it is for, or export it as openvino"
+        )
+
+
+def _check_receptive_field(run: Runner, lr: Values, config: ExportConfig, tolerance: float) -> None:
     """Cut pixels off: outputs further from the cut than the receptive field must not change."""
     scale = config.scale
     reach = config.receptive_field * scale
@@ -207,19 +273,7 @@ def _check_receptive_field(run: Runner, lr: Values, config: ExportConfig) -> Non
         np.abs(without_start[reach:, reach:] - whole[_CUT * scale + reach :, _CUT * scale + reach :]).max(),
         np.abs(without_end[:end, :end] - whole[:end, :end]).max(),
     )
-    if not max(changes) <= TOLERANCE:
+    if not max(changes) <= tolerance:
         raise SrlibError(
             f"{config.name}: depends on more than the {config.receptive_field} pixels that its layers add up to"
         )
-
-
-def _runner(folder: Path, config: ExportConfig, precision: runtime.Precision) -> Runner:
-    """Load the written files into their own runtime."""
-    if ONNX in config.files:
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(folder / ONNX, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        return lambda lr: cast(Values, session.run(None, {name: lr[np.newaxis]})[0][0])
-    model = ExportedModel(config, (folder / XML).read_bytes(), (folder / BIN).read_bytes())
-    return cast(Runner, runtime.CompiledNetwork(model, precision=precision))

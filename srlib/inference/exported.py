@@ -1,6 +1,7 @@
 """Exported networks as files: read and check them, and blend two of them.
 
-An exported model is a folder with `config.json` and either `model.xml` and `model.bin` (OpenVINO) or `model.onnx`.
+An exported model is a folder with `config.json` and `model.xml` with `model.bin` (OpenVINO), `model.onnx` or
+`model.tflite` (LiteRT).
 Nothing here needs OpenVINO, Keras or TensorFlow.
 """
 
@@ -12,7 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -22,12 +23,15 @@ from srlib.imaging.color import Channels
 from srlib.imaging.input_range import CLEAN, InputRange
 
 CONFIG = "config.json"
-XML, BIN, ONNX = "model.xml", "model.bin", "model.onnx"
+XML, BIN, ONNX, LITERT = "model.xml", "model.bin", "model.onnx", "model.tflite"
 
 MAX_SCALE = 16
 _LARGEST_CONFIG = 2**20
-LARGEST_FILE = {XML: 2**26, BIN: 2**31, ONNX: 2**31}
+LARGEST_FILE = {XML: 2**26, BIN: 2**31, ONNX: 2**31, LITERT: 2**31}
 """Most bytes that are read of each file."""
+
+Arithmetic = Literal["float32", "float16", "int8"]
+"""Number format of a network's convolutions."""
 
 _FLOATS: dict[str, np.dtype[np.floating]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 EXTERNAL_DATA = b"\x0a\x08location"
@@ -51,6 +55,8 @@ class ExportConfig:
         bfloat16: Change of PSNR-Y in dB by computing in bfloat16, or None where it was not measured.
         inputs: Degradation of the images that the network was trained for; None where it is not known. The file
             leaves it out for clean images.
+        arithmetic: Number format of weights and convolutions: `float32`, which the file leaves out,
+            `float16` or `int8`.
 
     Raises:
         SrlibError: A value has the wrong type or is out of its range.
@@ -67,6 +73,7 @@ class ExportConfig:
     files: dict[str, str]
     bfloat16: float | None = None
     inputs: InputRange | None = CLEAN
+    arithmetic: Arithmetic = "float32"
 
     def __post_init__(self) -> None:
         for key, (is_valid, expected) in _CHECKS.items():
@@ -77,8 +84,10 @@ class ExportConfig:
     def as_dict(self) -> dict[str, object]:
         """Return the content of `config.json`."""
         content = asdict(self)
-        inputs = content.pop("inputs")
-        return content if self.inputs == CLEAN else {**content, "inputs": inputs}
+        for name, usual in (("inputs", CLEAN), ("arithmetic", "float32")):
+            if getattr(self, name) == usual:
+                del content[name]
+        return content
 
 
 def _is_text(value: object) -> bool:
@@ -96,7 +105,7 @@ def _is_loss(value: object) -> bool:
 def _are_files(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and sorted(value) in ([BIN, XML], [ONNX])
+        and sorted(value) in ([BIN, XML], [ONNX], [LITERT])
         and all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in value.values())
     )
 
@@ -110,8 +119,9 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "training": (lambda value: value in ("pixel", "gan"), "pixel or gan"),
     "receptive_field": (_is_integer(0, 2**16), "a number of pixels"),
     "bytes_per_pixel": (_is_integer(1, 2**30), "a number of bytes"),
-    "files": (_are_files, f"the SHA-256 of {XML} and {BIN}, or of {ONNX}"),
+    "files": (_are_files, f"the SHA-256 of {XML} and {BIN}, of {ONNX} or of {LITERT}"),
     "bfloat16": (_is_loss, "a number of dB or null"),
+    "arithmetic": (lambda value: value in get_args(Arithmetic), f"one of {', '.join(get_args(Arithmetic))}"),
 }
 
 
@@ -121,8 +131,8 @@ class ExportedModel:
 
     Attributes:
         config: Configuration of the network.
-        graph: Content of `model.xml` or `model.onnx`.
-        weights: Content of `model.bin`; empty for ONNX.
+        graph: Content of `model.xml`, `model.onnx` or `model.tflite`.
+        weights: Content of `model.bin`; empty for the others.
     """
 
     config: ExportConfig
@@ -132,7 +142,7 @@ class ExportedModel:
 
 def is_exported(folder: Path) -> bool:
     """Return whether a folder holds an exported network (and not a Keras model of the pipeline)."""
-    return (folder / CONFIG).is_file() and any((folder / name).exists() for name in (XML, ONNX))
+    return (folder / CONFIG).is_file() and any((folder / name).exists() for name in (XML, ONNX, LITERT))
 
 
 def read_exported(folder: Path) -> ExportedModel:
@@ -158,7 +168,8 @@ def read_exported(folder: Path) -> ExportedModel:
             raise SrlibError(f"{folder / name}: not the file that was exported (its SHA-256 differs); export it again")
     if ONNX in content and EXTERNAL_DATA in content[ONNX]:
         raise SrlibError(f"{folder / ONNX}: expected weights inside the file, got a reference to another file")
-    return ExportedModel(config, content[XML] if XML in content else content[ONNX], content.get(BIN, b""))
+    (graph,) = (content[name] for name in content if name != BIN)
+    return ExportedModel(config, graph, content.get(BIN, b""))
 
 
 def _read_config(folder: Path) -> ExportConfig:
@@ -172,7 +183,7 @@ def _read_config(folder: Path) -> ExportConfig:
     if not isinstance(content, dict):
         raise SrlibError(f"{path}: not an exported model's config: expected a JSON object")
     known = {field.name for field in fields(ExportConfig)}
-    missing, unknown = sorted(known - {"bfloat16", "inputs"} - set(content)), sorted(set(content) - known)
+    missing, unknown = sorted(known - {"bfloat16", "inputs", "arithmetic"} - set(content)), sorted(set(content) - known)
     if missing or unknown:
         reason = f"{missing[0]} is missing" if missing else f"{one_line(repr(unknown[0]), 60)} is unknown"
         raise SrlibError(f"{path}: not an exported model's config: {reason}")
@@ -208,7 +219,9 @@ def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedM
     if fidelity in (0, 1):
         return psnr if fidelity else gan
     if not (psnr.weights and gan.weights):
-        raise SrlibError("fidelity: expected two models in OpenVINO's format; ONNX files cannot be blended")
+        raise SrlibError("fidelity: expected two models in OpenVINO's format; other formats cannot be blended")
+    if not psnr.config.arithmetic == gan.config.arithmetic == "float32":
+        raise SrlibError("fidelity: expected two models in float32; int8 ones cannot be blended")
     graph, other = _parsed(psnr), _parsed(gan)
     pairs = _paired_layers(graph, other)
     if pairs is None or psnr.config.scale != gan.config.scale:

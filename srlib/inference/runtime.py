@@ -1,8 +1,10 @@
 """Exported networks in OpenVINO: compile them for the CPU and run them. Nothing here needs Keras or TensorFlow."""
 
+import contextlib
 import functools
 import itertools
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srlib.errors import SrlibError, one_line
-from srlib.inference.exported import ExportConfig, ExportedModel
+from srlib.inference.exported import LITERT, ExportConfig, ExportedModel
 from srlib.inference.tiles import windows
 
 if TYPE_CHECKING:
@@ -44,17 +46,25 @@ def import_openvino() -> ModuleType:
     Raises:
         SrlibError: OpenVINO is not installed.
     """
+    with without_telemetry():
+        try:
+            import openvino
+        except ModuleNotFoundError as error:
+            raise SrlibError(f"upscaling needs OpenVINO ({error.name} is missing): pip install openvino") from None
+    return openvino  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Make `import openvino_telemetry` fail inside this context, so that what is imported there sends nothing."""
     hidden = _TELEMETRY not in sys.modules
     if hidden:
-        sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # makes `import openvino_telemetry` fail
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # makes the import fail
     try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise SrlibError(f"upscaling needs OpenVINO ({error.name} is missing): pip install openvino") from None
+        yield
     finally:
         if hidden:
             del sys.modules[_TELEMETRY]
-    return openvino  # type: ignore[no-any-return]
 
 
 @functools.cache
@@ -111,6 +121,10 @@ class CompiledNetwork:
     def __init__(
         self, model: ExportedModel, *, precision: Precision, threads: int | None = None, as_levels: bool = False
     ) -> None:
+        if LITERT in model.config.files:
+            raise SrlibError(
+                f"{model.config.title}: a LiteRT file, which srlib itself does not run; export it as openvino or onnx"
+            )
         options: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
             "NUM_STREAMS": 1,
@@ -125,7 +139,7 @@ class CompiledNetwork:
         try:
             graph = _core().read_model(model.graph, model.weights)
             _check_interface(graph, model.config)
-            self._window = _window(graph)
+            self._window = window(graph)
             if as_levels:
                 _append_rounding(graph)
             self._request = _core().compile_model(graph, "CPU", options).create_infer_request()
@@ -179,7 +193,7 @@ class CompiledNetwork:
         return out[: self._scale * height, : self._scale * width]
 
 
-def _window(graph: "openvino.Model") -> tuple[int, int] | None:
+def window(graph: "openvino.Model") -> tuple[int, int] | None:
     """Return the (height, width) that a network takes, None where it takes any."""
     height, width = (graph.input(0).partial_shape[axis] for axis in (1, 2))
     return (height.get_length(), width.get_length()) if height.is_static and width.is_static else None
@@ -196,7 +210,7 @@ def _check_interface(graph: "openvino.Model", config: ExportConfig) -> None:
     if len(shapes) != 2 or sizes != {channels}:
         got = " and ".join(str(shape) for shape in shapes)
         raise SrlibError(f"{config.title}: expected one input and one output of {channels} channels, got {got[:200]}")
-    height, width = _window(graph) or _TRIAL_SIZE
+    height, width = window(graph) or _TRIAL_SIZE
     trial = graph.clone()
     trial.reshape([1, height, width, channels])
     shape = trial.output(0).partial_shape

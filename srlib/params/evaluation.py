@@ -47,7 +47,8 @@ class OtherMethod(Section):
         description="Name of the row, and of the folder with its images."
     )
     file: PathText = Field(
-        description="A model's folder, a network (.pb, .onnx, or .xml with its .bin), or a folder of images."
+        description="A model's folder, a network (.pb, .onnx, .xml with .bin, .pth, .safetensors), or a folder of "
+        "images."
     )
     sha256: Sha256 = Field(
         description="SHA-256 of the file; for a folder or a .xml, the hash that the error message names."

@@ -21,6 +21,22 @@ from srlib.errors import SrlibError
 
 ROOT = Path(__file__).parents[2]
 MAIN = "from srlib.cli import main; main()"
+CHAMPION = """
+from pathlib import Path
+from srlib.files import file_hash
+from srlib.models import ModelConfig, build, save_model
+from srlib.tracking import Verdict, connect
+from srlib.tracking.model import record_model
+from srlib.tracking.registry import elect, register
+import keras
+keras.utils.set_random_seed(1)
+folder, config = Path("model"), ModelConfig("compact", 4, {"blocks": 1, "filters": 8})
+save_model(build(config), config, folder)
+store, weights = connect(Path.cwd()), file_hash(folder / "model.weights.h5")
+run = store.client.create_run(store.experiment).info.run_id
+register(store, "own-x4", record_model(store, run, "pretrained", folder, {}), run, weights)
+elect(store.client, "own-x4", weights, Verdict("Set5", "psnr_y", 30.0, "higher", 0.0, "the images"))
+"""
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +99,7 @@ def test_drop_upscale_compare_and_download(browse: Any, photo: Callable[..., Pat
         drop(browser, tmp_path / "broken.png")
         browser.click("#start")
         assert "broken.png: " in status(browser, "Not done")
-        browser.click("#upload button[aria-label='Clear']")
-        status(browser, "Drop an image or a film.")
+        clear(browser)
 
         drop(browser, source)
         browser.click("#size label:nth-of-type(2)")
@@ -111,6 +126,72 @@ def test_drop_upscale_compare_and_download(browse: Any, photo: Callable[..., Pat
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60)[0] == "stopped; no files are left\n"
         assert process.returncode == 0 and not list(temporary.glob("srlib-demo*"))
+
+
+def clear(browser: Any) -> None:
+    browser.click("#upload button[aria-label='Clear']")
+    status(browser, "Drop an image or a film.")
+
+
+def choose(browser: Any, label: str) -> None:
+    """Choose a model in the list by clicking."""
+    option = "[...document.querySelectorAll('[role=option]')].find((e) => e.innerText.includes(a[0]))"
+    browser.click("#model input")
+    browser.wait(option, label)
+    browser.js(f"{option}.id = 'wanted'", label)
+    browser.click("#wanted")
+    browser.wait("document.querySelector('#model input').value.includes(a[0])", label)
+
+
+@pytest.mark.slow
+def test_auto_is_in_the_list_and_stop_stops(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="needs the extra demo")
+    small, large = photo(tmp_path / "small.jpg", 64, 96, quality=30), photo(tmp_path / "large.png", 1200, 1600)
+    with served(tmp_path, "-c", MAIN, "demo", "--port", "0") as (address, temporary, _):
+        browser = browse()
+        browser.open(address)
+        browser.wait("document.querySelector('#start')", seconds=60)
+        choose(browser, "auto")
+        drop(browser, small)
+        browser.click("#start")
+        assert "small.jpg: photo-x4 (" in status(browser, "LR consistency")
+
+        clear(browser)
+        drop(browser, large)
+        browser.click("#start")
+        browser.wait("document.querySelector('.progress-text, .progress-level')", seconds=60)
+        browser.click("#stop")
+        assert status(browser, "Stopped.") == "Stopped."
+        assert not [path for path in temporary.rglob("result/*") if path.is_file()]
+        clear(browser)
+        drop(browser, small)  # and the page goes on
+        browser.click("#start")
+        status(browser, "LR consistency")
+        assert browser.errors() == []
+
+
+@pytest.mark.slow
+def test_the_champion_of_mlflow_upscales(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="needs the extra demo")
+    known = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", CHAMPION], cwd=tmp_path, check=True, env=known, capture_output=True)
+    source = photo(tmp_path / "photo.png")
+    with served(tmp_path, "-c", MAIN, "demo", "--port", "0") as (address, _, _):
+        browser = browse()
+        browser.open(address)
+        browser.wait("document.querySelector('#start')", seconds=60)
+        choose(browser, "own-x4@champion – from MLflow")
+        drop(browser, source)
+        browser.click("#start")
+        status(browser, "LR consistency")
+        browser.click("#download")
+        file = browser.downloads / "photo.png"
+        end = time.monotonic() + 20
+        while not file.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert browser.errors() == []
+    srlib.upscale_files(source, tmp_path / "command", model=str(tmp_path / "model"))
+    assert file.read_bytes() == (tmp_path / "command" / "photo.png").read_bytes()
 
 
 @pytest.mark.slow

@@ -248,7 +248,7 @@ class TestGiven:
         [
             ("net.pb", b"\xff\xff\xff", "not a frozen TensorFlow graph"),
             ("net.pb", b"", "expected one input and an output"),
-            ("net.pth", b"anything", "expected a .pb, .onnx, .xml file"),
+            ("net.h5", b"anything", "expected a .pb, .onnx, .xml file"),
         ],
     )
     def test_a_file_of_no_use_is_named(self, tmp_path: Path, name: str, content: bytes, message: str) -> None:

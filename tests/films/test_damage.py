@@ -7,6 +7,7 @@ pytest.importorskip("av", reason="needs PyAV: pip install 'srlib[films]'")
 import av
 
 from srlib.errors import SrlibError
+from srlib.films.reading import describe_film
 
 from .conftest import FRAMES, _sound, _sound_frame, frames, make_film, run
 
@@ -41,6 +42,12 @@ def test_a_matroska_film_that_was_cut_off(tmp_path):
     outcome = run(path, tmp_path / "b.mkv")
     assert 0 < len(frames(tmp_path / "b.mkv")) < 2 * FRAMES
     assert len(outcome.problems) == 1 and outcome.problems[0].startswith("is cut off after 0.")
+
+
+def test_a_film_that_starts_late_is_whole(tmp_path):
+    path = make_film(tmp_path / "a.mkv", ticks=tuple(64_000 + 512 * n for n in range(FRAMES)), sounds=0)
+    assert describe_film(path).duration > 5  # Matroska's header counts from zero
+    assert run(path, tmp_path / "b.mkv").problems == []
 
 
 def test_damaged_content(tmp_path):
