@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 ODD = "50%20off what? #1 & o'brien; ü"
 
 
-def test_system_metrics_have_mlflows_names() -> None:
+def test_system_metrics_have_mlflows_names(folder: Path) -> None:
     sample = compat.system_metrics("0" * 32)
     values = sample()
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(values)
