@@ -62,7 +62,8 @@ def task(case: str, steps: int, micro_batches: int = 1, *, tiny: bool = False) -
         "finetune": finetune,
         "evaluate": {"images": "images"},
     }
-    return {"recipe": recipe, "section": "finetune" if case == "srgan" else "pretrain", "steps": steps}
+    section, rate = ("finetune", 1e-4) if case == "srgan" else ("pretrain", 1e-3)
+    return {"recipe": recipe, "section": section, "steps": steps, "rate": rate}
 
 
 class Training:
@@ -93,7 +94,7 @@ class Training:
         section = task["recipe"][task["section"]]
         parts = [section["micro_batches"]] if "micro_batches" in section else []  # earlier code knows none
         self._take_step = step_runner(trainer, *parts)
-        self._rates = [1e-3] * len(trainer.optimizer.updates)
+        self._rates = [task.get("rate", 1e-3)] * len(trainer.optimizer.updates)
         self._random = np.random.default_rng(0)
         self._shape = (section["batch"], 4 * section["lr_patch"], 4 * section["lr_patch"], 3)
         self._rows = slice(*(section["batch"] * edge // world for edge in (rank, rank + 1)))
