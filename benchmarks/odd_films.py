@@ -46,7 +46,7 @@ FILMS: dict[str, tuple[list[str], int, str]] = {
     "mpeg-4.mp4": (["-c:v", "mpeg4", "-q:v", "2"], 1, ""),
     "motion-jpeg.mov": (["-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"], 1, ""),
     "vp8.webm": (["-c:v", "libvpx", "-b:v", "1M"], 1, ""),
-    "av1.mkv": (["-c:v", "libsvtav1", "-preset", "12", "-svtav1-params", "log=0"], 0, ""),
+    "av1.mkv": (["-c:v", "libaom-av1", "-cpu-used", "8"], 0, ""),
     "cover.mp4": (X264, 1, ""),
     "cut-off.mkv": (X264, 1, ""),
     "cut-off-header.mp4": (X264, 1, ""),
