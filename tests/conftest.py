@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from srlib.engine import pin_threads
 
 # Not in a fixture: threads cannot be pinned after the first computation, which may be a test's parameter.
 pin_threads()
+
+# The same examples in every run, and no limit of time: a busy machine must not fail a test.
+settings.register_profile("srlib", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("srlib")
 
 # A runner in the background or under nohup ignores these signals, and the processes that a test starts and stops would
 # inherit that. A handler is not inherited.
