@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from srlib import __version__
-from srlib.cli import data, demo, evaluate, models, raster, survey, tracking, upscale
+from srlib.cli import data, demo, evaluate, models, raster, survey, tracking, uncertainty, upscale
 from srlib.errors import SrlibError, one_line, printable
 from srlib.signals import Stopped, stoppable
 
@@ -30,6 +30,7 @@ app.command("degrade")(data.degrade)
 app.add_typer(data.degradation, name="degradation")
 app.command("align")(data.align)
 app.command("patches")(data.patches)
+app.add_typer(uncertainty.app, name="uncertainty")
 app.command("score")(evaluate.score)
 app.command("export")(models.export)
 app.command("ui")(tracking.ui)

@@ -1,0 +1,163 @@
+"""How far a super-resolved image may be from its original: bands with a stated coverage, one half-width per pixel.
+
+Split conformal prediction (Vovk et al. 2005; Lei et al. 2018, arXiv:1604.04173), separately for each class of local
+contrast (Mondrian): on images whose originals are known, take for each class the quantile of the absolute error. A band
+of that half-width around a pixel then holds the original as often as stated, for images like those; the rate
+holds over many images, not for each of them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from srlib.arrays import Pixels
+from srlib.errors import SrlibError
+
+LEVELS = (0.8, 0.9, 0.95)
+"""Coverages for which bands are kept."""
+
+EDGES = tuple(round(0.125 * 2 ** (step / 4), 4) for step in range(36))
+"""Contrasts, in levels of 255 per pixel, between one class and the next: 0.125 to 54."""
+
+_REACH = 4  # the contrast of a pixel is the mean gradient in a window of 9×9
+_STRIP = 512
+_FEWEST = 1000  # pixels in a class; one with fewer takes the wider band of its neighbor
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Half-widths of the bands of one model, in levels of 255.
+
+    Attributes:
+        half_widths: Coverage → half-width for each class of contrast, from flat to busy.
+        images: Number of images that they were measured on.
+        pixels: Number of pixels.
+    """
+
+    half_widths: dict[float, tuple[float, ...]]
+    images: int
+    pixels: int
+
+    def map(self, sr: Pixels, coverage: float = 0.95) -> npt.NDArray[np.uint8]:
+        """Return the half-width of the band at each pixel of a result.
+
+        Args:
+            sr: uint8 or uint16 RGB [H, W, 3].
+            coverage: Share of originals inside; one of the keys of `half_widths`.
+
+        Returns:
+            uint8 [H, W], in levels of 255.
+
+        Raises:
+            SrlibError: Another coverage.
+
+        Example:
+            >>> bands = Bands({0.9: tuple(range(37))}, images=1, pixels=81)
+            >>> bands.map(np.full((8, 8, 3), 128, np.uint8), 0.9).max()
+            np.uint8(0)
+        """
+        if coverage not in self.half_widths:
+            expected = " or ".join(f"{level:g}" for level in self.half_widths)
+            raise SrlibError(f"coverage: expected {expected}, got {coverage:g}")
+        table = np.ceil(self.half_widths[coverage]).clip(0, 255).astype(np.uint8)
+        return np.asarray(table[contrast_classes(sr)])
+
+
+def calibrate(pairs: Iterable[tuple[Pixels, Pixels]]) -> Bands:
+    """Measure the bands of a model on images whose originals are known.
+
+    Args:
+        pairs: (HR, SR) of each image, uint8 or uint16 RGB of one size; images that the model was not trained on.
+
+    Returns:
+        The bands. An error counts in the channel in which it is largest.
+
+    Raises:
+        SrlibError: No pairs, or too few pixels for the largest coverage.
+    """
+    counts = np.zeros((len(EDGES) + 1, 256), np.int64)
+    images = 0
+    for hr, sr in pairs:
+        flat = contrast_classes(sr).astype(np.int64) * 256 + largest_errors(hr, sr)
+        counts += np.bincount(flat.ravel(), minlength=counts.size).reshape(counts.shape)
+        images += 1
+    if counts.sum() < _FEWEST:
+        raise SrlibError(f"expected at least {_FEWEST:,} pixels to calibrate on, got {counts.sum():,}")
+    half_widths = {level: _half_widths(counts, level) for level in LEVELS}
+    return Bands(half_widths, images, int(counts.sum()))
+
+
+def coverage_of(bands: Bands, hr: Pixels, sr: Pixels, coverage: float = 0.95) -> float:
+    """Return the share of pixels of an image whose original lies inside the band.
+
+    Args:
+        bands: The bands.
+        hr: The original, uint8 or uint16 RGB [H, W, 3].
+        sr: The result, of the same size.
+        coverage: The stated share.
+    """
+    return float(np.mean(largest_errors(hr, sr) <= bands.map(sr, coverage)))
+
+
+def largest_errors(hr: Pixels, sr: Pixels) -> npt.NDArray[np.uint8]:
+    """Return the largest absolute difference of the channels at each pixel, rounded up to levels of 255.
+
+    Args:
+        hr: uint8 or uint16 RGB [H, W, 3].
+        sr: The same shape and dtype.
+    """
+    unit = 257 if hr.dtype == np.uint16 else 1
+    difference = np.abs(hr.astype(np.int32) - sr.astype(np.int32)).max(axis=-1)
+    return np.asarray(-(-difference // unit), np.uint8)
+
+
+def contrast_classes(sr: Pixels) -> npt.NDArray[np.uint8]:
+    """Return the class of local contrast of each pixel, from 0 (flat) to `len(EDGES)`.
+
+    Args:
+        sr: uint8 or uint16 RGB [H, W, 3].
+    """
+    unit = 257.0 if sr.dtype == np.uint16 else 1.0
+    classes = np.empty(sr.shape[:2], np.uint8)
+    for top in range(0, sr.shape[0], _STRIP):
+        above, below = min(_REACH + 1, top), _REACH + 1
+        strip = sr[top - above : top + _STRIP + below].astype(np.float32).mean(axis=-1) / np.float32(unit)
+        values = _window_mean(_gradient(strip))[above : above + min(_STRIP, sr.shape[0] - top)]
+        classes[top : top + len(values)] = np.digitize(values, EDGES)
+    return classes
+
+
+def _gradient(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the length of the gradient, by differences to the next pixel."""
+    down = np.diff(image, axis=0, append=image[-1:])
+    right = np.diff(image, axis=1, append=image[:, -1:])
+    return np.asarray(np.hypot(down, right))
+
+
+def _window_mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return the mean over 9×9 pixels, the border repeated."""
+    size = 2 * _REACH + 1
+    sums = np.pad(values.astype(np.float64), _REACH, mode="edge")
+    for axis in (0, 1):
+        total = np.cumsum(np.insert(sums, 0, 0.0, axis=axis), axis=axis)
+        ahead, behind = (np.take(total, range(start, start + sums.shape[axis] - size + 1), axis) for start in (size, 0))
+        sums = ahead - behind
+    return np.asarray(sums / size**2)
+
+
+def _half_widths(counts: npt.NDArray[np.int64], level: float) -> tuple[float, ...]:
+    """Return the conformal quantile of each class's errors, never narrower than that of a flatter class."""
+    widths = []
+    for row in counts:
+        total = int(row.sum())
+        rank = int(np.ceil((total + 1) * level))
+        enough = total >= _FEWEST and rank <= total
+        widths.append(float(np.searchsorted(np.cumsum(row), rank)) if enough else np.nan)
+    known = [index for index, width in enumerate(widths) if not np.isnan(width)]
+    if not known:
+        raise SrlibError("expected more pixels to calibrate on")
+    first, last = known[0], known[-1]
+    filled = [widths[min(max(index, first), last)] for index in range(len(widths))]
+    return tuple(np.maximum.accumulate(np.nan_to_num(filled, nan=0.0)).tolist())

@@ -1,0 +1,74 @@
+"""`srlib uncertainty`: bands kept beside a model."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from typer.testing import CliRunner
+
+from srlib.cli import app
+from srlib.errors import SrlibError
+from srlib.imaging.read import read_image
+from srlib.imaging.resize import downscale
+from srlib.imaging.write import write_png
+from srlib.inference.shipped import SHIPPED, shipped_models
+from srlib.inference.uncertainty import BANDS, bands_file, calibrate_model, check_coverage, draw_map, load_bands
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    for name in ("astronaut", "chelsea", "coffee"):
+        write_png(tmp_path / f"HR/{name}.png", getattr(skimage.data, name)()[:120, :160])
+    return tmp_path / "HR"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model of one's own: the shipped one without its bands."""
+    folder = tmp_path / "model"
+    shutil.copytree(SHIPPED / "psnr-x4", folder, ignore=shutil.ignore_patterns(BANDS, "keras"))
+    return folder
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_models_have_bands(name: str) -> None:
+    bands = load_bands(name)
+    assert bands.pixels > 10**6 and set(bands.half_widths) == {0.8, 0.9, 0.95}
+    assert 5 < bands.half_widths[0.95][20] < 60
+
+
+def test_a_model_of_ones_own(model: Path, photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(SrlibError, match="not there; measure the bands"):
+        check_coverage(str(model), photographs)
+    calibrate_model(str(model), photographs)
+    for line in check_coverage(str(model), photographs):
+        assert line.images == 3 and line.stated <= line.mean + 0.02 and line.lowest <= line.mean
+    for hr in photographs.iterdir():
+        write_png(tmp_path / "LR" / hr.name, downscale(read_image(hr), 4))
+    given = check_coverage(str(model), photographs, tmp_path / "LR")
+    assert given == check_coverage(str(model), photographs)
+
+
+def test_a_map_is_bright_where_the_image_is_busy(tmp_path: Path) -> None:
+    busy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    write_png(tmp_path / "big.png", np.hstack([np.full_like(busy, 90), busy]))
+    done = CliRunner().invoke(app, ["uncertainty", "map", str(tmp_path / "big.png"), "-o", str(tmp_path / "map.png")])
+    assert done.exit_code == 0 and "95% of originals lie within" in done.output
+    shades = read_image(tmp_path / "map.png")
+    assert shades.shape == (64, 128, 3)
+    assert shades[:, :50].mean() < 20 < 150 < shades[:, 70:].mean()
+
+
+def test_mistakes_are_one_line(model: Path, photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(SrlibError, match="psnr-x4: comes with its bands"):
+        calibrate_model("psnr-x4", photographs)
+    with pytest.raises(SrlibError, match=r"coverage: expected 0\.8 or 0\.9 or 0\.95, got 0\.5"):
+        draw_map(photographs / "coffee.png", tmp_path / "map.png", "psnr-x4", 0.5)
+    with pytest.raises(SrlibError, match=r"astronaut\.png: expected one LR image .*, got 0"):
+        calibrate_model(str(model), photographs, tmp_path / "none")
+    for content in ("{", "[]", '{"half_widths": {"0.9": [1]}, "images": 1, "pixels": 1}'):
+        bands_file(str(model)).write_text(content)
+        with pytest.raises(SrlibError, match="damaged"):
+            load_bands(str(model))
