@@ -47,8 +47,8 @@ def test_a_model_of_ones_own(model: Path, photographs: Path, tmp_path: Path) -> 
         assert line.images == 3 and line.stated <= line.mean + 0.02 and line.lowest <= line.mean
     for hr in photographs.iterdir():
         write_png(tmp_path / "LR" / hr.name, downscale(read_image(hr), 4))
-    given = check_coverage(str(model), photographs, tmp_path / "LR")
-    assert given == check_coverage(str(model), photographs)
+    with_files = check_coverage(str(model), photographs, tmp_path / "LR")
+    assert with_files == check_coverage(str(model), photographs)
 
 
 def test_a_map_is_bright_where_the_image_is_busy(tmp_path: Path) -> None:
