@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 HELP = """
-import runpy, sys
+import os, runpy, sys
 for script in sys.argv[1:]:
+    sys.path[0] = os.path.dirname(script)  # as in `python SCRIPT`: some use a neighbor
     sys.argv[:] = [script, "--help"]
     try:
         runpy.run_path(script, run_name="__main__")

@@ -84,7 +84,7 @@ def _litert_interpreter(path: Path) -> "tensorflow.lite.Interpreter":
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ModuleNotFoundError:
-        from tensorflow.lite import Interpreter
+        from tensorflow.lite.python.interpreter import Interpreter  # tensorflow.lite itself is filled on demand
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow's copy announces its end
         return Interpreter(str(path))
