@@ -27,8 +27,8 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from srlib.data import download, transfer
-from srlib.data.download import LOCKS
+from srlib.data import fetching, transfer
+from srlib.data.fetching import LOCKS
 from srlib.data.sources import Source
 from srlib.errors import SrlibError
 
@@ -212,9 +212,9 @@ def start_client(sources: list[Source], store: Path) -> subprocess.Popen[str]:
 
 
 def client(job: dict) -> None:
-    transfer.TIMEOUT, download.PATIENCE = TIMEOUT, PATIENCE
+    transfer.TIMEOUT, fetching.PATIENCE = TIMEOUT, PATIENCE
     try:
-        download.fetch([Source(*facts) for facts in job["sources"]], Path(job["store"]))
+        fetching.fetch([Source(*facts) for facts in job["sources"]], Path(job["store"]))
     except SrlibError as error:
         sys.exit(f"error: {error}")
 

@@ -1,8 +1,6 @@
 """Which image files and films to upscale and where each result goes: decided for all of them before any work."""
 
 import difflib
-import glob
-import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +8,12 @@ from pathlib import Path
 
 from srlib.errors import SrlibError, printable
 from srlib.files import link_mistake
-from srlib.formats.decode import begins_as_image
 from srlib.formats.encoders import FORMATS
 from srlib.formats.suffixes import FILM_SUFFIXES, OTHER_SUFFIXES, READ_SUFFIXES, suffix_of
-from srlib.imaging.folders import IMAGE_SUFFIXES, list_images
+from srlib.imaging.folders import IMAGE_SUFFIXES
 from srlib.imaging.image_file import format_of
+from srlib.inference.input_files import STREAM, InputFile, find_inputs, is_open_pipe, real_path
 from srlib.parts import Part
-
-STREAM = "-"
-"""Standard input or output."""
 
 _FILM_FORMATS = tuple(sorted(suffix.removeprefix(".") for suffix in FILM_SUFFIXES))
 
@@ -56,7 +51,7 @@ class ImageJob:
     @property
     def is_stream(self) -> bool:
         """Whether the input can be read only once: standard input or process substitution."""
-        return self.source is None or _is_open_pipe(self.source)
+        return self.source is None or is_open_pipe(self.source)
 
 
 @dataclass(frozen=True)
@@ -76,14 +71,6 @@ class JobPlan:
     problems: tuple[str, ...] = ()
     films: tuple[ImageJob, ...] = ()
     left_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Found:
-    """An input file, and the relative path of its result before the ending is set."""
-
-    source: Path
-    name: Path
 
 
 def plan_jobs(
@@ -123,12 +110,12 @@ def plan_jobs(
         raise SrlibError(f"--format: expected {', '.join(formats)}, got {format}")
     if part is not None and (out == STREAM or _as_file(out, films) is not None):
         raise SrlibError(f"--part {part}: divides the files of a folder, and {out} is a single result; name a folder")
-    if STREAM in inputs or any(_is_open_pipe(Path(text)) for text in inputs):
+    if STREAM in inputs or any(is_open_pipe(Path(text)) for text in inputs):
         if films and (format in _FILM_FORMATS or _is_film(Path(out))):
             raise SrlibError(f"{out}: a film cannot be read from a stream; name its file")
         return JobPlan((_stream_job(inputs, out, format, force),))
-    left_out: list[str] = []
-    files, problems = _find(inputs, out, IMAGE_SUFFIXES | FILM_SUFFIXES if films else IMAGE_SUFFIXES, left_out)
+    entries = find_inputs(inputs, out, IMAGE_SUFFIXES | FILM_SUFFIXES if films else IMAGE_SUFFIXES)
+    files = entries.files
     is_single = len(inputs) == len(files) == 1 and not Path(inputs[0]).is_dir()
     if out == STREAM:
         if not is_single:
@@ -145,100 +132,11 @@ def plan_jobs(
     jobs, existing = _folder_jobs(files, Path(out), format, force, part)
     images = tuple(job for job in jobs if job.format not in _FILM_FORMATS)
     film_jobs = tuple(job for job in jobs if job.format in _FILM_FORMATS)
-    return JobPlan(images, existing, tuple(problems), film_jobs, tuple(left_out))
+    return JobPlan(images, existing, tuple(entries.problems), film_jobs, tuple(entries.left_out))
 
 
 def _is_film(path: Path) -> bool:
     return suffix_of(path) in FILM_SUFFIXES
-
-
-def _find(
-    inputs: Sequence[str], out: str, suffixes: frozenset[str], left_out: list[str]
-) -> tuple[list[_Found], list[str]]:
-    """Find the images of all inputs, and the entries of folders that cannot be read; see `_find_one`.
-
-    Raises:
-        SrlibError: One line per input that gives no image.
-    """
-    files: list[_Found] = []
-    mistakes: list[str] = []
-    problems: list[str] = []
-    for text in inputs:
-        try:
-            files += _find_one(text, out, suffixes, problems, left_out)
-        except SrlibError as error:
-            mistakes.append(str(error))
-    if mistakes:
-        raise SrlibError("\n".join([*problems, *mistakes]))
-    return list(dict.fromkeys(files)), problems
-
-
-def _find_one(text: str, out: str, suffixes: frozenset[str], problems: list[str], left_out: list[str]) -> list[_Found]:
-    """Find the images of one input; append unreadable entries to `problems`, and to `left_out` what a name hides."""
-    path = Path(text)
-    if path.is_dir():
-        if out != STREAM and _real(out) == _real(path):
-            raise SrlibError(f"{text}: expected another output folder than the input folder itself")
-        unreadable, others = len(problems), list[Path]()
-        images = _outside(list_images(path, problems=problems, others=others, suffixes=suffixes), path, out)
-        left_out += _hidden_by_names(_outside(others, path, out))
-        if not images and len(problems) == unreadable:
-            kinds = "images or films" if suffixes >= FILM_SUFFIXES else "images"
-            raise SrlibError("\n".join([f"{text}: no {kinds} in it", *left_out]))
-        return [_Found(image, image.relative_to(path)) for image in _regular(images, problems)]
-    if path.exists():
-        if not path.is_file():
-            raise SrlibError(_irregular(path))
-        return [_Found(path, Path(path.name))]
-    if not glob.has_magic(text):
-        raise SrlibError(f"{text}: no such file or folder")
-    matches = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-    images = [p for p in matches if not p.is_dir() and suffix_of(p) in suffixes]
-    base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-    images = _outside(images, base, out)
-    if not images:
-        raise SrlibError(f"{text}: matches no image{' or film' if suffixes >= FILM_SUFFIXES else ''}")
-    return [_Found(image, Path(image.name)) for image in _regular(images, problems)]
-
-
-def _hidden_by_names(files: list[Path]) -> list[str]:
-    """Return the line about the files of a folder that are images by their content alone, if there are any."""
-    images = [path for path in files if begins_as_image(path)]
-    if not images:
-        return []
-    more = f" and {len(images) - 1} more" if len(images) > 1 else ""
-    name = f"{printable(min(images))}{more}"
-    return [f"{name}: left out; an image whose name has no image's ending: rename it, or name it as IN"]
-
-
-def _regular(images: list[Path], problems: list[str]) -> list[Path]:
-    """Drop pipes and devices, naming them in `problems`."""
-    irregular = [image for image in images if image.exists() and not image.is_file()]
-    problems += [_irregular(image) for image in irregular]
-    return [image for image in images if image not in irregular]
-
-
-def _irregular(path: Path) -> str:
-    name = printable(path)
-    return f"{name}: expected an image file, got a pipe or device; to read a pipe: srlib upscale - -o OUT < {name}"
-
-
-def _is_open_pipe(path: Path) -> bool:
-    """Return whether a path is an open file descriptor of this process, as process substitution gives, on a pipe."""
-    is_descriptor = path.parent.name == "fd" and path.parts[:2] in (("/", "dev"), ("/", "proc"))
-    return (is_descriptor or str(path) == "/dev/stdin") and path.is_fifo()
-
-
-def _real(path: str | Path) -> Path:
-    return Path(os.path.realpath(path))
-
-
-def _outside(images: list[Path], base: Path, out: str) -> list[Path]:
-    """Drop results of an earlier run, where the output folder lies inside the input folder `base`."""
-    folder = _real(out)
-    if out == STREAM or _real(base) not in folder.parents:
-        return images
-    return [image for image in images if folder not in _real(image).parents]
 
 
 def _as_file(out: str, films: bool = False) -> Path | None:
@@ -270,7 +168,7 @@ def _single_job(source: Path | None, target: Path, format: str | None, force: bo
         raise SrlibError(mistake)
     if format not in (None, from_ending):
         raise SrlibError(f"{target}: its ending says {from_ending}, --format says {format}; leave one out")
-    if source is not None and _real(target) == _real(source):
+    if source is not None and real_path(target) == real_path(source):
         raise SrlibError(f"{target}: would overwrite the image that it is made from; name another file")
     if target.exists() and not target.is_file():
         raise SrlibError(f"{target}: expected a file to write, got a pipe or device; for a pipe: -o - > {target}")
@@ -291,7 +189,7 @@ def _stream_job(inputs: Sequence[str], out: str, format: str | None, force: bool
 
 
 def _folder_jobs(
-    files: list[_Found], out: Path, format: str | None, force: bool, part: Part | None
+    files: list[InputFile], out: Path, format: str | None, force: bool, part: Part | None
 ) -> tuple[tuple[ImageJob, ...], int]:
     """Return the jobs to do and the number of results that exist."""
     if os.path.lexists(out) and not out.is_dir():
@@ -299,7 +197,7 @@ def _folder_jobs(
     jobs: dict[Path, ImageJob] = {}
     names: dict[Path, str] = {}
     mistakes = []
-    sources = {_real(file.source) for file in files}
+    sources = {real_path(file.source) for file in files}
     for file in files:
         kind = _film_format(file.source) if _is_film(file.source) else _own_format(file.source)
         kind = format if format is not None and (format in FORMATS) == (kind in FORMATS) else kind
@@ -334,7 +232,7 @@ def _target_mistake(target: Path, source: Path, jobs: dict[Path, ImageJob], sour
     if target in jobs:
         first, second = printable(source), jobs[target].name
         return f"{first} and {second} would both become {printable(target)}; rename one"
-    if _real(target) in sources:
+    if real_path(target) in sources:
         return f"{printable(target)}: would overwrite an image that is to be upscaled; name another folder"
     if target.is_dir():
         return f"{printable(target)}: is a folder; {printable(source)} cannot be written there"

@@ -26,8 +26,9 @@ import pytest
 from PIL import Image
 
 from srlib.data import archive, sources, transfer
-from srlib.data import download as module
-from srlib.data.download import download, fetch
+from srlib.data import fetching as module
+from srlib.data.download import download
+from srlib.data.fetching import fetch
 from srlib.data.sources import Source
 from srlib.errors import SrlibError
 from srlib.params import Download
@@ -395,7 +396,7 @@ def test_error_stops_other_transfers_and_keeps_partials(server, store: Path) -> 
 def test_ctrl_c_stops_and_keeps_partial_file(server, store: Path, tmp_path: Path) -> None:
     server.faults[PATH] = [faults.stall(0.5)]
     code = (
-        "import sys; from pathlib import Path; from srlib.data.download import fetch\n"
+        "import sys; from pathlib import Path; from srlib.data.fetching import fetch\n"
         "from srlib.data.sources import Source; store, *facts, size = sys.argv[1:]\n"
         "fetch([Source(*facts, size=int(size))], Path(store))"
     )

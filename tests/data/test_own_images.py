@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from srlib.data import archive
-from srlib.data import download as module
+from srlib.data import fetching as module
 from srlib.data.download import download
 from srlib.data.local import folder_digest, own_image_mistakes
 from srlib.data.pairs import find_pairs

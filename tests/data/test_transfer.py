@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from srlib.data import download as module
+from srlib.data import fetching as module
 from srlib.data import transfer as transfers
-from srlib.data.download import fetch
+from srlib.data.fetching import fetch
 from srlib.data.sources import Source
 from srlib.data.transfer import UnfinishedError, transfer
 from srlib.errors import SrlibError
