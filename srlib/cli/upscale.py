@@ -9,7 +9,7 @@ import typer
 
 from srlib.cli.options import Force, PartOption, Scheduler
 from srlib.errors import SrlibError
-from srlib.inference.shipped import shipped_models
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, PHOTO_MODEL, shipped_models
 from srlib.parts import Part
 
 if TYPE_CHECKING:
@@ -38,9 +38,17 @@ Megapixels = Annotated[float | None, typer.Option(help="Millions of pixels per r
 Model = Annotated[
     str,
     typer.Option(
-        help=f"{', '.join(shipped_models())}, which come with srlib; auto, which takes the one of them that fits each "
-        "image; a model folder; an ONNX, .pth or .safetensors file; or from MLflow models:/NAME@champion, "
-        "models:/NAME/2 or runs:/ID/NAME."
+        help=f"{', '.join(shipped_models())}, which come with srlib; a model folder; an ONNX, .pth or .safetensors "
+        "file; or from MLflow models:/NAME@champion, models:/NAME/2 or runs:/ID/NAME."
+    ),
+]
+UpscalingModel = Annotated[
+    str | None,
+    typer.Option(
+        help=f"auto, the default, takes of {CLEAN_MODEL} and {PHOTO_MODEL} the one that fits each image; or "
+        f"{', '.join(shipped_models())}, which come with srlib; a model folder; an ONNX, .pth or .safetensors file; or "
+        "from MLflow models:/NAME@champion, models:/NAME/2 or runs:/ID/NAME. With --fidelity the default is "
+        f"{CLEAN_MODEL}."
     ),
 ]
 Fidelity = Annotated[
@@ -116,7 +124,7 @@ def upscale(
     height: Height = None,
     fit: Fit = None,
     megapixels: Megapixels = None,
-    model: Model = "psnr-x4",
+    model: UpscalingModel = None,
     fidelity: Fidelity = None,
     gan: Gan = None,
     ensemble: Ensemble = False,
@@ -152,6 +160,7 @@ def upscale(
     from srlib.signals import Stopped
 
     tile_side = _tile_side(tile)
+    model = model or (AUTO if fidelity is None and gan is None else CLEAN_MODEL)
     if scheduler:
         model, gan = model_for_workers(model), gan and model_for_workers(gan)
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)

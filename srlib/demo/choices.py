@@ -9,7 +9,7 @@ from pathlib import Path
 from srlib.errors import SrlibError
 from srlib.inference.exported import is_exported, read_exported
 from srlib.inference.model_file import SUFFIXES
-from srlib.inference.shipped import AUTO, CLEAN_MODEL, DEFAULT_MODEL, PAIRS, PHOTO_MODEL, SHIPPED, shipped_models
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, PAIRS, PHOTO_MODEL, SHIPPED, shipped_models
 
 _CHARACTER = {"pixel": "faithful", "gan": "sharp, some detail invented"}
 _PIPELINE = ("config.json", "model.weights.h5")
@@ -48,15 +48,15 @@ def model_choices(models: Path, others: Sequence[str] = ()) -> list[ModelChoice]
 
 
 def _shipped() -> Iterator[ModelChoice]:
-    """Yield the default of `srlib upscale`, then `auto`, then the others."""
-    names = sorted(shipped_models(), key=lambda name: name != DEFAULT_MODEL)
+    """Yield the default of `srlib upscale`, then each shipped model."""
+    names = sorted(shipped_models(), key=lambda name: name != CLEAN_MODEL)
+    if PHOTO_MODEL in names:
+        yield ModelChoice(f"{AUTO} – the one of {CLEAN_MODEL} and {PHOTO_MODEL} that fits the image", AUTO)
     in_pairs = {name for pair in PAIRS if {pair.psnr, pair.gan} <= set(names) for name in (pair.psnr, pair.gan)}
     for name in names:
         training = read_exported(SHIPPED / name).config.training
         fidelity = float(training == "pixel") if name in in_pairs else None
         yield ModelChoice(f"{name} – {_CHARACTER[training]}", name, fidelity=fidelity)
-        if name == CLEAN_MODEL and PHOTO_MODEL in names:
-            yield ModelChoice(f"{AUTO} – the one of {CLEAN_MODEL} and {PHOTO_MODEL} that fits the image", AUTO)
 
 
 def _champions() -> list[str]:

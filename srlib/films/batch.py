@@ -18,7 +18,7 @@ from srlib.inference.image_files import upscale_plan
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
 from srlib.inference.output_size import output_size
 from srlib.inference.records import Records
-from srlib.inference.shipped import DEFAULT_MODEL
+from srlib.inference.shipped import AUTO
 from srlib.inference.upscaler import Upscaler
 
 
@@ -26,7 +26,7 @@ def upscale_film(
     film: str | Path,
     out: str | Path,
     *,
-    model: str | Upscaler = DEFAULT_MODEL,
+    model: str | Upscaler = AUTO,
     scale: float | Fraction | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -46,7 +46,8 @@ def upscale_film(
     Args:
         film: An MP4, QuickTime, Matroska or WebM file.
         out: The file to write; its ending, `.mp4`, `.m4v`, `.mov`, `.mkv` or `.webm`, gives its kind.
-        model: A model that `open_model` accepts by name or folder, or an opened one.
+        model: `auto` for the shipped model that fits the film; a model that `open_model` accepts by name or folder; or
+            an opened one.
         scale: Factor from 1 to 16 (default: the model's own). Odd sizes become the next smaller even ones.
         width: Pixels per row; the height follows from the proportions. With `height` too: exactly this size.
         height: Pixels per column.

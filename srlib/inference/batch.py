@@ -95,14 +95,15 @@ def run_jobs(
         records.check(plan.jobs)
         run = Run(open_model(), options, records)
         try:
-            run.process(plan.jobs)
+            try:
+                run.process(plan.jobs)
+            finally:
+                notes = print_notes(run.notes)
         except (KeyboardInterrupt, Stopped):
             again = "; run it again to continue" if len(plan.jobs) > 1 else ""
             rest = len(plan.jobs) - run.done
             print(f"stopped: {run.done} images are done, {rest} are not{again}", file=sys.stderr)
             raise
-        finally:
-            notes = print_notes(run.notes)
         done, problems = run.done, run.problems
     return finish(plan, done, problems, notes)
 

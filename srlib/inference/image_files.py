@@ -12,7 +12,7 @@ from srlib.inference.clustered import model_for_workers, run_on_cluster
 from srlib.inference.jobs import JobPlan, plan_jobs
 from srlib.inference.output_size import output_size
 from srlib.inference.records import Records
-from srlib.inference.shipped import DEFAULT_MODEL
+from srlib.inference.shipped import AUTO
 from srlib.inference.upscale import RgbModel
 from srlib.inference.upscaler import Upscaler
 from srlib.parts import Part
@@ -22,7 +22,7 @@ def upscale_files(
     inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    model: str | Upscaler = DEFAULT_MODEL,
+    model: str | Upscaler = AUTO,
     scale: float | Fraction | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -46,7 +46,7 @@ def upscale_files(
     Args:
         inputs: One or several files, folders or patterns such as `scans/*.tif`.
         out: A file for a single image (its ending gives the format), else a folder.
-        model: A model that `open_model` accepts by name or folder; `auto` for the shipped model that fits each image;
+        model: `auto` for the shipped model that fits each image; a model that `open_model` accepts by name or folder;
             or an opened model.
         scale: Factor from 1 to 16 (default: the model's own).
         width: Pixels per row; the height follows from the proportions. With `height` too: exactly this size.

@@ -6,9 +6,8 @@ from pathlib import Path
 from srlib.errors import SrlibError
 
 SHIPPED = Path(__file__).parents[1] / "weights"
-DEFAULT_MODEL = "psnr-x4"
 AUTO = "auto"
-"""Name that stands for the model that fits each image."""
+"""Name that stands for the model that fits each image; the default for images and films."""
 
 
 @dataclass(frozen=True)

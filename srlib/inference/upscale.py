@@ -17,7 +17,7 @@ from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
 from srlib.inference.choice import open_any
 from srlib.inference.output_size import Target, is_smaller, output_size
-from srlib.inference.shipped import DEFAULT_MODEL
+from srlib.inference.shipped import AUTO
 from srlib.inference.transparency import fill_transparent, neighborhood
 from srlib.inference.upscaler import Upscaler
 
@@ -38,7 +38,7 @@ class RgbModel(Protocol):
 def upscale(
     image: Pixels,
     *,
-    model: str | Upscaler = DEFAULT_MODEL,
+    model: str | Upscaler = AUTO,
     scale: float | Fraction | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -52,7 +52,7 @@ def upscale(
 
     Args:
         image: uint8 or uint16, gray [h, w], RGB [h, w, 3] or RGBA [h, w, 4]; alpha is not premultiplied.
-        model: A model that `open_model` accepts by name or folder; `auto` for the shipped model that fits the image; or
+        model: `auto` for the shipped model that fits the image; a model that `open_model` accepts by name or folder; or
             an opened model. Open it once for many images.
         scale: Factor from 1 to 16 (default: the model's own).
         width: Pixels per row; the height follows from the proportions. With `height` too: exactly this size.

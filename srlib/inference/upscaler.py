@@ -20,7 +20,7 @@ from srlib.imaging.ensemble import mean_over_views
 from srlib.inference.exported import ExportedModel, blend, is_exported, read_exported
 from srlib.inference.memory import free_memory
 from srlib.inference.runtime import CompiledNetwork, Precision, choose_precision
-from srlib.inference.shipped import AUTO, DEFAULT_MODEL, SHIPPED, shipped_models, shipped_pair
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, SHIPPED, shipped_models, shipped_pair
 from srlib.inference.tiles import Grid, grid
 
 MEMORY_BUDGET = 1280 * 2**20
@@ -33,7 +33,7 @@ _BICUBIC_REACH = 2
 
 
 def open_model(
-    model: str = DEFAULT_MODEL,
+    model: str = CLEAN_MODEL,
     *,
     fidelity: float | None = None,
     gan: str | None = None,

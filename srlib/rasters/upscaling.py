@@ -11,7 +11,7 @@ import numpy as np
 
 from srlib.errors import SrlibError, one_line
 from srlib.files import atomic_path, check_output
-from srlib.inference.shipped import DEFAULT_MODEL
+from srlib.inference.shipped import CLEAN_MODEL
 from srlib.inference.upscale import RgbModel
 from srlib.inference.upscaler import Upscaler, open_model
 from srlib.progress import progress
@@ -50,7 +50,7 @@ def upscale_raster(
     raster: str | Path,
     out: str | Path,
     *,
-    model: str | Upscaler = DEFAULT_MODEL,
+    model: str | Upscaler = CLEAN_MODEL,
     together: Sequence[Sequence[int]] | None = None,
     force: bool = False,
 ) -> None:

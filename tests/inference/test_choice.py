@@ -134,7 +134,7 @@ def test_images_outside_of_the_training_give_one_line(
     Path("in").mkdir()
     for name, quality in (("a", 30), ("b", 40), ("c", 95)):
         Path(f"in/{name}.jpg").write_bytes(jpeg(clean[:40, :40], quality))
-    srlib.upscale_files("in", "out")
+    srlib.upscale_files("in", "out", model="psnr-x4")
     lines = capfd.readouterr().err.splitlines()
     low = f"{CLEAN.jpeg_quality[0]:g}"
     assert lines[-1] == (

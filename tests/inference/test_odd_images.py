@@ -96,12 +96,12 @@ def test_any_image_becomes_the_same_image_upscaled(bicubic, kind, height, width,
 @pytest.fixture(scope="module")
 def network():
     """The model that comes with srlib."""
-    from srlib.inference.shipped import DEFAULT_MODEL, shipped_models
+    from srlib.inference.shipped import CLEAN_MODEL, shipped_models
     from srlib.inference.upscaler import open_model
 
-    if DEFAULT_MODEL not in shipped_models():
-        pytest.skip(f"no {DEFAULT_MODEL} in this installation")
-    return open_model(DEFAULT_MODEL)
+    if CLEAN_MODEL not in shipped_models():
+        pytest.skip(f"no {CLEAN_MODEL} in this installation")
+    return open_model(CLEAN_MODEL)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -46,7 +46,7 @@ def test_the_command_records_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("a", "b"):
         Image.fromarray(np.random.default_rng(0).integers(90, 160, (97, 99, 3), np.uint8)).save(f"in/{name}.png")
     Path("in/c.png").write_text("no image")
-    arguments = ["upscale", "in", "-o", "out", "--track"]
+    arguments = ["upscale", "in", "-o", "out", "--model", "psnr-x4", "--track"]
     with pytest.raises(SrlibError, match=r"in/c\.png"):
         CliRunner().invoke(app, arguments, catch_exceptions=False, standalone_mode=False)
     assert Path("mlflow.db").is_file()
