@@ -73,8 +73,8 @@ def make(folder: Path, name: str) -> Path:
     if name.startswith("cut-off"):
         path.write_bytes(content[: len(content) * 6 // 10])
     elif name == "damaged.mkv":
-        middle = len(content) // 2
-        path.write_bytes(content[:middle] + bytes(200) + content[middle + 200 :])
+        place = len(content) * 6 // 10  # within the first frame, after the text in which x264 names its settings
+        path.write_bytes(content[:place] + bytes(200) + content[place + 200 :])
     elif name == "empty.mp4":
         path.write_bytes(b"")
     elif name == "a-photo.mp4":

@@ -2,13 +2,13 @@
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 _POLL = 0.1
-"""Seconds after which a waiting thread looks whether it is to end."""
+"""Seconds after which a thread that waits looks whether it is to end."""
 
 
 class _End:
@@ -18,12 +18,20 @@ class _End:
         self.error = error
 
 
-def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
+def ahead(
+    items: Iterable[Item],
+    count: int,
+    *,
+    on_wait: Callable[[], object] | None = None,
+    is_closed: threading.Event | None = None,
+) -> Generator[Item, None, None]:
     """Yield the items of an iterable that a thread of its own iterates over, at most `count` items ahead.
 
     Args:
         items: Iterated over in the thread; a generator is closed there at the end.
         count: Most items that wait.
+        on_wait: Callback every tenth of a second while there is no item to yield.
+        is_closed: Set when the generator ends, so that `items` can give up what nobody needs any more.
 
     Yields:
         The items in their order. Closing this generator ends the thread after its current item.
@@ -36,7 +44,7 @@ def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
         [0, 1, 2]
     """
     waiting: queue.Queue[Item | _End] = queue.Queue(count)
-    is_closed = threading.Event()
+    is_closed = is_closed or threading.Event()
 
     def put(item: Item | _End) -> bool:
         while not is_closed.is_set():
@@ -63,7 +71,12 @@ def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
     thread.start()
     try:
         while True:
-            item = waiting.get()
+            try:
+                item = waiting.get(timeout=_POLL)
+            except queue.Empty:
+                if on_wait:
+                    on_wait()
+                continue
             if isinstance(item, _End):
                 if item.error is not None:
                     raise item.error

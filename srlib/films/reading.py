@@ -13,6 +13,7 @@ import numpy as np
 
 from srlib.arrays import Pixels
 from srlib.errors import SrlibError, one_line
+from srlib.films import matroska
 from srlib.films.color import Color, RgbConverter, color_of
 from srlib.films.containers import address, demuxer_of
 
@@ -26,6 +27,9 @@ _LATE = 0.1
 """Seconds by which a film may end before its header says so, besides two frames, whose durations may be unknown."""
 
 _HIGHEST_RATE = 1000
+
+_ONE_FRAME_PER_PACKET = {"av1", "ffv1", "h264", "hevc", "mjpeg", "prores", "vp9"}
+"""FFmpeg's names of codecs without packets that show nothing, as VP8 and MPEG-4 have."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Film:
         rate: Frames per second, on average.
         frames: Number of frames according to the header, estimated from the duration where it holds none.
         is_counted: Whether `frames` is the header's number of frames.
+        codec: FFmpeg's name of its codec.
         start: Time of the first frame in ticks.
         duration: Seconds of the longest stream according to the header, or None.
         sample_aspect: Width of a pixel through its height.
@@ -56,6 +61,7 @@ class Film:
     rate: Fraction
     frames: int
     is_counted: bool
+    codec: str
     start: int
     duration: float | None
     sample_aspect: Fraction
@@ -139,11 +145,13 @@ def describe_film(path: Path) -> Film:
             rate,
             max(1, stream.frames or round(stream_seconds * rate)),
             bool(stream.frames),
+            stream.codec_context.codec.canonical_name,
             int(frame.pts or 0),
             duration,
             Fraction(stream.sample_aspect_ratio or 1),
             _display_matrix(frame),
-            any(component.is_alpha for component in frame.format.components),
+            any(component.is_alpha for component in frame.format.components)
+            or stream.metadata.get("alpha_mode") == "1",
         )
 
 
@@ -179,6 +187,8 @@ class Faults:
     """What was wrong with a film.
 
     Attributes:
+        read: Packets of the video that were read.
+        decoded: Frames that were decoded.
         packets: Packets that could not be decoded.
         discarded: Packets outside an edit list, which are not to be shown.
         damaged: Decoded frames that the decoder marked as damaged.
@@ -190,6 +200,8 @@ class Faults:
         error: Message of the last error.
     """
 
+    read: int = 0
+    decoded: int = 0
     packets: int = 0
     discarded: int = 0
     damaged: int = 0
@@ -256,8 +268,11 @@ class FrameReader:
                 problems.append(f"{expected - self.count} of {expected} frames are missing or cannot be decoded")
             elif film.duration is not None and faults.start + faults.end < film.duration - _LATE - 2 / film.rate:
                 problems.append(f"is cut off after {faults.start + faults.end:.1f} of {film.duration:.1f} seconds")
+            elif film.codec in _ONE_FRAME_PER_PACKET and not film.is_counted and faults.decoded < faults.read:
+                problems.append(f"{faults.read - faults.decoded} of {faults.read} frames cannot be decoded")
             elif faults.packets:
                 problems.append(f"{faults.packets} packets cannot be decoded")
+            problems += matroska.damage(film.path)
         lines = (
             (faults.damaged, "frames are damaged"),
             (faults.interlaced, "frames are interlaced, which shows as combs"),
@@ -290,10 +305,13 @@ def _decoded(
             faults.end = max(faults.end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - start)
         if packet is not None and packet.stream is not stream:
             continue
-        if packet is not None and packet.size and packet.is_discard:
-            faults.discarded += 1
+        if packet is not None and packet.size:
+            faults.read += 1
+            faults.discarded += packet.is_discard
         try:
-            yield from stream.decode(packet if packet is not None and packet.size else None)
+            for frame in stream.decode(packet if packet is not None and packet.size else None):
+                faults.decoded += 1
+                yield frame
         except av.error.EOFError:
             return
         except (av.error.FFmpegError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import threading
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -160,11 +161,19 @@ def _upscale_frames(
     reader = FrameReader(film, options.seconds, times)
     length = segment_frames(film.height, film.width)
     expected = film.frames_within(options.seconds)
+    is_over = threading.Event()
     try:
         with (
             progress(max(expected, len(times)), "upscaling", "frames", start=len(times)) as advance,
             closing(ahead(reader.frames(), _WAITING)) as frames,
-            closing(ahead(_upscaled(frames, plan, model, options), _WAITING)) as results,
+            closing(
+                ahead(
+                    _upscaled(frames, plan, model, options, is_over),
+                    _WAITING,
+                    on_wait=lambda: advance(0),
+                    is_closed=is_over,
+                )
+            ) as results,
         ):
             while (first := next(results, None)) is not None:
                 number = len(segments)
@@ -182,12 +191,22 @@ def _upscale_frames(
     return segments, reader
 
 
+class _Over(Exception):  # noqa: N818 no error
+    """Nobody needs the frame that is being upscaled."""
+
+
 def _upscaled(
-    frames: Iterable[Frame], plan: _Plan, model: RgbModel, options: FilmOptions
+    frames: Iterable[Frame], plan: _Plan, model: RgbModel, options: FilmOptions, is_over: threading.Event
 ) -> Generator[Frame, None, None]:
+    """Upscale frames; the one in work is given up when `is_over` is set."""
     target = plan.encoding.height, plan.encoding.width
+
+    def look(pixels: int) -> None:
+        if is_over.is_set():
+            raise _Over
+
     for frame in frames:
-        result = upscale_image(from_array(frame.rgb), model, target, consistent=options.consistent)
+        result = upscale_image(from_array(frame.rgb), model, target, consistent=options.consistent, on_pixels=look)
         yield Frame(frame.tick, frame.duration, result.rgb)
 
 

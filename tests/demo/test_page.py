@@ -144,6 +144,23 @@ def choose(browser: Any, label: str) -> None:
 
 
 @pytest.mark.slow
+def test_stop_ends_the_work_between_two_tiles(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="needs the extra demo")
+    with served(tmp_path, "-c", MAIN, "demo", "--port", "0") as (address, temporary, _):
+        browser = browse()
+        browser.open(address)
+        browser.wait("document.querySelector('#start')", seconds=60)
+        drop(browser, photo(tmp_path / "large.png", 1000, 1200))
+        browser.click("#start")
+        # Gradio shows the progress in an element beside the text that it covers.
+        browser.wait("/[1-9][0-9,]*.1,200,000 pixels/.test(document.body.innerText)", seconds=90)
+        browser.click("#stop")
+        assert status(browser, "Stopped.") == "Stopped."
+        assert not list(temporary.rglob("result-*"))
+        assert browser.errors() == []
+
+
+@pytest.mark.slow
 def test_auto_names_the_model_that_it_took(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="needs the extra demo")
     small = photo(tmp_path / "small.jpg", 64, 96, quality=30)

@@ -14,6 +14,7 @@ from srlib.demo.work import Limits, Settings, upscale_upload
 from srlib.errors import SrlibError
 from srlib.imaging.read import image_size
 from srlib.inference.output_size import output_size
+from srlib.progress import observed
 
 Photo = Callable[..., Path]
 PSNR = ModelChoice("psnr-x4", "psnr-x4", fidelity=1.0)
@@ -37,6 +38,20 @@ def test_the_bytes_of_the_command(photo: Photo, tmp_path: Path) -> None:
     assert outcome.detail is None and outcome.map is not None
     sizes = {image_size(path) for path in (*outcome.view, outcome.map)}
     assert sizes == {(72, 120)}
+
+
+def test_small_tiles_give_the_bytes_of_the_command(
+    photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_TILE", 20)
+    work._opened.cache_clear()
+    source, parts = photo(tmp_path / "photo.png", 70, 120), list[float]()
+    with observed(lambda part, text: parts.append(part)):
+        outcome = run(source, tmp_path / "page")
+    srlib.upscale_files(source, tmp_path / "command")
+    assert outcome.file.read_bytes() == (tmp_path / "command" / "photo.png").read_bytes()
+    assert len(set(parts)) > 2 and parts[-1] == 1
+    work._opened.cache_clear()
 
 
 def test_fidelity_is_that_of_the_command(photo: Photo, tmp_path: Path) -> None:

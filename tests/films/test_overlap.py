@@ -54,3 +54,19 @@ def test_closing_ends_the_thread_and_the_items():
     chain.close()
     assert threading.active_count() == before
     assert len(ends) == 1 and ends[0] is not threading.current_thread()
+
+
+def test_an_exception_while_waiting_ends_what_the_thread_does():
+    is_closed, calls = threading.Event(), []
+
+    def items():
+        assert is_closed.wait(60)
+        yield 1
+
+    def look():
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(ahead(items(), 1, on_wait=look, is_closed=is_closed))
+    assert calls == [1] and is_closed.is_set()
