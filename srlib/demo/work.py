@@ -35,8 +35,9 @@ _DETAIL = 1024
 """Side in pixels of that part."""
 
 _TILE = 320
-"""Most LR pixels per side that one tile contributes: the progress moves and Stop acts after each. The pixels are the same
-with larger ones, which compute up to a third less."""
+"""Most LR pixels per side that one tile contributes: the progress moves and Stop acts after each tile. Larger ones give
+the same pixels and compute up to a third less.
+"""
 
 _SHOWN_FRAME = 24
 """The frame of a film that is shown, counted from 0, or the last one of a shorter film."""

@@ -150,10 +150,10 @@ def test_stop_ends_the_work_between_two_tiles(browse: Any, photo: Callable[..., 
         browser = browse()
         browser.open(address)
         browser.wait("document.querySelector('#start')", seconds=60)
-        drop(browser, photo(tmp_path / "large.png", 1000, 1200))
+        drop(browser, photo(tmp_path / "large.png", 800, 900))
         browser.click("#start")
         # Gradio shows the progress in an element beside the text that it covers.
-        browser.wait("/[1-9][0-9,]*.1,200,000 pixels/.test(document.body.innerText)", seconds=90)
+        browser.wait("/[1-9][0-9,]*.720,000 pixels/.test(document.body.innerText)", seconds=90)
         browser.click("#stop")
         assert status(browser, "Stopped.") == "Stopped."
         assert not list(temporary.rglob("result-*"))
