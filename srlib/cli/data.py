@@ -122,6 +122,8 @@ def align(
     result = align_pairs(folder, out, scale, tile=tile, force=force)
     for line in result.mistakes:
         typer.echo(f"left out: {line}", err=True)
+    if result.others:
+        typer.echo(f"{out}: has {result.others} more images, which are not of this run", err=True)
     typer.echo(f"{out}: {result.written} tiles; {result.rejected} rejected ({out / 'pairs.csv'} names the reasons)")
     typer.echo(f"{out / 'sheet.png'}: LR, HR and their difference; look at it before you train")
 

@@ -7,6 +7,8 @@ tiles, and tiles that still differ are rejected. What remains is a folder for `p
 
 import csv
 import io
+import os
+from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +22,20 @@ from PIL.Image import Image as Drawing
 from srlib.arrays import Image
 from srlib.data.contact_sheet import ALARM, INK, pair_cell, write_sheet
 from srlib.data.pairs import ImagePair, find_pairs
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, printable
 from srlib.files import check_output_folder, write_text
 from srlib.imaging.color import luma
+from srlib.imaging.folders import list_images
 from srlib.imaging.read import read_image
-from srlib.imaging.registration import apply_color, color_transform, covered, register, resample, tile_shift
+from srlib.imaging.registration import (
+    LARGEST_SIDE,
+    apply_color,
+    color_transform,
+    covered,
+    register,
+    resample,
+    tile_shift,
+)
 from srlib.imaging.resize import resize
 from srlib.imaging.write import write_png
 from srlib.parallel import for_each
@@ -39,6 +50,7 @@ LEAST_CORRELATION = 0.7
 """Correlation of a tile's luma in LR and in downscaled HR; less shows different things."""
 
 _BLOCK = 8
+_LONGEST_TILE, _LONGEST_NAME = "tile-9999-9999", 255  # bytes that file systems allow
 _FLAT = 4.0  # standard deviation in levels below which a correlation says nothing
 _MARGIN = 3  # LR pixels that tiles may still be shifted by, and the kernel's reach
 _DRAWN = 8  # tiles on the sheet of those kept, and of those rejected
@@ -90,11 +102,13 @@ class Alignment:
         written: Number of tiles written.
         rejected: Number of tiles left out.
         mistakes: One line for each pair that could not be aligned.
+        others: Number of images in `out` that are not of this run.
     """
 
     written: int
     rejected: int
     mistakes: tuple[str, ...]
+    others: int = 0
 
 
 def align_pairs(folder: Path, out: Path, scale: int, *, tile: int = 128, force: bool = False) -> Alignment:
@@ -120,6 +134,8 @@ def align_pairs(folder: Path, out: Path, scale: int, *, tile: int = 128, force: 
     if scale < 2 or tile < 2 * _BLOCK:
         raise SrlibError(f"expected a scale from 2 and tiles from {2 * _BLOCK} pixels, got {scale} and {tile}")
     pairs, mistakes = find_pairs(folder, given_lr=True, scale=scale)
+    pairs, unusable = _with_usable_names(pairs)
+    mistakes += unusable
     check_output_folder(out)
     if out.resolve().is_relative_to(folder.resolve()):
         raise SrlibError(f"{out}: expected a folder outside {folder}")
@@ -130,12 +146,11 @@ def align_pairs(folder: Path, out: Path, scale: int, *, tile: int = 128, force: 
         try:
             results = align_pair(pair, scale, tile)
         except SrlibError as error:
-            return f"{pair.name}: {error}"
+            return f"{printable(pair.name)}: {error}"
         for one, lr, hr in results:
             if not one.rejected:
-                stem = Path(pair.name).with_suffix("")
                 for kind, pixels in (("HR", hr), ("LR", lr)):
-                    write_png(out / kind / stem.parent / f"{stem.name}_{one.tile}.png", pixels)
+                    write_png(out / kind / _tile_name(pair.name, one.tile), pixels)
         return [one for one, _, _ in results]
 
     results = for_each(align, pairs, label="aligning", unit="pairs")
@@ -148,9 +163,30 @@ def align_pairs(folder: Path, out: Path, scale: int, *, tile: int = 128, force: 
         cells = [_cell(one) for pair in pairs for one in _again(pair, selection, scale, tile)]
         write_sheet(cells, out / "sheet.png")
     if not fitting:
-        reasons = mistakes or sorted({f"{one.image}: {one.rejected}" for one in tiles})
+        reasons = mistakes or sorted({f"{printable(one.image)}: {one.rejected}" for one in tiles})
         raise SrlibError("\n".join([*reasons, f"{folder}: no tile of {len(pairs)} pairs fits"]))
-    return Alignment(len(fitting), len(rejected), tuple(mistakes))
+    own = {out / kind / _tile_name(one.image, one.tile) for one in fitting for kind in ("HR", "LR")}
+    others = [path for kind in ("HR", "LR") for path in list_images(out / kind) if path not in own]
+    return Alignment(len(fitting), len(rejected), tuple(mistakes), len(others))
+
+
+def _tile_name(pair: str, tile: str) -> Path:
+    stem = Path(pair).with_suffix("")
+    return stem.with_name(f"{stem.name}_{tile}.png")
+
+
+def _with_usable_names(pairs: Sequence[ImagePair]) -> tuple[list[ImagePair], list[str]]:
+    """Return the pairs whose tiles have names of their own, and a line for each of the others."""
+    owners = Counter(_tile_name(pair.name, "") for pair in pairs)
+    usable, mistakes = [], []
+    for pair in pairs:
+        if owners[_tile_name(pair.name, "")] > 1:
+            mistakes.append(f"{printable(pair.hr)}: another image has the same name but for its ending; rename one")
+        elif len(os.fsencode(_tile_name(pair.name, _LONGEST_TILE).name)) > _LONGEST_NAME:
+            mistakes.append(f"{printable(pair.hr)}: its name is too long for those of its tiles; rename it")
+        else:
+            usable.append(pair)
+    return usable, mistakes
 
 
 def align_pair(pair: ImagePair, scale: int, tile: int) -> list[TilePixels]:
@@ -167,6 +203,8 @@ def align_pair(pair: ImagePair, scale: int, tile: int) -> list[TilePixels]:
     if pair.lr is None:
         raise SrlibError("no LR image")
     lr, hr = read_image(pair.lr), read_image(pair.hr)
+    if (side := max(*hr.shape, *(scale * length for length in lr.shape))) > LARGEST_SIDE:
+        raise SrlibError(f"{side:,} HR pixels along one side, more than {LARGEST_SIDE:,}; cut both images into parts")
     registration = register(lr, hr, scale)
     if (
         registration.ratio > _MOST_HR_PIXELS * scale
@@ -267,6 +305,7 @@ def _write_table(tiles: Sequence[Tile], path: Path) -> None:
     writer.writerow(_COLUMNS)
     for one in tiles:
         values = [getattr(one, column) for column in _COLUMNS]
+        values[0] = printable(one.image)
         writer.writerow([f"{value:.3f}" if isinstance(value, float) else value for value in values])
     write_text(path, text.getvalue())
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from srlib.data.batches import open_pairs, read_index
 from srlib.data.patch_plan import SPLITS
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, printable
 from srlib.files import check_output
 from srlib.imaging.resize import resize
 from srlib.imaging.write import write_png
@@ -97,7 +97,7 @@ def pair_cell(caption: str, ink: str, lr: np.ndarray, hr: np.ndarray) -> Image.I
     """Draw one pair under a caption: nearest-neighbor LR, HR, and HR minus bicubic, of the central part.
 
     Args:
-        caption: Text, cut off where it is too long.
+        caption: Text on one line, cut off where it is too long.
         ink: Its color; `ALARM` for a pair with a fault.
         lr: uint8 [h, w, 3].
         hr: uint8 [scale·h, scale·w, 3].
@@ -112,6 +112,7 @@ def pair_cell(caption: str, ink: str, lr: np.ndarray, hr: np.ndarray) -> Image.I
     cell = Image.new("RGB", (3 * side + 2 * _GAP, side + _CAPTION), _PAPER)
     font = ImageFont.load_default(12)
     draw = ImageDraw.Draw(cell)
+    caption = printable(caption)
     while caption and draw.textlength(caption, font) > cell.width:
         caption = caption[:-2].rstrip("…") + "…" if len(caption) > 2 else ""
     draw.text((0, 2), caption, ink, font)

@@ -20,7 +20,10 @@ from srlib.imaging.resize import resize
 
 _Floats = npt.NDArray[np.float64]
 
-_LARGEST_SIDE = 1024
+LARGEST_SIDE = 2**15 - 2
+"""Pixels per side that `resample` can read and write; OpenCV counts them in 16 bits."""
+
+_REDUCED_SIDE = 1024
 """Pixels to which the longer side is reduced for the global part; the shifts of the tiles make up for it."""
 
 _FEATURES, _RATIO, _INLIERS = 4000, 0.75, 12
@@ -72,7 +75,7 @@ def register(lr: Image, hr: Image, scale: int) -> Registration:
         ([4, 8], 4.0)
     """
     # Both at the size of LR, or smaller.
-    reduction = min(1.0, _LARGEST_SIDE / max(lr.shape[:2]))
+    reduction = min(1.0, _REDUCED_SIDE / max(lr.shape[:2]))
     small_lr, to_lr = _reduced(lr, reduction)
     small_hr, to_hr = _reduced(hr, reduction / scale)
     start = _feature_homography(small_lr, small_hr)

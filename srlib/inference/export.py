@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import sys
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from srlib.arrays import Image
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, printable
 from srlib.files import atomic_path, check_output_folder, write_json
 from srlib.imaging.color import Channels, network_input, rgb_from_output
 from srlib.inference import convert, runtime
@@ -165,9 +166,17 @@ def _read_images(folder: Path | str, scale: int) -> list[Image]:
     from srlib.imaging.folders import list_images
 
     paths = list_images(Path(folder))
-    if not paths:
-        raise SrlibError(f"{folder}: no images in it")
-    return [_read_image(path, scale) for path in paths]
+    images, mistakes = [], []
+    for path in paths:
+        try:
+            images.append(_read_image(path, scale))
+        except SrlibError as error:
+            mistakes.append(str(error))
+    if not images:
+        raise SrlibError("\n".join([*mistakes, f"{folder}: no images in it" + " that can be used" * bool(mistakes)]))
+    for line in mistakes:
+        print(f"left out: {line}", file=sys.stderr)
+    return images
 
 
 def _sample(scale: int) -> list[Image]:
@@ -181,7 +190,10 @@ def _read_image(path: Path, scale: int) -> Image:
     from srlib.imaging.read import read_image
     from srlib.imaging.resize import crop_to_multiple
 
-    return crop_to_multiple(read_image(path), scale)
+    image = crop_to_multiple(read_image(path), scale)
+    if (least := 3 * scale) > min(image.shape[:2]):  # PSNR leaves out `scale` pixels on each side
+        raise SrlibError(f"{printable(path)}: expected at least {least}×{least} pixels")
+    return image
 
 
 def _lr_values(hr: Image, config: "ModelConfig | ExportConfig") -> Values:

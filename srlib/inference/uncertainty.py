@@ -1,20 +1,20 @@
 """Bands of uncertainty of a model: measure them on images of one's own, keep them beside the model, draw them."""
 
 import json
-import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from srlib.arrays import Pixels
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, printable
 from srlib.files import check_output, read_regular, write_json
 from srlib.imaging.array_image import write_image
 from srlib.imaging.folders import list_images
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale
 from srlib.imaging.uncertainty import EDGES, Bands, calibrate, coverage_of
-from srlib.inference.shipped import SHIPPED, shipped_models
+from srlib.inference.shipped import AUTO, SHIPPED, shipped_models
 from srlib.inference.upscaler import Upscaler, open_model
 from srlib.progress import progress
 
@@ -25,6 +25,7 @@ BRIGHTNESS = 4
 """Shades of a map per level of half-width: white from 64 levels of 255 on."""
 
 _LARGEST_FILE = 1 << 20
+_MLFLOW = "models:/", "runs:/"
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,17 @@ def bands_file(model: str) -> Path:
     """Return where the bands of a model are kept: in its folder; for a file, beside it under its name.
 
     Args:
-        model: As for `open_model`.
+        model: As for `open_model`, but not from MLflow.
+
+    Raises:
+        SrlibError: The model has no place of its own: `auto`, or one from MLflow.
     """
+    if model == AUTO:
+        raise SrlibError(
+            f"{AUTO}: stands for several models; name the one that made the result, as `upscale` printed it"
+        )
+    if model.startswith(_MLFLOW):
+        raise SrlibError(f"{model}: bands are kept beside a model's files; download it and name its folder")
     folder = SHIPPED / model if model in shipped_models() else Path(model)
     return folder / BANDS if folder.is_dir() else folder.with_name(f"{folder.name}.{BANDS}")
 
@@ -72,7 +82,8 @@ def load_bands(model: str) -> Bands:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SrlibError(f"{path}: damaged ({one_line(error)}); run `srlib uncertainty calibrate` again") from None
     widths = [width for values in half_widths.values() for width in values]
-    if any(len(values) != len(EDGES) + 1 for values in half_widths.values()) or not all(map(math.isfinite, widths)):
+    is_complete = widths and all(len(values) == len(EDGES) + 1 for values in half_widths.values())
+    if not (is_complete and all(0 < level < 1 for level in half_widths) and all(0 <= width < 256 for width in widths)):
         raise SrlibError(f"{path}: damaged; run `srlib uncertainty calibrate` again")
     return Bands(half_widths, images, pixels)
 
@@ -95,10 +106,20 @@ def calibrate_model(model: str, hr_folder: Path, lr_folder: Path | None = None) 
         raise SrlibError(f"{model}: comes with its bands; copy its folder to calibrate it on other images")
     path = bands_file(model)
     check_output(path)
-    bands = calibrate(_pairs(open_model(model), hr_folder, lr_folder))
+    mistakes: list[str] = []
+    try:
+        bands = calibrate(_pairs(open_model(model), hr_folder, lr_folder, mistakes))
+    except SrlibError as error:
+        raise SrlibError("\n".join([*mistakes, str(error)])) from None
     half_widths = {f"{level:g}": list(values) for level, values in bands.half_widths.items()}
     write_json(path, {"half_widths": half_widths, "images": bands.images, "pixels": bands.pixels})
+    _print_left_out(mistakes)
     return bands
+
+
+def _print_left_out(mistakes: list[str]) -> None:
+    for line in mistakes:
+        print(f"left out: {line}", file=sys.stderr)
 
 
 def check_coverage(model: str, hr_folder: Path, lr_folder: Path | None = None) -> list[Coverage]:
@@ -117,9 +138,13 @@ def check_coverage(model: str, hr_folder: Path, lr_folder: Path | None = None) -
     """
     bands = load_bands(model)
     shares: dict[float, list[float]] = {level: [] for level in bands.half_widths}
-    for hr, sr in _pairs(open_model(model), hr_folder, lr_folder):
+    mistakes: list[str] = []
+    for hr, sr in _pairs(open_model(model), hr_folder, lr_folder, mistakes):
         for level, values in shares.items():
             values.append(coverage_of(bands, hr, sr, level))
+    if not all(shares.values()):
+        raise SrlibError("\n".join([*mistakes, f"{hr_folder}: no image of it can be used"]))
+    _print_left_out(mistakes)
     return [Coverage(level, sum(v) / len(v), min(v), len(v)) for level, v in shares.items()]
 
 
@@ -138,6 +163,10 @@ def draw_map(result: Path, out: Path, model: str, coverage: float = 0.95) -> flo
     Raises:
         SrlibError: A file cannot be read or written, the model has no bands, or another coverage.
     """
+    if out.suffix.lower() != ".png":
+        raise SrlibError(f"{out}: expected a name that ends in .png")
+    if out.resolve() == result.resolve():
+        raise SrlibError(f"{out}: would overwrite the image that it is made from; name another file")
     check_output(out)
     widths = load_bands(model).map(read_image(result), coverage)
     shades = (widths.astype("uint16") * BRIGHTNESS).clip(0, 255).astype("uint8")
@@ -145,25 +174,48 @@ def draw_map(result: Path, out: Path, model: str, coverage: float = 0.95) -> flo
     return float(widths.mean())
 
 
-def _pairs(upscaler: Upscaler, hr_folder: Path, lr_folder: Path | None) -> Iterator[tuple[Pixels, Pixels]]:
-    """Yield (HR, SR) of each image."""
-    paths = list_images(hr_folder)
-    if not paths:
-        raise SrlibError(f"{hr_folder}: no images found")
-    with progress(len(paths), "measuring errors", "images") as advance:
-        for path in paths:
-            hr = crop_to_multiple(read_image(path), upscaler.scale)
-            lr = downscale(hr, upscaler.scale) if lr_folder is None else _lr_of(path, hr_folder, lr_folder)
-            sr = upscaler(lr)
-            if sr.shape != hr.shape:
-                raise SrlibError(f"{path}: the result has {sr.shape[1]}×{sr.shape[0]} pixels; is its LR image right?")
-            yield hr, sr
+def _pairs(
+    upscaler: Upscaler, hr_folder: Path, lr_folder: Path | None, mistakes: list[str]
+) -> Iterator[tuple[Pixels, Pixels]]:
+    """Yield (HR, SR) of each image; append a line for each that cannot be used to `mistakes`."""
+    files = _files(hr_folder, lr_folder, mistakes)
+    with progress(len(files), "measuring errors", "images") as advance:
+        for hr_file, lr_file in files.items():
+            try:
+                yield _pair(upscaler, hr_file, lr_file)
+            except SrlibError as error:
+                mistakes.append(str(error))
             advance()
 
 
-def _lr_of(path: Path, hr_folder: Path, lr_folder: Path) -> Pixels:
-    stem = lr_folder / path.relative_to(hr_folder).with_suffix("")
-    candidates = sorted(stem.parent.glob(f"{stem.name}.*")) if stem.parent.is_dir() else []
-    if len(candidates) != 1:
-        raise SrlibError(f"{path}: expected one LR image {stem}.*, got {len(candidates)}")
-    return read_image(candidates[0])
+def _pair(upscaler: Upscaler, hr_file: Path, lr_file: Path | None) -> tuple[Pixels, Pixels]:
+    hr = crop_to_multiple(read_image(hr_file), upscaler.scale)
+    if not hr.size:
+        raise SrlibError(f"{printable(hr_file)}: expected at least {upscaler.scale}×{upscaler.scale} pixels")
+    sr = upscaler(downscale(hr, upscaler.scale) if lr_file is None else read_image(lr_file))
+    if sr.shape != hr.shape:
+        size = f"{sr.shape[1]}×{sr.shape[0]}"
+        raise SrlibError(f"{printable(hr_file)}: the result has {size} pixels; is its LR image right?")
+    return hr, sr
+
+
+def _files(hr_folder: Path, lr_folder: Path | None, mistakes: list[str]) -> dict[Path, Path | None]:
+    """Return the LR file of each original, None where it is to be computed."""
+    originals = list_images(hr_folder)
+    if not originals:
+        raise SrlibError(f"{hr_folder}: no images found")
+    if lr_folder is None:
+        return dict.fromkeys(originals)
+    lr_files: dict[Path, list[Path]] = {}
+    for path in list_images(lr_folder):
+        lr_files.setdefault(path.relative_to(lr_folder).with_suffix(""), []).append(path)
+    files: dict[Path, Path | None] = {}
+    for original in originals:
+        stem = original.relative_to(hr_folder).with_suffix("")
+        candidates = lr_files.get(stem, [])
+        if len(candidates) == 1:
+            files[original] = candidates[0]
+        else:
+            expected = printable(lr_folder / stem)
+            mistakes.append(f"{printable(original)}: expected one LR image {expected}.*, got {len(candidates)}")
+    return files

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,16 +10,17 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, printable
 from srlib.files import atomic_path, check_output
 from srlib.inference.shipped import CLEAN_MODEL
 from srlib.inference.upscale import RgbModel
 from srlib.inference.upscaler import Upscaler, open_model
 from srlib.progress import progress
 from srlib.rasters.bands import REACH, Group, Mask, Values, upscale_group
+from srlib.rasters.metadata import copy_metadata, not_kept, profile_of
 
 if TYPE_CHECKING:
-    from rasterio.io import DatasetReader, DatasetWriter
+    from rasterio.io import DatasetReader
     from rasterio.windows import Window
 
 _DRIVERS = {
@@ -35,7 +37,6 @@ MOST_BANDS = 4096
 _WINDOW = 512
 """Side of a window of the raster in pixels. Times any factor it is a multiple of the 256 pixels of a written tile."""
 
-_TILE = 256
 _BLOCK = 2048  # side of the blocks in which the range of numbers is measured
 _KINDS = "biuf"  # bool, integers, floats
 
@@ -114,18 +115,28 @@ def run_raster(
         with (
             warnings.catch_warnings(),
             rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"),
-            rasterio.open(source, driver=_driver(source)) as reader,
+            _opened(source) as reader,
         ):
             _check(source, reader)
-            # Rasters without a georeference are welcome: medical images, microscopy.
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             groups = _measured(reader, _groups(source, reader, together))
-            for note in _notes(reader, groups):
-                print(f"{source}: {note}", file=sys.stderr)
+            for note in _notes(source, reader, groups):
+                print(f"{printable(source)}: {note}", file=sys.stderr)
             with atomic_path(target) as temporary:
-                _write(reader, temporary, groups, open_model())
+                sums = _write(reader, temporary, groups, open_model())
+                if not _is_whole(temporary, sums):
+                    raise SrlibError(f"{printable(target)}: could not be written whole; is the disk full?")
     except rasterio.errors.RasterioError as error:
-        raise SrlibError(f"{source}: cannot be read as GeoTIFF or JPEG 2000 ({one_line(error)})") from None
+        reason = one_line(error)
+        raise SrlibError(f"{printable(source)}: cannot be read as GeoTIFF or JPEG 2000 ({reason})") from None
+
+
+def _opened(source: Path) -> "DatasetReader":
+    import rasterio
+
+    # Rasters without a georeference are welcome: medical images, microscopy.
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    # Absolute: a relative name such as "zip:a.tif" would be taken for an address.
+    return rasterio.open(source.absolute(), driver=_driver(source))
 
 
 def _require_rasterio() -> None:
@@ -134,8 +145,12 @@ def _require_rasterio() -> None:
 
 
 def _check_paths(source: Path, target: Path, force: bool) -> None:
+    for path in (source, target):
+        if any("\udc80" <= character <= "\udcff" for character in str(path)):
+            raise SrlibError(f"{printable(path)}: GDAL needs names in UTF-8; rename the file or its folder")
     if not source.is_file():
-        raise SrlibError(f"{source}: no such file")
+        kind = "expected a file, got a folder, pipe or device" if source.exists() else "no such file"
+        raise SrlibError(f"{printable(source)}: {kind}")
     if target.suffix.lower() not in (".tif", ".tiff"):
         raise SrlibError(f"{target}: expected a name that ends in .tif")
     if target.exists() and not force:
@@ -185,6 +200,7 @@ def _groups(source: Path, reader: "DatasetReader", together: Sequence[Sequence[i
     return sorted([*triples, *((band,) for band in range(reader.count) if band not in chosen)], key=min)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of huge numbers, which are refused
 def _measured(reader: "DatasetReader", groups: Sequence[tuple[int, ...]]) -> list[Group]:
     """Measure the range of each group's numbers, in one pass over the file."""
     low, high = np.full(reader.count, np.inf), np.full(reader.count, -np.inf)
@@ -206,10 +222,17 @@ def _measured(reader: "DatasetReader", groups: Sequence[tuple[int, ...]]) -> lis
             return Group(bands, 0.0, 255.0, mean, is_byte=True)
         return Group(bands, float(low[index].min()), float(high[index].max()), mean)
 
+    endless = np.flatnonzero(np.isinf(high - low) & (count > 0))
+    if endless.size:
+        band = int(endless[0])
+        raise SrlibError(
+            f"{reader.name}: band {band + 1} has numbers from {low[band]:g} to {high[band]:g}; "
+            "declare the one that stands for no data: gdal_edit.py -a_nodata"
+        )
     return [group(bands) for bands in groups]
 
 
-def _notes(reader: "DatasetReader", groups: Sequence[Group]) -> Iterator[str]:
+def _notes(source: Path, reader: "DatasetReader", groups: Sequence[Group]) -> Iterator[str]:
     """Yield what a user should know of the run."""
     names = [", ".join(str(band + 1) for band in group.bands) for group in groups]
     triples = [name for name, group in zip(names, groups, strict=True) if len(group.bands) == 3]
@@ -219,8 +242,7 @@ def _notes(reader: "DatasetReader", groups: Sequence[Group]) -> Iterator[str]:
     yield "; ".join(parts)
     if empty := [name for name, group in zip(names, groups, strict=True) if group.low == group.high == group.fill == 0]:
         yield f"no valid number but 0 in: {'; '.join(empty)}"
-    if reader.rpcs is not None:
-        yield "not kept: the rational polynomial coefficients (RPC)"
+    yield from not_kept(source, reader)
 
 
 def _read(reader: "DatasetReader", window: "Window") -> tuple[Values, Mask]:
@@ -243,21 +265,26 @@ def _windows(height: int, width: int, side: int) -> "Iterator[Window]":
             yield Window(x, y, min(side, width - x), min(side, height - y))
 
 
-def _write(reader: "DatasetReader", path: Path, groups: Sequence[Group], model: RasterModel) -> None:
+_Sums = dict[tuple[tuple[int, ...], tuple[int, ...]], int]
+"""CRC-32 of what was written: (column, row, width, height) and bands, from 1 → sum. Without bands: of the mask."""
+
+
+def _write(reader: "DatasetReader", path: Path, groups: Sequence[Group], model: RasterModel) -> _Sums:
+    """Write the upscaled raster; return the sums of its numbers."""
     import rasterio
     from rasterio.windows import Window
 
     scale, border = model.scale, model.receptive_field + REACH
-    profile = _profile(reader, scale)
     has_mask = any(rasterio.enums.MaskFlags.per_dataset in flags for flags in reader.mask_flag_enums) and not any(
         rasterio.enums.MaskFlags.alpha in flags for flags in reader.mask_flag_enums
     )
+    sums: _Sums = {}
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(path, "w", **profile) as writer,
+        rasterio.open(path, "w", **profile_of(reader, scale)) as writer,
         progress(reader.height * reader.width * len(groups), "upscale", "pixels") as advance,
     ):
-        _copy_meaning(reader, writer, scale)
+        copy_metadata(reader, writer, scale)
         for window in _windows(reader.height, reader.width, _WINDOW):
             top, left = max(0, window.row_off - border), max(0, window.col_off - border)
             bottom = min(reader.height, window.row_off + window.height + border)
@@ -265,53 +292,44 @@ def _write(reader: "DatasetReader", path: Path, groups: Sequence[Group], model: 
             values, valid = _read(reader, Window(left, top, right - left, bottom - top))
             y, x = (window.row_off - top) * scale, (window.col_off - left) * scale
             inner = np.s_[..., y : y + window.height * scale, x : x + window.width * scale]
-            place = Window(*(scale * number for number in window.flatten()))
+            place = tuple(scale * number for number in window.flatten())
             for group in groups:
                 index = list(group.bands)
                 result = upscale_group(values[index], valid[index], group, model)
                 result = _away_from_nodata(result, valid[index].repeat(scale, 1).repeat(scale, 2), group, reader)
-                writer.write(result[inner], [band + 1 for band in group.bands], window=place)
+                bands = tuple(band + 1 for band in group.bands)
+                writer.write(result[inner], list(bands), window=Window(*place))
+                sums[place, bands] = _sum(result[inner])
                 advance(window.height * window.width)
             if has_mask:
-                mask = reader.dataset_mask(window=window)
-                writer.write_mask(mask.repeat(scale, 0).repeat(scale, 1), window=place)
+                mask = reader.dataset_mask(window=window).repeat(scale, 0).repeat(scale, 1)
+                writer.write_mask(mask, window=Window(*place))
+                sums[place, ()] = _sum(mask)
+    return sums
 
 
-def _profile(reader: "DatasetReader", scale: int) -> dict[str, object]:
-    kind, place = np.dtype(reader.dtypes[0]).kind, reader.transform
-    return {
-        "driver": "GTiff",
-        "dtype": reader.dtypes[0],
-        "count": reader.count,
-        "height": reader.height * scale,
-        "width": reader.width * scale,
-        "crs": reader.crs,
-        "transform": type(place)(place.a / scale, place.b / scale, place.c, place.d / scale, place.e / scale, place.f),
-        "nodata": reader.nodata,
-        "tiled": True,
-        "blockxsize": _TILE,
-        "blockysize": _TILE,
-        "interleave": "band",
-        "compress": "deflate",
-        "predictor": 3 if kind == "f" else 2,
-        "bigtiff": "if_safer",
-    }
+def _is_whole(path: Path, sums: _Sums) -> bool:
+    """Read a written file again: GDAL reports no error where the last of it did not fit on the disk."""
+    import rasterio
+    from rasterio.windows import Window
+
+    try:
+        with rasterio.open(path, driver="GTiff") as file:
+            return all(
+                _sum(
+                    file.read(list(bands), window=Window(*place))
+                    if bands
+                    else file.read_masks(1, window=Window(*place))
+                )
+                == number
+                for (place, bands), number in sums.items()
+            )
+    except rasterio.errors.RasterioError:
+        return False
 
 
-def _copy_meaning(reader: "DatasetReader", writer: "DatasetWriter", scale: int) -> None:
-    """Copy what says what the bands mean. Statistics are left out: they are no longer true."""
-    writer.colorinterp = reader.colorinterp
-    writer.descriptions = reader.descriptions
-    writer.units = reader.units
-    writer.scales, writer.offsets = reader.scales, reader.offsets
-    for band in range(reader.count + 1):
-        tags = {key: text for key, text in reader.tags(band).items() if not key.startswith("STATISTICS_")}
-        writer.update_tags(band, **tags)
-    points, crs = reader.gcps
-    if points:
-        for point in points:
-            point.row, point.col = point.row * scale, point.col * scale
-        writer.gcps = points, crs
+def _sum(values: Values) -> int:
+    return zlib.crc32(values.tobytes())
 
 
 def _away_from_nodata(values: Values, valid: Mask, group: Group, reader: "DatasetReader") -> Values:

@@ -1,6 +1,7 @@
 """Folders of pairs that do not match pixel for pixel."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,32 @@ def test_hr_with_more_pixels_than_needed(tmp_path: Path) -> None:
     assert align_pairs(tmp_path / "pairs", tmp_path / "out", 4, tile=48).written == 1
     (pair,) = find_pairs(tmp_path / "out", given_lr=True, scale=4)[0]
     assert image_size(pair.hr) == (192, 192)
+
+
+def test_names_of_tiles(pairs: Path, tmp_path: Path) -> None:
+    """Two names that differ in their ending only, names that are too long, and names with odd characters."""
+    lr, hr = read_image(pairs / "LR/sub/astronaut.png"), read_image(pairs / "HR/sub/astronaut.png")
+    folder, out = tmp_path / "odd", tmp_path / "out"
+    for name in ("same.png", "same.tif", f"{'y' * 245}.png", "new\nline.png", os.fsdecode(b"\xff.png")):
+        save(folder / "HR" / name, hr)
+        save(folder / "LR" / name, lr)
+    result = align_pairs(folder, out, 4)
+    assert [line.split(": ")[1].split(";")[0] for line in result.mistakes] == [
+        "another image has the same name but for its ending",
+        "another image has the same name but for its ending",
+        "its name is too long for those of its tiles",
+    ]
+    names = {os.fsencode(path.name).split(b"_tile")[0] for path in (out / "HR").iterdir()}
+    assert names == {b"new\nline", b"\xff"} and r"new\nline.png,tile-0-0" in (out / "pairs.csv").read_text()
+
+
+def test_a_very_long_image_does_not_end_the_folder(pairs: Path, tmp_path: Path) -> None:
+    save(pairs / "HR/wide.png", np.zeros((64, 33_000, 3), np.uint8))
+    save(pairs / "LR/wide.png", np.zeros((16, 8_250, 3), np.uint8))
+    result = align_pairs(pairs, tmp_path / "out", 4, tile=40)
+    assert "wide.png: 33,000 HR pixels along one side, more than 32,766; cut both images into parts" in result.mistakes
+
+
+def test_tiles_of_an_earlier_run_are_counted(pairs: Path, tmp_path: Path) -> None:
+    align_pairs(pairs, tmp_path / "out", 4, tile=32)
+    assert align_pairs(pairs, tmp_path / "out", 4, tile=64, force=True).others > 0

@@ -289,10 +289,15 @@ class TestRefusals:
         assert not (tmp_path / "out").exists()
 
 
-def test_given_images_measure_bfloat16(at_once: None, sources: Path, image: np.ndarray, tmp_path: Path) -> None:
+def test_given_images_measure_bfloat16(
+    at_once: None, sources: Path, image: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_png(tmp_path / "images" / "a.png", np.kron(image, np.ones((2, 2, 1), np.uint8)))
+    write_png(tmp_path / "images" / "tiny.png", image[:5, :5])
+    (tmp_path / "images" / "z.png").write_text("x")
     check = exporter.export(sources / "compact", tmp_path / "out", format="openvino", images=tmp_path / "images")
-    assert check.images == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    assert check.images == 1 and "pixels" in lines[0] and "z.png: not an image" in lines[1]
     if runtime.has_bfloat16():
         assert check.config.bfloat16 == round(check.psnr_y["bfloat16"] - check.psnr_y["float32"], 4)
     else:

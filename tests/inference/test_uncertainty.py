@@ -1,5 +1,6 @@
 """`srlib uncertainty`: bands kept beside a model."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -66,9 +67,48 @@ def test_mistakes_are_one_line(model: Path, photographs: Path, tmp_path: Path) -
         calibrate_model("psnr-x4", photographs)
     with pytest.raises(SrlibError, match=r"coverage: expected 0\.8 or 0\.9 or 0\.95, got 0\.5"):
         draw_map(photographs / "coffee.png", tmp_path / "map.png", "psnr-x4", 0.5)
+    (tmp_path / "none").mkdir()
     with pytest.raises(SrlibError, match=r"astronaut\.png: expected one LR image .*, got 0"):
         calibrate_model(str(model), photographs, tmp_path / "none")
-    for content in ("{", "[]", '{"half_widths": {"0.9": [1]}, "images": 1, "pixels": 1}'):
+    with pytest.raises(SrlibError, match="auto: stands for several models"):
+        load_bands("auto")
+    with pytest.raises(SrlibError, match="models:/a/1: bands are kept beside a model's files"):
+        load_bands("models:/a/1")
+    negative = json.dumps({"half_widths": {"0.9": [-1] * 37}, "images": 1, "pixels": 1})
+    none = json.dumps({"half_widths": {}, "images": 1, "pixels": 1})
+    for content in ("{", "[]", '{"half_widths": {"0.9": [1]}, "images": 1, "pixels": 1}', negative, none):
         bands_file(str(model)).write_text(content)
         with pytest.raises(SrlibError, match="damaged"):
             load_bands(str(model))
+
+
+def test_one_file_does_not_end_the_folder(
+    model: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Brackets and dots in names, a damaged file, an image without a whole pixel of LR, LR of another size."""
+    image = read_image(photographs / "coffee.png")
+    for name in ("a[1].png", "b.x.png", "b.png"):
+        write_png(photographs / name, image)
+    for hr in photographs.iterdir():
+        write_png(tmp_path / "LR" / hr.name, downscale(read_image(hr), 4))
+    write_png(tmp_path / "LR/chelsea.png", image)
+    for folder in (photographs, tmp_path / "LR"):
+        (folder / "z.png").write_text("x")
+        write_png(folder / "tiny.png", image[:3, :3])
+    bands = calibrate_model(str(model), photographs, tmp_path / "LR")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    assert bands.images == 5 and len(lines) == 3
+    assert "chelsea.png: the result has 640×480 pixels" in lines[0]
+    assert "tiny.png: expected at least 4×4 pixels" in lines[1] and "z.png: not an image" in lines[2]
+    assert {line.images for line in check_coverage(str(model), photographs)} == {6}
+
+
+def test_a_map_overwrites_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_png(path, np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "link.png").symlink_to(path)
+    for name in ("a.png", "link.png"):
+        with pytest.raises(SrlibError, match="would overwrite the image"):
+            draw_map(path, tmp_path / name, "psnr-x4")
+    with pytest.raises(SrlibError, match=r"map\.jpg: expected a name that ends in \.png"):
+        draw_map(path, tmp_path / "map.jpg", "psnr-x4")

@@ -1,5 +1,8 @@
 """Raster files: georeference, gaps, kinds of numbers, windows."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -179,3 +182,66 @@ def test_what_cannot_be_done_is_one_line(tmp_path):
     cut.write_bytes(good.read_bytes()[:300])
     assert "cut.tif: cannot be read as GeoTIFF or JPEG 2000" in refused(cut, out)
     assert not out.exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(("length", "fill"), [(100, 0), (3000, 0), (9000, 1)])
+def test_a_disk_that_is_full_leaves_nothing(length, fill, tmp_path, monkeypatch):
+    """GDAL raises nothing where the last bytes of a file do not fit."""
+    source = write(tmp_path / "a.tif", scene())
+
+    def write_half(reader, path, *rest):
+        sums = whole(reader, path, *rest)
+        content = path.read_bytes()
+        path.write_bytes(content[:length] + bytes(fill * (len(content) - length)))
+        return sums
+
+    whole = upscaling._write
+    monkeypatch.setattr(upscaling, "_write", write_half)
+    with pytest.raises(SrlibError, match=r"b\.tif: could not be written whole"):
+        run_raster(source, tmp_path / "b.tif", Bicubic)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_what_is_not_kept_has_a_line(tmp_path, capsys):
+    tifffile = pytest.importorskip("tifffile")
+    pages = np.arange(2 * 20 * 24, dtype=np.uint8).reshape(2, 20, 24)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", extratags=[(274, 3, 1, 6, True)])
+    with upscaled(tmp_path / "a.tif", tmp_path / "b.tif") as result:
+        assert result.count == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}/a.tif: only the first of 2 pages is used" in lines
+    assert f"{tmp_path}/a.tif: not kept: the orientation tag (6); the rows stay as they are in the file" in lines
+    assert not any("Warning" in line for line in lines)
+
+
+def test_the_colors_mean_the_same(tmp_path):
+    """White as zero, a color profile and XMP are kept."""
+    path = write(tmp_path / "a.tif", scene(dtype="uint8"), photometric="MINISWHITE", source_icc_profile="AAAA")
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(ns="xml:XMP", **{"xml:XMP": "<x/>"})
+    with upscaled(path, tmp_path / "b.tif") as result:
+        assert result.tags(ns="IMAGE_STRUCTURE")["MINISWHITE"] == "YES"
+        assert result.tags(ns="COLOR_PROFILE")["SOURCE_ICC_PROFILE"] == "AAAA"
+        assert "<x/>" in str(result.tags(ns="xml:XMP"))
+
+
+def test_names_that_look_like_addresses(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("zip:a.tif", "GTIFF_DIR:2:a.tif", "new\nline.tif"):
+        write(tmp_path / "a.tif", scene()).rename(name)
+        run_raster(Path(name), Path(f"big-{name}"), Bicubic)
+        assert Path(f"big-{name}").is_file()
+    assert "new\\nline.tif: band 1 alone" in capsys.readouterr().err.splitlines()
+    odd = Path(os.fsdecode(b"\xff.tif"))
+    odd.write_bytes(b"II*\0")
+    with pytest.raises(SrlibError, match="GDAL needs names in UTF-8"):
+        run_raster(odd, Path("c.tif"), Bicubic)
+    with pytest.raises(SrlibError, match="expected a file, got a folder"):
+        run_raster(tmp_path, Path("c.tif"), Bicubic)
+
+
+def test_an_undeclared_number_for_gaps(tmp_path):
+    values = scene(dtype="float64")
+    values[0, :2], values[0, 5] = -np.finfo("float64").max, np.finfo("float64").max
+    with pytest.raises(SrlibError, match=r"band 1 has numbers from -1\.79769e\+308 to 1\.79769e\+308; declare"):
+        run_raster(write(tmp_path / "a.tif", values), tmp_path / "b.tif", Bicubic)
