@@ -45,12 +45,20 @@ def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> Non
         SrlibError: One line per mistake, or a backend that is not installed.
     """
     check_backend()
+    _check_place(Path.cwd())
     sets, mistakes = _sets(params, test)
     mistakes += [*own_image_mistakes(params.download, store), *_prepare(params, train), *_own_networks(params, sets)]
     mistakes += _memory(params)
     mistakes += _attempt("evaluate.survey", lambda: read_opinions(Path(params.evaluate.survey)))
     if mistakes:
         raise SrlibError("\n".join(f"params.yaml: {key}: {message}" for key, message in mistakes))
+
+
+def _check_place(folder: Path) -> None:
+    if any(
+        brace in str(folder) for brace in "{}"
+    ):  # DVC takes it for a place in a text to fill, and ends with KeyError
+        raise SrlibError(f"{folder}: DVC cannot work below a folder with {{ or }} in its name; rename it")
 
 
 def _attempt(key: str, action: Callable[[], object]) -> Iterator[Mistake]:

@@ -181,8 +181,11 @@ def connected(
 
 @contextlib.contextmanager
 def _client(address: str) -> "Iterator[Client]":
+    import dask
     from distributed import Client
 
+    if address.startswith("tls:") and not dask.config.get("distributed.comm.tls.ca-file", None):
+        raise SrlibError(f"{address}: TLS needs certificates; name them in Dask's configuration, distributed.comm.tls")
     for name in logging.root.manager.loggerDict:
         if name.startswith("distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised

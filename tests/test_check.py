@@ -256,6 +256,18 @@ def test_a_survey_that_cannot_be_read(lines: Lines) -> None:
     )
 
 
+def test_a_repository_where_dvc_cannot_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "{a}").mkdir()
+    monkeypatch.chdir(tmp_path / "{a}")
+    with pytest.raises(SrlibError, match=r"a}: DVC cannot work below a folder with \{ or \} in its name; rename it"):
+        check_recipe(
+            check_params(yaml.safe_load((ROOT / "tests/recipe.yaml").read_text()), "params.yaml"),
+            train=TRAIN,
+            test=TEST,
+            store=STORE,
+        )
+
+
 def test_a_backend_that_is_not_installed(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setattr("srlib.engine.find_spec", lambda name: None)

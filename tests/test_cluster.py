@@ -229,6 +229,13 @@ def test_a_scheduler_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> 
             pass
 
 
+@needs_dask
+def test_tls_without_certificates() -> None:
+    with pytest.raises(SrlibError, match=r"^tls://127.0.0.1:1: TLS needs certificates"):  # noqa: SIM117
+        with connected("tls://127.0.0.1:1"):
+            pass
+
+
 @pytest.mark.parametrize("address", ["10.0.0.1", "http://host:8786", "tcp://host", "tcp://a b:1", "two\nlines:1"])
 def test_a_wrong_address_is_one_line(address: str) -> None:
     with (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, printable
 from srlib.files import read_regular
 from srlib.imaging.consistency import lr_consistency
 from srlib.inference import torch_file
@@ -33,6 +33,7 @@ SUFFIXES = (".onnx", ".xml", *torch_file.SUFFIXES)
 LARGEST_OVERLAP = 64
 """LR pixels that tiles overlap by at most, for networks whose every pixel depends on the whole image."""
 
+_LFS = b"version https://git-lfs.github.com"
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _SIDES = 17, 23  # trial size: odd, and different along both axes
 _LOWEST_CONSISTENCY = 18.0
@@ -86,12 +87,12 @@ def read_model_file(path: Path) -> ExportedModel:
     if window:
         sizes = f"cut into {window[1]}×{window[0]} pixels, which it is made for"
     print(
-        f"{path}: ×{scale}, {kind}, values from {values.text}, {sizes}, tiles overlap by {overlap} pixels",
+        f"{printable(path)}: ×{scale}, {kind}, values from {values.text}, {sizes}, tiles overlap by {overlap} pixels",
         file=sys.stderr,
     )
     config = ExportConfig(
         name="file",
-        title=path.name[:100],
+        title=printable(path.name)[:100],
         scale=scale,
         channels="rgb" if channels == 3 else "luma",
         value_range=(0.0, 1.0),
@@ -114,6 +115,8 @@ def _read(path: Path) -> "openvino.Model":
     is_onnx = path.suffix.lower() == ".onnx"
     content = read_regular(path, limit=LARGEST_FILE[ONNX if is_onnx else XML])
     weights = b""
+    if content.startswith(_LFS):
+        raise SrlibError(f"{path}: a pointer of Git LFS instead of the network; run `git lfs pull`")
     if is_onnx and EXTERNAL_DATA in content:
         raise SrlibError(f"{path}: expected weights inside the file, got a reference to another file; save it as one")
     if not is_onnx:

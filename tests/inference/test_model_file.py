@@ -1,5 +1,6 @@
 """Networks of other authors: what is found out about a file, and what is refused."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -83,6 +84,14 @@ def test_an_onnx_file_is_a_model(folder, capfd, scale):
     np.testing.assert_array_equal(upscaler(lr), repeated(lr, scale))
     message = f"other.onnx: ×{scale}, RGB, values from 0 to 1, any size, tiles overlap by 1 pixels"
     assert capfd.readouterr().err.strip() == message
+
+
+def test_names_with_odd_characters(folder, capfd):
+    """A line break, and bytes that are not UTF-8."""
+    for name, shown in (("two\nlines.onnx", r"two\nlines.onnx"), (os.fsdecode(b"\xff.onnx"), r"\udcff.onnx")):
+        save("other.onnx").rename(name)
+        assert read_model_file(Path(name)).config.title == shown
+        assert capfd.readouterr().err.startswith(f"{shown}: ×4, RGB")
 
 
 def test_a_file_of_one_size_takes_any(folder):
@@ -228,6 +237,7 @@ def test_what_does_not_upscale_is_refused(folder):
     [
         ("a.onnx", b"no network", "a.onnx: OpenVINO cannot read it"),
         ("a.onnx", b"", "a.onnx: OpenVINO cannot read it"),
+        ("a.onnx", b"version https://git-lfs.github.com/spec/v1\n", "a.onnx: a pointer of Git LFS"),
         ("a.onnx", b"\x0a\x08location", "a.onnx: expected weights inside the file"),
         ("a.xml", b"<net/>", "a.xml: expected its weights in a.bin beside it"),
         (
