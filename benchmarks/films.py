@@ -1,7 +1,8 @@
 """Films: flicker of the models, frames per second, and memory of a long film.
 
     python benchmarks/films.py flicker [--photo FILE] [--models psnr-x4 gan-x4] [--frames 16] [--width 320]
-    python benchmarks/films.py speed [--sizes 480x270 960x540] [--frames 24]
+    python benchmarks/films.py psnr [--photo FILE] [--models psnr-x4 gan-x4] [--frames 16] [--qualities 100 95 75]
+    python benchmarks/films.py speed [--sizes 480x270 960x540] [--frames 24] [--precision auto]
     python benchmarks/films.py memory [--size 64x48] [--frames 600 15000]
 
 `flicker` pans over a photograph by one HR pixel per frame, downscales every frame by 4, upscales it, and follows each
@@ -9,8 +10,13 @@ point of the scene: the difference between the errors in two consecutive frames 
 as flicker, while an error that moves with the scene is none. Printed are PSNR-Y, the root mean square of the error and
 of this difference, in levels of luma; for bicubic too, and after encoding with H.264 at quality 95.
 
+`psnr` takes the same pan as a film: its frames, downscaled, are stored without loss, the whole command upscales the
+film, and the frames of the result are compared with the originals: for each method before encoding, and encoded in
+H.264 with each quality.
+
 `speed` upscales a generated film by the whole command, encoder included, with psnr-x4 on all cores that this process
-may use; printed are frames per second, and CPU seconds per frame, which a loaded machine changes less. `memory` runs a
+may use; printed are frames per second, CPU seconds per frame, which a loaded machine changes less, and the largest
+resident memory so far. `memory` runs a
 model that repeats pixels, so that nothing but the film takes memory, in a process of its own for each length, and
 prints the largest resident memory.
 """
@@ -51,6 +57,16 @@ class Repeat:
 
     def __call__(self, rgb: np.ndarray, *, on_pixels: Callable[[int], object] | None = None) -> np.ndarray:
         return rgb.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+
+
+class Bicubic:
+    """A model that upscales by MATLAB bicubic."""
+
+    name = fingerprint = "bicubic"
+    scale = SCALE
+
+    def __call__(self, rgb: np.ndarray, *, on_pixels: Callable[[int], object] | None = None) -> np.ndarray:
+        return bicubic(rgb)
 
 
 def bicubic(lr: np.ndarray) -> np.ndarray:
@@ -123,9 +139,48 @@ def flicker(options: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder, "a.mp4"), iter(sr))
             encoded = decoded(Path(folder, "a.mp4"))
-        psnr = statistics.mean(srlib.psnr_y(a, b, scale=SCALE) for a, b in zip(hr, sr, strict=True))
         error, difference = errors(hr, sr)
-        print(f"| {name} | {psnr:.2f} | {error:.2f} | {difference:.2f} | {errors(hr, encoded)[1]:.2f} |", flush=True)
+        print(
+            f"| {name} | {mean_psnr(hr, sr):.2f} | {error:.2f} | {difference:.2f} | {errors(hr, encoded)[1]:.2f} |",
+            flush=True,
+        )
+
+
+def psnr(options: argparse.Namespace) -> None:
+    hr = list(pan(photograph(options.photo), options.width, options.frames))
+    print(f"| method | not encoded |{''.join(f' quality {quality} |' for quality in options.qualities)}")
+    print(f"|---|---:|{'---:|' * len(options.qualities)}")
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "small.mkv"), Path(folder, "big.mkv")
+        write_lossless(source, [srlib.downscale(image, SCALE) for image in hr])
+        lr = decoded(source)
+        for name in ("bicubic", *options.models):
+            model = Bicubic() if name == "bicubic" else srlib.open_model(name)
+            cells = [mean_psnr(hr, [model(image) for image in lr])]
+            for quality in options.qualities:
+                upscale_one_film(source, target, model, FilmOptions(quality=quality))
+                cells.append(mean_psnr(hr, decoded(target)))
+                target.unlink()
+            print(f"| {name} | {' | '.join(f'{cell:.2f}' for cell in cells)} |", flush=True)
+
+
+def mean_psnr(hr: list[np.ndarray], sr: list[np.ndarray]) -> float:
+    return statistics.mean(srlib.psnr_y(a, b, scale=SCALE) for a, b in zip(hr, sr, strict=True))
+
+
+def write_lossless(path: Path, images: list[np.ndarray]) -> None:
+    """Write a film of RGB frames in FFV1, which gives every pixel back."""
+    import av
+
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=RATE)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "bgr0"
+        for image in images:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="bgr0")))
+        out.mux(stream.encode())
+    if any((a != b).any() for a, b in zip(decoded(path), images, strict=True)):
+        raise SystemExit("the film is not lossless")
 
 
 def errors(hr: list[np.ndarray], sr: list[np.ndarray]) -> tuple[float, float]:
@@ -150,8 +205,8 @@ def waves(width: int, height: int, frames: int) -> Iterator[np.ndarray]:
 
 
 def speed(options: argparse.Namespace) -> None:
-    model = srlib.open_model("psnr-x4")
-    print("| size | frames per second | CPU seconds per frame |\n|---|---:|---:|")
+    model = srlib.open_model("psnr-x4", precision=options.precision)
+    print(f"{model.precision}\n| size | frames per second | CPU seconds per frame | MB |\n|---|---:|---:|---:|")
     for size in options.sizes:
         width, height = (int(side) for side in size.split("x"))
         with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +215,8 @@ def speed(options: argparse.Namespace) -> None:
             start, cpu = time.perf_counter(), time.process_time()
             upscale_one_film(Path(folder, "a.mp4"), Path(folder, "b.mp4"), model, FilmOptions())
             seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        print(f"| {size} | {options.frames / seconds:.2f} | {cpu / options.frames:.2f} |", flush=True)
+        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"| {size} | {options.frames / seconds:.2f} | {cpu / options.frames:.2f} | {megabytes:.0f} |", flush=True)
 
 
 def memory(options: argparse.Namespace) -> None:
@@ -188,10 +244,18 @@ def main() -> None:
     command.add_argument("--models", nargs="+", default=["psnr-x4", "gan-x4"])
     command.add_argument("--frames", type=int, default=16)
     command.add_argument("--width", type=int, default=320)
+    command = commands.add_parser("psnr")
+    command.set_defaults(run=psnr)
+    command.add_argument("--photo", type=Path)
+    command.add_argument("--models", nargs="+", default=["psnr-x4", "gan-x4"])
+    command.add_argument("--frames", type=int, default=16)
+    command.add_argument("--width", type=int, default=320)
+    command.add_argument("--qualities", type=int, nargs="+", default=[100, 95, 75])
     command = commands.add_parser("speed")
     command.set_defaults(run=speed)
     command.add_argument("--sizes", nargs="+", default=["480x270", "960x540"])
     command.add_argument("--frames", type=int, default=24)
+    command.add_argument("--precision", default="auto")
     command = commands.add_parser("memory")
     command.set_defaults(run=memory)
     command.add_argument("--size", default="64x48")

@@ -37,7 +37,7 @@ FLOORS = (
     ("training",),
     ("pipeline", "tracking"),
     ("inference",),
-    ("films", "rasters"),
+    ("calibration", "films", "rasters"),
     ("evaluation",),
     ("report", "survey", "demo"),
     ("check", "stage"),

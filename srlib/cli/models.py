@@ -1,4 +1,4 @@
-"""`srlib export`."""
+"""`srlib export` and `srlib quantize`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +18,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="Folder to write.", metavar="OUT_DIR", readable=False)],
     file_format: Annotated[
         str,
-        typer.Option(
-            "--format", help="openvino (what srlib itself runs), onnx, onnx-fp16, litert or openvino-int8 (extra int8)."
-        ),
+        typer.Option("--format", help="openvino (what srlib itself runs), onnx, onnx-fp16, litert or openvino-int8."),
     ] = "openvino",
     images: Annotated[
         Path | None,
@@ -37,3 +35,25 @@ def export(
 
     report = exporter.export(model, out, format=file_format, images=images, force=force)
     typer.echo(exporter.summary(out, report))
+
+
+def quantize(
+    model: Annotated[
+        Path, typer.Argument(help="Folder of an exported model in OpenVINO's format.", metavar="MODEL_DIR")
+    ],
+    images: Annotated[Path, typer.Option(help="Folder of HR images to calibrate on.", readable=False)],
+    test: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of other HR images to measure the loss on; those of the same name are not calibrated on.",
+            readable=False,
+        ),
+    ],
+) -> None:
+    """Add the same network in 8-bit integers to an exported model.
+
+    `srlib upscale` then takes it by default on processors with VNNI or AMX, if it loses less than 0.05 dB PSNR-Y.
+    """
+    from srlib.calibration import int8_form
+
+    typer.echo(int8_form.summary(model, int8_form.add_int8(model, images, test)))

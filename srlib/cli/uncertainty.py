@@ -22,7 +22,7 @@ def draw(
     coverage: Annotated[float, typer.Option(help="Share of originals inside the bands: .8, .9 or .95.")] = 0.95,
 ) -> None:
     """Draw the half-width of the bands around each pixel of a result: black is sure, white 64 levels of 255 or more."""
-    from srlib.inference.uncertainty import draw_map
+    from srlib.calibration.uncertainty import draw_map
 
     mean = draw_map(result, out, model, coverage)
     typer.echo(f"{out}: {coverage:.0%} of originals lie within {mean:.1f} levels of 255 on average; white: 64 or more")
@@ -35,7 +35,7 @@ def calibrate(
     lr_folder: LrFolder = None,
 ) -> None:
     """Measure the bands of a model on originals, and keep them beside it."""
-    from srlib.inference.uncertainty import bands_file, calibrate_model
+    from srlib.calibration.uncertainty import bands_file, calibrate_model
 
     bands = calibrate_model(model, hr_folder, lr_folder)
     typer.echo(f"{bands_file(model)}: bands from {bands.images} images, {bands.pixels:,} pixels")
@@ -48,7 +48,7 @@ def check(
     lr_folder: LrFolder = None,
 ) -> None:
     """Measure how often originals really lie inside the bands of a model."""
-    from srlib.inference.uncertainty import check_coverage
+    from srlib.calibration.uncertainty import check_coverage
 
     for line in check_coverage(model, hr_folder, lr_folder):
         typer.echo(

@@ -61,7 +61,7 @@ Gan = Annotated[
 Ensemble = Annotated[
     bool, typer.Option("--ensemble", help="Average over eight flips and rotations: 8 times slower, slightly better.")
 ]
-Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
 Tile = Annotated[str, typer.Option(help="auto, or the side of a tile in pixels of the input image.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all).", min=1, max=1024)]
 FileFormat = Annotated[

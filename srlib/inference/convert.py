@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from srlib.errors import SrlibError, one_line
-from srlib.inference.exported import BIN, ONNX, XML
+from srlib.inference.exported import ONNX, XML
 from srlib.inference.runtime import import_openvino
 
 if TYPE_CHECKING:
@@ -131,15 +131,15 @@ def to_openvino(folder: Path) -> "openvino.Model":
         The network.
     """
     openvino = import_openvino()
-    save_openvino(openvino.convert_model(folder / ONNX), folder)
+    save_openvino(openvino.convert_model(folder / ONNX), folder / XML)
     return openvino.Core().read_model(folder / XML)
 
 
-def save_openvino(graph: "openvino.Model", folder: Path) -> None:
-    """Write `model.xml` and `model.bin` without the names, versions and metadata that differ from run to run."""
-    (folder / BIN).unlink(missing_ok=True)  # networks that were read from it map the old file
-    import_openvino().save_model(graph, folder / XML, compress_to_fp16=False)
-    tree = ElementTree.parse(folder / XML)  # noqa: S314 written in the line before
+def save_openvino(graph: "openvino.Model", path: Path) -> None:
+    """Write a .xml and its .bin without the names, versions and metadata that differ from run to run."""
+    path.with_suffix(".bin").unlink(missing_ok=True)  # networks that were read from it map the old file
+    import_openvino().save_model(graph, path, compress_to_fp16=False)
+    tree = ElementTree.parse(path)  # noqa: S314 written in the line before
     net = tree.getroot()
     net.set("name", "network")
     for parent in list(net.iter()):
@@ -150,7 +150,7 @@ def save_openvino(graph: "openvino.Model", folder: Path) -> None:
         layer.set("name", f"{layer.get('type')}_{layer.get('id')}")
     for port in net.iter("port"):
         port.attrib.pop("names", None)
-    tree.write(folder / XML, encoding="utf-8")
+    tree.write(path, encoding="utf-8")
 
 
 def to_float16(path: Path) -> None:

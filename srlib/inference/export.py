@@ -89,8 +89,7 @@ def export(
         raise SrlibError(f"format: expected one of {', '.join(FORMATS)}, got {format}")
     target, folder, out = FORMATS[format], Path(folder), Path(out)
     _check_target(out, force)
-    _require("pipeline", "tensorflow", "keras", "tf2onnx", "onnx", "openvino")
-    _require(target.extra, *target.modules)
+    _require("tensorflow", "keras", "tf2onnx", "onnx", "openvino", *target.modules)
     from srlib.engine import pin_threads
     from srlib.models import load_model, read_config
 
@@ -103,7 +102,7 @@ def export(
         convert.from_keras(folder, temporary / ONNX)
         graph = convert.to_openvino(temporary)
         if target.write:
-            target.write(folder, temporary, [_lr_values(image, config) for image in hr])
+            target.write(folder, temporary, [lr_values(image, config) for image in hr])
         for path in temporary.iterdir():
             if path.name not in target.files:
                 path.unlink()
@@ -154,12 +153,12 @@ def summary(out: Path, report: ExportReport) -> str:
     return "\n".join(lines)
 
 
-def _require(extra: str, *modules: str) -> None:
+def _require(*modules: str) -> None:
     from importlib.util import find_spec
 
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        raise SrlibError(f"a Keras model needs {', '.join(missing)} to be exported: pip install 'srlib[{extra}]'")
+        raise SrlibError(f"a Keras model needs {', '.join(missing)} to be exported: pip install 'srlib[pipeline]'")
 
 
 def _read_images(folder: Path | str, scale: int) -> list[Image]:
@@ -196,7 +195,7 @@ def _read_image(path: Path, scale: int) -> Image:
     return image
 
 
-def _lr_values(hr: Image, config: "ModelConfig | ExportConfig") -> Values:
+def lr_values(hr: Image, config: "ModelConfig | ExportConfig") -> Values:
     """Downscale an image to what the network takes: values [h, w, C] in [0, 1]."""
     from srlib.imaging.resize import downscale
 
@@ -229,12 +228,12 @@ def _compare_with_keras(
         runners["bfloat16"] = run_openvino(folder, config, "bfloat16")
     scores: dict[str, list[float]] = {name: [] for name in runners}
     for image in hr:
-        lr = _lr_values(image, config)
+        lr = lr_values(image, config)
         results = {name: runner(lr) for name, runner in runners.items()}
         expected = results["float32"] if config.arithmetic != "float32" else _keras(model, lr)
         differences.append(_difference(results[config.arithmetic], expected, target.tolerance))
         for name, sr in results.items():
-            scores[name].append(_psnr_y(image, sr, config))
+            scores[name].append(psnr_of(image, sr, config))
     means = {name: mean(values) for name, values in scores.items() if values}
     if "bfloat16" in means:
         config = replace(config, bfloat16=round(means["bfloat16"] - means["float32"], 4))
@@ -259,7 +258,8 @@ def _difference(sr: Values, expected: Values, tolerance: float) -> float:
     return difference
 
 
-def _psnr_y(hr: Image, sr: Values, config: ExportConfig) -> float:
+def psnr_of(hr: Image, sr: Values, config: ExportConfig) -> float:
+    """Return the PSNR-Y in dB of what a network made of a downscaled image."""
     from srlib.imaging.metrics import psnr_y, to_uint8
     from srlib.imaging.resize import downscale
 

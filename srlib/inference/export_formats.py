@@ -11,6 +11,7 @@ import numpy as np
 
 from srlib.inference import convert, runtime
 from srlib.inference.exported import BIN, LITERT, ONNX, XML, Arithmetic, ExportConfig, ExportedModel
+from srlib.inference.quantization import quantize
 from srlib.inference.runtime import Values
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ class ExportFormat:
             a bound is calibrated and measured on images.
         arithmetic: Number format of the convolutions.
         modules: Python modules that it needs besides those of ONNX and OpenVINO.
-        extra: Extra of srlib that installs them.
     """
 
     files: tuple[str, ...]
@@ -47,7 +47,6 @@ class ExportFormat:
     largest_loss: float | None = None
     arithmetic: Arithmetic = "float32"
     modules: tuple[str, ...] = ()
-    extra: str = "pipeline"
 
 
 def run_openvino(folder: Path, config: ExportConfig, precision: runtime.Precision = "float32") -> Runner:
@@ -99,9 +98,9 @@ def _write_litert(model: Path, out: Path, images: Sequence[Values]) -> None:
 
 
 def _write_int8(model: Path, out: Path, images: Sequence[Values]) -> None:
-    from srlib.inference.quantization import quantize
-
-    quantize(out, images)
+    graph = runtime.import_openvino().Core().read_model(out / XML)
+    quantize(graph, images)
+    convert.save_openvino(graph, out / XML)
 
 
 FORMATS: dict[str, ExportFormat] = {
@@ -118,8 +117,6 @@ FORMATS: dict[str, ExportFormat] = {
         tolerance=math.inf,
         largest_loss=0.1,
         arithmetic="int8",
-        modules=("nncf",),
-        extra="int8",
     ),
 }
 """Format → how it is made and verified."""

@@ -1,7 +1,7 @@
 """Exported networks as files: read and check them, and blend two of them.
 
 An exported model is a folder with `config.json` and `model.xml` with `model.bin` (OpenVINO), `model.onnx` or
-`model.tflite` (LiteRT).
+`model.tflite` (LiteRT). `int8.xml` and `int8.bin` may hold the same network in 8-bit integers.
 Nothing here needs OpenVINO, Keras or TensorFlow.
 """
 
@@ -24,10 +24,11 @@ from srlib.imaging.input_range import CLEAN, InputRange
 
 CONFIG = "config.json"
 XML, BIN, ONNX, LITERT = "model.xml", "model.bin", "model.onnx", "model.tflite"
+INT8_XML, INT8_BIN = "int8.xml", "int8.bin"
 
 MAX_SCALE = 16
 _LARGEST_CONFIG = 2**20
-LARGEST_FILE = {XML: 2**26, BIN: 2**31, ONNX: 2**31, LITERT: 2**31}
+LARGEST_FILE = {XML: 2**26, BIN: 2**31, ONNX: 2**31, LITERT: 2**31, INT8_XML: 2**26, INT8_BIN: 2**31}
 """Most bytes that are read of each file."""
 
 Arithmetic = Literal["float32", "float16", "int8"]
@@ -36,6 +37,33 @@ Arithmetic = Literal["float32", "float16", "int8"]
 _FLOATS: dict[str, np.dtype[np.floating]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 EXTERNAL_DATA = b"\x0a\x08location"
 """The key of an ONNX tensor whose values lie in another file, as protobuf encodes it."""
+
+
+@dataclass(frozen=True)
+class Int8Form:
+    """The same network in 8-bit integers, beside it in its folder.
+
+    Attributes:
+        files: SHA-256 of `int8.xml` and `int8.bin`.
+        loss: PSNR-Y in dB that it loses against float32, measured on images.
+
+    Raises:
+        SrlibError: A value has the wrong type.
+    """
+
+    files: dict[str, str]
+    loss: float
+
+    def __post_init__(self) -> None:
+        if not (_are_digests(self.files, [INT8_BIN, INT8_XML]) and self.loss is not None and _is_loss(self.loss)):
+            raise SrlibError(f"int8: expected the SHA-256 of {INT8_XML} and {INT8_BIN}, and a loss in dB")
+
+    @classmethod
+    def from_json(cls, content: object) -> "Int8Form":
+        """Return the entry `int8` of `config.json`, checked."""
+        if not (isinstance(content, dict) and set(content) == {"files", "loss"}):
+            raise SrlibError(f"int8: expected an object with files and loss, got {one_line(repr(content), 60)}")
+        return cls(**content)
 
 
 @dataclass(frozen=True)
@@ -57,6 +85,7 @@ class ExportConfig:
             leaves it out for clean images.
         arithmetic: Number format of weights and convolutions: `float32`, which the file leaves out,
             `float16` or `int8`.
+        int8: The same network in 8-bit integers; None, which the file leaves out, where there is none.
 
     Raises:
         SrlibError: A value has the wrong type or is out of its range.
@@ -74,6 +103,7 @@ class ExportConfig:
     bfloat16: float | None = None
     inputs: InputRange | None = CLEAN
     arithmetic: Arithmetic = "float32"
+    int8: Int8Form | None = None
 
     def __post_init__(self) -> None:
         for key, (is_valid, expected) in _CHECKS.items():
@@ -84,7 +114,7 @@ class ExportConfig:
     def as_dict(self) -> dict[str, object]:
         """Return the content of `config.json`."""
         content = asdict(self)
-        for name, usual in (("inputs", CLEAN), ("arithmetic", "float32")):
+        for name, usual in (("inputs", CLEAN), ("arithmetic", "float32"), ("int8", None)):
             if getattr(self, name) == usual:
                 del content[name]
         return content
@@ -103,9 +133,13 @@ def _is_loss(value: object) -> bool:
 
 
 def _are_files(value: object) -> bool:
+    return _are_digests(value, [BIN, XML], [ONNX], [LITERT])
+
+
+def _are_digests(value: object, *names: list[str]) -> bool:
     return (
         isinstance(value, dict)
-        and sorted(value) in ([BIN, XML], [ONNX], [LITERT])
+        and sorted(value) in names
         and all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in value.values())
     )
 
@@ -133,11 +167,13 @@ class ExportedModel:
         config: Configuration of the network.
         graph: Content of `model.xml`, `model.onnx` or `model.tflite`.
         weights: Content of `model.bin`; empty for the others.
+        int8: Content of `int8.xml` and `int8.bin`; None where there are none.
     """
 
     config: ExportConfig
     graph: bytes
     weights: bytes
+    int8: tuple[bytes, bytes] | None = None
 
 
 def is_exported(folder: Path) -> bool:
@@ -157,22 +193,37 @@ def read_exported(folder: Path) -> ExportedModel:
     Raises:
         SrlibError: Not an exported model, or its files are not those that were exported.
     """
-    config = _read_config(folder)
+    config = read_export_config(folder)
+    content = _read_files(folder, config.files)
+    if ONNX in content and EXTERNAL_DATA in content[ONNX]:
+        raise SrlibError(f"{folder / ONNX}: expected weights inside the file, got a reference to another file")
+    (graph,) = (content[name] for name in content if name != BIN)
+    int8 = None
+    if config.int8 is not None:
+        form = _read_files(folder, config.int8.files)
+        int8 = form[INT8_XML], form[INT8_BIN]
+    return ExportedModel(config, graph, content.get(BIN, b""), int8)
+
+
+def _read_files(folder: Path, digests: dict[str, str]) -> dict[str, bytes]:
+    """Read files and compare them with their SHA-256."""
     content = {}
-    for name in sorted(config.files):
+    for name in sorted(digests):
         try:
             content[name] = read_regular(folder / name, limit=LARGEST_FILE[name])
         except FileNotFoundError:
             raise SrlibError(f"{folder}: {name} is missing") from None
-        if hashlib.sha256(content[name]).hexdigest() != config.files[name]:
+        if hashlib.sha256(content[name]).hexdigest() != digests[name]:
             raise SrlibError(f"{folder / name}: not the file that was exported (its SHA-256 differs); export it again")
-    if ONNX in content and EXTERNAL_DATA in content[ONNX]:
-        raise SrlibError(f"{folder / ONNX}: expected weights inside the file, got a reference to another file")
-    (graph,) = (content[name] for name in content if name != BIN)
-    return ExportedModel(config, graph, content.get(BIN, b""))
+    return content
 
 
-def _read_config(folder: Path) -> ExportConfig:
+def read_export_config(folder: Path) -> ExportConfig:
+    """Read the `config.json` of an exported network.
+
+    Raises:
+        SrlibError: Missing, or not such a file.
+    """
     path = folder / CONFIG
     try:
         content = json.loads(read_regular(path, limit=_LARGEST_CONFIG).decode())
@@ -183,7 +234,8 @@ def _read_config(folder: Path) -> ExportConfig:
     if not isinstance(content, dict):
         raise SrlibError(f"{path}: not an exported model's config: expected a JSON object")
     known = {field.name for field in fields(ExportConfig)}
-    missing, unknown = sorted(known - {"bfloat16", "inputs", "arithmetic"} - set(content)), sorted(set(content) - known)
+    missing = sorted(known - {"bfloat16", "inputs", "arithmetic", "int8"} - set(content))
+    unknown = sorted(set(content) - known)
     if missing or unknown:
         reason = f"{missing[0]} is missing" if missing else f"{one_line(repr(unknown[0]), 60)} is unknown"
         raise SrlibError(f"{path}: not an exported model's config: {reason}")
@@ -192,6 +244,8 @@ def _read_config(folder: Path) -> ExportConfig:
     try:
         if content.get("inputs") is not None:
             content["inputs"] = InputRange.from_json(content["inputs"])
+        if content.get("int8") is not None:
+            content["int8"] = Int8Form.from_json(content["int8"])
         return ExportConfig(**content)
     except SrlibError as error:
         raise SrlibError(f"{path}: {error}") from None
@@ -239,7 +293,7 @@ def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedM
         cast(ElementTree.Element, layer.find("data")).set("offset", str(len(weights)))
         weights += blended
     return ExportedModel(
-        replace(psnr.config, bfloat16=_worse_loss(psnr, gan)), ElementTree.tostring(graph), bytes(weights)
+        replace(psnr.config, bfloat16=_worse_loss(psnr, gan), int8=None), ElementTree.tostring(graph), bytes(weights)
     )
 
 

@@ -13,9 +13,9 @@ _SIDE = 96
 
 # Layers that mix no pixels; those that move or repeat some do it before or after a convolution that is counted.
 _POINTWISE = """
-    Abs Add Broadcast Ceiling Clamp Concat Constant Convert DepthToSpace Divide Elu Exp Floor Gather Gelu HSigmoid
-    HSwish Log Maximum Minimum Multiply Negative Pad Parameter Power PRelu Relu Reshape Result ShapeOf Sigmoid Slice
-    Split Sqrt Squeeze StridedSlice Subtract Swish Tanh Tile Transpose Unsqueeze VariadicSplit
+    Abs Add Broadcast Ceiling Clamp Concat Constant Convert DepthToSpace Divide Elu Exp FakeQuantize Floor Gather
+    Gelu HSigmoid HSwish Log Maximum Minimum Multiply Negative Pad Parameter Power PRelu Relu Reshape Result ShapeOf
+    Sigmoid Slice Split Sqrt Squeeze StridedSlice Subtract Swish Tanh Tile Transpose Unsqueeze VariadicSplit
 """
 
 

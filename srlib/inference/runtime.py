@@ -5,8 +5,9 @@ import functools
 import itertools
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,18 @@ from srlib.inference.tiles import windows
 if TYPE_CHECKING:
     import openvino
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 Values = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.uint8]
 
 LARGEST_LOSS = 0.01
 """Largest change of PSNR-Y in dB by bfloat16 at which `auto` still chooses it."""
+
+LARGEST_INT8_LOSS = 0.05
+"""Largest loss of PSNR-Y in dB by int8 at which `auto` still chooses it."""
+
+_INTEGER_FLAGS = {"amx_int8", "avx512_vnni", "avx_vnni"}
+"""What Linux calls the instructions that multiply and add 8-bit integers in one step."""
 
 _MOVING = {"DepthToSpace", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Layers that move values and change none."""
@@ -77,31 +84,50 @@ def has_bfloat16() -> bool:
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+@functools.cache
+def has_int8() -> bool:
+    """Return whether this CPU is fast and exact in 8-bit integers (VNNI or AMX); False where Linux does not say so.
+
+    Without these instructions, OpenVINO's sums of products can overflow.
+    """
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return not _INTEGER_FLAGS.isdisjoint(flags.split())
+
+
 def choose_precision(precision: str, config: ExportConfig) -> Precision:
     """Resolve `auto` and check the precision.
 
-    `auto` is bfloat16 where the CPU has it and export measured that it changes PSNR-Y by less than `LARGEST_LOSS`.
+    `auto` is int8 where the CPU has instructions for it and the model has an int8 form that was measured to lose less
+    than `LARGEST_INT8_LOSS`; else bfloat16 where the CPU has it and export measured that it changes PSNR-Y by less than
+    `LARGEST_LOSS`; else float32.
 
     Args:
-        precision: `auto`, `float32` or `bfloat16`.
+        precision: `auto`, `float32`, `bfloat16` or `int8`.
         config: Configuration of the model.
 
     Returns:
-        `float32` or `bfloat16`.
+        `float32`, `bfloat16` or `int8`.
 
     Raises:
-        SrlibError: Another word, or bfloat16 on a CPU without it.
+        SrlibError: Another word, or one that this CPU or model does not support.
     """
     if precision == "auto":
+        if config.int8 is not None and config.int8.loss < LARGEST_INT8_LOSS and has_int8():
+            return "int8"
         is_harmless = config.bfloat16 is not None and abs(config.bfloat16) < LARGEST_LOSS
         return "bfloat16" if is_harmless and has_bfloat16() else "float32"
-    if precision == "float32":
-        return "float32"
-    if precision != "bfloat16":
-        raise SrlibError(f"precision: expected auto, float32 or bfloat16, got {precision}")
-    if not has_bfloat16():
-        raise SrlibError("precision: this processor does not support bfloat16; use auto or float32")
-    return "bfloat16"
+    if precision not in get_args(Precision):
+        raise SrlibError(f"precision: expected auto, float32, bfloat16 or int8, got {precision}")
+    if precision == "int8" and config.int8 is None:
+        raise SrlibError(
+            f"precision: {config.title} has no int8 form; `srlib quantize` adds one to an exported model, "
+            "or use auto or float32"
+        )
+    if (precision == "int8" and not has_int8()) or (precision == "bfloat16" and not has_bfloat16()):
+        raise SrlibError(f"precision: this processor does not support {precision}; use auto or float32")
+    return cast(Precision, precision)
 
 
 class CompiledNetwork:
@@ -109,7 +135,7 @@ class CompiledNetwork:
 
     Args:
         model: The exported network.
-        precision: Precision of the convolutions.
+        precision: Precision of the convolutions; for int8 the model needs its int8 form.
         threads: CPU threads (default: all that this process may use).
         as_levels: Return uint8 levels instead of float32. The graph then rounds before it moves the sub-pixels to
             their places: a quarter of the bytes to move, and none to copy.
@@ -137,7 +163,8 @@ class CompiledNetwork:
         self._overlap = model.config.receptive_field
         self._openvino = import_openvino()
         try:
-            graph = _core().read_model(model.graph, model.weights)
+            content = model.int8 if precision == "int8" and model.int8 else (model.graph, model.weights)
+            graph = _core().read_model(*content)
             _check_interface(graph, model.config)
             self._window = window(graph)
             if as_levels:

@@ -7,7 +7,7 @@ import pytest
 
 from srlib.errors import SrlibError
 from srlib.inference import cache, export
-from srlib.inference.exported import BIN, CONFIG, XML
+from srlib.inference.exported import BIN
 from srlib.inference.shipped import SHIPPED
 from srlib.inference.upscaler import open_model
 
@@ -22,9 +22,7 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     def copy(folder: Path, out: Path, format: str = "openvino", *, force: bool = False) -> None:
         written.append(out)
         shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        for name in (CONFIG, XML, BIN):
-            shutil.copy(SHIPPED / "psnr-x4" / name, out)
+        shutil.copytree(SHIPPED / "psnr-x4", out, ignore=shutil.ignore_patterns("keras"))
 
     monkeypatch.setattr(export, "export", copy)
     return written

@@ -15,7 +15,7 @@ import pytest
 from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.imaging.input_range import CLEAN, InputRange
-from srlib.inference.exported import BIN, CONFIG, ONNX, XML, blend, read_exported
+from srlib.inference.exported import BIN, CONFIG, INT8_BIN, INT8_XML, ONNX, XML, blend, read_exported
 from srlib.inference.shipped import SHIPPED
 from srlib.inference.upscaler import open_model
 
@@ -25,11 +25,13 @@ IMAGE = np.zeros((6, 7, 3), np.uint8)
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A copy of the shipped model psnr-x4."""
+    """A copy of the shipped model psnr-x4 in float32."""
     folder = tmp_path / "model"
     folder.mkdir()
-    for name in (CONFIG, XML, BIN):
+    for name in (XML, BIN):
         shutil.copy(SHIPPED / "psnr-x4" / name, folder)
+    config = replace(read_exported(SHIPPED / "psnr-x4").config, int8=None)
+    (folder / CONFIG).write_text(json.dumps(config.as_dict()))
     return folder
 
 
@@ -54,6 +56,9 @@ def rewrite(folder: Path, name: str, change: Callable[[bytes], bytes]) -> None:
         *(("files", value) for value in ({}, [], None, {XML: 1, BIN: 2}, {"../x": "0" * 64}, {ONNX: "0"})),
         *((key, value) for key in ("name", "title") for value in ("", 3, None, "a\nb", "x" * 1000)),
         ("training", "both"),
+        *(("int8", value) for value in (1, [], {}, {"files": {}, "loss": 0.0}, {"files": None, "loss": 0, "x": 1})),
+        ("int8", {"files": {INT8_XML: "0" * 64, INT8_BIN: "0" * 64}, "loss": None}),
+        ("int8", {"files": {INT8_XML: "0" * 64, BIN: "0" * 64}, "loss": 0.0}),
     ],
 )
 def test_values_in_the_config_are_checked(model: Path, key: str, value: object) -> None:
@@ -178,6 +183,7 @@ def test_onnx_weights_in_another_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / ONNX).write_bytes(onnx.helper.make_model(graph).SerializeToString())
     config = json.loads((SHIPPED / "psnr-x4" / CONFIG).read_text())
     config["files"] = {ONNX: file_hash(tmp_path / ONNX)}
+    config.pop("int8", None)
     (tmp_path / CONFIG).write_text(json.dumps(config))
     with pytest.raises(SrlibError, match="expected weights inside the file, got a reference to another file"):
         read_exported(tmp_path)

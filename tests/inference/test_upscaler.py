@@ -174,7 +174,7 @@ class TestPrecision:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "half"}, "precision: expected auto, float32 or bfloat16, got half"),
+        ({"precision": "half"}, "precision: expected auto, float32, bfloat16 or int8, got half"),
         ({"tile": 0}, "tile: expected a side from 1 pixel, got 0"),
         ({"threads": 0}, "threads: expected a number from 1, got 0"),
         ({"fidelity": 0.5}, "fidelity needs two models"),

@@ -1,0 +1,124 @@
+"""Add the same network in 8-bit integers to an exported model."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import cast
+
+from srlib.arrays import Image
+from srlib.errors import SrlibError
+from srlib.files import file_hash, write_json
+from srlib.imaging.folders import list_images
+from srlib.imaging.read import read_image
+from srlib.imaging.resize import crop_to_multiple
+from srlib.inference import convert
+from srlib.inference.export import lr_values, psnr_of
+from srlib.inference.exported import CONFIG, INT8_BIN, INT8_XML, XML, Int8Form, read_exported
+from srlib.inference.quantization import MOST_IMAGES, SIDE, middle, quantize
+from srlib.inference.runtime import CompiledNetwork, Precision, Values, import_openvino
+from srlib.progress import progress
+
+_MEASURED = 1024
+"""Most HR pixels per side of what the loss is measured on: the middle of an image."""
+
+
+_COMPARED: tuple[Precision, ...] = ("float32", "int8")
+
+
+@dataclass(frozen=True)
+class Int8Report:
+    """What an int8 form costs.
+
+    Attributes:
+        calibrated: Number of images that the ranges were measured on.
+        measured: Number of images that the loss was measured on.
+        psnr_y: Mean PSNR-Y in dB over these images, by precision.
+        loss: PSNR-Y in dB that int8 loses.
+        largest_loss: The same for the image that loses most.
+        size: Bytes of the files.
+    """
+
+    calibrated: int
+    measured: int
+    psnr_y: dict[str, float]
+    loss: float
+    largest_loss: float
+    size: int
+
+
+def add_int8(model: Path | str, images: Path | str, test: Path | str) -> Int8Report:
+    """Add `int8.xml` and `int8.bin` to an exported model, and their loss to its `config.json`.
+
+    Args:
+        model: A folder that `srlib export` wrote in OpenVINO's format. An int8 form that it has already is replaced.
+        images: Folder of HR images to calibrate on, like those that the network was trained on.
+        test: Folder of other HR images to measure the loss on. Images of the same name are not calibrated on.
+
+    Returns:
+        What it loses.
+
+    Raises:
+        SrlibError: No such model, or no images.
+
+    Example:
+        >>> add_int8("exported", "photos", "held-out")
+        Traceback (most recent call last):
+        srlib.errors.SrlibError: exported: expected an exported model (a folder with config.json and model.xml or ...)
+    """
+    folder = Path(model)
+    exported = read_exported(folder)
+    config = replace(exported.config, int8=None)
+    if config.arithmetic != "float32" or XML not in config.files:
+        raise SrlibError(f"{folder}: expected a model in OpenVINO's format and float32; write one by `srlib export`")
+    measured = _images(Path(test))
+    names = {path.name for path in measured}
+    calibrated = [path for path in _images(Path(images)) if path.name not in names]
+    calibrated = calibrated[:: -(-len(calibrated) // MOST_IMAGES) or 1]
+    if not calibrated:
+        raise SrlibError(f"{images}: holds only images that are in {test} too; expected others to calibrate on")
+    with progress(len(calibrated) + len(measured), "quantizing", "images") as advance:
+        samples: list[Values] = []
+        for path in calibrated:
+            samples.append(lr_values(_middle(path, SIDE * config.scale, config.scale), config))
+            advance()
+        graph = import_openvino().Core().read_model(exported.graph, exported.weights)
+        quantize(graph, samples)
+        write_json(folder / CONFIG, config.as_dict())  # names none of the files while they change
+        convert.save_openvino(graph, folder / INT8_XML)
+        files = {name: file_hash(folder / name) for name in (INT8_BIN, INT8_XML)}
+        int8 = (folder / INT8_XML).read_bytes(), (folder / INT8_BIN).read_bytes()
+        complete = replace(exported, config=config, int8=int8)
+        networks = {kind: CompiledNetwork(complete, precision=kind) for kind in _COMPARED}
+        scores: dict[str, list[float]] = {kind: [] for kind in networks}
+        for path in measured:
+            hr = _middle(path, _MEASURED, config.scale)
+            for kind, network in networks.items():
+                scores[kind].append(psnr_of(hr, cast(Values, network(lr_values(hr, config))), config))
+            advance()
+    losses = [before - after for before, after in zip(scores["float32"], scores["int8"], strict=True)]
+    write_json(folder / CONFIG, replace(config, int8=Int8Form(files, round(mean(losses), 4))).as_dict())
+    read_exported(folder)
+    means = {kind: mean(values) for kind, values in scores.items()}
+    size = sum((folder / name).stat().st_size for name in files)
+    return Int8Report(len(calibrated), len(measured), means, mean(losses), max(losses), size)
+
+
+def _images(folder: Path) -> list[Path]:
+    paths = list_images(folder)
+    if not paths:
+        raise SrlibError(f"{folder}: no images in it")
+    return paths
+
+
+def _middle(path: Path, side: int, scale: int) -> Image:
+    return crop_to_multiple(middle(read_image(path), side), scale)
+
+
+def summary(model: Path | str, report: Int8Report) -> str:
+    """Return the lines that `srlib quantize` prints."""
+    scores = ", ".join(f"{kind} {value:.3f} dB" for kind, value in report.psnr_y.items())
+    return (
+        f"{model}: {INT8_XML} and {INT8_BIN}, {report.size / 1e6:.1f} MB, calibrated on {report.calibrated} images\n"
+        f"mean PSNR-Y on {report.measured} other images: {scores}; int8 loses {report.loss:.4f} dB, "
+        f"at most {report.largest_loss:.4f} dB on one image"
+    )
