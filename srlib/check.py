@@ -6,6 +6,7 @@ names are opened here as the stages will open them. Keras is imported only where
 
 import functools
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -59,6 +60,9 @@ def _check_place(folder: Path) -> None:
         brace in str(folder) for brace in "{}"
     ):  # DVC takes it for a place in a text to fill, and ends with KeyError
         raise SrlibError(f"{folder}: DVC cannot work below a folder with {{ or }} in its name; rename it")
+    is_tracked_here = not os.environ.get("MLFLOW_TRACKING_URI")
+    if is_tracked_here and "'" in str(folder) and '"' in str(folder):  # MLflow writes the path into SQL as it is
+        raise SrlibError(f"{folder}: MLflow cannot work below a folder with ' and \" in its name; rename it")
 
 
 def _attempt(key: str, action: Callable[[], object]) -> Iterator[Mistake]:
@@ -200,14 +204,22 @@ def _memory(params: Params) -> Iterator[Mistake]:
 
 
 def _most_memory(params: Params, section: Training) -> int:
-    """Return a generous estimate, without Keras, to leave out the exact one for usual recipes."""
+    """Return a generous estimate, without Keras, to leave out the exact one for usual recipes.
+
+    Most layers of a network work on LR pixels, a few on HR pixels; a discriminator works on HR pixels, real and
+    generated ones, and halves their number along each side where it doubles its width.
+    """
     numbers = [value for value in params.pretrain.model.options.values() if isinstance(value, int)]
-    widths = (
-        [*numbers, 3] if section is params.pretrain else [*numbers, 8 * params.finetune_section().discriminator_filters]
-    )
-    width, depth = max(widths), sum(numbers) + 16
-    pixels = section.batch * section.lr_patch**2 * params.scale**2
-    return 4 * width * depth * (pixels + 5 * 13**2 * width)
+    width, depth = max([*numbers, 3]), sum(numbers) + 16
+    lr_pixels = section.batch * section.lr_patch**2
+    hr_pixels = lr_pixels * params.scale**2
+    values = width * (depth * lr_pixels + 4 * hr_pixels)
+    weights = depth * (13 * width) ** 2
+    if section is not params.pretrain:
+        filters = params.finetune_section().discriminator_filters
+        values += 2 * hr_pixels * 8 * filters
+        weights += 64 * 20 * filters**2
+    return 4 * (values + 5 * weights)
 
 
 def _check_metrics(params: Params, sets: Sets | None) -> None:

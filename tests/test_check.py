@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from srlib.evaluation.benchmark import Metric
 from srlib.evaluation.methods import content_hash
 from srlib.files import file_hash, tree_hash
 from srlib.models import WEIGHTS, ModelConfig, build, save_model
-from srlib.params import check_params
+from srlib.params import check_params, load_params
+from srlib.training.memory import least_memory
 
 ROOT = Path(__file__).parents[1]
 TRAIN, TEST, STORE = Path("data/raw/train"), Path("data/raw/test"), Path(".store")
@@ -143,6 +145,29 @@ class TestMemory:
         assert first.startswith("warning: params.yaml: pretrain: needs at least 233.4 GB of memory")
         assert first.endswith("and 1.0 GB are free now") and second.startswith("warning: params.yaml: finetune: needs")
 
+    @pytest.mark.parametrize("name", ["edsr", "espcn", "fsrcnn", "large_kernel", "srcnn", "srresnet"])
+    def test_the_quick_estimate_is_never_below_the_exact_one(self, name: str) -> None:
+        """It decides whether Keras is loaded at all."""
+        recipe = yaml.safe_load((ROOT / "tests/recipe.yaml").read_text())
+        recipe["pretrain"] |= {"model": {"name": name}, "equivariant": False, "batch": 16, "lr_patch": 24}
+        finetune = recipe["finetune"] | {"discriminator_filters": 64}
+        if name in ("espcn", "fsrcnn", "srcnn"):
+            recipe |= {"finetune": None, "evaluate": {"images": "images"}}
+        elif name == "edsr":
+            recipe["finetune"] = finetune | {"discriminator": "unet"}
+        else:
+            recipe["finetune"] = finetune
+        params = check_params(recipe, "params.yaml")
+        for section in (params.pretrain, *([params.finetune] if params.finetune else [])):
+            assert check._most_memory(params, section) >= least_memory(params, section).total
+
+    @pytest.mark.skipif("CI" not in os.environ, reason="recipes/ is yours to change")
+    @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+    def test_usual_recipes_do_not_load_keras(self, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(check, "free_memory", lambda: 14 * 10**9)
+        monkeypatch.setattr("srlib.training.memory.least_memory", lambda *arguments: pytest.fail("measured"))
+        assert list(check._memory(load_params(recipe, stage=None))) == []
+
 
 class TestSets:
     def test_sets_of_ones_own(self, lines: Lines) -> None:
@@ -256,10 +281,20 @@ def test_a_survey_that_cannot_be_read(lines: Lines) -> None:
     )
 
 
-def test_a_repository_where_dvc_cannot_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "{a}").mkdir()
-    monkeypatch.chdir(tmp_path / "{a}")
-    with pytest.raises(SrlibError, match=r"a}: DVC cannot work below a folder with \{ or \} in its name; rename it"):
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("{a}", "a}: DVC cannot work below a folder with { or } in its name; rename it"),
+        ("a'b\"", 'b": MLflow cannot work below a folder with \' and " in its name; rename it'),
+    ],
+)
+def test_a_repository_where_others_cannot_work(
+    name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(SrlibError, match=re.escape(line)):
         check_recipe(
             check_params(yaml.safe_load((ROOT / "tests/recipe.yaml").read_text()), "params.yaml"),
             train=TRAIN,
