@@ -110,7 +110,7 @@ def _fidelity(choice: ModelChoice) -> dict[str, object]:
 
 
 def make_outputs() -> "list[Component]":
-    """Return what shows a result: text, the comparison, the file, the middle at full size, the film and the map."""
+    """Return what shows a result: text, the comparison, the file, the middle at full size, the film and the maps."""
     import gradio as gr
 
     slider = {"type": "filepath", "interactive": False, "buttons": ["fullscreen"], "max_height": _LARGEST_HEIGHT}
@@ -128,6 +128,14 @@ def make_outputs() -> "list[Component]":
             elem_id="map",
             buttons=["fullscreen"],
         ),
+        gr.Image(
+            label="How far the original may be (black: sure)",
+            type="filepath",
+            interactive=False,
+            visible=False,
+            elem_id="sure",
+            buttons=["fullscreen"],
+        ),
     ]
 
 
@@ -143,6 +151,7 @@ def filled(outcome: Outcome) -> list[object]:
         gr.ImageSlider(tuple(map(str, outcome.detail)) if outcome.detail else None, visible=bool(outcome.detail)),
         gr.Video(str(outcome.file) if is_playable else None, visible=is_playable),
         gr.Image(str(outcome.map) if outcome.map else None, visible=bool(outcome.map)),
+        gr.Image(str(outcome.sure) if outcome.sure else None, visible=bool(outcome.sure)),
     ]
 
 
@@ -160,5 +169,6 @@ def empty(text: str) -> list[object]:
         gr.DownloadButton("Download", value=None, interactive=False),
         gr.ImageSlider(None, visible=False),
         gr.Video(None, visible=False),
+        gr.Image(None, visible=False),
         gr.Image(None, visible=False),
     ]

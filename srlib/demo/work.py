@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 
 from srlib.arrays import Image, Pixels
+from srlib.calibration.uncertainty import bands_file, draw_map
 from srlib.demo.choices import ModelChoice
 from srlib.errors import SrlibError
 from srlib.films.batch import run_plan
@@ -22,10 +23,12 @@ from srlib.imaging.image_file import read_image_file
 from srlib.imaging.read import image_size, over_white
 from srlib.imaging.resize import resize
 from srlib.inference.choice import AutoModel, open_any
+from srlib.inference.exported import read_export_config
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.limits import LARGE_IMAGE
 from srlib.inference.output_size import MODEL_SCALE, OutputSize
 from srlib.inference.records import Records
+from srlib.inference.shipped import SHIPPED, shipped_models
 from srlib.inference.upscaler import Upscaler
 
 _LARGEST_VIEW = 2048
@@ -38,6 +41,9 @@ _TILE = 320
 """Most LR pixels per side that one tile contributes: the progress moves and Stop acts after each tile. Larger ones give
 the same pixels and compute up to a third less.
 """
+
+_LARGEST_SURE = 2**25
+"""Most pixels of a result for which the page draws how sure it is: that takes about 40 bytes for each."""
 
 _SHOWN_FRAME = 24
 """The frame of a film that is shown, counted from 0, or the last one of a shorter film."""
@@ -98,6 +104,8 @@ class Outcome:
         view: The input, upscaled by bicubic, and the result; for a film one frame of each.
         detail: The same for the middle of the image at full size; None where `view` is at full size.
         map: Where the detail is not determined by the input; None for films and smaller results.
+        sure: How far the result may be from its original; None where that was not measured: for films, blends, models
+            of others, corrected results, and other sizes than the model's own.
         text: What to say about the result, in Markdown.
         is_film: Whether the result is a film.
     """
@@ -106,6 +114,7 @@ class Outcome:
     view: tuple[Path, Path]
     detail: tuple[Path, Path] | None
     map: Path | None
+    sure: Path | None
     text: str
     is_film: bool
 
@@ -138,7 +147,18 @@ def upscale_upload(source: Path, folder: Path, settings: Settings, limits: Limit
     sentences = [_agreement(folder / "scores.csv")] if not is_film else ["The slider shows one frame of both films."]
     sentences += [_without_folders(line, source.parent, place) for line in lines]
     detail_map = folder / "map.png"
-    return Outcome(file, view, detail, detail_map if detail_map.is_file() else None, "\n\n".join(sentences), is_film)
+    sure = None if is_film or settings.consistent else _sure(file, folder)
+    if sure is not None:
+        sentences.append(sure[1])
+    return Outcome(
+        file,
+        view,
+        detail,
+        detail_map if detail_map.is_file() else None,
+        sure and sure[0],
+        "\n\n".join(sentences),
+        is_film,
+    )
 
 
 def _run(source: Path, folder: Path, settings: Settings, limits: Limits) -> list[str]:
@@ -164,7 +184,8 @@ def _run(source: Path, folder: Path, settings: Settings, limits: Limits) -> list
 @functools.lru_cache(maxsize=2)
 def _opened(choice: ModelChoice, fidelity: float | None) -> Upscaler | AutoModel:
     """Open a model; the last two stay open."""
-    fidelity = fidelity if choice.fidelity is not None else None
+    if choice.fidelity is None or fidelity == choice.fidelity:  # the model itself
+        return open_any(choice.model, tile=_TILE)
     return open_any(choice.model, gan=choice.gan, fidelity=fidelity, tile=_TILE)
 
 
@@ -183,10 +204,28 @@ def _check_size(source: Path, limits: Limits) -> None:
         )
 
 
+def _sure(result: Path, folder: Path) -> tuple[Path, str] | None:
+    """Draw how far a result may be from its original, and say it; None where that was not measured."""
+    rows = _scores(folder / "scores.csv")
+    model = rows[-1]["model"] if rows else ""
+    if model not in shipped_models() or not bands_file(model).is_file():
+        return None
+    scale = read_export_config(SHIPPED / model).scale
+    sizes = [(int(rows[-1][side]), int(rows[-1][f"result_{side}"])) for side in ("width", "height")]
+    if any(large != scale * small for small, large in sizes) or math.prod(size[1] for size in sizes) > _LARGEST_SURE:
+        return None
+    mean = draw_map(result, folder / "sure.png", model)
+    return folder / "sure.png", f"95 % of originals lie within {mean:.1f} levels of 255 on average."
+
+
+def _scores(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
 def _agreement(scores: Path) -> str:
     """Return the LR consistency in words and dB."""
-    with scores.open(encoding="utf-8", errors="surrogateescape") as file:
-        rows = list(csv.DictReader(file))
+    rows = _scores(scores)
     if not rows:
         return "The result is no larger than the input, so that there is nothing to compare."
     psnr = float(rows[-1]["lr_psnr"])

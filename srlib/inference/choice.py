@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from srlib.arrays import Pixels
 from srlib.errors import SrlibError
-from srlib.inference.exported import CONFIG
+from srlib.inference.exported import CONFIG, read_export_config
 from srlib.inference.input_traces import InputTraces, traces_of
+from srlib.inference.runtime import choose_precision
 from srlib.inference.shipped import AUTO, CLEAN_MODEL, PAIRS, PHOTO_MODEL, SHIPPED, shipped_models
 from srlib.inference.upscaler import Upscaler, open_model
 
@@ -24,7 +25,7 @@ class AutoModel:
 
     Args:
         open_model: Function that opens a shipped model by its name; called once per model, when it is needed.
-        options: How the models are opened, as text.
+        options: How the models are opened, as text; with the precision that `auto` means on this processor.
 
     Raises:
         SrlibError: One of the models is not in this installation.
@@ -76,4 +77,6 @@ def open_any(
         raise SrlibError(f"gan: {AUTO} has GAN counterparts of its own; leave it out, or name a model")
     if fidelity is not None and not {pair.gan for pair in PAIRS} <= set(shipped_models()):
         raise SrlibError(f"fidelity: not all models behind {AUTO} have a GAN counterpart; name a model such as psnr-x4")
-    return AutoModel(options, repr(options.keywords))
+    models = {CLEAN_MODEL, PHOTO_MODEL} & set(shipped_models())
+    precisions = [choose_precision(precision, read_export_config(SHIPPED / name)) for name in sorted(models)]
+    return AutoModel(options, repr((options.keywords, precisions)))

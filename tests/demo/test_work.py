@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import srlib
+from srlib.calibration.uncertainty import draw_map
 from srlib.demo import work
 from srlib.demo.choices import ModelChoice
 from srlib.demo.work import Limits, Settings, upscale_upload
@@ -36,6 +37,7 @@ def test_the_bytes_of_the_command(photo: Photo, tmp_path: Path) -> None:
         assert image.getexif()[0x010F] == "Camera"
     assert outcome.text.startswith("**Downscaled again, the result is ") and " dB, largest difference " in outcome.text
     assert outcome.detail is None and outcome.map is not None
+    assert outcome.sure is None, "measured at ×4 only"
     sizes = {image_size(path) for path in (*outcome.view, outcome.map)}
     assert sizes == {(72, 120)}
 
@@ -54,10 +56,21 @@ def test_small_tiles_give_the_bytes_of_the_command(
     work._opened.cache_clear()
 
 
+def test_how_sure_a_result_is(photo: Photo, tmp_path: Path) -> None:
+    source = photo(tmp_path / "photo.png", 30, 40)
+    outcome = run(source, tmp_path / "page", size=output_size(scale="4"))
+    assert outcome.sure is not None and image_size(outcome.sure) == (120, 160)
+    mean = draw_map(outcome.file, tmp_path / "command.png", "psnr-x4")
+    assert outcome.sure.read_bytes() == (tmp_path / "command.png").read_bytes()
+    assert f"95 % of originals lie within {mean:.1f} levels of 255 on average." in outcome.text
+    assert run(source, tmp_path / "consistent", consistent=True).sure is None
+
+
 def test_fidelity_is_that_of_the_command(photo: Photo, tmp_path: Path) -> None:
     source = photo(tmp_path / "photo.png")
     (tmp_path / "page").mkdir()
     outcome = upscale_upload(source, tmp_path / "page", Settings(PSNR, 0.3), Limits())
+    assert outcome.sure is None, "not measured for blends"
     expected = srlib.upscale(srlib.read_image(source), model=srlib.open_model("psnr-x4", fidelity=0.3))
     np.testing.assert_array_equal(srlib.read_image(outcome.file), expected)
 

@@ -158,3 +158,10 @@ def test_fidelity_needs_all_counterparts(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(choice, "shipped_models", lambda: ["psnr-x4", "gan-x4", "photo-x4"])
     with pytest.raises(SrlibError, match="fidelity: not all models behind auto have a GAN counterpart"):
         open_any("auto", fidelity=0.5)
+
+
+def test_the_fingerprint_depends_on_what_this_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_any("auto").fingerprint
+    assert open_any("auto").fingerprint == before
+    monkeypatch.setattr(choice, "choose_precision", lambda precision, config: "another")
+    assert open_any("auto").fingerprint != before
