@@ -144,27 +144,10 @@ def choose(browser: Any, label: str) -> None:
 
 
 @pytest.mark.slow
-def test_stop_ends_the_work_between_two_tiles(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
-    pytest.importorskip("gradio", reason="needs the extra demo")
-    with served(tmp_path, "-c", MAIN, "demo", "--port", "0") as (address, temporary, _):
-        browser = browse()
-        browser.open(address)
-        browser.wait("document.querySelector('#start')", seconds=60)
-        drop(browser, photo(tmp_path / "large.png", 800, 900))
-        browser.click("#start")
-        # Gradio shows the progress in an element beside the text that it covers.
-        browser.wait("/[1-9][0-9,]*.720,000 pixels/.test(document.body.innerText)", seconds=90)
-        browser.click("#stop")
-        assert status(browser, "Stopped.") == "Stopped."
-        assert not list(temporary.rglob("result-*"))
-        assert browser.errors() == []
-
-
-@pytest.mark.slow
-def test_auto_names_the_model_that_it_took(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
+def test_auto_names_its_model_and_stop_ends_the_work(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="needs the extra demo")
     small = photo(tmp_path / "small.jpg", 64, 96, quality=30)
-    with served(tmp_path, "-c", MAIN, "demo", "--port", "0") as (address, _, _):
+    with served(tmp_path, "-c", MAIN, "demo", "--port", "0") as (address, temporary, _):
         browser = browse()
         browser.open(address)
         browser.wait("document.querySelector('#start')", seconds=60)
@@ -172,6 +155,15 @@ def test_auto_names_the_model_that_it_took(browse: Any, photo: Callable[..., Pat
         drop(browser, small)
         browser.click("#start")
         assert "small.jpg: photo-x4 (" in status(browser, "LR consistency")
+        browser.wait("document.querySelector('#sure img')")
+
+        clear(browser)
+        drop(browser, photo(tmp_path / "large.png", 800, 900))
+        browser.click("#start")
+        browser.wait("/[1-9][0-9,]*.720,000 pixels/.test(document.body.innerText)", seconds=90)  # a part is done
+        browser.click("#stop")
+        assert status(browser, "Stopped.") == "Stopped."
+        assert not list(temporary.rglob("result-*"))
         assert browser.errors() == []
 
 
