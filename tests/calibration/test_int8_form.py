@@ -173,7 +173,7 @@ def test_the_shipped_forms(name: str) -> None:
     assert loss < runtime.LARGEST_INT8_LOSS and open_model(name).precision == "int8"
     image = np.ascontiguousarray(skimage.data.astronaut()[100:180:2, 180:260:2])
     exact, low = (open_model(name, precision=kind) for kind in ("float32", "int8"))
-    assert np.sqrt(np.mean((exact(image).astype(float) - low(image)) ** 2)) < 1.5
+    assert np.sqrt(np.mean((exact(image).astype(float) - low(image)) ** 2)) < 3
     if "psnr" in name:  # trained to be equivariant
         turned = np.rot90(low(np.ascontiguousarray(np.rot90(image))), -1)
         assert np.abs(turned.astype(int) - low(image)).max() <= 1
