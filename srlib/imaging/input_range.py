@@ -29,12 +29,12 @@ class InputRange:
 
     Example:
         >>> InputRange(noise=(0.0, 12.0)).excess(noise=15.0, jpeg_quality=60)
-        {'noise': 3.0, 'jpeg_quality': 30.0}
+        {'noise': 3.0, 'jpeg_quality': 34.0}
     """
 
     noise: tuple[float, float] = (0.0, 3.0)
     blur: tuple[float, float] = (0.0, 1.0)
-    jpeg_quality: tuple[float, float] = (90, 100)
+    jpeg_quality: tuple[float, float] = (94, 100)
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _LIMITS.items():
@@ -92,5 +92,5 @@ def _is_range(pair: object, lowest: float, highest: float) -> bool:
 CLEAN = InputRange()
 """What counts as clean: below this quality or above this noise, a network trained for such images is clearly better.
 
-Measured with psnr-x4 and photo-x4: docs/experiments/2026-11-28-model-choice.md.
+Measured with psnr-x4 and photo-x4: docs/experiments/2026-11-29-photographs-second-phase.md.
 """

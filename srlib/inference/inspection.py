@@ -64,7 +64,7 @@ def range_notes(model: str, inputs: InputRange | None, traces: InputTraces) -> t
 
     Example:
         >>> range_notes("my-model", InputRange(), InputTraces(jpeg_quality=40))
-        ('JPEG quality below 90: my-model was not trained for such images; artifacts may remain or grow',)
+        ('JPEG quality below 94: my-model was not trained for such images; artifacts may remain or grow',)
     """
     if inputs is None:
         return ()

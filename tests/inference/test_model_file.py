@@ -88,10 +88,10 @@ def test_an_onnx_file_is_a_model(folder, capfd, scale):
 
 def test_names_with_odd_characters(folder, capfd):
     """A line break, and bytes that are not UTF-8."""
-    for name, shown in (("two\nlines.onnx", r"two\nlines.onnx"), (os.fsdecode(b"\xff.onnx"), r"\udcff.onnx")):
+    for name, lines in (("two\nlines.onnx", r"two\nlines.onnx"), (os.fsdecode(b"\xff.onnx"), r"\udcff.onnx")):
         save("other.onnx").rename(name)
-        assert read_model_file(Path(name)).config.title == shown
-        assert capfd.readouterr().err.startswith(f"{shown}: ×4, RGB")
+        assert read_model_file(Path(name)).config.title == lines
+        assert capfd.readouterr().err.startswith(f"{lines}: ×4, RGB")
 
 
 def test_a_file_of_one_size_takes_any(folder):
