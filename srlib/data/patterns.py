@@ -49,6 +49,9 @@ def match(place: str, names: Iterable[str], patterns: Mapping[str, str], *, flat
     """
     counts = Counter(name for name in names if is_image(name.removeprefix("./")))
     images = list(counts)
+    for name in images:
+        if "" in name.removeprefix("./").split("/"):  # "/a.png" matches no pattern, and would be left out silently
+            _safe_parts(place, name)
     places: dict[str, str] = {}
     for folder, pattern in patterns.items():
         expression, fixed = _expression(pattern), _fixed_folders(pattern)
