@@ -17,7 +17,7 @@ from srlib.data.local import local_path, own_image_mistakes
 from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
 from srlib.data.sources import plan
 from srlib.engine import check_backend, pin_threads
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, printable
 from srlib.evaluation.benchmark import Sets, check_metrics
 from srlib.evaluation.opinions import read_opinions
 from srlib.evaluation.sets import find_sets, find_versions
@@ -48,6 +48,8 @@ def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> Non
     check_backend()
     _check_place(Path.cwd())
     sets, mistakes = _sets(params, test)
+    for key, folder in (("prepare.images", params.prepare.images), ("evaluate.images", params.evaluate.images)):
+        mistakes += [(key, line) for line in _unusable_names(Path(folder))]
     mistakes += [*own_image_mistakes(params.download, store), *_prepare(params, train), *_own_networks(params, sets)]
     mistakes += _memory(params)
     mistakes += _attempt("evaluate.survey", lambda: read_opinions(Path(params.evaluate.survey)))
@@ -63,6 +65,15 @@ def _check_place(folder: Path) -> None:
     is_tracked_here = not os.environ.get("MLFLOW_TRACKING_URI")
     if is_tracked_here and "'" in str(folder) and '"' in str(folder):  # MLflow writes the path into SQL as it is
         raise SrlibError(f"{folder}: MLflow cannot work below a folder with ' and \" in its name; rename it")
+
+
+def _unusable_names(folder: Path) -> Iterator[str]:
+    """Yield a line for the first name that DVC, which hashes the folder, cannot write as UTF-8."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if any("\udc80" <= character <= "\udcff" for character in name):
+                yield f"{printable(Path(place, name))}: DVC needs names in UTF-8; rename it"
+                return
 
 
 def _attempt(key: str, action: Callable[[], object]) -> Iterator[Mistake]:
