@@ -48,8 +48,7 @@ def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> Non
     check_backend()
     _check_place(Path.cwd())
     sets, mistakes = _sets(params, test)
-    for key, folder in (("prepare.images", params.prepare.images), ("evaluate.images", params.evaluate.images)):
-        mistakes += [(key, line) for line in _unusable_names(Path(folder))]
+    mistakes += [("prepare.images", line) for line in _unusable_names(Path(params.prepare.images))]
     mistakes += [*own_image_mistakes(params.download, store), *_prepare(params, train), *_own_networks(params, sets)]
     mistakes += _memory(params)
     mistakes += _attempt("evaluate.survey", lambda: read_opinions(Path(params.evaluate.survey)))

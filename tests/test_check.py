@@ -80,6 +80,12 @@ class TestTrainingImages:
         images(Path("mine"))
         assert lines({"prepare.images": "mine"}) == []
 
+    def test_a_name_that_is_not_in_utf_8(self, lines: Lines) -> None:
+        folder = images(Path("photos"))
+        (folder / "0.png").rename(folder / os.fsdecode(b"\xff.png"))
+        expected = "prepare.images: photos/\\udcff.png: DVC needs names in UTF-8; rename it"
+        assert lines({"prepare.images": "photos"}) == [expected]
+
     def test_without_a_download(self, lines: Lines) -> None:
         expected = "prepare.images: expected a folder of your own with `download.train: none`, got data/raw/train"
         assert lines({"download.train": "none"}) == [expected]
@@ -170,13 +176,6 @@ class TestMemory:
 
 
 class TestSets:
-    @pytest.mark.parametrize("key", ["prepare.images", "evaluate.images"])
-    def test_a_name_that_is_not_in_utf_8(self, key: str, lines: Lines) -> None:
-        folder = images(Path("sets/mine") if key == "evaluate.images" else Path("photos"))
-        (folder / "0.png").rename(folder / os.fsdecode(b"\xff.png"))
-        changes = {key: "sets" if key == "evaluate.images" else "photos", "evaluate.champion": {}}
-        assert f"{key}: {folder}/\\udcff.png: DVC needs names in UTF-8; rename it" in lines(changes)
-
     def test_sets_of_ones_own(self, lines: Lines) -> None:
         images(Path("sets/mine"))
         rules = {name: {"set": "mine", "metric": "psnr_y"} for name in ("pretrained", "gan")}
