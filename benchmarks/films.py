@@ -2,7 +2,7 @@
 
     python benchmarks/films.py flicker [--photo FILE] [--models psnr-x4 gan-x4] [--frames 16] [--width 320]
     python benchmarks/films.py psnr [--photo FILE] [--models psnr-x4 gan-x4] [--frames 16] [--qualities 100 95 75]
-    python benchmarks/films.py speed [--sizes 480x270 960x540] [--frames 24] [--precision auto]
+    python benchmarks/films.py speed [--sizes 480x270 960x540] [--model psnr-x4] [--frames 24] [--precision auto]
     python benchmarks/films.py memory [--size 64x48] [--frames 600 15000]
 
 `flicker` pans over a photograph by one HR pixel per frame, downscales every frame by 4, upscales it, and follows each
@@ -14,11 +14,10 @@ of this difference, in levels of luma; for bicubic too, and after encoding with 
 film, and the frames of the result are compared with the originals: for each method before encoding, and encoded in
 H.264 with each quality.
 
-`speed` upscales a generated film by the whole command, encoder included, with psnr-x4 on all cores that this process
-may use; printed are frames per second, CPU seconds per frame, which a loaded machine changes less, and the largest
-resident memory so far. `memory` runs a
-model that repeats pixels, so that nothing but the film takes memory, in a process of its own for each length, and
-prints the largest resident memory.
+`speed` upscales a generated film by the whole command, encoder included, on all cores that this process may use;
+printed are frames per second, CPU seconds per frame, which a loaded machine changes less, and the largest resident
+memory so far. `memory` runs a model that repeats pixels, so that nothing but the film takes memory, in a process of its
+own for each length, and prints the largest resident memory.
 """
 
 import argparse
@@ -205,7 +204,7 @@ def waves(width: int, height: int, frames: int) -> Iterator[np.ndarray]:
 
 
 def speed(options: argparse.Namespace) -> None:
-    model = srlib.open_model("psnr-x4", precision=options.precision)
+    model = srlib.open_model(options.model, precision=options.precision)
     print(f"{model.precision}\n| size | frames per second | CPU seconds per frame | MB |\n|---|---:|---:|---:|")
     for size in options.sizes:
         width, height = (int(side) for side in size.split("x"))
@@ -255,6 +254,7 @@ def main() -> None:
     command.set_defaults(run=speed)
     command.add_argument("--sizes", nargs="+", default=["480x270", "960x540"])
     command.add_argument("--frames", type=int, default=24)
+    command.add_argument("--model", default="psnr-x4")
     command.add_argument("--precision", default="auto")
     command = commands.add_parser("memory")
     command.set_defaults(run=memory)

@@ -9,7 +9,7 @@ from pathlib import Path
 from srlib.errors import SrlibError
 from srlib.inference.exported import is_exported, read_exported
 from srlib.inference.model_file import SUFFIXES
-from srlib.inference.shipped import AUTO, CLEAN_MODEL, PAIRS, PHOTO_MODEL, SHIPPED, shipped_models
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, FAST_MODEL, PAIRS, PHOTO_MODEL, SHIPPED, shipped_models
 
 _CHARACTER = {"pixel": "faithful", "gan": "sharp, some detail invented"}
 _PIPELINE = ("config.json", "model.weights.h5")
@@ -56,7 +56,8 @@ def _shipped() -> Iterator[ModelChoice]:
     for name in names:
         training = read_exported(SHIPPED / name).config.training
         fidelity = float(training == "pixel") if name in in_pairs else None
-        yield ModelChoice(f"{name} – {_CHARACTER[training]}", name, fidelity=fidelity)
+        speed = ", fast" if name == FAST_MODEL else ""
+        yield ModelChoice(f"{name} – {_CHARACTER[training]}{speed}", name, fidelity=fidelity)
 
 
 def _champions() -> list[str]:

@@ -32,6 +32,8 @@ PAIRS = (
 """All pairs; a model is there once its folder is."""
 
 CLEAN_MODEL, PHOTO_MODEL = (pair.psnr for pair in PAIRS)
+FAST_MODEL = "fast-x4"
+"""A small network for films of clean images; it has no GAN counterpart."""
 
 
 def shipped_models() -> list[str]:
