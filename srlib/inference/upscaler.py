@@ -17,7 +17,8 @@ from srlib.errors import SrlibError
 from srlib.imaging.array_image import as_pixels
 from srlib.imaging.color import network_input, rgb_from_output
 from srlib.imaging.ensemble import mean_over_views
-from srlib.inference.exported import ExportedModel, blend, is_exported, read_exported
+from srlib.inference.blending import blend
+from srlib.inference.exported import ExportedModel, is_exported, read_exported
 from srlib.inference.memory import free_memory
 from srlib.inference.runtime import CompiledNetwork, Precision, choose_precision
 from srlib.inference.shipped import AUTO, CLEAN_MODEL, SHIPPED, shipped_models, shipped_pair

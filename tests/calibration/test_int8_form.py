@@ -16,7 +16,8 @@ from srlib.errors import SrlibError
 from srlib.files import tree_hash
 from srlib.imaging.array_image import write_image
 from srlib.inference import runtime
-from srlib.inference.exported import CONFIG, INT8_BIN, INT8_XML, Int8Form, blend, read_exported
+from srlib.inference.blending import blend
+from srlib.inference.exported import CONFIG, INT8_BIN, INT8_XML, Int8Form, read_exported
 from srlib.inference.quantization import quantize
 from srlib.inference.runtime import import_openvino
 from srlib.inference.shipped import SHIPPED

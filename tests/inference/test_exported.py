@@ -15,7 +15,8 @@ import pytest
 from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.imaging.input_range import CLEAN, InputRange
-from srlib.inference.exported import BIN, CONFIG, INT8_BIN, INT8_XML, ONNX, XML, blend, read_exported
+from srlib.inference.blending import blend
+from srlib.inference.exported import BIN, CONFIG, INT8_BIN, INT8_XML, ONNX, XML, read_exported
 from srlib.inference.shipped import SHIPPED
 from srlib.inference.upscaler import open_model
 

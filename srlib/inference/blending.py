@@ -1,0 +1,123 @@
+"""Blend two exported networks of the same structure, weight by weight: `--fidelity`."""
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+
+from srlib.errors import SrlibError
+from srlib.inference.exported import BIN, XML, ExportedModel
+
+_FLOATS: dict[str, np.dtype[np.floating]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
+
+
+def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedModel:
+    """Interpolate between two networks of one architecture: gan + fidelity · (psnr − gan), weight by weight.
+
+    Network interpolation moves smoothly between a PSNR-oriented network and its GAN fine-tuned successor (Wang et al.
+    2018, ESRGAN, section 3.4).
+
+    Args:
+        psnr: The PSNR-oriented network, returned whole at fidelity 1.
+        gan: The same network after adversarial training, returned whole at fidelity 0.
+        fidelity: 0 to 1.
+
+    Returns:
+        The blended network.
+
+    Raises:
+        SrlibError: `fidelity` is outside of [0, 1], or the networks differ in architecture or scale.
+    """
+    if not 0 <= fidelity <= 1:
+        raise SrlibError(f"fidelity: expected a number from 0 (GAN weights) to 1 (PSNR weights), got {fidelity}")
+    if fidelity in (0, 1):
+        return psnr if fidelity else gan
+    if not (psnr.weights and gan.weights):
+        raise SrlibError("fidelity: expected two models in OpenVINO's format; other formats cannot be blended")
+    if not psnr.config.arithmetic == gan.config.arithmetic == "float32":
+        raise SrlibError("fidelity: expected two models in float32; int8 ones cannot be blended")
+    graph, other = _parsed(psnr), _parsed(gan)
+    pairs = _paired_layers(graph, other)
+    if pairs is None or psnr.config.scale != gan.config.scale:
+        raise _differs(psnr, gan)
+    # Equal constants are stored once, so that each file has its own offsets: the blend is written anew.
+    weights = bytearray()
+    for layer, twin in pairs:
+        constants = _constants(psnr, layer), _constants(gan, twin)
+        if None in constants:
+            continue
+        blended = _blended(layer, *cast(tuple[bytes, bytes], constants), fidelity)
+        if blended is None:
+            raise _differs(psnr, gan)
+        weights += bytes(-len(weights) % 8)
+        cast(ElementTree.Element, layer.find("data")).set("offset", str(len(weights)))
+        weights += blended
+    return ExportedModel(
+        replace(psnr.config, bfloat16=_worse_loss(psnr, gan), int8=None), ElementTree.tostring(graph), bytes(weights)
+    )
+
+
+def _worse_loss(*models: ExportedModel) -> float | None:
+    losses = [model.config.bfloat16 for model in models]
+    return None if None in losses else max(losses, key=lambda loss: abs(loss or 0.0))
+
+
+def _differs(psnr: ExportedModel, gan: ExportedModel) -> SrlibError:
+    return SrlibError(
+        f"fidelity: expected two models of one architecture, got {psnr.config.title} ×{psnr.config.scale} "
+        f"and {gan.config.title} ×{gan.config.scale} with other layers"
+    )
+
+
+def _parsed(model: ExportedModel) -> ElementTree.Element:
+    """Parse the graph; a document type, which could define entities, is refused."""
+    if b"<!DOCTYPE" in model.graph:
+        raise SrlibError(f"{model.config.title}: {XML} is not a network's graph")
+    try:
+        return ElementTree.fromstring(model.graph)  # noqa: S314 no document type, hence no entities
+    except (ElementTree.ParseError, RecursionError) as error:
+        raise SrlibError(f"{model.config.title}: {XML} is not valid XML ({error})") from None
+
+
+def _paired_layers(
+    graph: ElementTree.Element, other: ElementTree.Element
+) -> list[tuple[ElementTree.Element, ElementTree.Element]] | None:
+    """Pair the layers of two graphs, or return None where the graphs differ in more than the constants' places."""
+    if [edge.attrib for edge in graph.findall("edges/edge")] != [edge.attrib for edge in other.findall("edges/edge")]:
+        return None
+    layers, twins = graph.findall("layers/layer"), other.findall("layers/layer")
+    if len(layers) != len(twins):
+        return None
+    pairs = list(zip(layers, twins, strict=True))
+    return pairs if all(_without_names(layer) == _without_names(twin) for layer, twin in pairs) else None
+
+
+def _constants(model: ExportedModel, layer: ElementTree.Element) -> bytes | None:
+    """Return the bytes of a constant layer, None for any other layer."""
+    data = layer.find("data")
+    if layer.get("type") != "Const" or data is None:
+        return None
+    offset, size = data.get("offset", ""), data.get("size", "")
+    if not (offset.isdecimal() and size.isdecimal() and int(offset) + int(size) <= len(model.weights)):
+        raise SrlibError(f"{model.config.title}: {XML} names constants outside of {BIN}; export the model again")
+    return model.weights[int(offset) : int(offset) + int(size)]
+
+
+def _blended(layer: ElementTree.Element, psnr: bytes, gan: bytes, fidelity: float) -> bytes | None:
+    """Blend two constants of one size; None where they differ and are not floats."""
+    data = layer.find("data")
+    kind = _FLOATS.get("" if data is None else data.get("element_type", ""))
+    if kind is None or len(psnr) % kind.itemsize:
+        return psnr if psnr == gan else None
+    start, end = (np.frombuffer(raw, kind) for raw in (gan, psnr))
+    return bytes((start + kind.type(fidelity) * (end - start)).tobytes())
+
+
+def _without_names(layer: ElementTree.Element) -> list[tuple[str, list[tuple[str, str]], str]]:
+    """Return what must agree between two layers: everything but names and the places of constants."""
+    ignored = {"name", "names"} | ({"offset"} if layer.get("type") == "Const" else set())
+    return [
+        (part.tag, sorted((key, value) for key, value in part.attrib.items() if key not in ignored), part.text or "")
+        for part in layer.iter()
+    ]
