@@ -16,6 +16,7 @@ from srlib.imaging.write import write_png
 from srlib.inference import convert, runtime
 from srlib.inference import export as exporter
 from srlib.inference import exported as model_files
+from srlib.inference.blending import blend
 from srlib.inference.export_formats import FORMATS
 from srlib.inference.upscaler import open_model
 from srlib.models.registry import MODELS
@@ -212,8 +213,7 @@ class TestBlending:
         model = model_files.read_exported(exported["edsr"][0])
         random = np.random.default_rng(0).random((9, 11, 3), np.float32)
         alone, twice = (
-            runtime.CompiledNetwork(m, precision="float32")(random)
-            for m in (model, model_files.blend(model, model, 0.7))
+            runtime.CompiledNetwork(m, precision="float32")(random) for m in (model, blend(model, model, 0.7))
         )
         np.testing.assert_array_equal(alone, twice)
 
@@ -223,7 +223,7 @@ class TestBlending:
     ) -> None:
         models = [model_files.read_exported(exported[name][0]) for name in ("edsr", other)]
         with pytest.raises(SrlibError, match="fidelity: expected two models"):
-            model_files.blend(*models, 0.5)
+            blend(*models, 0.5)
 
     @pytest.mark.parametrize("fidelity", [-0.1, 1.1, float("nan")])
     def test_a_share_outside_of_0_to_1_is_refused(
@@ -231,7 +231,7 @@ class TestBlending:
     ) -> None:
         model = model_files.read_exported(exported["edsr"][0])
         with pytest.raises(SrlibError, match=r"fidelity: expected a number from 0 \(GAN weights\) to 1"):
-            model_files.blend(model, model, fidelity)
+            blend(model, model, fidelity)
 
     def test_the_worse_of_two_losses_decides_on_bfloat16(
         self, exported: dict[str, tuple[Path, exporter.ExportReport]]
@@ -241,8 +241,8 @@ class TestBlending:
             dataclasses.replace(model, config=dataclasses.replace(model.config, bfloat16=loss))
             for loss in (0.001, -0.02)
         ]
-        assert model_files.blend(*known, 0.5).config.bfloat16 == -0.02
-        assert model_files.blend(known[0], model, 0.5).config.bfloat16 is None
+        assert blend(*known, 0.5).config.bfloat16 == -0.02
+        assert blend(known[0], model, 0.5).config.bfloat16 is None
 
 
 class TestRefusals:
