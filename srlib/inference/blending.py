@@ -1,4 +1,4 @@
-"""Blend two exported networks of the same structure, weight by weight: `--fidelity`."""
+"""Blend two exported networks for `--fidelity`: weight by weight, or by their images where their layers differ."""
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -6,28 +6,30 @@ from typing import cast
 
 import numpy as np
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.inference.exported import BIN, XML, ExportedModel
+from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino, serialized
 
 _FLOATS: dict[str, np.dtype[np.floating]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 
 
 def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedModel:
-    """Interpolate between two networks of one architecture: gan + fidelity · (psnr − gan), weight by weight.
+    """Interpolate between two networks: gan + fidelity · (psnr − gan).
 
-    Network interpolation moves smoothly between a PSNR-oriented network and its GAN fine-tuned successor (Wang et al.
-    2018, ESRGAN, section 3.4).
+    Networks of one architecture are interpolated weight by weight, which moves smoothly between a PSNR-oriented network
+    and its GAN fine-tuned successor (Wang et al. 2018, ESRGAN, section 3.4). Others are interpolated by their images:
+    the result takes the time of both.
 
     Args:
         psnr: The PSNR-oriented network, returned whole at fidelity 1.
-        gan: The same network after adversarial training, returned whole at fidelity 0.
+        gan: A network from adversarial training, returned whole at fidelity 0.
         fidelity: 0 to 1.
 
     Returns:
         The blended network.
 
     Raises:
-        SrlibError: `fidelity` is outside of [0, 1], or the networks differ in architecture or scale.
+        SrlibError: `fidelity` is outside of [0, 1], or the networks differ in scale or channels.
     """
     if not 0 <= fidelity <= 1:
         raise SrlibError(f"fidelity: expected a number from 0 (GAN weights) to 1 (PSNR weights), got {fidelity}")
@@ -37,10 +39,18 @@ def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedM
         raise SrlibError("fidelity: expected two models in OpenVINO's format; other formats cannot be blended")
     if not psnr.config.arithmetic == gan.config.arithmetic == "float32":
         raise SrlibError("fidelity: expected two models in float32; int8 ones cannot be blended")
+    for key in ("scale", "channels"):
+        if (one := getattr(psnr.config, key)) != (another := getattr(gan.config, key)):
+            raise SrlibError(f"fidelity: expected two models of one {key}, got {one} and {another}")
+    return _blended_weights(psnr, gan, fidelity) or _blended_images(psnr, gan, fidelity)
+
+
+def _blended_weights(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedModel | None:
+    """Interpolate weight by weight; None where the layers differ."""
     graph, other = _parsed(psnr), _parsed(gan)
     pairs = _paired_layers(graph, other)
-    if pairs is None or psnr.config.scale != gan.config.scale:
-        raise _differs(psnr, gan)
+    if pairs is None:
+        return None
     # Equal constants are stored once, so that each file has its own offsets: the blend is written anew.
     weights = bytearray()
     for layer, twin in pairs:
@@ -49,7 +59,7 @@ def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedM
             continue
         blended = _blended(layer, *cast(tuple[bytes, bytes], constants), fidelity)
         if blended is None:
-            raise _differs(psnr, gan)
+            return None
         weights += bytes(-len(weights) % 8)
         cast(ElementTree.Element, layer.find("data")).set("offset", str(len(weights)))
         weights += blended
@@ -63,11 +73,32 @@ def _worse_loss(*models: ExportedModel) -> float | None:
     return None if None in losses else max(losses, key=lambda loss: abs(loss or 0.0))
 
 
-def _differs(psnr: ExportedModel, gan: ExportedModel) -> SrlibError:
-    return SrlibError(
-        f"fidelity: expected two models of one architecture, got {psnr.config.title} ×{psnr.config.scale} "
-        f"and {gan.config.title} ×{gan.config.scale} with other layers"
+def _blended_images(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedModel:
+    """Return one graph that runs both networks and interpolates their images."""
+    openvino = import_openvino()
+    from openvino import opset13
+
+    try:
+        core = openvino.Core()
+        first, second = (core.read_model(model.graph, model.weights) for model in (psnr, gan))
+        for target in second.input(0).get_target_inputs():
+            target.replace_source_output(first.input(0))
+        faithful, sharp = (graph.get_results()[0].input_value(0) for graph in (first, second))
+        difference = opset13.multiply(opset13.subtract(faithful, sharp), np.float32(fidelity))
+        blend = openvino.Model([opset13.result(opset13.add(sharp, difference))], first.get_parameters(), "blend")
+        content = serialized(blend)
+    except OPENVINO_ERRORS as error:
+        raise SrlibError(
+            f"fidelity: {psnr.config.title} and {gan.config.title} cannot be blended ({one_line(error, 200)})"
+        ) from None
+    config = replace(
+        psnr.config,
+        receptive_field=max(psnr.config.receptive_field, gan.config.receptive_field),
+        bytes_per_pixel=psnr.config.bytes_per_pixel + gan.config.bytes_per_pixel,
+        bfloat16=_worse_loss(psnr, gan),
+        int8=None,
     )
+    return ExportedModel(config, *content)
 
 
 def _parsed(model: ExportedModel) -> ElementTree.Element:

@@ -8,7 +8,6 @@ OpenVINO runs the graph; it has no operation that reads or writes files. Weights
 """
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from srlib.imaging.consistency import lr_consistency
 from srlib.inference import torch_file
 from srlib.inference.exported import BIN, EXTERNAL_DATA, LARGEST_FILE, MAX_SCALE, ONNX, XML, ExportConfig, ExportedModel
 from srlib.inference.graph_properties import bytes_per_pixel
-from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino
+from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino, serialized
 
 if TYPE_CHECKING:
     import openvino
@@ -102,9 +101,7 @@ def read_model_file(path: Path) -> ExportedModel:
         bytes_per_pixel=bytes_per_pixel(graph),
         files={XML: "0" * 64, BIN: "0" * 64},
     )
-    with tempfile.TemporaryDirectory() as folder:
-        import_openvino().serialize(graph, Path(folder, XML), Path(folder, BIN))
-        return ExportedModel(config, Path(folder, XML).read_bytes(), Path(folder, BIN).read_bytes())
+    return ExportedModel(config, *serialized(graph))
 
 
 def _read(path: Path) -> "openvino.Model":

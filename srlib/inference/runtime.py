@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srlib.errors import SrlibError, one_line
-from srlib.inference.exported import LITERT, ExportConfig, ExportedModel
+from srlib.inference.exported import BIN, LITERT, XML, ExportConfig, ExportedModel
 from srlib.inference.tiles import windows
 
 if TYPE_CHECKING:
@@ -224,6 +225,14 @@ def window(graph: "openvino.Model") -> tuple[int, int] | None:
     """Return the (height, width) that a network takes, None where it takes any."""
     height, width = (graph.input(0).partial_shape[axis] for axis in (1, 2))
     return (height.get_length(), width.get_length()) if height.is_static and width.is_static else None
+
+
+def serialized(graph: "openvino.Model") -> tuple[bytes, bytes]:
+    """Return the content of the files `model.xml` and `model.bin`."""
+    with tempfile.TemporaryDirectory() as folder:
+        xml, weights = Path(folder, XML), Path(folder, BIN)
+        import_openvino().serialize(graph, xml, weights)
+        return xml.read_bytes(), weights.read_bytes()
 
 
 def _check_interface(graph: "openvino.Model", config: ExportConfig) -> None:

@@ -217,12 +217,24 @@ class TestBlending:
         )
         np.testing.assert_array_equal(alone, twice)
 
-    @pytest.mark.parametrize("other", ["compact", "onnx"])
-    def test_two_kinds_of_networks_are_refused(
-        self, exported: dict[str, tuple[Path, exporter.ExportReport]], other: str
+    def test_networks_with_other_layers_blend_their_images(
+        self, exported: dict[str, tuple[Path, exporter.ExportReport]]
+    ) -> None:
+        models = [model_files.read_exported(exported[name][0]) for name in ("edsr", "large_kernel")]
+        mixed = blend(*models, 0.3)
+        assert mixed.config.receptive_field == max(model.config.receptive_field for model in models)
+        lr = np.random.default_rng(0).random((9, 11, 3), np.float32)
+        faithful, sharp, got = (runtime.CompiledNetwork(m, precision="float32")(lr) for m in (*models, mixed))
+        np.testing.assert_allclose(got, 0.3 * faithful + 0.7 * sharp, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("other", "reason"), [("compact", "of one scale, got 4 and 3"), ("onnx", "in OpenVINO's format")]
+    )
+    def test_another_scale_or_format_is_refused(
+        self, exported: dict[str, tuple[Path, exporter.ExportReport]], other: str, reason: str
     ) -> None:
         models = [model_files.read_exported(exported[name][0]) for name in ("edsr", other)]
-        with pytest.raises(SrlibError, match="fidelity: expected two models"):
+        with pytest.raises(SrlibError, match=f"fidelity: expected two models {reason}"):
             blend(*models, 0.5)
 
     @pytest.mark.parametrize("fidelity", [-0.1, 1.1, float("nan")])
