@@ -1,31 +1,22 @@
 """Bands of uncertainty of a model: measure them on images of one's own, keep them beside the model, draw them."""
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from srlib.arrays import Pixels
-from srlib.errors import SrlibError, one_line, printable
-from srlib.files import check_output, read_regular, write_json
+from srlib.errors import SrlibError, printable
+from srlib.files import check_output, write_json
 from srlib.imaging.array_image import write_image
 from srlib.imaging.folders import list_images
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import crop_to_multiple, downscale
-from srlib.imaging.uncertainty import EDGES, Bands, calibrate, coverage_of
-from srlib.inference.shipped import AUTO, SHIPPED, shipped_models
+from srlib.imaging.uncertainty import Bands, calibrate, coverage_of, draw_bands
+from srlib.inference.bands import bands_file, load_bands
+from srlib.inference.shipped import shipped_models
 from srlib.inference.upscaler import Upscaler, open_model
 from srlib.progress import progress
-
-BANDS = "bands.json"
-"""File with the bands, in the folder of the model."""
-
-BRIGHTNESS = 4
-"""Shades of a map per level of half-width: white from 64 levels of 255 on."""
-
-_LARGEST_FILE = 1 << 20
-_MLFLOW = "models:/", "runs:/"
 
 
 @dataclass(frozen=True)
@@ -43,49 +34,6 @@ class Coverage:
     mean: float
     lowest: float
     images: int
-
-
-def bands_file(model: str) -> Path:
-    """Return where the bands of a model are kept: in its folder; for a file, beside it under its name.
-
-    Args:
-        model: As for `open_model`, but not from MLflow.
-
-    Raises:
-        SrlibError: The model has no place of its own: `auto`, or one from MLflow.
-    """
-    if model == AUTO:
-        raise SrlibError(
-            f"{AUTO}: stands for several models; name the one that made the result, as `upscale` printed it"
-        )
-    if model.startswith(_MLFLOW):
-        raise SrlibError(f"{model}: bands are kept beside a model's files; download it and name its folder")
-    folder = SHIPPED / model if model in shipped_models() else Path(model)
-    return folder / BANDS if folder.is_dir() else folder.with_name(f"{folder.name}.{BANDS}")
-
-
-def load_bands(model: str) -> Bands:
-    """Read the bands of a model.
-
-    Raises:
-        SrlibError: There are none, or the file is damaged.
-    """
-    path = bands_file(model)
-    if not path.is_file():
-        raise SrlibError(
-            f"{path}: not there; measure the bands of {model} first: srlib uncertainty calibrate {model} HR_DIR"
-        )
-    try:
-        content = json.loads(read_regular(path, limit=_LARGEST_FILE))
-        half_widths = {float(level): tuple(map(float, values)) for level, values in content["half_widths"].items()}
-        images, pixels = int(content["images"]), int(content["pixels"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise SrlibError(f"{path}: damaged ({one_line(error)}); run `srlib uncertainty calibrate` again") from None
-    widths = [width for values in half_widths.values() for width in values]
-    is_complete = widths and all(len(values) == len(EDGES) + 1 for values in half_widths.values())
-    if not (is_complete and all(0 < level < 1 for level in half_widths) and all(0 <= width < 256 for width in widths)):
-        raise SrlibError(f"{path}: damaged; run `srlib uncertainty calibrate` again")
-    return Bands(half_widths, images, pixels)
 
 
 def calibrate_model(model: str, hr_folder: Path, lr_folder: Path | None = None) -> Bands:
@@ -168,10 +116,9 @@ def draw_map(result: Path, out: Path, model: str, coverage: float = 0.95) -> flo
     if out.resolve() == result.resolve():
         raise SrlibError(f"{out}: would overwrite the image that it is made from; name another file")
     check_output(out)
-    widths = load_bands(model).map(read_image(result), coverage)
-    shades = (widths.astype("uint16") * BRIGHTNESS).clip(0, 255).astype("uint8")
+    shades, mean = draw_bands(load_bands(model), read_image(result), coverage)
     write_image(out, shades)
-    return float(widths.mean())
+    return mean
 
 
 def _pairs(

@@ -35,7 +35,8 @@ def calibrate(
     lr_folder: LrFolder = None,
 ) -> None:
     """Measure the bands of a model on originals, and keep them beside it."""
-    from srlib.calibration.uncertainty import bands_file, calibrate_model
+    from srlib.calibration.uncertainty import calibrate_model
+    from srlib.inference.bands import bands_file
 
     bands = calibrate_model(model, hr_folder, lr_folder)
     typer.echo(f"{bands_file(model)}: bands from {bands.images} images, {bands.pixels:,} pixels")

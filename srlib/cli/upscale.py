@@ -114,6 +114,15 @@ MapFile = Annotated[
         metavar="PATH",
     ),
 ]
+BandsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--uncertainty",
+        help="A PNG file for a single image, else a folder: shows how far the result may be from its original; white "
+        "is 64 levels or more. For models with bands, at their own size.",
+        metavar="PATH",
+    ),
+]
 
 
 def upscale(
@@ -139,6 +148,7 @@ def upscale(
     consistent: Consistent = False,
     scores: ScoresFile = None,
     maps: MapFile = None,
+    uncertainty: BandsFile = None,
     track: Track = False,
     part: PartOption = None,
     scheduler: Scheduler = None,
@@ -164,6 +174,9 @@ def upscale(
     if scheduler:
         model, gan = model_for_workers(model), gan and model_for_workers(gan)
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
+    if uncertainty is not None and (fidelity is not None or gan is not None or ensemble):
+        option = "--ensemble" if ensemble else "--fidelity"
+        raise SrlibError(f"--uncertainty: bands were measured for single models as they are; leave out {option}")
 
     def open_upscaler() -> "Upscaler | AutoModel":
         from srlib.inference.choice import open_any
@@ -183,7 +196,7 @@ def upscale(
     plan = plan_jobs(inputs, out, format=file_format, force=force, films=True, part=chosen)
     if chosen is not None and scores is not None:
         scores = str(chosen.file(Path(scores)))
-    records = Records.at(scores, maps, out, tracked=track)
+    records = Records.at(scores, maps, out, bands=uncertainty, model=model, tracked=track)
     settings = {"model": model, "fidelity": fidelity, "precision": precision, "ensemble": ensemble, "out": out}
     try:
         with tracked(records, settings) if track and plan.jobs else contextlib.nullcontext():
@@ -191,7 +204,8 @@ def upscale(
     except Stopped as error:  # its line has been printed
         sys.exit(128 + error.signum)
     if summary.existing:
-        typer.echo(f"{out}: {summary.existing} existed already; --force makes them again", err=True)
+        beside = ", with what belongs to them" if scores or maps or uncertainty else ""
+        typer.echo(f"{out}: {summary.existing} existed already; --force makes them again{beside}", err=True)
     if part is not None and not summary.done + summary.existing:
         typer.echo(f"part {part}: no file of {', '.join(inputs)} belongs to it", err=True)
 

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from srlib.arrays import Image, Pixels
-from srlib.calibration.uncertainty import bands_file, draw_map
+from srlib.calibration.uncertainty import draw_map
 from srlib.demo.choices import ModelChoice
 from srlib.errors import SrlibError
 from srlib.films.batch import run_plan
@@ -22,6 +22,7 @@ from srlib.imaging.array_image import write_image
 from srlib.imaging.image_file import read_image_file
 from srlib.imaging.read import image_size, over_white
 from srlib.imaging.resize import resize
+from srlib.inference.bands import bands_file
 from srlib.inference.choice import AutoModel, open_any
 from srlib.inference.exported import read_export_config
 from srlib.inference.jobs import plan_jobs

@@ -103,8 +103,8 @@ def run_plan(
     """
     if plan.films:
         require_pyav()
-        if records is not None and (records.scores or records.maps or records.tracked):
-            raise SrlibError("--scores, --map and --track are for images; leave them out for films")
+        if records is not None and (records.scores or records.maps or records.bands or records.tracked):
+            raise SrlibError("--scores, --map, --uncertainty and --track are for images; leave them out for films")
     opened = functools.cache(open_model)
     problems: list[str] = []
     notes: list[str] = []

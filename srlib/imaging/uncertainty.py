@@ -6,14 +6,17 @@ of that half-width around a pixel then holds the original as often as stated, fo
 holds over many images, not for each of them.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from srlib.arrays import Pixels
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
+from srlib.files import read_regular
 
 LEVELS = (0.8, 0.9, 0.95)
 """Coverages for which bands are kept."""
@@ -21,6 +24,10 @@ LEVELS = (0.8, 0.9, 0.95)
 EDGES = tuple(round(0.125 * 2 ** (step / 4), 4) for step in range(36))
 """Contrasts, in levels of 255 per pixel, between one class and the next: 0.125 to 54."""
 
+BRIGHTNESS = 4
+"""Shades of a map per level of half-width: white from 64 levels of 255 on."""
+
+_LARGEST_FILE = 1 << 20
 _REACH = 4  # the contrast of a pixel is the mean gradient in a window of 9×9
 _STRIP = 512
 _FEWEST = 1000  # pixels in a class; one with fewer takes the wider band of its neighbor
@@ -63,6 +70,47 @@ class Bands:
             raise SrlibError(f"coverage: expected {expected}, got {coverage:g}")
         table = np.ceil(self.half_widths[coverage]).clip(0, 255).astype(np.uint8)
         return np.asarray(table[contrast_classes(sr)])
+
+
+def read_bands(path: Path) -> Bands:
+    """Read bands from a JSON file.
+
+    Args:
+        path: File that `srlib uncertainty calibrate` wrote.
+
+    Raises:
+        SrlibError: The file is damaged.
+    """
+    try:
+        content = json.loads(read_regular(path, limit=_LARGEST_FILE))
+        half_widths = {float(level): tuple(map(float, values)) for level, values in content["half_widths"].items()}
+        images, pixels = int(content["images"]), int(content["pixels"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SrlibError(f"{path}: damaged ({one_line(error)}); run `srlib uncertainty calibrate` again") from None
+    widths = [width for values in half_widths.values() for width in values]
+    is_complete = widths and all(len(values) == len(EDGES) + 1 for values in half_widths.values())
+    if not (is_complete and all(0 < level < 1 for level in half_widths) and all(0 <= width < 256 for width in widths)):
+        raise SrlibError(f"{path}: damaged; run `srlib uncertainty calibrate` again")
+    return Bands(half_widths, images, pixels)
+
+
+def draw_bands(bands: Bands, sr: Pixels, coverage: float = 0.95) -> tuple[npt.NDArray[np.uint8], float]:
+    """Draw the half-widths of the bands of a result.
+
+    Args:
+        bands: The bands of its model.
+        sr: uint8 or uint16 RGB [H, W, 3].
+        coverage: Share of originals inside.
+
+    Returns:
+        The map, uint8 [H, W], `BRIGHTNESS` shades per level; and the mean half-width in levels of 255.
+
+    Raises:
+        SrlibError: Another coverage than the bands have.
+    """
+    widths = bands.map(sr, coverage)
+    shades = np.minimum(BRIGHTNESS * np.arange(256), 255).astype(np.uint8)
+    return np.asarray(shades[widths]), float(widths.mean())
 
 
 def calibrate(pairs: Iterable[tuple[Pixels, Pixels]]) -> Bands:

@@ -93,7 +93,9 @@ def run_jobs(
         check_terminals(plan.jobs)
         records = records or Records()
         records.check(plan.jobs)
-        run = Run(open_model(), options, records)
+        model = open_model()
+        records.check_model(model, options.size, consistent=options.consistent)
+        run = Run(model, options, records)
         try:
             try:
                 run.process(plan.jobs)
@@ -293,12 +295,15 @@ class Run:
             raise SrlibError(f"{job.name}: {error}") from error
         name = printable(job.target or job.name)
         content, notes = encode_image_file(result, format, quality=options.quality, name=name)
+        is_larger = result.rgb.shape[0] >= height and result.rgb.shape[1] >= width
+        sure = self._records.draw(job, image, result, look.model) if is_larger else None
         if job.target is None:
             write_stream(content)
         else:
             write_bytes(job.target, content)
-        if result.rgb.shape[0] >= height and result.rgb.shape[1] >= width:
+        if is_larger:
             self._records.write(job, image, result, model=look.model, traces=look.traces, seconds=seconds)
-        for note in (*look.notes, *image.notes, *size_notes(height, width, target), *notes):
+        sure_notes = (sure,) if sure and self._is_single else ()
+        for note in (*look.notes, *image.notes, *size_notes(height, width, target), *notes, *sure_notes):
             self.notes.setdefault(note, []).append(job.name)
         self.done += 1

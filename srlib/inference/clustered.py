@@ -106,9 +106,13 @@ def run_on_cluster(
     """
     records = records or Records()
     records.check(plan.jobs)
-    maps = None if records.maps is None else records.maps.absolute()
-    collected = Records(None, maps, records.out.absolute(), tracked=records.need_traces)
-    task = _Task(open_model, _fingerprint(open_model()), options, collected)
+    model = open_model()
+    records.check_model(model, options.size, consistent=options.consistent)
+    maps, bands = (None if path is None else path.absolute() for path in (records.maps, records.bands))
+    collected = Records(
+        None, maps, records.out.absolute(), tracked=records.need_traces, bands=bands, model=records.model
+    )
+    task = _Task(open_model, _fingerprint(model), options, collected)
     jobs = [dataclasses.replace(job, source=_absolute(job.source), target=_absolute(job.target)) for job in plan.jobs]
     done, problems, notes = 0, list[str](), dict[str, list[str]]()
 
@@ -126,7 +130,7 @@ def run_on_cluster(
     # With scores a task is one image: those of a task that is interrupted would be lost, while its results exist.
     per_task = 1 if records.need_traces else None
     try:
-        with connected(scheduler, inputs=[_absolute(jobs[0].source)], outputs=_outputs(jobs, maps)) as cluster:
+        with connected(scheduler, inputs=[_absolute(jobs[0].source)], outputs=_outputs(jobs, maps, bands)) as cluster:
             assert cluster
             cluster.for_each(task, jobs, label="upscaling", unit="images", task=per_task, on_result=keep)
     except (KeyboardInterrupt, Stopped):
@@ -152,6 +156,6 @@ def _absolute(path: Path | None) -> Path:
     return path.absolute()
 
 
-def _outputs(jobs: list[ImageJob], maps: Path | None) -> list[Path]:
-    """Return the folder of the first result, and that of the maps."""
-    return [_absolute(jobs[0].target).parent, *([] if maps is None else [maps])]
+def _outputs(jobs: list[ImageJob], *sides: Path | None) -> list[Path]:
+    """Return the folder of the first result, and those of the maps."""
+    return [_absolute(jobs[0].target).parent, *(path for path in sides if path is not None)]

@@ -1,4 +1,4 @@
-"""What a run writes beside its results: a table of scores that need no original, and maps of undetermined detail."""
+"""What a run writes beside its results: a table of scores that need no original, maps of detail and of uncertainty."""
 
 import csv
 import io
@@ -10,14 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from srlib.errors import SrlibError, one_line
-from srlib.files import check_output, check_output_folder, link_mistake
+from srlib.files import link_mistake
 from srlib.imaging.array_image import write_image
 from srlib.imaging.consistency import lr_consistency, undetermined_detail
 from srlib.imaging.image_file import ImageFile
+from srlib.imaging.uncertainty import draw_bands
+from srlib.inference.bands import check_bands, load_bands
 from srlib.inference.input_traces import InputTraces
 from srlib.inference.inspection import inputs_of
 from srlib.inference.jobs import ImageJob
+from srlib.inference.output_size import OutputSize
+from srlib.inference.shipped import AUTO
+from srlib.inference.side_files import SideFiles
 from srlib.inference.upscale import RgbModel, visible_colors
+
+MAP, UNCERTAINTY = "--map", "--uncertainty"
+"""Options that draw an image beside each result."""
 
 LARGEST_SHADE = 32.0
 """Undetermined detail, in levels of 255, that a map shows as white."""
@@ -75,6 +83,9 @@ class Records:
     Attributes:
         scores: CSV file that gets one line per image; lines are added to an existing one.
         maps: A PNG file for a single image, else a folder that gets one PNG per image.
+        bands: The same for maps of uncertainty.
+        model: Whose bands of uncertainty hold for the results: a model as `open_model` takes it, or `auto`; None where
+            it has no name.
         out: The output of the run, below which the results lie; names in the folder of maps follow them.
         lines: The scores so far.
         columns: Columns of the CSV file; one of an earlier version of srlib keeps its own.
@@ -89,14 +100,23 @@ class Records:
     columns: list[str] = field(default_factory=lambda: list(_COLUMNS))
     tracked: bool = False
     fingerprints: dict[str, str] = field(default_factory=dict)
+    bands: Path | None = None
+    model: str | None = None
 
     @classmethod
     def at(
-        cls, scores: str | Path | None, maps: str | Path | None, out: str | Path, *, tracked: bool = False
+        cls,
+        scores: str | Path | None,
+        maps: str | Path | None,
+        out: str | Path,
+        *,
+        bands: str | Path | None = None,
+        model: str | None = None,
+        tracked: bool = False,
     ) -> "Records":
         """Return the records of a run from paths as a user gives them."""
-        tables, maps_path = (None if path is None else Path(path) for path in (scores, maps))
-        return cls(tables, maps_path, Path(out), tracked=tracked)
+        tables, maps_path, bands_path = (None if path is None else Path(path) for path in (scores, maps, bands))
+        return cls(tables, maps_path, Path(out), tracked=tracked, bands=bands_path, model=model)
 
     @property
     def need_traces(self) -> bool:
@@ -111,40 +131,62 @@ class Records:
         """
         if self.scores is not None:
             self.columns[:] = _columns_of(self.scores)
-        if self.maps is None:
+        for side in self._sides:
+            side.check(jobs)
+        if len({side.of(jobs[0]).resolve() for side in self._sides}) < len(self._sides):
+            raise SrlibError(f"{UNCERTAINTY} {self.bands}: is the place of {MAP} too; name another one")
+
+    def check_model(self, model: RgbModel, size: OutputSize, *, consistent: bool) -> None:
+        """Check before any work that the model has bands that hold for the results, where they are asked for.
+
+        Args:
+            model: The opened model.
+            size: How large each result becomes.
+            consistent: Whether results are corrected.
+
+        Raises:
+            SrlibError: It has none, or they do not.
+        """
+        if self.bands is None:
             return
-        if mistake := link_mistake(self.maps):
-            raise SrlibError(f"--map {mistake}")
-        if self.maps.suffix.lower() == ".png" and len(jobs) > 1:
-            raise SrlibError(f"--map {self.maps}: one file for {len(jobs)} images; name a folder")
-        if self._map_is_file and self.maps.exists() and not self.maps.is_file():
-            raise SrlibError(f"--map {self.maps}: expected a PNG file to write, got a folder or device")
-        if not self._map_is_file and self.maps.exists() and not self.maps.is_dir():
-            raise SrlibError(f"--map {self.maps}: expected a PNG file or a folder, got another file")
         try:
-            (check_output if self._map_is_file else check_output_folder)(self.maps)
+            if self.model is None:
+                raise SrlibError("bands are kept beside a model's files; give the model by its name or folder")
+            check_bands(self.model, size, model.scale, consistent=consistent)
         except SrlibError as error:
-            raise SrlibError(f"--map {error}") from None
-        written = {job.target.resolve() for job in jobs if job.target} | {
-            job.source.resolve() for job in jobs if job.source
-        }
-        for job in jobs:
-            if self.map_of(job).resolve() in written:
-                raise SrlibError(f"--map {self.maps}: would overwrite {self.map_of(job)}; name another place")
+            raise SrlibError(f"{UNCERTAINTY}: {error}") from None
 
     @property
-    def _map_is_file(self) -> bool:
-        return self.maps is not None and self.maps.suffix.lower() == ".png"
+    def _sides(self) -> list[SideFiles]:
+        places = {MAP: self.maps, UNCERTAINTY: self.bands}
+        return [SideFiles(option, path, self.out) for option, path in places.items() if path is not None]
 
-    def map_of(self, job: ImageJob) -> Path:
-        """Return the file of an image's map."""
-        assert self.maps is not None
-        if self._map_is_file:
-            return self.maps
-        if job.target is None:
-            return self.maps / "map.png"
-        inside = job.target.relative_to(self.out) if self.out in job.target.parents else Path(job.target.name)
-        return self.maps / inside.with_name(inside.name.removesuffix(".png") + ".png")  # a.jpg.png: a.png may exist too
+    def draw(self, job: ImageJob, image: ImageFile, result: ImageFile, model: RgbModel) -> str | None:
+        """Write the images beside a result. Call it before the result is written: one that exists is complete.
+
+        Args:
+            job: The image and its result.
+            image: The LR image.
+            result: The upscaled image, at least as large.
+            model: The model that made it.
+
+        Returns:
+            How sure the result is, in words; None where it is not asked for.
+        """
+        words = None
+        for side in self._sides:
+            if side.option == MAP:
+                detail = undetermined_detail(image.rgb.shape[:2], result.rgb)
+                shades = np.rint(np.minimum(detail / LARGEST_SHADE, 1) * 255).astype(np.uint8)
+            else:
+                assert self.model is not None
+                bands = load_bands(model.name if self.model == AUTO else self.model)
+                shades, mean = draw_bands(bands, result.rgb)
+                words = f"95 % of originals lie within {mean:.1f} levels of 255 on average"
+            path = side.of(job)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, shades)
+        return words
 
     def write(
         self,
@@ -156,7 +198,7 @@ class Records:
         seconds: float,
         traces: InputTraces,
     ) -> None:
-        """Write what was asked for about one image.
+        """Write the scores of one image, where they are asked for.
 
         Args:
             job: The image and its result.
@@ -169,12 +211,6 @@ class Records:
         self.fingerprints[model.name] = str(getattr(model, "fingerprint", ""))
         if self.need_traces:
             self.add(_scores(job, image, result, traces, model=model, seconds=seconds))
-        if self.maps is not None:
-            detail = undetermined_detail(image.rgb.shape[:2], result.rgb)
-            shades = np.rint(np.minimum(detail / LARGEST_SHADE, 1) * 255).astype(np.uint8)
-            path = self.map_of(job)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path, shades)
 
     def add(self, scores: Scores) -> None:
         """Add a line to the table."""

@@ -15,11 +15,11 @@ from srlib.imaging.array_image import from_array, to_array
 from srlib.imaging.consistency import make_consistent
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
+from srlib.imaging.transparency import fill_transparent, neighborhood
 from srlib.inference.choice import AutoModel, open_any
 from srlib.inference.input_traces import traces_of
 from srlib.inference.output_size import Target, factor_of, is_smaller, output_size
 from srlib.inference.shipped import AUTO
-from srlib.inference.transparency import fill_transparent, neighborhood
 from srlib.inference.upscaler import Upscaler
 
 OnPixels = Callable[[int], object]

@@ -9,12 +9,13 @@ import pytest
 import skimage.data
 from typer.testing import CliRunner
 
-from srlib.calibration.uncertainty import BANDS, bands_file, calibrate_model, check_coverage, draw_map, load_bands
+from srlib.calibration.uncertainty import calibrate_model, check_coverage, draw_map
 from srlib.cli import app
 from srlib.errors import SrlibError
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale
 from srlib.imaging.write import write_png
+from srlib.inference.bands import BANDS, bands_file, load_bands
 from srlib.inference.shipped import SHIPPED, shipped_models
 
 

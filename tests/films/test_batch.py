@@ -45,7 +45,7 @@ def test_a_folder_of_films_and_images(tmp_path, monkeypatch, capfd):
 
 def test_scores_and_maps_are_for_images(tmp_path):
     make_film(tmp_path / "a.mp4", ticks=(0,))
-    with pytest.raises(SrlibError, match=r"^--scores, --map and --track are for images"):
+    with pytest.raises(SrlibError, match=r"^--scores, --map, --uncertainty and --track are for images"):
         upscale([str(tmp_path / "a.mp4")], str(tmp_path / "b.mp4"), Records(scores=tmp_path / "scores.csv"))
 
 

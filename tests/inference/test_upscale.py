@@ -5,8 +5,8 @@ import pytest
 
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
+from srlib.imaging.transparency import fill_transparent
 from srlib.inference.output_size import size_of
-from srlib.inference.transparency import fill_transparent
 from srlib.inference.upscale import pixels_to_process, upscale_image
 
 
