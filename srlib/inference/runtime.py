@@ -168,6 +168,8 @@ class CompiledNetwork:
             graph = _core().read_model(*content)
             _check_interface(graph, model.config)
             self._window = window(graph)
+            if precision == "int8":
+                _repeat_by_convolution(graph)
             if as_levels:
                 _append_rounding(graph)
             self._request = _core().compile_model(graph, "CPU", options).create_infer_request()
@@ -256,6 +258,30 @@ def _check_interface(graph: "openvino.Model", config: ExportConfig) -> None:
             f"{config.title}: for an image of {width}×{height} pixels the network gives the shape {shape}, expected "
             f"{expected} for scale {config.scale}; export the model again"
         )
+
+
+def _repeat_by_convolution(graph: "openvino.Model") -> None:
+    """Repeat the input's channels by a 1×1 convolution with ones and zeros instead of a concatenation of copies.
+
+    The values are the same. OpenVINO concatenates by unoptimized code, 15 % of fast-x4's time in int8, and fuses the
+    convolution with the addition that follows.
+    """
+    from openvino import opset13
+
+    source = graph.get_parameters()[0]
+    channels = source.partial_shape[3].get_length()
+    for node in graph.get_ordered_ops():
+        is_repetition = node.get_type_name() == "Concat" and all(
+            value.get_node().get_friendly_name() == source.get_friendly_name() for value in node.input_values()
+        )
+        copies = node.get_input_size()
+        if not is_repetition or node.get_output_partial_shape(0)[3] != channels * copies:
+            continue
+        kernel = np.tile(np.eye(channels, dtype=np.float32), (copies, 1))
+        lr = opset13.transpose(source, np.array([0, 3, 1, 2]))
+        repeated = opset13.convolution(lr, kernel[:, :, np.newaxis, np.newaxis], [1, 1], [0, 0], [0, 0], [1, 1])
+        node.output(0).replace(opset13.transpose(repeated, np.array([0, 2, 3, 1])).output(0))
+    graph.validate_nodes_and_infer_types()
 
 
 def _append_rounding(graph: "openvino.Model") -> None:
