@@ -1,17 +1,18 @@
 """Several processes on this machine's processor beside one: losses, bytes, speed; one process beside earlier code.
 
-    python benchmarks/distributed.py [--only losses,speed,before] [--cases edsr,muon,srresnet,srgan] [--base a45f1f9]
+    python benchmarks/distributed.py [--only losses,micro,speed,before] [--cases edsr,muon,srresnet,srgan]
 
 Starts groups of processes by benchmarks/srun.py on 127.0.0.1 (JAX, Gloo). What happens when one of them ends, in whole
 stages: benchmarks/launched_stages.py. The pieces, each a few minutes on two cores:
 
-- losses: 30 steps of one process and of two, two equal jobs of two processes; 1, 2 and 4 processes with micro-batches.
+- losses: 30 steps of one process and of two; two equal jobs of two processes.
+- micro: 30 steps of 1, 2 and 4 processes with micro-batches.
 - speed: patches per second of one process on one core, of one on two cores, and of two with a core each.
 - before: one process with this code and one with that of the commit `--base`, which take a step of a tiny network in
   turns: the bytes of weights and losses at the end, and the time of a step. KERAS_BACKEND is jax unless set.
 
 Exits with 1 if losses differ by more than 1e-5 (EDSR) or 1e-3 (with batch normalization), if two equal jobs differ in a
-byte, one and two processes with micro-batches do, or this code and the earlier one.
+byte, numbers of processes with micro-batches do, or this code and the earlier one.
 """
 
 import argparse
@@ -158,21 +159,30 @@ def run(processes: int, tasks: list[dict], folder: Path, cores: list[list[int]] 
 
 
 def compare_losses(cases: list[str], folder: Path, base: str, turns: int) -> bool:
-    """Print losses of one and of two processes, and whether bytes are equal; return whether all is as it should be."""
-    whole, micro = ([task(case, 30, parts) for case in cases] for parts in (1, MICRO_BATCHES))
-    one, two = (run(processes, whole + micro, folder) for processes in (1, 2))
-    again, four = run(2, whole, folder), run(4, micro, folder)
+    """Print how losses of one and of two processes differ, and two equal jobs; return whether all is well."""
+    tasks = [task(case, 30) for case in cases]
+    one, two, again = (run(processes, tasks, folder) for processes in (1, 2, 2))
     is_good = True
-    print(f"{'case':10}{'losses, 2 beside 1':>20}{'two jobs of 2':>16}{f'{MICRO_BATCHES} micro-batches: 1, 2, 4':>26}")
-    for index, case in enumerate(cases):
-        pairs = zip(one[index]["losses"], two[index]["losses"], strict=True)
-        difference = max(abs(a - b) / abs(a) for a, b in pairs)
-        is_same = two[index]["digest"] == again[index]["digest"]
-        results = (one[index + len(cases)], two[index + len(cases)], four[index])  # with micro-batches
+    print(f"{'case':10}{'losses, 2 beside 1':>20}{'two jobs of 2':>16}")
+    for case, alone, pair, repeated in zip(cases, one, two, again, strict=True):
+        losses = zip(alone["losses"], pair["losses"], strict=True)
+        difference = max(abs(a - b) / abs(a) for a, b in losses)
+        is_same = pair["digest"] == repeated["digest"]
+        print(f"{case:10}{difference:20.1e}{'same bytes' if is_same else 'DIFFERENT':>16}", flush=True)
+        is_good &= difference <= CASES[case][1] and is_same
+    return is_good
+
+
+def compare_micro_batches(cases: list[str], folder: Path, base: str, turns: int) -> bool:
+    """Print whether 1, 2 and 4 processes with micro-batches give equal bytes, and return it."""
+    tasks = [task(case, 30, MICRO_BATCHES) for case in cases]
+    groups = [run(processes, tasks, folder) for processes in (1, 2, 4)]
+    is_good = True
+    print(f"{'case':10}{f'{MICRO_BATCHES} micro-batches: 1, 2, 4':>26}")
+    for case, results in zip(cases, zip(*groups, strict=True), strict=True):
         is_equal = len({result["digest"] for result in results}) == 1
-        words = ["same bytes" if flag else "DIFFERENT" for flag in (is_same, is_equal)]
-        print(f"{case:10}{difference:20.1e}{words[0]:>16}{words[1]:>26}", flush=True)
-        is_good &= difference <= CASES[case][1] and is_same and is_equal
+        print(f"{case:10}{'same bytes' if is_equal else 'DIFFERENT':>26}", flush=True)
+        is_good &= is_equal
     return is_good
 
 
@@ -256,6 +266,7 @@ def serve(task: dict) -> None:
 
 PIECES: dict[str, Callable[[list[str], Path, str, int], bool]] = {
     "losses": compare_losses,
+    "micro": compare_micro_batches,
     "speed": compare_speed,
     "before": compare_with_before,
 }
