@@ -99,7 +99,10 @@ def estimate_degradation(
         typer.echo(f"left out: {line}", err=True)
     typer.echo(f"{folder}: {len(result.traces)} images", err=True)
     if result.hides_noise:
-        typer.echo("the JPEG compression hides noise: noise.sigma is a lower bound", err=True)
+        what = (
+            "noise.sigma is a lower bound" if section.passes[0].noise else "there may be some, though none is estimated"
+        )
+        typer.echo(f"the JPEG compression hides noise: {what}", err=True)
     typer.echo("prepare:")
     typer.echo(section_text(section), nl=False)
     if sheet is not None and hr_folder is not None:

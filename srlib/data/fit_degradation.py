@@ -26,8 +26,9 @@ VISIBLE_NOISE = 3.0
 VISIBLE_BLUR = 0.5
 """Blur in pixels below which an image counts as sharp."""
 
-HIDING_QUALITY = 85
-"""JPEG quality below which compression removes so much of the noise that its estimate is a lower bound."""
+HIDING_QUALITY = 93
+"""JPEG quality below which compression removes so much of the noise that its estimate is a lower bound: of noise whose
+luma has σ 3.3, quality 94 leaves 2.8 and quality 90 leaves 0.6."""
 
 _TILE, _ZOOM, _GAP = 128, 2, 8
 

@@ -251,7 +251,9 @@ def _read(reader: "DatasetReader", window: "Window") -> tuple[Values, Mask]:
     valid = reader.read_masks(window=window) > 0
     for band, kind in enumerate(reader.colorinterp):
         if kind.name == "alpha":
-            valid[band] = True
+            valid[band] = (
+                values[band] != 0
+            )  # an alpha band upscaled as it is would show the colors of gaps at their edges
     if values.dtype.kind == "f":
         valid &= np.isfinite(values)
     return values, valid

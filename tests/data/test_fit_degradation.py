@@ -82,6 +82,20 @@ def test_command_prints_a_section_and_draws_a_sheet(folders):
         assert sheet.width == 2 * (2 * 128 + 8) + 8
 
 
+@pytest.mark.parametrize(("quality", "sigma"), [(88, 0), (88, 14), (96, 0)])
+def test_noise_that_compression_hides_is_named(folders, quality, sigma):
+    noise = np.random.default_rng(1).normal(0, sigma, (256, 256, 3)) if sigma else 0
+    image = np.clip(np.rint(data.astronaut()[:256, :256] + noise), 0, 255).astype(np.uint8)
+    Path("few").mkdir()
+    Image.fromarray(image).save("few/a.jpg", quality=quality)
+    result = CliRunner().invoke(app, ["degradation", "estimate", "few"], catch_exceptions=False)
+    line = "the JPEG compression hides noise: "
+    assert (line in result.stderr) == (quality < 93)
+    if quality < 93:
+        end = "noise.sigma is a lower bound" if sigma else "there may be some, though none is estimated"
+        assert line + end in result.stderr
+
+
 def test_a_folder_without_usable_images_is_refused(folders):
     Path("small").mkdir()
     Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save("small/a.png")

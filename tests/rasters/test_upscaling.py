@@ -245,3 +245,17 @@ def test_an_undeclared_number_for_gaps(tmp_path):
     values[0, :2], values[0, 5] = -np.finfo("float64").max, np.finfo("float64").max
     with pytest.raises(SrlibError, match=r"band 1 has numbers from -1\.79769e\+308 to 1\.79769e\+308; declare"):
         run_raster(write(tmp_path / "a.tif", values), tmp_path / "b.tif", Bicubic)
+
+
+@pytest.mark.parametrize("opaque", [255, 40])
+def test_an_alpha_band_keeps_its_gaps(opaque, tmp_path):
+    """Colors below transparent pixels must not show at their edges: a gap stays one, to the pixel."""
+    alpha = np.full((1, 24, 32), opaque, np.uint8)
+    alpha[:, :, 20:] = 0
+    alpha[:, 5, 6] = 0
+    colors = np.where(alpha > 0, np.uint8(200), np.uint8(0)).repeat(3, 0)
+    path = write(tmp_path / "a.tif", np.concatenate([colors, alpha]), photometric="RGB", alpha="YES")
+    with upscaled(path, tmp_path / "b.tif") as result:
+        values = result.read()
+        np.testing.assert_array_equal(result.dataset_mask() > 0, alpha[0].repeat(4, 0).repeat(4, 1) > 0)
+    assert (values[:3, values[3] > 0] == 200).all()
