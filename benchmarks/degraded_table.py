@@ -1,8 +1,8 @@
 """Scores on degraded test images: noise, blur and JPEG, and for comparison on clean ones.
 
-    python benchmarks/degraded_table.py TEST [--sets Set14 BSD100] [--images 20] [--recipes clean jpeg-60 blur-noise-75]
-        [--given FOLDER …] [--models psnr-x4 gan-x4 psnr-x4:0.5 photo-x4] [--backbone H5 --linear NPZ]
-        [--strips FOLDER] [--crop 160]
+    python benchmarks/degraded_table.py TEST [--scale 4] [--sets Set14 BSD100] [--images 20]
+        [--recipes clean jpeg-60 blur-noise-75] [--given FOLDER …]
+        [--models psnr-x4 gan-x4 psnr-x4:0.5 photo-x4] [--backbone H5 --linear NPZ] [--strips FOLDER] [--crop 160]
 
 TEST is what the stage `download` makes: one folder per set with HR and LR. A model `NAME:F` is blended with its GAN
 counterpart at fidelity F, so that 0 is the GAN's weights. A recipe of `RECIPES` degrades the first --images HR images
@@ -33,7 +33,6 @@ from srlib.imaging.write import write_png
 from srlib.params.degradation import Degradation
 from srlib.report.strips import strip
 
-SCALE = 4
 _MATLAB = {"methods": ["antialiased"]}
 _PLAIN = {"poisson": 0, "gray": 0}
 _BLUR = {"anisotropic": 0, "generalized": 0}
@@ -76,6 +75,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("test", type=Path)
+    parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--sets", nargs="+", default=["Set14", "BSD100"])
     parser.add_argument("--images", type=int, default=20, help="most images per set")
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES), choices=list(RECIPES))
@@ -90,7 +90,7 @@ def main() -> None:
     metrics = {key: METRICS[key] for key in ("psnr_y", "ssim_y")}
     if options.backbone:
         metrics[LPIPS] = lpips(options.backbone, options.linear)
-    sets = {name: images for name, images in find_sets(options.test, SCALE).items() if name in options.sets}
+    sets = {name: images for name, images in find_sets(options.test, options.scale).items() if name in options.sets}
     seconds: dict[tuple[str, str], float] = {}
     methods = [timed(method, seconds) for method in (interpolation("bicubic"), *map(network, options.models))]
     for title, images in tables(sets, options):
@@ -101,7 +101,7 @@ def network(model: str) -> Method:
     """Return a model, or its blend at a fidelity."""
     name, _, fidelity = model.partition(":")
     upscaler = srlib.open_model(name, fidelity=float(fidelity) if fidelity else None, precision="float32")
-    return Method(model.replace(":", " fidelity "), lambda lr, scale: upscaler(lr))
+    return Method(model.replace(":", " fidelity "), lambda lr, scale: srlib.upscale(lr, model=upscaler, scale=scale))
 
 
 def timed(method: Method, seconds: dict[tuple[str, str], float]) -> Method:
@@ -125,7 +125,7 @@ def tables(
     for recipe in options.recipes:
         with tempfile.TemporaryDirectory() as folder:
             degraded = {
-                name: [degrade(image, recipe, Path(folder), options.seed) for image in images[: options.images]]
+                name: [degrade(image, recipe, Path(folder), options) for image in images[: options.images]]
                 for name, images in sets.items()
             }
             yield recipe, degraded
@@ -140,14 +140,14 @@ def tables(
         yield folder.name, chosen
 
 
-def degrade(image: BenchmarkImage, recipe: str, folder: Path, seed: int) -> BenchmarkImage:
+def degrade(image: BenchmarkImage, recipe: str, folder: Path, options: argparse.Namespace) -> BenchmarkImage:
     """Write the degraded LR image and return its pair; a clean one is the set's own."""
     if not RECIPES[recipe]:
         return image
     section = Degradation.model_validate({"clean": 0, "passes": RECIPES[recipe]})
-    generator = keyed_generator(f"{seed}/{recipe}/{image.set}/{image.name}")
+    generator = keyed_generator(f"{options.seed}/{recipe}/{image.set}/{image.name}")
     path = folder / f"{image.set}_{image.name}.png"
-    write_png(path, degrade_image(read_image(image.hr), SCALE, section, generator))
+    write_png(path, degrade_image(read_image(image.hr), options.scale, section, generator))
     return BenchmarkImage(image.set, image.name, image.hr, path)
 
 
@@ -161,7 +161,7 @@ def table(
 ) -> None:
     """Print the table of one recipe, and write its strips."""
     rows: dict[tuple[str, str], list[list[float]]] = {}
-    for result in evaluate(sets, methods, SCALE, metrics=metrics):
+    for result in evaluate(sets, methods, options.scale, metrics=metrics):
         for score in result.scores:
             agreement = srlib.lr_consistency(result.lr, result.sr[score.method])
             values = [score.values.get(key, float("nan")) for key in ("psnr_y", "ssim_y", LPIPS)]
@@ -182,7 +182,7 @@ def draw(result: Result, title: str, options: argparse.Namespace) -> None:
     """Write all methods side by side."""
     path = options.strips / title / f"{result.image.set}_{result.image.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(path, strip(result, list(result.sr), scale=SCALE, side=options.crop))
+    write_png(path, strip(result, list(result.sr), scale=options.scale, side=options.crop))
 
 
 if __name__ == "__main__":
