@@ -21,7 +21,7 @@ from srlib.errors import SrlibError, printable
 from srlib.evaluation.benchmark import Sets, check_metrics
 from srlib.evaluation.opinions import read_opinions
 from srlib.evaluation.sets import find_sets, find_versions
-from srlib.inference.memory import free_memory, total_memory
+from srlib.memory import free_memory, total_memory
 from srlib.params import OtherMethod, Params
 from srlib.params.training import Training
 

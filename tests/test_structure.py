@@ -21,6 +21,7 @@ FLOORS = (
         "distributed",
         "errors",
         "files",
+        "memory",
         "progress",
         "signals",
         "parts",

@@ -19,10 +19,10 @@ from srlib.films.reading import Film, Frame, FrameReader, describe_film
 from srlib.films.segments import Segment, WorkFolder, open_work_folder
 from srlib.imaging.array_image import from_array
 from srlib.inference.limits import Stopwatch, prepare_folder
-from srlib.inference.memory import free_memory
 from srlib.inference.notes import size_notes
 from srlib.inference.output_size import size_of
 from srlib.inference.upscale import RgbModel, upscale_image
+from srlib.memory import free_memory
 from srlib.progress import progress
 from srlib.signals import Stopped
 

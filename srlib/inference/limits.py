@@ -11,9 +11,9 @@ import numpy as np
 
 from srlib.errors import SrlibError
 from srlib.imaging.image_file import check_size
-from srlib.inference.memory import free_memory
 from srlib.inference.output_size import Target, is_smaller, size_of
 from srlib.inference.upscale import RgbModel
+from srlib.memory import free_memory
 
 LARGE_IMAGE = 2**26
 """LR pixels (67 million) of an image that is upscaled only on request: by ×4 it gives more than a gigapixel."""

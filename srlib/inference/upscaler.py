@@ -19,10 +19,10 @@ from srlib.imaging.color import network_input, rgb_from_output
 from srlib.imaging.ensemble import mean_over_views
 from srlib.inference.blending import blend
 from srlib.inference.exported import ExportedModel, is_exported, read_exported
-from srlib.inference.memory import free_memory
 from srlib.inference.runtime import CompiledNetwork, Precision, choose_precision
 from srlib.inference.shipped import AUTO, CLEAN_MODEL, SHIPPED, shipped_models, shipped_pair
 from srlib.inference.tiles import Grid, grid
+from srlib.memory import free_memory
 
 MEMORY_BUDGET = 1280 * 2**20
 """Bytes for the network's activations plus twice the result, which is encoded later. Larger tiles compute less twice;

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srlib.errors import SrlibError
-from srlib.inference.memory import free_memory
 from srlib.inference.tiles import Grid, grid
+from srlib.memory import free_memory
 
 sides = st.integers(1, 400)
 
