@@ -28,6 +28,7 @@ LARGEST_TOTAL = 8 << 30  # bytes of all images of a published archive; the train
 LARGEST_OWN_MEMBER = 1 << 30  # bytes of one image of any other archive
 LARGEST_OWN_TOTAL = 1 << 40  # bytes of all images of any other archive
 MOST_MEMBERS = 5_000_000  # names of any archive
+MOST_FOLDERS = 100  # folders inside each other
 KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 1  # bit of a member's flags
 _COMPRESSED: dict[bytes, type[gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]] = {
@@ -111,7 +112,7 @@ def unpack_matching(archive: Path, patterns: Mapping[str, str], folder: Path, *,
     """
     with _opened(archive) as (inside, opened):
         by_name = {member.name: member for member in inside}
-        places = match(str(archive), [member.name for member in inside], patterns, flat=flat)
+        places = _places(archive, inside, patterns, flat)
         chosen = [(by_name[name], folder / target) for name, target in places.items()]
         _check(archive, [member for member, _ in chosen], folder, LARGEST_OWN_MEMBER, LARGEST_OWN_TOTAL)
         _write(archive, opened, chosen)
@@ -124,7 +125,17 @@ def check_archive(archive: Path, patterns: Mapping[str, str], *, flat: bool = Fa
         SrlibError: As `unpack_matching`, for what the names show.
     """
     with _opened(archive) as (inside, _):
-        match(str(archive), [member.name for member in inside], patterns, flat=flat)
+        _places(archive, inside, patterns, flat)
+
+
+def _places(archive: Path, members: list[Member], patterns: Mapping[str, str], flat: bool) -> dict[str, str]:
+    """Return the names that match a pattern, with their paths, none of them below too many folders."""
+    places = match(str(archive), [member.name for member in members], patterns, flat=flat)
+    if deep := [name for name, path in places.items() if path.count("/") > MOST_FOLDERS]:
+        raise SrlibError(
+            f"{archive}: expected at most {MOST_FOLDERS} folders inside each other, got more: {one_line(deep[0], 60)}"
+        )
+    return places
 
 
 def _check(archive: Path, members: list[Member], folder: Path, largest_member: int, largest_total: int) -> None:

@@ -265,20 +265,23 @@ class FrameReader:
         if self.seconds is None:
             expected = film.frames - faults.discarded
             if film.is_counted and self.count < expected:
-                problems.append(f"{expected - self.count} of {expected} frames are missing or cannot be decoded")
+                missing = expected - self.count
+                problems.append(
+                    f"{missing} of {expected} frames {'is' if missing == 1 else 'are'} missing or cannot be decoded"
+                )
             elif film.duration is not None and faults.start + faults.end < film.duration - _LATE - 2 / film.rate:
                 problems.append(f"is cut off after {faults.start + faults.end:.1f} of {film.duration:.1f} seconds")
             elif film.codec in _ONE_FRAME_PER_PACKET and not film.is_counted and faults.decoded < faults.read:
                 problems.append(f"{faults.read - faults.decoded} of {faults.read} frames cannot be decoded")
             elif faults.packets:
-                problems.append(f"{faults.packets} packets cannot be decoded")
+                problems.append(f"{faults.packets} packet{'s' * (faults.packets > 1)} cannot be decoded")
             problems += matroska.damage(film.path)
         lines = (
-            (faults.damaged, "frames are damaged"),
-            (faults.interlaced, "frames are interlaced, which shows as combs"),
-            (faults.untimed, "frames without a valid time were left out"),
+            (faults.damaged, "frame is damaged", "frames are damaged"),
+            (faults.interlaced, "frame is interlaced, seen as combs", "frames are interlaced, seen as combs"),
+            (faults.untimed, "frame without a valid time was left out", "frames without a valid time were left out"),
         )
-        problems += [f"{number} {text}" for number, text in lines if number]
+        problems += [f"{number} {one if number == 1 else several}" for number, one, several in lines if number]
         if faults.resized is not None:
             problems.append(f"frame {faults.resized} has another size; the result ends before it")
         if problems and faults.error:

@@ -134,7 +134,9 @@ def _take(layout: _Layout, chunk: Chunk) -> None:
     """Enter a chunk into the layout."""
     name = chunk.type.decode("latin-1")
     if chunk.type[:1].isupper():
-        if not chunk.intact:
+        if not chunk.intact and chunk.type == b"IEND":  # all pixels come before it, with checksums of their own
+            layout.ignored.append("the IEND chunk")
+        elif not chunk.intact:
             raise DamagedError(f"wrong checksum of the {name} chunk at byte {chunk.start}")
         _take_critical(layout, chunk, name)
         return

@@ -7,7 +7,7 @@ pytest.importorskip("av", reason="needs PyAV: pip install 'srlib[films]'")
 import av
 
 from srlib.errors import SrlibError
-from srlib.films.reading import describe_film
+from srlib.films.reading import FrameReader, describe_film
 
 from .conftest import FRAMES, _sound, _sound_frame, frames, make_film, run
 
@@ -33,6 +33,13 @@ def test_a_film_that_was_cut_off(tmp_path):
     count = len(frames(tmp_path / "b.mp4"))
     assert 0 < count < FRAMES
     assert outcome.problems[0].startswith(f"{FRAMES - count} of {FRAMES} frames are missing or cannot be decoded")
+
+
+@pytest.mark.parametrize(("number", "words"), [(1, "1 frame is damaged"), (2, "2 frames are damaged")])
+def test_one_damaged_frame_is_not_several(tmp_path, number, words):
+    reader = FrameReader(describe_film(make_film(tmp_path / "a.mkv", sounds=0)), seconds=1.0)
+    reader.faults.damaged = number
+    assert reader.problems() == [words]
 
 
 def test_a_matroska_film_that_was_cut_off(tmp_path):

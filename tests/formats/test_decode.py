@@ -273,6 +273,14 @@ def test_damage_in_an_optional_chunk_is_ignored_with_a_note() -> None:
     np.testing.assert_array_equal(image.rgb[..., :1], GRADIENT % 256)
 
 
+def test_a_wrong_checksum_after_the_pixels_is_a_note() -> None:
+    content = bytearray(with_chunk(b"pHYs", struct.pack(">IIB", 1000, 1000, 1)))
+    content[-1] ^= 1
+    image = read_image_file(Path("a.png"), bytes(content))
+    assert image.notes == ("the IEND chunk of the PNG is damaged and was ignored",)
+    np.testing.assert_array_equal(image.rgb[..., :1], GRADIENT % 256)
+
+
 def test_a_palette_png_without_a_palette_is_damaged() -> None:
     content = png(GRADIENT % 4, bits=2, color=3, interlaced=False, chunks=[])
     with pytest.raises(SrlibError, match=r"^a.png: truncated or damaged \(holds no palette\)"):
