@@ -45,7 +45,7 @@ def test_the_processor_is_the_same_each_time_and_one_line() -> None:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="oneDNN is of Linux on x86-64")
-@pytest.mark.parametrize(("asked", "expected"), [(None, True), ("0", False)])
+@pytest.mark.parametrize(("asked", "expected"), [(None, True), pytest.param("0", False, marks=pytest.mark.slow)])
 def test_convolutions_are_onednns_unless_it_is_switched_off(asked: str | None, expected: bool) -> None:
     code = (
         "from srlib.engine import pin_threads; facts = pin_threads()\n"
@@ -59,14 +59,9 @@ def test_convolutions_are_onednns_unless_it_is_switched_off(asked: str | None, e
     assert ("without oneDNN" in output.splitlines()[-1]) == (not expected)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        '{"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.5, "backend": "jax"}',
-        '{"floatx": "nonsense"}',
-    ],
-)
-def test_the_users_keras_json_is_ignored(settings: str, tmp_path: Path) -> None:
+def test_the_users_keras_json_is_ignored(tmp_path: Path) -> None:
+    """A file that Keras would refuse; one with valid settings: `test_a_model_loads_with_any_settings_of_keras`."""
+    settings = '{"floatx": "nonsense", "image_data_format": "channels_first", "epsilon": 0.5, "backend": "jax"}'
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text(settings)
     code = (
@@ -102,7 +97,7 @@ def test_large_blocks_stay_with_the_process_on_glibc() -> None:
     assert page_faults("kept") < page_faults("default")
 
 
-@pytest.mark.parametrize("imported", [False, True])
+@pytest.mark.parametrize("imported", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_model_loads_with_any_settings_of_keras(imported: bool, tmp_path: Path) -> None:
     """`srlib.load_model` in a program of one's own, with settings of one's own, which stay as they are."""
     (tmp_path / ".keras").mkdir()

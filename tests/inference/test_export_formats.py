@@ -20,6 +20,7 @@ from srlib.errors import SrlibError
 from srlib.files import tree_hash
 from srlib.imaging.array_image import write_image
 from srlib.imaging.read import read_image
+from srlib.inference import convert
 from srlib.inference.export import _check_loss, export, summary
 from srlib.inference.export_formats import FORMATS
 from srlib.inference.exported import read_exported
@@ -30,6 +31,7 @@ PAGE = (ROOT / "docs" / "how-to" / "export-a-model.md").read_text(encoding="utf-
 NODE_MODULES = Path(os.environ.get("NODE_PATH", ROOT / "node_modules"))
 FOLDERS = {"openvino": "exported", "onnx": "exported-onnx", "litert": "exported-litert"}
 INT8 = "openvino-int8"
+FROM_KERAS = convert.from_keras
 
 
 def example(language: str, text: str) -> str:
@@ -51,6 +53,22 @@ def network(folder: Path, name: str = "compact") -> Path:
     model = build(config)
     save_model(model, config, folder)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def conversions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Convert the same weights once: each conversion is a process of its own, and gives the same bytes."""
+    folder = tmp_path_factory.mktemp("conversions")
+
+    def from_keras(model: Path, path: Path) -> None:
+        file = folder / f"{tree_hash(model.resolve())}{path.suffix}"
+        if not file.exists():
+            FROM_KERAS(model, file)
+        shutil.copy(file, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convert, "from_keras", from_keras)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +147,14 @@ def test_srlib_names_what_it_does_not_run(exports: dict[str, Path]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx-fp16", "litert"])
 def test_the_same_weights_give_the_same_bytes(
-    source: Path, exports: dict[str, Path], tmp_path: Path, name: str
+    source: Path, exports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    monkeypatch.setattr(convert, "from_keras", FROM_KERAS)
     export(source, tmp_path / "again", format=name)
     assert tree_hash(tmp_path / "again") == tree_hash(exports[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["srcnn"])
 def test_networks_on_luma_are_compared_on_images(tmp_path: Path, photograph: np.ndarray, name: str) -> None:
     (tmp_path / "images").mkdir()

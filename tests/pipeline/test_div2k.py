@@ -66,6 +66,8 @@ def test_the_recipe_runs_from_a_mirror_that_repacked_the_files(
     recipe["pretrain"].pop("epochs")
     for section, keys in MINIATURE.items():
         recipe[section] |= keys
+    for section in ("pretrain", "finetune"):
+        recipe[section] |= {"steps": 4, "log_every": 2, "validate_every": 2}
     (repository.path / "params.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     refused = repository.run("dvc", "repro", "download", check=False, SRLIB_MIRROR=str(mirror))
     assert refused.returncode

@@ -126,31 +126,27 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("pretrain.model.name", "edrs", "pretrain.model: expected `name` to be one of"),
-        ("finetune.adverserial_weight", 0.005, "finetune.adverserial_weight: unknown key"),
-        (
-            "download.features",
-            {"file": "none.h5", "sha256": "0" * 64},
-            "download.features: expected a file, got none.h5",
-        ),
-    ],
+MISTAKES = (
+    ("pretrain.model.name", "edrs", "pretrain.model: expected `name` to be one of"),
+    ("finetune.adverserial_weight", 0.005, "finetune.adverserial_weight: unknown key"),
+    ("download.features", {"file": "none.h5", "sha256": "0" * 64}, "download.features: expected a file, got none.h5"),
 )
-def test_a_mistake_costs_no_earlier_output(repository: Repository, key: str, value: object, message: str) -> None:
+
+
+def test_a_mistake_costs_no_earlier_output(repository: Repository) -> None:
     original = (repository.path / "params.yaml").read_text()
     lock = (repository.path / "dvc.lock").read_text()
-    repository.change(key, value)
-    repository.change("pretrain.learning_rate.peak", 2e-3)
-    repository.change("prepare.validation", 0.31)
-    done = repository.run("dvc", "repro", check=False)
-    (repository.path / "params.yaml").write_text(original)
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert ran(done) == ["check"]
-    assert (repository.path / "dvc.lock").read_text() == lock
+    for key, value, message in MISTAKES:
+        repository.change(key, value)
+        repository.change("pretrain.learning_rate.peak", 2e-3)
+        repository.change("prepare.validation", 0.31)
+        done = repository.run("dvc", "repro", check=False)
+        (repository.path / "params.yaml").write_text(original)
+        assert done.returncode != 0
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert ran(done) == ["check"]
+        assert (repository.path / "dvc.lock").read_text() == lock
     for path in ("models/pretrained/model.weights.h5", "models/gan", "data/patches", "results/report.html"):
         assert (repository.path / path).exists(), path
     assert repository.repro() == [], "once it is mended, nothing runs again"

@@ -89,6 +89,7 @@ def read(folder: Path, run: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return Path(download_artifacts(run_id=run, artifact_path="folder/file.txt", tracking_uri=uri)).read_text()
 
 
+@pytest.mark.slow
 def test_moved_and_copied_repositories_keep_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = tmp_path / ODD
     first.mkdir()

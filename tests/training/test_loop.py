@@ -1,5 +1,7 @@
 import json
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from srlib.training.pretrain import model_config, pixel_trainer
 from srlib.training.session import TrainingSession
 
 from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
+
+LOG_ALL = {"pretrain": {"log_every": 1}, "finetune": {"log_every": 1}}
 
 
 @pytest.mark.slow
@@ -106,22 +110,41 @@ def test_finetuning_refuses_another_scale(patches: Path, tmp_path: Path) -> None
         run_finetune(tmp_path / "gan", patches, recipe())
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable:
+    """Return the folder of a whole training that logs each step."""
+
+    @cache
+    def trained(run: Callable) -> Path:
+        folder = tmp_path_factory.mktemp("uninterrupted") / "whole"
+        run(folder, patches, recipe(**LOG_ALL))
+        return folder
+
+    return trained
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize(("run", "at"), [(run_pretrain, 7), (run_finetune, 3)])
+@pytest.mark.parametrize(
+    ("run", "at", "signum"),
+    [
+        (run_pretrain, 7, signal.SIGINT),
+        (run_pretrain, 7, signal.SIGTERM),
+        (run_pretrain, 7, signal.SIGHUP),
+        (run_finetune, 3, signal.SIGINT),
+    ],
+)
 def test_a_stopped_training_saves_this_very_step(
-    signum: signal.Signals, run, at: int, patches: Path, tmp_path: Path, monkeypatch
+    run, at: int, signum: signal.Signals, uninterrupted, patches: Path, tmp_path: Path, monkeypatch
 ) -> None:
     """Saving is due after the first step only, so nothing but the signal saves step `at`."""
     monkeypatch.setattr(checkpoint, "TIME_SHARE", 0.0)
-    log_all = {"log_every": 1}
-    params = recipe(pretrain=log_all, finetune=log_all)
+    params = recipe(**LOG_ALL)
+    (tmp_path / "start").symlink_to(uninterrupted(run).parent / "start")
 
     def stop(record: dict, step: int) -> None:
         if step == at:
             signal.raise_signal(signum)
 
-    run(tmp_path / "whole", patches, params)
     with pytest.raises(Stopped) as stopped:
         run(tmp_path / "stopped", patches, params, stop)
     assert stopped.value.signum == signum
@@ -131,7 +154,7 @@ def test_a_stopped_training_saves_this_very_step(
     assert steps[: at + 1] == [*range(1, at + 1), at + 1], "records of earlier steps, then the next one"
     assert resumed
     for name in ("model", "log"):
-        assert tree_hash(tmp_path / "whole" / name) == tree_hash(tmp_path / "stopped" / name)
+        assert tree_hash(uninterrupted(run) / name) == tree_hash(tmp_path / "stopped" / name)
 
 
 def test_a_second_signal_stops_at_once(patches: Path, tmp_path: Path) -> None:
@@ -165,6 +188,7 @@ def test_callbacks_are_called_in_order_after_every_step(patches: Path, tmp_path:
     assert calls == [*starts, ("a", 4, 1), ("b", 4, 1), ("a", 4, 2), ("b", 4, 2)]
 
 
+@pytest.mark.slow
 def test_the_discriminator_may_have_its_own_learning_rate(patches: Path, tmp_path: Path) -> None:
     own = {"discriminator_learning_rate": {"schedule": "steps", "peak": 4e-3, "milestones": [3], "factor": 0.5}}
     same = {"discriminator_learning_rate": {"peak": 1e-3}}
