@@ -8,8 +8,9 @@ from srlib.tracking.changes import Change, in_words, shortened
 from srlib.tracking.keys import score_text, test_scores
 
 _LONGEST_NAME = 160
-_WHAT = "**Super-resolution"
-"""Beginning of each description of a model; a description that begins otherwise was written by a person."""
+_WHAT = "Super-resolution"
+"""Beginning of each description of a model; a description that begins otherwise was written by a person. Without
+Markdown: MLflow's list of versions shows it as it is."""
 _SCORES = re.compile(r"\*\*Scores\*\*:\n\n(?:\|.*\n)+")
 _NO_SCORES = "not evaluated yet"
 _IN_WHAT = ("scale", "training", "channels", "value_range")
@@ -168,7 +169,7 @@ def model_note(facts: Mapping[str, str], name: str | None = None) -> str:
     """
     kind = "sharp detail (SRGAN)" if facts.get("training") == "gan" else "faithful pixels (high PSNR)"
     what = (
-        f"{_WHAT} ×{facts['scale']}** for {kind}: takes an image and gives one {facts['scale']} times as wide and high."
+        f"{_WHAT} ×{facts['scale']} for {kind}: takes an image and gives one {facts['scale']} times as wide and high."
     )
     if name is None:
         return what
@@ -202,7 +203,7 @@ def with_scores(note: str, scores: Mapping[str, str]) -> str | None:
         >>> with_scores("My best model", {"Set5": "30.25 / .8612"}) is None
         True
     """
-    if not note.startswith(_WHAT) or not (section := _SCORES.search(note)):
+    if not note.startswith((_WHAT, f"**{_WHAT}")) or not (section := _SCORES.search(note)):
         return None
     rows = dict(re.findall(r"^\| (.*?) \| (.*?) \|$", section[0], re.MULTILINE)[1:]) | dict(scores)
     rows.pop(_NO_SCORES, None)

@@ -171,7 +171,7 @@ def test_a_model_is_linked_described_and_scored(model: Path, runs: Callable[...,
     matches = client.search_runs([trained.info.experiment_id], 'metrics."test/sample/psnr_y" > 30')
     assert [run.info.run_id for run in matches] == [trained.info.run_id]
     described = client.get_registered_model(name).description
-    assert described.startswith("**Super-resolution ×4** for sharp detail (SRGAN)")
+    assert described.startswith("Super-resolution ×4 for sharp detail (SRGAN)")
     assert f'mlflow.pyfunc.load_model("models:/{name}@champion")' in described
     assert "| held-out patches | 29.50 / .8500 |\n| sample | 30.25 / .8332 |" in version.description
     assert f'mlflow.pyfunc.load_model("models:/{name}/1")' in version.description
