@@ -101,7 +101,7 @@ def network(model: str) -> Method:
     """Return a model, or its blend at a fidelity."""
     name, _, fidelity = model.partition(":")
     upscaler = srlib.open_model(name, fidelity=float(fidelity) if fidelity else None, precision="float32")
-    return Method(model.replace(":", " fidelity "), lambda lr, scale: srlib.upscale(lr, model=upscaler, scale=scale))
+    return Method(Path(model).name.replace(":", " fidelity "), lambda lr, scale: srlib.upscale(lr, model=upscaler, scale=scale))
 
 
 def timed(method: Method, seconds: dict[tuple[str, str], float]) -> Method:
