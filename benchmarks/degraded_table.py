@@ -4,10 +4,11 @@
         [--recipes clean jpeg-60 blur-noise-75] [--given FOLDER …]
         [--models psnr-x4 gan-x4 psnr-x4:0.5 photo-x4] [--backbone H5 --linear NPZ] [--strips FOLDER] [--crop 160]
 
-TEST is what the stage `download` makes: one folder per set with HR and LR. A model `NAME:F` is blended with its GAN
-counterpart at fidelity F, so that 0 is the GAN's weights. A recipe of `RECIPES` degrades the first --images HR images
-of each set; the random numbers follow from --seed and the names, so that the same command gives the same images. A
-folder of --given holds LR images as they are, each named by the set and the HR image, as in `s14_img_001.jpg`.
+TEST is what the stage `download` makes: one folder per set with HR and LR. A model is a name, a folder or a file;
+`NAME:F` is blended with its GAN counterpart at fidelity F, so that 0 is the GAN's weights. A recipe of `RECIPES`
+degrades the first --images HR images of each set; the random numbers follow from --seed and the names, so that the same
+command gives the same images. A folder of --given holds LR images as they are, each named by the set and the HR image,
+as in `s14_img_001.jpg`.
 
 Prints one table per recipe and folder: means over images of PSNR-Y, SSIM-Y, LPIPS (SqueezeNet; `nan` without weights),
 LR consistency (PSNR and largest error against the degraded LR image), and the seconds of CPU time that an image takes.
@@ -101,7 +102,8 @@ def network(model: str) -> Method:
     """Return a model, or its blend at a fidelity."""
     name, _, fidelity = model.partition(":")
     upscaler = srlib.open_model(name, fidelity=float(fidelity) if fidelity else None, precision="float32")
-    return Method(Path(model).name.replace(":", " fidelity "), lambda lr, scale: srlib.upscale(lr, model=upscaler, scale=scale))
+    title = Path(model).name.replace(":", " fidelity ")
+    return Method(title, lambda lr, scale: srlib.upscale(lr, model=upscaler, scale=scale))
 
 
 def timed(method: Method, seconds: dict[tuple[str, str], float]) -> Method:
