@@ -203,9 +203,10 @@ def run_stages(clones: list[Path], trainings: int, uri: str) -> list[str]:
 
 def check_runs(uri: str, trainings: int, clones: list[Path], folder: Path) -> list[str]:
     """Return what is missing or different on the MLflow server."""
-    from mlflow import MlflowClient
+    import mlflow
 
-    client = MlflowClient(uri)
+    mlflow.set_tracking_uri(uri)  # for `models:/…`, too
+    client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("team")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
@@ -253,7 +254,7 @@ def check_training(client: "MlflowClient", trained: list["Run"], clone: Path) ->
     versions = [v for v in client.search_model_versions("name like 'srlib%'") if v.run_id == own[0].info.run_id]
     for version in versions:
         address = f"models:/{version.name}/{version.version}"
-        model = Path(download_artifacts(address, tracking_uri=client.tracking_uri))
+        model = Path(download_artifacts(address))
         hashes = {file_hash(path) for path in model.rglob("*.weights.h5")}
         if hashes != {file_hash(path) for path in (clone / "models" / "pretrained").glob("*.weights.h5")}:
             mistakes.append(f"{address}: other weights")
