@@ -284,7 +284,7 @@ class Run:
         look = Look(self._model)
         if not is_smaller(height, width, target):
             file, estimate = content or job.source or b"", self._records.need_traces
-            look = look_at(image, file, self._model, target, estimate=estimate, exact=self._is_single)
+            look = look_at(image, file, self._model, estimate=estimate, exact=self._is_single)
         try:
             start = time.perf_counter()
             result = upscale_image(

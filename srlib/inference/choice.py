@@ -3,40 +3,29 @@
 import functools
 import hashlib
 from collections.abc import Callable
-from fractions import Fraction
 
 from srlib.arrays import Pixels
 from srlib.errors import SrlibError
 from srlib.inference.exported import CONFIG, read_export_config
 from srlib.inference.input_traces import InputTraces, traces_of
 from srlib.inference.runtime import choose_precision
-from srlib.inference.shipped import (
-    AUTO,
-    CLEAN_MODEL,
-    CLEAN_MODELS,
-    PAIRS,
-    PHOTO_MODEL,
-    SHIPPED,
-    clean_model,
-    shipped_models,
-)
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, PAIRS, PHOTO_MODEL, SHIPPED, shipped_models
 from srlib.inference.upscaler import Upscaler, open_model
 
 
 class AutoModel:
-    """The shipped models behind `auto`: one for photographs, and for clean images one for each factor.
+    """The shipped models behind `auto`: clean images get the one, all others the one for photographs.
 
-    Calling it upscales an array ×4 by the model that fits it.
+    Calling it upscales an array by the model that fits it.
 
     Attributes:
         name: `auto`.
-        scale: Upscaling factor where no other was asked for.
+        scale: Upscaling factor.
         fingerprint: SHA-256 of what decides the pixels: the shipped models and how they are opened.
 
     Args:
         open_model: Function that opens a shipped model by its name; called once per model, when it is needed.
         options: How the models are opened, as text; with the precision that `auto` means on this processor.
-        any_factor: Whether the models for other factors than ×4 may be taken, which have no GAN counterpart.
 
     Raises:
         SrlibError: One of the models is not in this installation.
@@ -45,18 +34,16 @@ class AutoModel:
     name = AUTO
     scale = 4
 
-    def __init__(self, open_model: Callable[[str], Upscaler], options: str = "", *, any_factor: bool = True) -> None:
+    def __init__(self, open_model: Callable[[str], Upscaler], options: str = "") -> None:
         if missing := {CLEAN_MODEL, PHOTO_MODEL} - set(shipped_models()):
             raise SrlibError(f"{AUTO}: needs {min(missing)}, which is not in this installation; name a model")
         self._opened = functools.cache(open_model)
-        self._any_factor = any_factor
         configs = [(SHIPPED / name / CONFIG).read_bytes() for name in shipped_models()]
         self.fingerprint = hashlib.sha256(b"".join([*configs, options.encode()])).hexdigest()
 
-    def fitting(self, traces: InputTraces, factor: Fraction = Fraction(scale)) -> Upscaler:
-        """Return the model for an image with these traces that is to grow by `factor`."""
-        clean = clean_model(factor) if self._any_factor else CLEAN_MODEL
-        return self._opened(clean if traces.is_clean else PHOTO_MODEL)
+    def fitting(self, traces: InputTraces) -> Upscaler:
+        """Return the model for an image with these traces."""
+        return self._opened(CLEAN_MODEL if traces.is_clean else PHOTO_MODEL)
 
     def __call__(self, rgb: Pixels, *, on_pixels: Callable[[int], object] | None = None) -> Pixels:
         """Upscale uint8 or uint16 [h, w, 3]; see `Upscaler`."""
@@ -90,6 +77,6 @@ def open_any(
         raise SrlibError(f"gan: {AUTO} has GAN counterparts of its own; leave it out, or name a model")
     if fidelity is not None and not {pair.gan for pair in PAIRS} <= set(shipped_models()):
         raise SrlibError(f"fidelity: not all models behind {AUTO} have a GAN counterpart; name a model such as psnr-x4")
-    models = {*CLEAN_MODELS.values(), PHOTO_MODEL} & set(shipped_models())
+    models = {CLEAN_MODEL, PHOTO_MODEL} & set(shipped_models())
     precisions = [choose_precision(precision, read_export_config(SHIPPED / name)) for name in sorted(models)]
-    return AutoModel(options, repr((options.keywords, precisions)), any_factor=fidelity is None)
+    return AutoModel(options, repr((options.keywords, precisions)))

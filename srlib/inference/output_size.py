@@ -146,11 +146,6 @@ def size_of(height: int, width: int, target: Target) -> tuple[int, int]:
     return target if isinstance(target, tuple) else (math.ceil(height * target), math.ceil(width * target))
 
 
-def factor_of(height: int, width: int, target: Target) -> Fraction:
-    """Return the factor by which an image grows; the larger one where its proportions change."""
-    return target if isinstance(target, Fraction) else max(Fraction(target[0], height), Fraction(target[1], width))
-
-
 def is_smaller(height: int, width: int, target: Target) -> bool:
     """Return whether neither side of the result is longer than the image's, so that a network has nothing to add.
 

@@ -1,7 +1,6 @@
 """The models that come with srlib; light to import."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 from srlib.errors import SrlibError
@@ -33,8 +32,6 @@ PAIRS = (
 """All pairs; a model is there once its folder is."""
 
 CLEAN_MODEL, PHOTO_MODEL = (pair.psnr for pair in PAIRS)
-CLEAN_MODELS = {2: "psnr-x2", 3: "psnr-x3", 4: CLEAN_MODEL}
-"""Factor → the PSNR-oriented model for clean images that was trained for it."""
 FAST_MODEL = "fast-x4"
 """A small network for films of clean images; it has no GAN counterpart."""
 
@@ -51,18 +48,6 @@ def shipped_models() -> list[str]:
         True
     """
     return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
-
-
-def clean_model(factor: Fraction) -> str:
-    """Return the shipped PSNR-oriented model for clean images with the least factor that is not below `factor`.
-
-    Example:
-        >>> from fractions import Fraction
-        >>> clean_model(Fraction(10))
-        'psnr-x4'
-    """
-    shipped = shipped_models()
-    return next((name for scale, name in CLEAN_MODELS.items() if scale >= factor and name in shipped), CLEAN_MODEL)
 
 
 def shipped_pair(model: str) -> ModelPair:

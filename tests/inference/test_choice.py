@@ -2,7 +2,6 @@
 
 import io
 import shutil
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -104,12 +103,10 @@ def test_auto_of_files_prints_models_and_reasons(
 def test_many_images_share_few_lines(two_models: None, clean: np.ndarray) -> None:
     image, models = from_array(np.ascontiguousarray(clean[:100, :100])), open_any("auto")
     contents = (b"", jpeg(clean, 33), jpeg(clean, 37))
-    looks = [
-        inspection.look_at(image, content, models, Fraction(4), estimate=False, exact=False) for content in contents
-    ]
+    looks = [inspection.look_at(image, content, models, estimate=False, exact=False) for content in contents]
     assert [look.model.name for look in looks] == ["psnr-x4", "photo-x4", "photo-x4"]
     assert looks[1].notes == looks[2].notes != looks[0].notes
-    one = inspection.look_at(image, contents[1], models, Fraction(4), estimate=False, exact=True)
+    one = inspection.look_at(image, contents[1], models, estimate=False, exact=True)
     assert one.notes[0].startswith("photo-x4 (JPEG quality 33, ")
 
 

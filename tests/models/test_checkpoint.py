@@ -74,8 +74,9 @@ def test_bytes_in_memory_are_those_on_disk(name: str, tmp_path: Path) -> None:
     assert hashlib.sha256(weights_bytes(model)).hexdigest() == file_hash(tmp_path / WEIGHTS)
 
 
-def test_shipped_weights_are_saved_unchanged(tmp_path: Path) -> None:
-    shipped = ROOT / "srlib/weights/psnr-x4/keras"
+@pytest.mark.parametrize("name", ["psnr-x4", "gan-x4"])
+def test_shipped_weights_are_saved_unchanged(name: str, tmp_path: Path) -> None:
+    shipped = ROOT / f"srlib/weights/{name}/keras"
     model, config = load_model(shipped)
     save_model(model, config, tmp_path / "again")
     assert tree_hash(tmp_path / "again") == tree_hash(shipped)
