@@ -59,6 +59,7 @@ def test_convolutions_are_onednns_unless_it_is_switched_off(asked: str | None, e
     assert ("without oneDNN" in output.splitlines()[-1]) == (not expected)
 
 
+@pytest.mark.slow
 def test_the_users_keras_json_is_ignored(tmp_path: Path) -> None:
     """A file that Keras would refuse; one with valid settings: `test_a_model_loads_with_any_settings_of_keras`."""
     settings = '{"floatx": "nonsense", "image_data_format": "channels_first", "epsilon": 0.5, "backend": "jax"}'

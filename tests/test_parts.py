@@ -82,6 +82,7 @@ def run(*arguments: str) -> None:
     app(list(arguments), standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_upscaled_parts_are_the_whole(images: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
     opened = upscaler.open_model("psnr-x4", threads=1)
     monkeypatch.setattr(upscaler, "open_model", lambda *arguments, **options: opened)

@@ -212,6 +212,7 @@ class TestGiven:
             gain = psnr_y(image, method.upscale(lr, 4), scale=4) - bicubic
             assert gain > (1 if item.name == "psnr-x4" else 0)
 
+    @pytest.mark.slow
     def test_every_network_of_ours_side_by_side(self, tmp_path: Path, image: np.ndarray) -> None:
         import keras
 

@@ -72,6 +72,7 @@ def test_every_level_of_both_depths_comes_back(nearest: str, size: tuple[int, in
     np.testing.assert_array_equal(got, image.repeat(4, axis=0).repeat(4, axis=1))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
 def test_tiles_give_the_whole_image(chain: str, height: int, width: int, side: int) -> None:

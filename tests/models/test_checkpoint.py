@@ -93,6 +93,7 @@ def test_a_model_for_degraded_images_carries_its_range(tmp_path: Path) -> None:
         read_config(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_no_crash(tmp_path: Path) -> None:
     code = (
         "import resource, sys\n"

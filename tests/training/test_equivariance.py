@@ -104,6 +104,7 @@ def test_the_gradient_is_that_of_all_eight_orientations(model: dict) -> None:
         assert np.abs(expected).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_training_keeps_weights_exactly_equivariant(optimizer: str, patches: Path, tmp_path: Path) -> None:
     params = recipe(pretrain={"equivariant": True, "optimizer": optimizer})

@@ -80,6 +80,7 @@ def test_the_saved_weights_are_those_that_were_scored(patches: Path, tmp_path: P
         np.testing.assert_array_equal(ops.convert_to_numpy(a), b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interpolation", [0.0, 1.0])
 def test_interpolation_0_gives_the_pretrained_weights(interpolation, patches: Path, tmp_path: Path) -> None:
     run_finetune(tmp_path / "gan", patches, recipe(finetune={"interpolation": interpolation}))
