@@ -251,9 +251,8 @@ def _read(reader: "DatasetReader", window: "Window") -> tuple[Values, Mask]:
     valid = reader.read_masks(window=window) > 0
     for band, kind in enumerate(reader.colorinterp):
         if kind.name == "alpha":
-            valid[band] = (
-                values[band] != 0
-            )  # an alpha band upscaled as it is would show the colors of gaps at their edges
+            # A gap in alpha is a gap: upscaled as a value, it would show the colors below it at its edges.
+            valid[band] = values[band] != 0
     if values.dtype.kind == "f":
         valid &= np.isfinite(values)
     return values, valid
