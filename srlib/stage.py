@@ -84,7 +84,7 @@ class StageRun:
         return MetricLog(
             folder,
             tracking.log_curve,
-            lambda sample, step: tracking.log_image("samples", partial(sheet, sample, step), step),
+            lambda sample, step: tracking.log_image("samples/held-out patches", partial(sheet, sample, step), step),
         )
 
     def elect(self, candidates: "Iterable[Candidate]") -> None:

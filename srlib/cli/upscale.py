@@ -204,10 +204,19 @@ def upscale(
     except Stopped as error:  # its line has been printed
         sys.exit(128 + error.signum)
     if summary.existing:
-        beside = ", with what belongs to them" if scores or maps or uncertainty else ""
-        typer.echo(f"{out}: {summary.existing} existed already; --force makes them again{beside}", err=True)
+        beside = {"--scores": scores, "--map": maps, "--uncertainty": uncertainty}
+        typer.echo(_existing_line(out, summary.existing, [option for option, path in beside.items() if path]), err=True)
     if part is not None and not summary.done + summary.existing:
         typer.echo(f"part {part}: no file of {', '.join(inputs)} belongs to it", err=True)
+
+
+def _existing_line(out: str, count: int, options: list[str]) -> str:
+    """Return the line about results that existed, and about the options that wrote nothing for them."""
+    line = f"{out}: {count} existed already and {'was left as it is' if count == 1 else 'were left as they are'}"
+    if not options:
+        return f"{line}; --force makes {'it' if count == 1 else 'them'} again"
+    names = " and ".join(options)
+    return f"{line}, so {names} wrote nothing for {'it' if count == 1 else 'them'}; add --force to make both again"
 
 
 def _tile_side(tile: str) -> int | None:

@@ -65,7 +65,8 @@ def match(place: str, names: Iterable[str], patterns: Mapping[str, str], *, flat
             places[name] = "/".join([folder, *(parts[-1:] if flat else parts[fixed:])])
     paths = Counter(places.values())
     if twice := [name for name, path in places.items() if counts[name] > 1 or paths[path] > 1]:
-        raise SrlibError(f"{place}: {len(twice)} images share a name with another, such as {' and '.join(twice[:2])}")
+        count, examples = sum(counts[name] for name in twice), " and ".join(twice[:2])
+        raise SrlibError(f"{place}: {count} images share a name with another, such as {examples}")
     return places
 
 

@@ -239,11 +239,27 @@ for (const [key, value] of [
 """What the switch "Model training", closing the assistant and closing an announcement in front of the model registry
 store in the browser; a choice made there stays."""
 
-_NAME_COLUMN = re.compile(rb"(\.RUN_NAME\},cellClassRules:\{[^}]*\},initialWidth:\w\?void 0:)190\b")
-"""Where a script of MLflow gives the width of the column of names in the list of runs, in pixels."""
+_IN_ORDER = (
+    rb'\1((a,b)=>{const name=s=>s.name??s,rank=s=>["train","validation","samples","gan"]'
+    rb'.indexOf(name(s).split("/")[0])>>>0;return rank(a)-rank(b)||name(a).localeCompare(name(b))})'
+)
+"""JavaScript that sorts groups of charts: what was recorded over the steps, then single values, by name."""
 
-_WIDE = rb"\g<1>560"
-"""190 pixels show 18 letters of a name, too few to tell one run from another."""
+_SCRIPT_CHANGES = (
+    # The width of the column of names in the list of runs. 190 pixels show 18 letters of a name.
+    (rb"(\.RUN_NAME\},cellClassRules:\{[^}]*\},initialWidth:\w\?void 0:)190\b", rb"\g<1>560"),
+    # The order of the groups of charts, when a page opens and when it gets new metrics. By their names, the bars of
+    # results come before the curves of the training.
+    (rb"(\.\.\.Object\.keys\(\w+\)\.filter\(\w+=>\w+!==\w+\.NN&&\w+!==\w+\.rx\)\.sort)\(\)", _IN_ORDER),
+    (rb"(\.name!==\w+\.rx\);\w+\.sort)\(\(\w+,\w+\)=>\w+\.name\.localeCompare\(\w+\.name\)\)", _IN_ORDER),
+    # A series of images opens at its newest one, without the parameters. It opens at step 0, where there may be none.
+    (rb"(this\.imageKeys=\[\],this\.step=0,this\.showRunParams=)!0", rb"\1!1"),
+    (
+        rb"(maxMark:(\w+),minMark:\w+\}=.{0,300}?)1===(\w+)&&\w+\.step!==(\w+)&&\((\w+)\(\4\),(\w+)\(\4\)\)\},\[[^\]]+\]",
+        rb"\1\3&&(\5(\2),\6(\2))},[\2]",
+    ),
+)
+"""Regular expressions for the scripts of MLflow's pages, with what replaces their matches."""
 
 
 def ui_command(uri: str, port: int) -> tuple[list[str], dict[str, str]]:
@@ -265,9 +281,10 @@ def ui_command(uri: str, port: int) -> tuple[list[str], dict[str, str]]:
 
 
 def ui_app() -> object:
-    """Return MLflow's server, whose pages open in "Model training" and show the names of runs whole.
+    """Return MLflow's server, whose pages open in "Model training", with whole names, curves and newest samples.
 
-    By itself a browser's first visit shows "GenAI", and the list of runs cuts names after 18 letters.
+    By itself a browser's first visit shows "GenAI", the list of runs cuts names after 18 letters, and the charts of a
+    training begin with bars of single values and end with an empty image.
     """
     from mlflow.server.fastapi_app import app
     from starlette.requests import Request
@@ -277,13 +294,15 @@ def ui_app() -> object:
         response = await call_next(request)
         kind = response.headers.get("content-type", "")
         is_page = request.url.path == "/" and kind.startswith("text/html")
-        if response.status_code != 200 or not (is_page or request.url.path.endswith(".chunk.js")):
+        if response.status_code != 200 or not (is_page or request.url.path.endswith(".js")):
             return response
         content = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
         if is_page:
             content = content.replace(b"<head>", b"<head>" + _FIRST_VISIT.encode(), 1)
+        for pattern, replacement in _SCRIPT_CHANGES:
+            content = re.sub(pattern, replacement, content)
         headers = {name: value for name, value in response.headers.items() if name not in ("content-length", "etag")}
-        return Response(_NAME_COLUMN.sub(_WIDE, content), headers=headers)
+        return Response(content, headers=headers)
 
     app.middleware("http")(adapt)
     return app

@@ -42,7 +42,7 @@ def test_flat_names() -> None:
         ),
         (["readme.txt"], {"HR": "**"}, "there is no image at all"),
         (NAMES, {"HR": "a/HR/*", "LR": "**/*.png"}, "a/HR/1.png matches the patterns of both HR/1.png and LR"),
-        (["a/1.png", "a/1.png"], {"HR": "**"}, "1 images share a name with another"),
+        (["a/1.png", "a/1.png"], {"HR": "**"}, "z: 2 images share a name with another, such as a/1.png$"),
         (["a/1.png", "./a/1.png"], {"HR": "**"}, "2 images share a name with another, such as a/1.png and ./a/1.png"),
         (["../1.png"], {"HR": "**"}, r"expected relative names without `\.\.` and backslashes, got '\.\./1\.png'"),
         (["a/../../1.png"], {"HR": "**"}, "expected relative names"),

@@ -87,7 +87,10 @@ def test_a_result_that_exists_has_its_map(images: Path, monkeypatch: pytest.Monk
     assert upscale_files("in", "out", uncertainty="bands", model="fast-x4").done == 2
     assert len(list(Path("bands").rglob("*.png"))) == 2
     printed = upscale("in", "-o", "out", "--uncertainty", "bands")
-    assert "2 existed already; --force makes them again, with what belongs to them" in printed
+    assert (
+        "out: 2 existed already and were left as they are, so --uncertainty wrote nothing for them; add --force to "
+        "make both again" in printed
+    )
 
 
 @pytest.mark.parametrize(

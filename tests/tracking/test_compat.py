@@ -170,18 +170,21 @@ def test_mlflows_pages_know_the_settings_of_a_first_visit() -> None:
     assert 'MACHINE_LEARNING="machine_learning"' in code
 
 
-def script_of_the_runs() -> Path:
-    """The one script of MLflow that holds the width of the column of names."""
+def changed_scripts() -> dict[str, bytes]:
+    """The scripts of MLflow that the UI changes, by name, as MLflow has them."""
     import mlflow.server
 
-    scripts = Path(mlflow.server.__file__).parent.glob("js/build/static/js/*.chunk.js")
-    (script,) = (path for path in scripts if compat._NAME_COLUMN.search(path.read_bytes()))
-    return script
+    scripts = Path(mlflow.server.__file__).parent.glob("js/build/static/js/*.js")
+    codes = {script.name: script.read_bytes() for script in scripts}
+    for pattern, _ in compat._SCRIPT_CHANGES:
+        assert sum(len(re.findall(pattern, code)) for code in codes.values()) == 1, pattern
+    patterns = [pattern for pattern, _ in compat._SCRIPT_CHANGES]
+    return {name: code for name, code in codes.items() if any(re.search(pattern, code) for pattern in patterns)}
 
 
 @pytest.mark.slow
 def test_the_ui_opens_in_model_training(own_store: str, folder: Path) -> None:
-    script = script_of_the_runs()
+    scripts = changed_scripts()
     connect(folder)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -198,10 +201,15 @@ def test_the_ui_opens_in_model_training(own_store: str, folder: Path) -> None:
                 time.sleep(0.2)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/version") as answer:
                 version = answer.read().decode()
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/static-files/static/js/{script.name}") as answer:
-                changed = answer.read()
+            changed = {}
+            for name in scripts:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/static-files/static/js/{name}") as answer:
+                    changed[name] = answer.read()
         finally:
             server.terminate()
     assert page.count(compat._FIRST_VISIT) == 1 and page.index("<script>") < page.index("main.")
     assert "<script>" not in version, "other answers are as they were"
-    assert changed != script.read_bytes() and changed.replace(b":560", b":190") == script.read_bytes()
+    assert all(changed[name] != code for name, code in scripts.items())
+    whole = b"".join(changed.values())
+    assert whole.count(compat._IN_ORDER.removeprefix(rb"\1")) == 2 and whole.count(b"this.showRunParams=!1") == 1
+    assert b":560," in whole
