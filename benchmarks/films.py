@@ -36,10 +36,10 @@ from pathlib import Path
 import numpy as np
 
 import srlib
-from srlib.films.color import Color
-from srlib.films.encoding import Encoding, encode_segment
+from srlib.films.color import Color, from_rgb
+from srlib.films.encoding import Encoding, YuvFrame, encode_segment
 from srlib.films.options import FilmOptions
-from srlib.films.reading import Frame, FrameReader, describe_film
+from srlib.films.reading import FrameReader, describe_film
 from srlib.films.upscaling import upscale_one_film
 from srlib.imaging.color import luma
 
@@ -100,10 +100,9 @@ def write(path: Path, images: Iterator[np.ndarray], quality: int = 95) -> None:
         "h264", quality, width, height, Color(1, False, 1, 1), Fraction(1), Fraction(1, RATE * tick), rate
     )
 
-    def numbered() -> Iterator[Frame]:
-        yield Frame(0, tick, first)
-        for number, image in enumerate(images, 1):
-            yield Frame(number * tick, tick, image)
+    def numbered() -> Iterator[YuvFrame]:
+        for number, image in enumerate(itertools.chain([first], images)):
+            yield YuvFrame(number * tick, tick, from_rgb(image, encoding.color))
 
     segment = path.with_suffix(".segment")
     for _ in encode_segment(segment, numbered(), encoding):

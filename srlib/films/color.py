@@ -170,13 +170,19 @@ def from_rgb(rgb: Pixels, color: Color) -> "av.VideoFrame":
         rgb: uint8 or uint16 [height, width, 3] with even sides.
         color: How the result stores color.
     """
-    import av
-
-    frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], "yuv420p" if color.depth == 8 else "yuv420p10le")
+    frame = new_frame(rgb.shape[0], rgb.shape[1], color)
     for plane, samples in zip(frame.planes, _yuv_planes(rgb, color), strict=True):
         rows = np.zeros((samples.shape[0], plane.line_size // samples.itemsize), samples.dtype)
         rows[:, : samples.shape[1]] = samples
         plane.update(rows)
+    return frame
+
+
+def new_frame(height: int, width: int, color: Color) -> "av.VideoFrame":
+    """Return a 4:2:0 frame with color tags, whose samples are not set."""
+    import av
+
+    frame = av.VideoFrame(width, height, "yuv420p" if color.depth == 8 else "yuv420p10le")
     frame.colorspace, frame.color_range = color.matrix, color.range
     frame.color_primaries, frame.color_trc = color.primaries, color.transfer
     return frame
@@ -188,7 +194,7 @@ def _yuv_planes(rgb: Pixels, color: Color) -> tuple[Pixels, Pixels, Pixels]:
     red, green, blue = (np.multiply(rgb[..., c], 1 / np.iinfo(rgb.dtype).max, dtype=np.float32) for c in range(3))
     luma = red_weight * red + blue_weight * blue + (1 - red_weight - blue_weight) * green
     peak, step = 2**color.depth - 1, 2 ** (color.depth - 8)
-    luma_range, black, chroma_range = (peak, 0, peak) if color.is_full_range else (219 * step, 16 * step, 224 * step)
+    luma_range, black, chroma_range = _levels(color)
 
     def rounded(values: npt.NDArray[np.floating], levels: int, zero: int) -> Pixels:
         samples = np.clip(np.floor(values * levels + (zero + 0.5)), 0, peak)
@@ -199,6 +205,28 @@ def _yuv_planes(rgb: Pixels, color: Color) -> tuple[Pixels, Pixels, Pixels]:
         for channel, weight in ((blue, blue_weight), (red, red_weight))
     )
     return rounded(luma, luma_range, black), cb, cr
+
+
+def _levels(color: Color) -> tuple[int, int, int]:
+    """Return the levels from black to white, the level of black, and the levels of chroma."""
+    peak, step = 2**color.depth - 1, 2 ** (color.depth - 8)
+    return (peak, 0, peak) if color.is_full_range else (219 * step, 16 * step, 224 * step)
+
+
+def yuv_matrix(color: Color) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the matrix [3, 3] and the offsets [3] that take RGB in [0, 1] to levels of Y, Cb and Cr.
+
+    Example:
+        >>> matrix, offsets = yuv_matrix(Color(1, is_full_range=False))
+        >>> (matrix @ [1, 0, 0] + offsets).round(1)
+        array([ 62.6, 102.3, 240. ])
+    """
+    _, red, blue = _MATRICES[color.matrix]
+    luma_range, black, chroma_range = _levels(color)
+    luma = np.array([red, 1 - red - blue, blue])
+    cb, cr = (np.eye(3)[2] - luma) / (2 * (1 - blue)), (np.eye(3)[0] - luma) / (2 * (1 - red))
+    zero = 2 ** (color.depth - 1)
+    return np.stack([luma * luma_range, cb * chroma_range, cr * chroma_range]), np.array([black, zero, zero])
 
 
 def _at_chroma_samples(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srlib.errors import SrlibError, one_line
-from srlib.films.color import Color, from_rgb
+from srlib.films.color import Color
 from srlib.films.containers import CODECS, address
-from srlib.films.reading import Frame
 
 if TYPE_CHECKING:
     import av
@@ -20,6 +19,21 @@ SEGMENT_MUXER = "nut"
 
 _SEGMENT_PIXELS = 2**24
 _LONGEST_SEGMENT, _SHORTEST_SEGMENT = 240, 16
+
+
+@dataclass(frozen=True)
+class YuvFrame:
+    """A frame to encode.
+
+    Attributes:
+        tick: Its time in units of the film's time base.
+        duration: Its duration in the same unit, 0 where unknown.
+        image: The frame in 4:2:0, with color tags.
+    """
+
+    tick: int
+    duration: int
+    image: "av.VideoFrame"
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,7 @@ def segment_frames(height: int, width: int) -> int:
     return min(_LONGEST_SEGMENT, max(_SHORTEST_SEGMENT, _SEGMENT_PIXELS // (height * width)))
 
 
-def encode_segment(path: Path, frames: Iterable[Frame], encoding: Encoding) -> Iterator[tuple[int, int]]:
+def encode_segment(path: Path, frames: Iterable[YuvFrame], encoding: Encoding) -> Iterator[tuple[int, int]]:
     """Encode frames into a file.
 
     Args:
@@ -87,7 +101,7 @@ def encode_segment(path: Path, frames: Iterable[Frame], encoding: Encoding) -> I
         set_color(context, encoding.color)
         try:
             for frame in frames:
-                image = from_rgb(frame.rgb, encoding.color)
+                image = frame.image
                 image.pts, image.time_base, image.duration = frame.tick, encoding.time_base, frame.duration
                 container.mux(stream.encode(image))
                 yield frame.tick, frame.duration

@@ -10,18 +10,21 @@ from pathlib import Path
 
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, file_hash, remove
+from srlib.films.color import from_rgb
 from srlib.films.containers import CODECS, Container, codec_for, container_of
-from srlib.films.encoding import Encoding, encode_segment, segment_frames
+from srlib.films.encoding import Encoding, YuvFrame, encode_segment, segment_frames
 from srlib.films.muxing import write_film
 from srlib.films.options import FilmModel, FilmOptions
 from srlib.films.overlap import ahead
 from srlib.films.reading import Film, Frame, FrameReader, describe_film
 from srlib.films.segments import Segment, WorkFolder, open_work_folder
+from srlib.films.yuv import YuvUpscaler
 from srlib.imaging.array_image import from_array
 from srlib.inference.limits import Stopwatch, prepare_folder
 from srlib.inference.notes import size_notes
 from srlib.inference.output_size import size_of
 from srlib.inference.upscale import RgbModel, upscale_image
+from srlib.inference.upscaler import Upscaler
 from srlib.memory import free_memory
 from srlib.progress import progress
 from srlib.signals import Stopped
@@ -90,6 +93,7 @@ def upscale_one_film(source: Path, target: Path, model: FilmModel, options: Film
         "model": model.fingerprint,
         "software": _software(),
         **{name: str(value) for name, value in asdict(plan.encoding).items()},
+        "encoder": str(CODECS[plan.encoding.codec].options),
         "consistent": str(options.consistent),
         "seconds": str(options.seconds),
     }
@@ -197,17 +201,25 @@ class _Over(Exception):  # noqa: N818 no error
 
 def _upscaled(
     frames: Iterable[Frame], plan: _Plan, model: RgbModel, options: FilmOptions, is_over: threading.Event
-) -> Generator[Frame, None, None]:
+) -> Generator[YuvFrame, None, None]:
     """Upscale frames; the one in work is given up when `is_over` is set."""
+    film, color = plan.film, plan.encoding.color
     target = plan.encoding.height, plan.encoding.width
+    is_the_networks = target == (film.height * model.scale, film.width * model.scale) and not options.consistent
+    by_network = None
+    if is_the_networks and color.depth == 8 and isinstance(model, Upscaler):
+        by_network = YuvUpscaler(model, color)
 
     def look(pixels: int) -> None:
         if is_over.is_set():
             raise _Over
 
     for frame in frames:
-        result = upscale_image(from_array(frame.rgb), model, target, consistent=options.consistent, on_pixels=look)
-        yield Frame(frame.tick, frame.duration, result.rgb)
+        image = by_network(frame.rgb, on_pixels=look) if by_network else None
+        if image is None:
+            lr = from_array(frame.rgb)
+            image = from_rgb(upscale_image(lr, model, target, consistent=options.consistent, on_pixels=look).rgb, color)
+        yield YuvFrame(frame.tick, frame.duration, image)
 
 
 def _software() -> str:

@@ -2,10 +2,9 @@
 
 import contextlib
 import functools
-import itertools
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bfloat16", "int8"]
 Values = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.uint8]
+Ending = Callable[["openvino.Model", int], int]
+"""Changes the end of a graph of a given scale, so that it returns levels [1, f·h, f·w, values] and a sum that is finite
+where the network's output is. Returns f.
+"""
 
 LARGEST_LOSS = 0.01
 """Largest change of PSNR-Y in dB by bfloat16 at which `auto` still chooses it."""
@@ -134,19 +137,28 @@ def choose_precision(precision: str, config: ExportConfig) -> Precision:
 class CompiledNetwork:
     """A network compiled for images of any size. Not thread-safe.
 
+    Attributes:
+        factor: Rows of the output for each row of the input: the scale, unless `ending` changes it.
+
     Args:
         model: The exported network.
         precision: Precision of the convolutions; for int8 the model needs its int8 form.
         threads: CPU threads (default: all that this process may use).
-        as_levels: Return uint8 levels instead of float32. The graph then rounds before it moves the sub-pixels to
-            their places: a quarter of the bytes to move, and none to copy.
+        ending: Change of the graph that makes it return uint8 levels instead of float32.
+        size: (height, width) of all images, which makes a graph faster that would take any.
 
     Raises:
         SrlibError: `threads` is not positive, or OpenVINO cannot load the network.
     """
 
     def __init__(
-        self, model: ExportedModel, *, precision: Precision, threads: int | None = None, as_levels: bool = False
+        self,
+        model: ExportedModel,
+        *,
+        precision: Precision,
+        threads: int | None = None,
+        ending: Ending | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         if LITERT in model.config.files:
             raise SrlibError(
@@ -160,7 +172,6 @@ class CompiledNetwork:
             if threads < 1:
                 raise SrlibError(f"threads: expected a number from 1, got {threads}")
             options["INFERENCE_NUM_THREADS"] = threads
-        self._scale = model.config.scale
         self._overlap = model.config.receptive_field
         self._openvino = import_openvino()
         try:
@@ -170,8 +181,10 @@ class CompiledNetwork:
             self._window = window(graph)
             if precision == "int8":
                 _repeat_by_convolution(graph)
-            if as_levels:
-                _append_rounding(graph)
+            scale = model.config.scale
+            self.factor = ending(graph, scale) if ending else scale
+            if size and not self._window:
+                graph.reshape([1, *size, graph.input(0).partial_shape[3].get_length()])
             self._request = _core().compile_model(graph, "CPU", options).create_infer_request()
         except OPENVINO_ERRORS as error:
             raise SrlibError(f"{model.config.title}: OpenVINO cannot load the model ({one_line(error, 200)})") from None
@@ -183,7 +196,7 @@ class CompiledNetwork:
             lr: Values of shape [h, w, C] in [0, 1].
 
         Returns:
-            [scale·h, scale·w, C]: float32 not clamped, or uint8 in a buffer that the next call overwrites.
+            [factor·h, factor·w, C]: float32 not clamped, or uint8 in a buffer that the next call overwrites.
 
         Raises:
             SrlibError: The output holds values that are not finite, or does not have the expected size.
@@ -198,8 +211,8 @@ class CompiledNetwork:
         except OPENVINO_ERRORS as error:
             raise SrlibError(f"OpenVINO cannot run the model ({one_line(error, 200)})") from None
         sr, *total = (output.data for output in self._request.output_tensors)
-        expected = (1, self._scale * lr.shape[0], self._scale * lr.shape[1], lr.shape[2])
-        if sr.shape != expected:
+        expected = (1, self.factor * lr.shape[0], self.factor * lr.shape[1])
+        if sr.shape[:3] != expected:
             raise SrlibError(f"the network gave {sr.shape} where its config.json says {expected}; export it again")
         if not np.isfinite(np.sum(total or sr)):
             raise SrlibError("the network's output is not finite: its training has diverged")
@@ -210,17 +223,14 @@ class CompiledNetwork:
         height, width = lr.shape[:2]
         missing = [(0, max(0, side - length)) for side, length in zip(window, (height, width), strict=True)]
         lr = np.pad(lr, (*missing, (0, 0)), "edge")
-        cut = windows(*lr.shape[:2], overlap=self._overlap, size=window)
         out: Values | Levels | None = None
-        for row, column in itertools.product(cut.rows, cut.columns):
-            sr = self._run(lr[row.start : row.stop, column.start : column.stop])
+        for tile, inner, target in windows(*lr.shape[:2], overlap=self._overlap, size=window).tiles(self.factor):
+            sr = self._run(lr[tile])
             if out is None:
-                out = np.empty((self._scale * lr.shape[0], self._scale * lr.shape[1], lr.shape[2]), sr.dtype)
-            out[row.target(self._scale), column.target(self._scale)] = sr[
-                row.inner(self._scale), column.inner(self._scale)
-            ]
+                out = np.empty((self.factor * lr.shape[0], self.factor * lr.shape[1], sr.shape[2]), sr.dtype)
+            out[target] = sr[inner]
         assert out is not None
-        return out[: self._scale * height, : self._scale * width]
+        return out[: self.factor * height, : self.factor * width]
 
 
 def window(graph: "openvino.Model") -> tuple[int, int] | None:
@@ -284,10 +294,11 @@ def _repeat_by_convolution(graph: "openvino.Model") -> None:
     graph.validate_nodes_and_infer_types()
 
 
-def _append_rounding(graph: "openvino.Model") -> None:
-    """Make the graph return levels 0 to 255, clamped and rounded half up as in the protocol, and their sum.
+def append_rounding(graph: "openvino.Model", scale: int) -> int:
+    """Make the graph return levels 0 to 255, clamped and rounded half up as in the protocol.
 
-    OpenVINO computes what follows the last convolution in float32, even where that convolution is in bfloat16.
+    It rounds before it moves the sub-pixels to their places: a quarter of the bytes to move, and none to copy. OpenVINO
+    computes what follows the last convolution in float32, even where that convolution is in bfloat16.
     """
     from openvino import opset13
 
@@ -299,6 +310,14 @@ def _append_rounding(graph: "openvino.Model") -> None:
     levels = opset13.multiply(opset13.clamp(values, 0.0, 1.0), np.float32(255))
     levels = opset13.convert(opset13.floor(opset13.add(levels, np.float32(0.5))), "u8")
     user.input(0).replace_source_output(levels.output(0))
+    append_sum(graph, values)
+    return scale
+
+
+def append_sum(graph: "openvino.Model", values: "openvino.Output") -> None:
+    """Make the graph also return the sum of some values, which is not finite where one of them is not."""
+    from openvino import opset13
+
     axes = np.arange(len(values.partial_shape), dtype=np.int64)
     graph.add_results([opset13.result(opset13.reduce_sum(values, axes))])
     graph.validate_nodes_and_infer_types()

@@ -208,16 +208,13 @@ class KerasUpscaler:
 
     def __call__(self, rgb: Pixels, *, on_pixels: OnPixels | None = None) -> Pixels:
         """Upscale uint8 or uint16 [h, w, 3] to the same dtype, [scale·h, scale·w, 3], clamped and rounded half up."""
-        cut = grid(*rgb.shape[:2], overlap=self._overlap, largest=self._largest)
         out = np.empty((rgb.shape[0] * self.scale, rgb.shape[1] * self.scale, 3), rgb.dtype)
-        for row in cut.rows:
-            for column in cut.columns:
-                lr = rgb[None, row.start : row.stop, column.start : column.stop]
-                sr = super_resolve(self._network, lr)[0, row.inner(self.scale), column.inner(self.scale)]
-                if not np.isfinite(sr).all():
-                    raise SrlibError("the network's output is not finite: its training has diverged")
-                target = out[row.target(self.scale), column.target(self.scale)]
-                target[:] = np.floor(np.clip(sr, 0, 1).astype(np.float64) * np.iinfo(rgb.dtype).max + 0.5)
+        cut = grid(*rgb.shape[:2], overlap=self._overlap, largest=self._largest)
+        for tile, inner, target in cut.tiles(self.scale):
+            sr = super_resolve(self._network, rgb[tile][None])[0][inner]
+            if not np.isfinite(sr).all():
+                raise SrlibError("the network's output is not finite: its training has diverged")
+            out[target] = np.floor(np.clip(sr, 0, 1).astype(np.float64) * np.iinfo(rgb.dtype).max + 0.5)
         if on_pixels:
             on_pixels(rgb.shape[0] * rgb.shape[1])
         return out

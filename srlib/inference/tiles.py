@@ -8,9 +8,13 @@ whole image.
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from srlib.errors import SrlibError
+
+Window = tuple[slice, slice]
+"""Rows and columns of an image."""
 
 _SMALLEST_GAIN = 16
 """LR pixels per axis that a tile must keep to be worth its overlap."""
@@ -53,6 +57,12 @@ class Grid:
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
+
+    def tiles(self, scale: int) -> Iterator[tuple[Window, Window, Window]]:
+        """Yield of each tile its LR pixels, the part of the upscaled tile that is kept, and the place of that part."""
+        for row, column in itertools.product(self.rows, self.columns):
+            lr = slice(row.start, row.stop), slice(column.start, column.stop)
+            yield lr, (row.inner(scale), column.inner(scale)), (row.target(scale), column.target(scale))
 
 
 def grid(height: int, width: int, *, overlap: int, largest: int, side: int | None = None) -> Grid:

@@ -19,7 +19,7 @@ from srlib.imaging.color import network_input, rgb_from_output
 from srlib.imaging.ensemble import mean_over_views
 from srlib.inference.blending import blend
 from srlib.inference.exported import ExportedModel, is_exported, read_exported
-from srlib.inference.runtime import CompiledNetwork, Precision, choose_precision
+from srlib.inference.runtime import CompiledNetwork, Ending, Precision, append_rounding, choose_precision
 from srlib.inference.shipped import AUTO, CLEAN_MODEL, SHIPPED, shipped_models, shipped_pair
 from srlib.inference.tiles import Grid, grid
 from srlib.memory import free_memory
@@ -28,6 +28,9 @@ MEMORY_BUDGET = 1280 * 2**20
 """Bytes for the network's activations plus twice the result, which is encoded later. Larger tiles compute less twice;
 with this budget an image of 3840×2160 stays below 2 GiB in all.
 """
+
+_MOST_COMPILED = 4
+"""Compiled forms of a network that are kept: for 8 and 16 bits, and for the sizes of films' tiles."""
 
 _BICUBIC_REACH = 2
 """LR pixels to each side that bicubic interpolation, which upscales the chroma of a luma network, depends on."""
@@ -171,10 +174,12 @@ class Upscaler:
         self._ensemble = ensemble
         content = model.graph, model.weights, repr((model.config, self.precision, precision, tile, ensemble)).encode()
         self.fingerprint = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in content)).hexdigest()
-        self._compiled = functools.cache(
-            lambda kind, as_levels: CompiledNetwork(model, precision=kind, threads=threads, as_levels=as_levels)
+        self._compiled = functools.lru_cache(_MOST_COMPILED)(
+            lambda kind, ending, size=None: CompiledNetwork(
+                model, precision=kind, threads=threads, ending=ending, size=size
+            )
         )
-        self._compiled(self.precision, self._network_rounds(np.dtype(np.uint8)))
+        self._compiled(self.precision, append_rounding if self._network_rounds(np.dtype(np.uint8)) else None)
         self._rounding_threads = ThreadPoolExecutor(threads or available_cores(), "rounding")
 
     def _network_rounds(self, dtype: np.dtype) -> bool:
@@ -185,8 +190,8 @@ class Upscaler:
         """Return the number of tiles that an 8-bit LR image of this size takes."""
         return len(self._grid(height, width))
 
-    def _grid(self, height: int, width: int, bytes_per_value: int = 1) -> Grid:
-        overlap = max(self.receptive_field, 0 if self._config.channels == "rgb" else _BICUBIC_REACH)
+    def _grid(self, height: int, width: int, bytes_per_value: int = 1, reach: int = 0) -> Grid:
+        overlap = max(self.receptive_field + reach, 0 if self._config.channels == "rgb" else _BICUBIC_REACH)
         result = 3 * bytes_per_value * height * width * self.scale**2
         budget = max(MEMORY_BUDGET - 2 * result, MEMORY_BUDGET // 4)
         if (free := free_memory()) is not None:
@@ -212,21 +217,46 @@ class Upscaler:
         if rgb.ndim != 3 or rgb.shape[2] != 3:
             raise SrlibError(f"expected an image of three channels, RGB [height, width, 3], got {rgb.shape}")
         as_levels = self._network_rounds(rgb.dtype)
-        network = self._compiled(self.precision if rgb.dtype == np.uint8 else self._precision_16_bit, as_levels)
+        precision = self.precision if rgb.dtype == np.uint8 else self._precision_16_bit
+        network = self._compiled(precision, append_rounding if as_levels else None)
         height, width = rgb.shape[:2]
-        cut = self._grid(height, width, rgb.itemsize)
         out = np.empty((height * self.scale, width * self.scale, 3), rgb.dtype)
-        for row in cut.rows:
-            for column in cut.columns:
-                lr = rgb[row.start : row.stop, column.start : column.stop]
-                inner = row.inner(self.scale), column.inner(self.scale)
-                target = out[row.target(self.scale), column.target(self.scale)]
-                if as_levels:
-                    target[:] = network(network_input(lr, "rgb"))[inner]
-                else:
-                    _round_into(target, self._float_tile(network, lr)[inner], self._rounding_threads)
-                if on_pixels:
-                    on_pixels((row.keep_stop - row.keep_start) * (column.keep_stop - column.keep_start))
+        for tile, inner, target in self._grid(height, width, rgb.itemsize).tiles(self.scale):
+            if as_levels:
+                out[target] = network(network_input(rgb[tile], "rgb"))[inner]
+            else:
+                _round_into(out[target], self._float_tile(network, rgb[tile])[inner], self._rounding_threads)
+            if on_pixels:
+                on_pixels(out[target].size // (3 * self.scale**2))
+        return out
+
+    def with_ending(
+        self, rgb: Pixels, ending: Ending, *, on_pixels: Callable[[int], object] | None = None
+    ) -> Pixels | None:
+        """Run the network with another end on images of one size.
+
+        Args:
+            rgb: uint8 [h, w, 3].
+            ending: Change of the graph, hashable; its values may depend on the LR pixels beside their own too.
+            on_pixels: See `__call__`.
+
+        Returns:
+            uint8 [f·h, f·w, values], or None where the network's output needs further computation or bfloat16, whose
+            steps are larger than a level, would compute the end.
+        """
+        if not self._network_rounds(rgb.dtype) or self.precision == "bfloat16":
+            return None
+        out = None
+        height, width = rgb.shape[:2]
+        cut = self._grid(height, width, reach=1)
+        network = self._compiled(self.precision, ending, cut.shape)
+        for tile, inner, target in cut.tiles(network.factor):
+            values = network(network_input(rgb[tile], "rgb"))
+            if out is None:
+                out = np.empty((height * network.factor, width * network.factor, values.shape[2]), np.uint8)
+            out[target] = values[inner]
+            if on_pixels:
+                on_pixels(math.prod(out[target].shape[:2]) // network.factor**2)
         return out
 
     def _float_tile(self, network: CompiledNetwork, lr: Pixels) -> npt.NDArray[np.floating]:
