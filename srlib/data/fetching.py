@@ -156,7 +156,8 @@ def _transfer(
             if wrong == REFETCHES or (whole and source.limit is not None):
                 got = file_hash(partial, source.algorithm)
                 file.truncate(0)
-                reason = f"wrong {source.algorithm} {wrong} times, expected {source.digest}, got {got}"
+                often = f" {wrong} times" if wrong > 1 else ""
+                reason = f"wrong {source.algorithm}{often}, expected {source.digest}, got {got}"
                 raise _failure(source, mirror, reason)
             file.truncate(0)
             moved(0)

@@ -78,6 +78,8 @@ def check_output(clone: Repository, printed: dict[str, str]) -> None:
             dropped = re.search(r'--drop "(.*)"', command)
             assert dropped and not re.match(dropped[1], "sample.gan.psnr_y")
             assert max(map(len, output.splitlines())) <= TERMINAL
+        elif "exp diff" in command:
+            assert "finetune.adversarial_weight" in output and max(map(len, output.splitlines())) <= TERMINAL
         elif "metrics diff" in command:
             assert "sample.gan." in output
         elif "plots" in command:
