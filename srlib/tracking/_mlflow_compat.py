@@ -239,6 +239,15 @@ for (const [key, value] of [
 """What the switch "Model training", closing the assistant and closing an announcement in front of the model registry
 store in the browser; a choice made there stays."""
 
+_STYLE = """<style>
+[data-testid="experiment-view-compare-runs-card"] div:has(> .rc-image) {
+  aspect-ratio: auto !important;
+  justify-content: flex-start !important;
+}
+</style>"""
+"""Puts an image at the top left of its card. By itself it lies in the middle of a square as wide as the run's name, and
+so out of sight where this name is long."""
+
 _IN_ORDER = (
     rb'\1((a,b)=>{const name=s=>s.name??s,rank=s=>["train","validation","samples","gan"]'
     rb'.indexOf(name(s).split("/")[0])>>>0;return rank(a)-rank(b)||name(a).localeCompare(name(b))})'
@@ -298,7 +307,7 @@ def ui_app() -> object:
             return response
         content = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
         if is_page:
-            content = content.replace(b"<head>", b"<head>" + _FIRST_VISIT.encode(), 1)
+            content = content.replace(b"<head>", f"<head>{_FIRST_VISIT}{_STYLE}".encode(), 1)
         for pattern, replacement in _SCRIPT_CHANGES:
             content = re.sub(pattern, replacement, content)
         headers = {name: value for name, value in response.headers.items() if name not in ("content-length", "etag")}

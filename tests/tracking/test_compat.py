@@ -207,7 +207,9 @@ def test_the_ui_opens_in_model_training(own_store: str, folder: Path) -> None:
                     changed[name] = answer.read()
         finally:
             server.terminate()
-    assert page.count(compat._FIRST_VISIT) == 1 and page.index("<script>") < page.index("main.")
+    assert page.count(compat._STYLE) == page.count(compat._FIRST_VISIT) == 1 and page.index("<script>") < page.index(
+        "main."
+    )
     assert "<script>" not in version, "other answers are as they were"
     assert all(changed[name] != code for name, code in scripts.items())
     whole = b"".join(changed.values())
