@@ -32,18 +32,21 @@ LARGEST_FILE = 2**30
 """Largest size of a weights file in bytes; VGG19's with its classifier has 575 MB."""
 
 
-_SQUEEZENET_SIDES = {"conv1": 3, "fire2": 7, "fire3": 7, "fire4": 15, "fire5": 15}
-"""Layer of SqueezeNet → fewest pixels per side that leave it an output; 31 for the later ones."""
+_SQUEEZENET_STRIDES = {"conv1": 2, "fire2": 4, "fire3": 4, "fire4": 8, "fire5": 8}
+"""Layer of SqueezeNet → pixels of the image per pixel of its output; 16 for the later ones."""
 
 
-def least_side(network: FeatureNetwork, layer: str) -> int:
-    """Return the fewest pixels per side that an image must have for this layer.
+def least_side(network: FeatureNetwork, layer: str, *, pixels: int = 1) -> int:
+    """Return the fewest pixels per side that an image must have for an output of `pixels` pixels per side.
 
     Example:
         >>> least_side("squeezenet", "fire9"), least_side("vgg19", "block5_conv4")
         (31, 16)
     """
-    return int(2 ** (int(layer[5]) - 1)) if network == "vgg19" else _SQUEEZENET_SIDES.get(layer, 31)
+    if network == "vgg19":
+        return int(2 ** (int(layer[5]) - 1)) * pixels
+    stride = _SQUEEZENET_STRIDES.get(layer, 16)  # no padding: the first pixel needs as many again, but for one
+    return (pixels + 1) * stride - 1
 
 
 class Features(NamedTuple):
@@ -99,6 +102,30 @@ def feature_network(
             model.get_layer(name).set_weights(arrays)
     model.trainable = False
     return model
+
+
+def feature_magnitudes(features: "keras.Model") -> tuple[float, ...]:
+    """Return the root mean square of each output for an image whose spectrum falls with the frequency, as photographs'.
+
+    Features differ in size by orders of magnitude from layer to layer; divided by these, they do not.
+
+    Args:
+        features: A model from `feature_network`.
+    """
+    from keras import ops
+
+    side = 128
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
+    frequency[0, 0] = np.inf
+    white = np.fft.rfft2(np.random.default_rng(0).standard_normal((3, side, side)))
+    noise = np.fft.irfft2(white / frequency, s=(side, side))
+    image = np.clip(0.5 + 0.2 * noise / noise.std(), 0, 1).transpose(1, 2, 0)[None].astype(np.float32)
+    return tuple(float(np.sqrt(np.square(ops.convert_to_numpy(x)).mean())) for x in as_list(features(image)))
+
+
+def as_list(outputs: "keras.KerasTensor | list[keras.KerasTensor]") -> "list[keras.KerasTensor]":
+    """Return a model's outputs as a list, also where there is one."""
+    return outputs if isinstance(outputs, list) else [outputs]
 
 
 def _convolutions(seed: int, dtype: str) -> "Callable[..., keras.layers.Conv2D]":

@@ -91,7 +91,9 @@ class Params(Section):
                 "expected random with `download.features: none`, got file; set download.features to "
                 f"{features.network} or to a file of your own, or use random weights",
             )
-        side, least = finetune.lr_patch * self.scale - self.scale + 1, least_side(features.network, features.deepest)
+        pixels = 5 if finetune.discriminator == "features" else 1  # two convolutions of 3×3 without padding
+        side = finetune.lr_patch * self.scale - self.scale + 1
+        least = least_side(features.network, features.deepest, pixels=pixels)
         if side < least:
             yield (
                 "finetune.lr_patch",

@@ -270,14 +270,21 @@ class Finetune(Training):
         description="Weight of patterns with a period of one LR pixel beyond those of HR, also where they follow the "
         "content; 0: left out.",
     )
-    discriminator: Literal["patch", "unet"] = Field(
+    texture_weight: NonNegative = Field(
+        default=0.0,
+        description="Weight of the difference between the statistics of the features in windows of 16×16 pixels, "
+        "wherever in the window they come from (EnhanceNet, Sajjadi et al. 2017); 0: left out.",
+    )
+    discriminator: Literal["patch", "unet", "features"] = Field(
         default="patch",
         description="`patch`: SRGAN's, one score per 16×16 pixels. `unet`: one score per pixel, with spectral "
-        "normalization (Real-ESRGAN).",
+        "normalization (Real-ESRGAN). `features`: small networks on the layers of `features`, which need far fewer "
+        "steps (Projected GAN, Sauer et al. 2021).",
     )
     discriminator_filters: Positive = Field(
         default=64,
-        description="Channels of the discriminator's first convolution; the later ones have up to 8 times as many.",
+        description="Channels of the discriminator's first convolution; the later ones have up to 8 times as many, "
+        "with `features` as many.",
     )
     discriminator_learning_rate: LearningRate | None = Field(
         default=None,
@@ -315,6 +322,7 @@ class Finetune(Training):
             self.consistency_weight,
             self.artifact_weight,
             self.periodicity_weight,
+            self.texture_weight,
         )
         if not any(weights):
             yield "perceptual_weight", "expected one of the weights above 0, got 0 for all"

@@ -174,6 +174,33 @@ def perceptual(hr_features: Tensor, sr_features: Tensor, *, scale: float, loss: 
     return scale * PIXEL_LOSSES[loss](hr_features, sr_features)
 
 
+def texture(hr_features: Tensor, sr_features: Tensor, *, stride: int, side: int = 16) -> Tensor:
+    """Return the mean absolute difference between the Gram matrices of feature maps in windows.
+
+    A Gram matrix holds, for each pair of channels, the mean of their product over a window: how strong the structures
+    are that the channels see, and which occur together. Where they are does not matter, so that texture need not lie
+    where it does in HR to be right. After the texture loss of EnhanceNet (Sajjadi et al. 2017, arXiv:1612.07919,
+    equation 5), which squares the difference.
+
+    Args:
+        hr_features: Feature maps of the ground truth, [B, h, w, C].
+        sr_features: Feature maps of the network's output.
+        stride: Pixels of the image per pixel of the feature maps.
+        side: Side of the windows in pixels of the image; each has at least 4 × 4 pixels of the feature maps, or all.
+    """
+    height, width, channels = hr_features.shape[1:]
+    pixels = min(max(side // stride, 4), height, width)
+
+    def gram(features: Tensor) -> Tensor:
+        rows, columns = height // pixels, width // pixels
+        windows = features[:, : rows * pixels, : columns * pixels]
+        windows = ops.reshape(windows, (-1, rows, pixels, columns, pixels, channels))
+        windows = ops.reshape(ops.transpose(windows, (0, 1, 3, 2, 4, 5)), (-1, rows, columns, pixels**2, channels))
+        return ops.matmul(ops.transpose(windows, (0, 1, 2, 4, 3)), windows) / pixels**2
+
+    return mae(gram(hr_features), gram(sr_features))
+
+
 def vanilla_generator(real: Tensor, fake: Tensor) -> Tensor:
     """Return −log σ(fake) (Ledig et al. 2017, equation 6)."""
     return ops.mean(ops.softplus(-fake))

@@ -9,7 +9,8 @@ import keras
 from keras.src.backend.common import global_state
 
 from srlib.models import build
-from srlib.params import Params, Training
+from srlib.models.features import feature_network
+from srlib.params import Finetune, Params, Training
 from srlib.training.gan.discriminator import build_discriminator
 from srlib.training.pretrain import model_config
 
@@ -53,8 +54,13 @@ def least_memory(params: Params, section: Training) -> Memory:
     memory = _memory(lambda: build(model_config(params)), section, patches, side, averages)
     if (finetune := params.finetune) is not None and section is finetune:
         # The discriminator sees real and generated patches.
-        memory += _memory(lambda: build_discriminator(finetune), section, 2 * patches, side * params.scale)
+        memory += _memory(lambda: _discriminator(finetune), section, 2 * patches, side * params.scale)
     return memory
+
+
+def _discriminator(section: Finetune) -> keras.Model:
+    features = feature_network(section.features.network, section.features.layers, dtype=section.precision)
+    return build_discriminator(section, features, [1.0] * len(section.features.layers))
 
 
 def _memory(make: Callable[[], keras.Model], section: Training, patches: int, side: int, averages: int = 0) -> Memory:

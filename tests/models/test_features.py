@@ -5,10 +5,19 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import skimage.data
 from keras import ops
 
 from srlib.errors import SrlibError
-from srlib.models.features import LAYERS, FeatureNetwork, feature_network, kernel_shapes, least_side, read_weights
+from srlib.models.features import (
+    LAYERS,
+    FeatureNetwork,
+    feature_magnitudes,
+    feature_network,
+    kernel_shapes,
+    least_side,
+    read_weights,
+)
 
 
 def test_vgg19_is_the_published_network() -> None:
@@ -162,3 +171,15 @@ def test_the_least_side_of_an_image(network: FeatureNetwork, layer: str) -> None
         return min(shape[1:3]) > 0
 
     assert has_output(side) and not has_output(side - 1)
+
+
+def test_magnitudes_bring_all_layers_to_one_size() -> None:
+    """Photographs' features divided by them are near 1, in every layer."""
+    layers = ("conv1", "fire3", "fire5")
+    features = feature_network("squeezenet", layers, pre_activation=True, seed=2)
+    image = (skimage.data.astronaut()[None, 100:228, 150:278] / 255).astype(np.float32)
+    sizes = [float(np.sqrt(np.square(ops.convert_to_numpy(x)).mean())) for x in features(image)]
+    ratios = np.array(sizes) / feature_magnitudes(features)
+    assert sizes[0] > 0 and ((ratios > 0.4) & (ratios < 2.5)).all(), ratios
+    single = feature_network("squeezenet", layers[:1], pre_activation=True, seed=2)
+    assert feature_magnitudes(single) == pytest.approx(feature_magnitudes(features)[:1])

@@ -353,6 +353,15 @@ def test_patches_have_the_size_that_the_feature_layer_needs(scale: int, patch: i
     ]
 
 
+def test_a_discriminator_of_features_needs_larger_patches(lines: Lines) -> None:
+    features = {"network": "squeezenet", "layer": "fire5", "weights": "random"}
+    changes = {"finetune.features": features, "finetune.discriminator": "features", "finetune.lr_patch": 12}
+    assert lines(changes) == [
+        "finetune.lr_patch: expected at least 13, since squeezenet's fire5 needs HR patches of 47 pixels (the SRGAN "
+        "shifts its crops by up to 3), got 12; raise it, or choose an earlier layer"
+    ]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_can_be_chosen(name: str, write: Write) -> None:
     changes: dict[str, object] = {"pretrain.model": {"name": name}, "pretrain.equivariant": False}

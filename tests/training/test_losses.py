@@ -130,6 +130,32 @@ def test_periodicity_sees_patterns_that_change_their_sign(scale: int) -> None:
     assert value(losses.periodicity(hr, pattern, scale)) > 0.01
 
 
+def test_the_texture_loss_against_a_plain_loop() -> None:
+    """Per window and pair of channels, the mean product; EnhanceNet's Gram matrices, by another way."""
+    hr, sr = np.random.default_rng(0).standard_normal((2, 2, 9, 13, 3)).astype(np.float32)
+
+    def grams(maps: np.ndarray) -> np.ndarray:
+        windows = [maps[:, y : y + 4, x : x + 4] for y in (0, 4) for x in (0, 4, 8)]
+        return np.stack([np.einsum("bijc,bijd->bcd", window, window) / 16 for window in windows])
+
+    expected = np.abs(grams(hr) - grams(sr)).mean()
+    assert value(losses.texture(hr, sr, stride=4)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_texture_loss_sees_how_strong_and_not_where() -> None:
+    hr = np.random.default_rng(0).standard_normal((1, 16, 16, 2)).astype(np.float32)
+    moved = np.roll(hr.reshape(1, 2, 8, 2, 8, 2), (3, 5), axis=(2, 4)).reshape(hr.shape)
+    assert value(losses.texture(hr, moved, stride=2)) < 1e-6
+    assert value(losses.mae(hr, moved)) > 0.5
+    assert value(losses.texture(hr, hr / 2, stride=2)) > 0.3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (5, 5)])
+def test_the_texture_loss_of_small_maps(size: tuple[int, int]) -> None:
+    hr, sr = np.random.default_rng(0).standard_normal((2, 1, *size, 2)).astype(np.float32)
+    assert value(losses.texture(hr, sr, stride=8)) > 0
+
+
 def test_the_periodicity_loss_is_about_the_excess() -> None:
     hr = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
     smooth = np.full_like(hr, 0.5)

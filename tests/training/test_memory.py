@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from srlib.models import build
+from srlib.models.features import feature_network
 from srlib.params import Params, check_params
 from srlib.training.gan.discriminator import build_discriminator
 from srlib.training.memory import least_memory
@@ -42,13 +43,14 @@ def test_the_moving_average_is_counted() -> None:
     assert least_memory(averaged, averaged.pretrain).weights == weights // 4 * 5
 
 
-@pytest.mark.parametrize("discriminator", ["patch", "unet"])
+@pytest.mark.parametrize("discriminator", ["patch", "unet", "features"])
 def test_fine_tuning_has_a_discriminator_too(discriminator: str) -> None:
     params = recipe()
     assert params.finetune is not None
     section = params.finetune.model_copy(update={"discriminator": discriminator, "ema_decay": 0.0})
     params = params.model_copy(update={"finetune": section})
-    networks = build(model_config(params)), build_discriminator(section)
+    features = feature_network(section.features.network, section.features.layers)
+    networks = build(model_config(params)), build_discriminator(section, features, [1.0])
     assert least_memory(params, section).weights == sum(map(trainable, networks)) * 4 * 4
     assert least_memory(params, section).batch > 2 * section.batch * (section.lr_patch * params.scale) ** 2 * 3 * 4
 

@@ -1,8 +1,11 @@
-"""The discriminators of the SRGAN: one that scores patches, and a U-Net that scores pixels."""
+"""The discriminators of the SRGAN: of patches, of pixels (a U-Net), and of the features of a frozen network."""
+
+from collections.abc import Sequence
 
 import keras
 from keras import layers, ops
 
+from srlib.models.features import as_list
 from srlib.params import Finetune
 from srlib.training.types import Tensor
 
@@ -12,15 +15,26 @@ CONVOLUTIONS = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2))
 REDUCTION = 16
 """Stride of the outputs in pixels: the product of all strides."""
 
+HEAD_SIDES = (1, 3, 3)
+"""Kernel sizes of the convolutions on each feature map, in `feature_discriminator`."""
 
-def build_discriminator(section: Finetune) -> keras.Model:
+
+def build_discriminator(section: Finetune, features: keras.Model, magnitudes: Sequence[float]) -> keras.Model:
     """Build the discriminator of a recipe, with initial weights.
 
     Args:
         section: The section `finetune`.
+        features: The feature network of the perceptual loss, which one of the discriminators reads.
+        magnitudes: The size of each of its outputs, by `feature_magnitudes`.
+
+    Returns:
+        A model: RGB [B, H, W, 3] in [0, 1] → float32 logits: one map, or for several layers of `features` a list.
     """
+    filters, dtype = section.discriminator_filters, section.precision
+    if section.discriminator == "features":
+        return feature_discriminator(features, magnitudes, filters, dtype=dtype)
     build = {"patch": patch_discriminator, "unet": unet_discriminator}[section.discriminator]
-    return build(section.discriminator_filters, dtype=section.precision)
+    return build(filters, dtype=dtype)
 
 
 def patch_discriminator(filters: int = 64, *, dtype: str = "float32") -> keras.Model:
@@ -89,6 +103,35 @@ def unet_discriminator(filters: int = 64, *, dtype: str = "float32") -> keras.Mo
     return keras.Model(image, logits, name="discriminator")
 
 
+def feature_discriminator(
+    features: keras.Model, magnitudes: Sequence[float], filters: int = 64, *, dtype: str = "float32"
+) -> keras.Model:
+    """Build a discriminator of small networks, one on each output of a frozen feature network.
+
+    What a discriminator of its own would have to learn first, the features know already: it tells SR from HR within
+    tens of steps (Projected GAN: Sauer et al. 2021, arXiv:2111.01007, there for whole images). Each small network has
+    three convolutions with spectral normalization, of 1×1 and twice 3×3 pixels, and one logit per position.
+
+    Args:
+        features: Network from `srlib.models.features`.
+        magnitudes: The size of each of its outputs, by `feature_magnitudes`.
+        filters: Channels of each convolution.
+        dtype: Keras dtype policy of the hidden layers.
+
+    Returns:
+        A model: RGB [B, H, W, 3] in [0, 1] → float32 logits [B, h, w, 1]; for several outputs a list of them.
+    """
+    image = keras.Input((None, None, 3), name="image")
+    logits = []
+    for index, (x, size) in enumerate(zip(as_list(features(image)), magnitudes, strict=True), start=1):
+        x = layers.Rescaling(1 / size, name=f"scale{index}", dtype="float32")(x)
+        for number, side in enumerate(HEAD_SIDES, start=1):
+            x = SpectralConv2D(filters, side, name=f"conv{index}_{number}", dtype=dtype)(x)
+            x = layers.LeakyReLU(0.2, name=f"relu{index}_{number}", dtype=dtype)(x)
+        logits.append(layers.Conv2D(1, 1, name=f"logits{index}", dtype="float32")(x))
+    return keras.Model(image, logits, name="discriminator")
+
+
 @keras.saving.register_keras_serializable("srlib")
 class SpectralConv2D(layers.Conv2D):
     """A convolution with spectral normalization (Miyato et al. 2018, arXiv:1802.05957).
@@ -116,7 +159,8 @@ class SpectralConv2D(layers.Conv2D):
         if training:
             self.vector.assign(ops.cast(right, self.vector.dtype))
         sigma = ops.sum(ops.matmul(left, matrix) * right)
-        return self.convolution_op(inputs, kernel / sigma)
+        outputs = self.convolution_op(inputs, kernel / sigma)
+        return ops.add(outputs, self.bias) if self.use_bias else outputs
 
 
 def _unit(vector: Tensor) -> Tensor:

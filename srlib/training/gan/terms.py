@@ -3,14 +3,16 @@
 To add a term, see docs/how-to/add-a-loss-term.md.
 """
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
 from keras import ops
 
 from srlib.errors import SrlibError
+from srlib.models.features import as_list
 from srlib.models.perceptual_scales import calibrated_scale
 from srlib.params import Finetune
 from srlib.training import losses
@@ -25,9 +27,10 @@ class LossInputs:
     Attributes:
         hr: The ground truth, float32 RGB [B, H, W, 3] in [0, 1].
         sr: The generator's output, of the same shape and range.
-        real: The discriminator's logits of HR.
+        real: The discriminator's logits of HR; one map, or a list of them.
         scale: Upscaling factor.
         features: The frozen feature network.
+        magnitudes: The size of each of its outputs, by `feature_magnitudes`.
         discriminator: The discriminator.
         section: The section `finetune` of the recipe.
     """
@@ -37,8 +40,19 @@ class LossInputs:
     real: Tensor
     scale: int
     features: keras.Model
+    magnitudes: Sequence[float]
     discriminator: keras.Model
     section: Finetune
+
+    @functools.cached_property
+    def hr_features(self) -> list[Tensor]:
+        """The feature maps of HR, one for each layer."""
+        return as_list(self.features(self.hr))
+
+    @functools.cached_property
+    def sr_features(self) -> list[Tensor]:
+        """The feature maps of SR."""
+        return as_list(self.features(self.sr))
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,7 @@ def all_terms(section: Finetune) -> tuple[LossTerm, ...]:
         LossTerm("consistency", consistency, section.consistency_weight, optional=True),
         LossTerm("artifact", artifact, section.artifact_weight, optional=True),
         LossTerm("periodicity", periodicity, section.periodicity_weight, optional=True),
+        LossTerm("texture", texture, section.texture_weight, optional=True),
     )
 
 
@@ -91,11 +106,8 @@ def _perceptual_key(section: Finetune) -> str:
 def perceptual(inputs: LossInputs) -> Tensor:
     """Difference between the feature maps of HR and SR, times `perceptual_scale`; the mean over the layers."""
     distance, scales = inputs.section.perceptual_loss, perceptual_scales(inputs.section)
-    hr_features, sr_features = inputs.features(inputs.hr), inputs.features(inputs.sr)
-    if len(scales) == 1:
-        return losses.perceptual(hr_features, sr_features, scale=scales[0], loss=distance)
-    terms = zip(hr_features, sr_features, scales, strict=True)
-    return sum(losses.perceptual(hr, sr, scale=scale, loss=distance) for hr, sr, scale in terms) / len(scales)
+    maps = zip(inputs.hr_features, inputs.sr_features, scales, strict=True)
+    return mean([losses.perceptual(hr, sr, scale=scale, loss=distance) for hr, sr, scale in maps])
 
 
 def perceptual_scales(section: Finetune) -> list[float]:
@@ -127,7 +139,8 @@ def adversarial(inputs: LossInputs) -> Tensor:
     generator_loss, real = losses.ADVERSARIAL_LOSSES[inputs.section.adversarial].generator, inputs.real
 
     def loss(sr: Tensor) -> Tensor:
-        return generator_loss(ops.stop_gradient(real), frozen_call(inputs.discriminator, sr))
+        fake = frozen_call(inputs.discriminator, sr)
+        return mean_over_maps(generator_loss, [ops.stop_gradient(logits) for logits in as_list(real)], fake)
 
     return with_normalized_gradient(loss, inputs.sr) if inputs.section.adversarial_normalized else loss(inputs.sr)
 
@@ -145,6 +158,23 @@ def artifact(inputs: LossInputs) -> Tensor:
 def periodicity(inputs: LossInputs) -> Tensor:
     """Patterns with a period of one LR pixel that are stronger than in HR, also where they follow the content."""
     return losses.periodicity(inputs.hr, inputs.sr, inputs.scale)
+
+
+def texture(inputs: LossInputs) -> Tensor:
+    """Difference between the statistics of the features in small windows, wherever in the window they come from."""
+    side = inputs.hr.shape[1]
+    maps = zip(inputs.hr_features, inputs.sr_features, inputs.magnitudes, strict=True)
+    return mean([losses.texture(hr / size, sr / size, stride=side // hr.shape[1]) for hr, sr, size in maps])
+
+
+def mean_over_maps(loss: losses.Loss, real: Tensor, fake: Tensor) -> Tensor:
+    """Return the mean of a loss over the discriminator's maps of logits, of which there may be one or a list."""
+    return mean([loss(*logits) for logits in zip(as_list(real), as_list(fake), strict=True)])
+
+
+def mean(values: Sequence[Tensor]) -> Tensor:
+    """Return the mean of some scalars; a single one as it is."""
+    return values[0] if len(values) == 1 else sum(values) / len(values)
 
 
 def frozen_call(model: keras.Model, x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Fine-tuning a pre-trained generator as an SRGAN (Ledig et al. 2017, arXiv:1609.04802)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 from srlib.engine import seed_all
 from srlib.errors import SrlibError
 from srlib.models import MODELS, ModelConfig, load_model
-from srlib.models.features import feature_network
+from srlib.models.features import as_list, feature_magnitudes, feature_network
 from srlib.params import Finetune, Params
 from srlib.training.averaging import ExponentialMovingAverage
 from srlib.training.callbacks import LAST_GOOD, DivergenceGuard, LossLog, Validation
 from srlib.training.gan.discriminator import build_discriminator
 from srlib.training.gan.gradient_shares import GradientShares, gradient_norms, shares
-from srlib.training.gan.terms import LossInputs, frozen_call, loss_terms
+from srlib.training.gan.terms import LossInputs, frozen_call, loss_terms, mean, mean_over_maps
 from srlib.training.loop import train, training_batches
 from srlib.training.losses import ADVERSARIAL_LOSSES
 from srlib.training.metric_log import MetricLog
@@ -41,6 +42,7 @@ class GanTrainer(Trainer):
         generator: The network to fine-tune.
         discriminator: Network from `srlib.training.gan.discriminator`.
         features: The feature network of the perceptual loss.
+        magnitudes: The size of each of its outputs, by `feature_magnitudes`.
         section: The section `finetune` of the recipe.
     """
 
@@ -48,11 +50,17 @@ class GanTrainer(Trainer):
     monitored = "pixel"
 
     def __init__(
-        self, generator: keras.Model, discriminator: keras.Model, features: keras.Model, section: Finetune
+        self,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        features: keras.Model,
+        magnitudes: Sequence[float],
+        section: Finetune,
     ) -> None:
         super().__init__(generator, name="finetune")
         self.discriminator = discriminator
         self.features = features
+        self.magnitudes = magnitudes
         self.section = section
         self.terms = loss_terms(section)
         columns = [term.name for term in self.terms] + ["discriminator", "score_hr", "score_sr", "color_shift"]
@@ -65,9 +73,10 @@ class GanTrainer(Trainer):
     @property
     def step_variables(self) -> list[keras.Variable]:
         """Every variable that a step may change."""
+        frozen = {id(variable) for variable in self.features.variables}  # a discriminator may contain them
         return [
             *self.network.variables,
-            *self.discriminator.variables,
+            *(variable for variable in self.discriminator.variables if id(variable) not in frozen),
             *self.optimizer.variables,
             self.batches_seen,
         ]
@@ -78,10 +87,10 @@ class GanTrainer(Trainer):
         Args:
             hr: float32 [B, H, W, 3].
             sr: float32 [B, H, W, 3].
-            real: The discriminator's logits of HR.
+            real: The discriminator's logits of HR, one map or a list of them.
             scale: Upscaling factor.
         """
-        inputs = LossInputs(hr, sr, real, scale, self.features, self.discriminator, self.section)
+        inputs = LossInputs(hr, sr, real, scale, self.features, self.magnitudes, self.discriminator, self.section)
         return {term.name: term.function(inputs) for term in self.terms}
 
     def compute_loss(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
@@ -101,8 +110,9 @@ class GanTrainer(Trainer):
         values = self.generator_terms(hr, sr, real, scale)
         total = sum(term.weight * values[term.name] for term in self.terms)
         adversarial = ADVERSARIAL_LOSSES[self.section.adversarial]
-        values["discriminator"] = adversarial.discriminator(real, fake)
-        values["score_hr"], values["score_sr"] = adversarial.probabilities(real, fake)
+        values["discriminator"] = mean_over_maps(adversarial.discriminator, real, fake)
+        scores = [adversarial.probabilities(*maps) for maps in zip(as_list(real), as_list(fake), strict=True)]
+        values["score_hr"], values["score_sr"] = (mean(score) for score in zip(*scores, strict=True))
         values["color_shift"] = 255.0 * ops.mean(ops.abs(ops.mean(sr - hr, axis=(0, 1, 2))))
         for name, value in values.items():
             self.means[name].update_state(value)
@@ -141,7 +151,6 @@ def gan_trainer(params: Params, generator: keras.Model, features: Path) -> GanTr
         features: The folder with the weights of the feature network.
     """
     section = params.finetune_section()
-    discriminator = build_discriminator(section)
     feature_weights = _feature_weights(features) if section.features.weights == "file" else None
     frozen = feature_network(
         section.features.network,
@@ -151,7 +160,9 @@ def gan_trainer(params: Params, generator: keras.Model, features: Path) -> GanTr
         seed=params.seed,
         dtype=section.precision,
     )
-    trainer = GanTrainer(generator, discriminator, frozen, section)
+    magnitudes = feature_magnitudes(frozen)
+    trainer = GanTrainer(generator, build_discriminator(section, frozen, magnitudes), frozen, magnitudes, section)
+    discriminator = trainer.discriminator
     weights = generator.trainable_variables
     generator_update = NetworkUpdate(
         generator,

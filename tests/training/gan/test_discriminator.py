@@ -3,9 +3,17 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
-from srlib.training.gan.discriminator import SpectralConv2D, patch_discriminator, unet_discriminator
+from srlib.models.features import FeatureNetwork, as_list, feature_magnitudes, feature_network, least_side
+from srlib.training.gan.discriminator import (
+    SpectralConv2D,
+    feature_discriminator,
+    patch_discriminator,
+    unet_discriminator,
+)
+from srlib.training.losses import vanilla_discriminator
 
 
 def pixels(height: int, width: int) -> np.ndarray:
@@ -66,3 +74,45 @@ def test_the_unet_has_no_batch_statistics() -> None:
     assert len(spectral) == 8
     assert len(model.non_trainable_variables) == len(spectral)
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
+
+
+@pytest.mark.parametrize(("network", "tap_layers"), [("squeezenet", ["conv1", "fire5"]), ("vgg19", ["block3_conv1"])])
+def test_features_are_scored_layer_by_layer(network: FeatureNetwork, tap_layers: list[str]) -> None:
+    """From the least size that the recipe's check allows on."""
+    features = feature_network(network, tap_layers, seed=1)
+    model = feature_discriminator(features, feature_magnitudes(features), 4)
+    side = least_side(network, tap_layers[-1], pixels=5)
+    logits = as_list(model(pixels(side, side + 9)))
+    assert len(logits) == len(tap_layers)
+    assert logits[-1].shape[1] == 1
+    assert as_list(features(pixels(side - 1, side + 9)))[-1].shape[1] == 4, "too few for two kernels of 3 × 3"
+
+
+def test_only_the_small_networks_on_the_features_are_trained() -> None:
+    features = feature_network("squeezenet", ["conv1", "fire2"], seed=1)
+    model = feature_discriminator(features, feature_magnitudes(features), 4)
+    frozen = {id(variable) for variable in features.variables}
+    assert not frozen & {id(variable) for variable in model.trainable_variables}
+    assert len(model.trainable_variables) == 2 * (3 * 2 + 2)
+
+
+def test_features_tell_a_blurred_image_soon() -> None:
+    """Twenty steps separate two textures that a new image shows, too; with a fixed seed."""
+    keras.utils.set_random_seed(1)
+    features = feature_network("squeezenet", ["conv1"], seed=1)
+    model = feature_discriminator(features, feature_magnitudes(features), 8)
+    optimizer = keras.optimizers.Adam(3e-3)
+    random = np.random.default_rng(2)
+
+    def pair() -> tuple[np.ndarray, np.ndarray]:
+        sharp = random.random((4, 32, 32, 3), np.float32)
+        return sharp, (sharp + np.roll(sharp, 1, axis=1) + np.roll(sharp, 1, axis=2)) / 3
+
+    for _ in range(20):
+        sharp, smooth = pair()
+        with tf.GradientTape() as tape:
+            loss = vanilla_discriminator(model(sharp, training=True), model(smooth, training=True))
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+    sharp, smooth = pair()
+    real, fake = model(sharp), model(smooth)
+    assert float(ops.min(ops.mean(real, axis=(1, 2)))) > float(ops.max(ops.mean(fake, axis=(1, 2)))) + 0.3

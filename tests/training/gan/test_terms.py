@@ -59,15 +59,21 @@ def test_the_perceptual_loss_of_layers_is_their_mean() -> None:
         section = SECTION.model_copy(update={"features": features, "perceptual_scale": "auto"})
         network = feature_network("squeezenet", layers, seed=1)
         gan = trainer()
-        return float(perceptual(LossInputs(hr, sr, gan.discriminator(hr), 4, network, gan.discriminator, section)))
+        return float(
+            perceptual(
+                LossInputs(hr, sr, gan.discriminator(hr), 4, network, [1.0] * len(layers), gan.discriminator, section)
+            )
+        )
 
     assert loss("conv1", "fire5") == pytest.approx((loss("conv1") + loss("fire5")) / 2, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["perceptual", "pixel", "checkerboard", "consistency", "artifact", "periodicity"])
+@pytest.mark.parametrize(
+    "name", ["perceptual", "pixel", "checkerboard", "consistency", "artifact", "periodicity", "texture"]
+)
 def test_a_perfect_image_has_no_loss(name: str) -> None:
     gan = trainer()
     hr = ops.convert_to_tensor(np.random.default_rng(0).random((1, 32, 32, 3), np.float32))
-    inputs = LossInputs(hr, hr, gan.discriminator(hr), 4, gan.features, gan.discriminator, gan.section)
+    inputs = LossInputs(hr, hr, gan.discriminator(hr), 4, gan.features, gan.magnitudes, gan.discriminator, gan.section)
     term = next(term for term in all_terms(gan.section) if term.name == name)
     assert float(term.function(inputs)) == 0

@@ -8,9 +8,9 @@ import tensorflow as tf
 from keras import ops
 
 from srlib.models import ModelConfig, build
-from srlib.models.features import feature_network
+from srlib.models.features import feature_magnitudes, feature_network
 from srlib.params import Finetune
-from srlib.training.gan.discriminator import patch_discriminator
+from srlib.training.gan.discriminator import build_discriminator
 from srlib.training.gan.terms import all_terms
 from srlib.training.gan.trainer import GanTrainer, _shifted_window, interpolate
 from srlib.training.losses import ADVERSARIAL_LOSSES
@@ -24,10 +24,13 @@ NONE = {f"{term.name}_weight": 0.0 for term in all_terms(SECTION)}
 def trainer(**options) -> GanTrainer:
     keras.utils.set_random_seed(3)
     params = SECTION.model_copy(update={"perceptual_scale": 1e-5} | options)
+    features = feature_network("vgg19", ["block2_conv1"])
+    magnitudes = feature_magnitudes(features)
     gan = GanTrainer(
         build(ModelConfig("edsr", 4, {"blocks": 1, "filters": 8})),
-        patch_discriminator(4),
-        feature_network("vgg19", ["block2_conv1"]),
+        build_discriminator(params.model_copy(update={"discriminator_filters": 4}), features, magnitudes),
+        features,
+        magnitudes,
         params,
     )
     gan.compile_with([plain_update(gan.network), plain_update(gan.discriminator)])
@@ -111,6 +114,21 @@ def test_a_step_moves_both_networks_and_the_batch_statistics() -> None:
     assert {"loss", "discriminator", "score_hr", "score_sr", "color_shift"} <= set(logs)
     total = sum(term.weight * logs[term.name] for term in gan.terms) + logs["discriminator"]
     assert float(logs["loss"]) == pytest.approx(float(total), rel=1e-4)
+
+
+def test_a_discriminator_of_features_leaves_them_as_they_are() -> None:
+    """The features' weights are in no checkpoint."""
+    gan = trainer(discriminator="features", adversarial="relativistic")
+    set_rates(gan, 1e-3)
+    features = [ops.convert_to_numpy(v) for v in gan.features.variables]
+    heads = [ops.convert_to_numpy(v) for v in gan.discriminator.trainable_variables]
+    logs = gan.train_on_batch(*batch(), return_dict=True)
+    for before, variable in zip(features, gan.features.variables, strict=True):
+        np.testing.assert_array_equal(before, ops.convert_to_numpy(variable))
+    moved = [not np.array_equal(b, v) for b, v in zip(heads, gan.discriminator.trainable_variables, strict=True)]
+    assert sum(moved) >= len(moved) - 1, "all but the bias of the logits, which a relativistic loss ignores"
+    assert 0 < logs["score_sr"] < 1
+    assert not {id(v) for v in gan.features.variables} & {id(v) for v in gan.step_variables}
 
 
 def test_gradient_shares_change_no_variable() -> None:
