@@ -167,6 +167,7 @@ class CompiledNetwork:
         options: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
             "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": not size,  # a film's encoder works on the same cores
         }
         if threads is not None:
             if threads < 1:
