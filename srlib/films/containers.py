@@ -50,7 +50,7 @@ class Codec:
 _YUV = {8: "yuv420p", 10: "yuv420p10le"}
 
 CODECS = {
-    # A short lookahead: each frame in it holds memory of the result's size. Half of the CPU time of x264's own defaults.
+    # A short lookahead: each frame in it holds memory of the result's size. Half of x264's usual CPU time.
     "h264": Codec("libx264", 16_384, _YUV, 15, 51, {"preset": "faster", "motion-est": "dia", "rc-lookahead": "20"}),
     "hevc": Codec("libx265", 8_192, _YUV, 15, 51, {"x265-params": "log-level=none:rc-lookahead=15"}),
     "vp9": Codec("libvpx-vp9", 16_384, {8: "yuv420p"}, 19, 63, {"cpu-used": "3", "row-mt": "1", "b": "0"}),
