@@ -309,4 +309,8 @@ def _note(partial: Path) -> Path:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    """Return a file's size, 0 without one; another process may move it into the store at any moment."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
