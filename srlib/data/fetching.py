@@ -10,6 +10,7 @@ import os
 import queue
 import random
 import shutil
+import stat
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -218,7 +219,7 @@ def _locked(partial: Path, stop: threading.Event) -> Iterator[None]:
 
     The lock is released by the operating system when its process dies.
     """
-    if partial.exists() and not partial.is_file():
+    if _is_irregular(partial):
         raise SrlibError(f"{partial}: expected a regular file; delete it and run the stage again")
     locks = partial.parent / LOCKS
     locks.mkdir(exist_ok=True)
@@ -308,8 +309,16 @@ def _note(partial: Path) -> Path:
     return partial.with_name(f"{partial.name}.json")
 
 
+def _is_irregular(path: Path) -> bool:
+    """Return True for a folder, a pipe or a device; another process may move a file into the store at any moment."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def _size(path: Path) -> int:
-    """Return a file's size, 0 without one; another process may move it into the store at any moment."""
+    """Return a file's size, 0 without one; another process may move it at any moment, as above."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
