@@ -161,8 +161,8 @@ def gan_trainer(params: Params, generator: keras.Model, features: Path) -> GanTr
         dtype=section.precision,
     )
     magnitudes = feature_magnitudes(frozen)
-    trainer = GanTrainer(generator, build_discriminator(section, frozen, magnitudes), frozen, magnitudes, section)
-    discriminator = trainer.discriminator
+    discriminator = build_discriminator(section, frozen, magnitudes)
+    trainer = GanTrainer(generator, discriminator, frozen, magnitudes, section)
     weights = generator.trainable_variables
     generator_update = NetworkUpdate(
         generator,
