@@ -10,7 +10,7 @@ from srlib.training.gan.gradient_shares import gradient_norms, shares
 from srlib.training.gan.terms import loss_terms
 from srlib.training.gan.warnings import GanWarnings, WarningState
 
-from .test_trainer import SECTION, batch, trainer
+from .test_trainer import SECTION, batch, losses
 
 CALM = {"score_hr": 0.7, "score_sr": 0.3}
 
@@ -53,7 +53,7 @@ def test_shares_sum_to_one() -> None:
 class TestTermWarnings:
     def test_at_the_start_one_measurement_is_enough(self) -> None:
         options = {"perceptual_scale": 1e-12, "pixel_weight": 0.0, "adversarial_weight": 0.01}
-        gan, warns = trainer(**options), warnings_of(**options)
+        gan, warns = losses(**options), warnings_of(**options)
         values = gan.gradient_shares(*batch())
         (warning,) = warns.of_terms(values, at_start=True)
         assert "the perceptual term is negligible" in warning
@@ -62,9 +62,9 @@ class TestTermWarnings:
 
     def test_the_advice_gives_about_ten_percent(self) -> None:
         options = {"perceptual_scale": 1e-12, "pixel_weight": 0.0, "adversarial_weight": 0.01}
-        (warning,) = warnings_of(**options).of_terms(trainer(**options).gradient_shares(*batch()), at_start=True)
+        (warning,) = warnings_of(**options).of_terms(losses(**options).gradient_shares(*batch()), at_start=True)
         advised = float(warning.split("about ")[1].split(")")[0])
-        better = trainer(**options | {"perceptual_scale": advised}).gradient_shares(*batch())
+        better = losses(**options | {"perceptual_scale": advised}).gradient_shares(*batch())
         assert better["share_perceptual"] == pytest.approx(0.1, abs=0.06), "one digit of advice"
 
     def test_later_two_consecutive_ones_are_needed(self) -> None:
