@@ -2,11 +2,14 @@
 
 import base64
 import contextlib
+import itertools
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,8 +22,17 @@ from hypothesis import HealthCheck, settings
 
 from srlib.engine import pin_threads
 
-# Not in a fixture: threads cannot be pinned after the first computation, which may be a test's parameter.
-pin_threads()
+
+def is_distributor() -> bool:
+    """Return whether this process runs no test itself: the one that `-n 2` starts first."""
+    counts = (count for option, count in itertools.pairwise(sys.argv) if option == "-n")
+    return "PYTEST_XDIST_WORKER" not in os.environ and any(count != "0" for count in counts)
+
+
+# Not in a fixture: threads cannot be pinned after the first computation, which may be a test's parameter. The
+# distributor computes nothing, and the others would wait for its import of TensorFlow.
+if not is_distributor():
+    pin_threads()
 
 # The same examples in every run, and no limit of time: a busy machine must not fail a test.
 settings.register_profile("srlib", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,7 +52,40 @@ MARKERS = {
     "new_repository": ("dvc", "slow"),
     "sources": ("slow",),
 }
-LONGEST = ("test_backends.py", "test_repro.py")
+# These run in one process, which makes the repository of tests/pipeline once: a minute.
+TOGETHER = tuple(f"tests/pipeline/test_{name}.py" for name in ("repro", "dependencies", "documented_commands"))
+LONGEST = (
+    *TOGETHER,
+    "tests/training/test_backends.py",
+    "tests/pipeline/test_div2k.py",
+    "tests/training/test_loop.py",
+    "tests/training/test_processes.py",
+    "tests/inference/test_export_formats.py",
+    "tests/tracking/test_registry.py",
+    "tests/training/test_divergence.py",
+    "tests/pipeline/test_sharing.py",
+    "tests/survey/test_browser.py",
+    "tests/inference/test_export.py",
+    "tests/training/gan/test_trainer.py",
+    "tests/tracking/test_repro.py",
+    "tests/tracking/test_stage.py",
+    "tests/test_engine.py",
+    "tests/training/test_pretrain.py",
+)
+"""Files of more than ten seconds, the longest first."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process a whole file at a time, as `--dist loadfile` does, and the files of `TOGETHER` to one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return TOGETHER[0] if file in TOGETHER else file
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,7 +94,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture in MARKERS.keys() & set(getattr(item, "fixturenames", ())):
             for marker in MARKERS[fixture]:
                 item.add_marker(marker)
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.split("::", 1)[0], len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +116,7 @@ def call(url: str, method: str = "GET", content: Any = None) -> Any:
     data = None if content is None else json.dumps(content).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=60) as reply:
+        with urllib.request.urlopen(request, timeout=180) as reply:
             return json.load(reply)["value"]
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{url}: {json.load(error)['value']['message']}") from None
@@ -106,7 +152,7 @@ class Browser:
         body = f"const a = arguments; return ({script});"
         return call(f"{self.url}/execute/sync", "POST", {"script": body, "args": list(arguments)})
 
-    def wait(self, script: str, *arguments: Any, seconds: float = 20) -> Any:
+    def wait(self, script: str, *arguments: Any, seconds: float = 60) -> Any:
         """Wait until an expression is true, and return its value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
