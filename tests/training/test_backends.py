@@ -27,6 +27,7 @@ pytestmark = [
 PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
+sys.modules |= dict.fromkeys(["mlflow", "dvc"])  # training needs neither
 from srlib.engine import pin_threads
 pin_threads()
 import numpy as np

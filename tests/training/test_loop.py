@@ -3,6 +3,7 @@ import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from srlib.data.batches import Batches
 from srlib.errors import SrlibError
 from srlib.files import file_hash, tree_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, save_model
+from srlib.params import Params
 from srlib.signals import Stopped
 from srlib.training import checkpoint
 from srlib.training.callbacks import Callback
@@ -22,27 +24,42 @@ from srlib.training.session import TrainingSession
 
 from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
 
-LOG_ALL = {"pretrain": {"log_every": 1}, "finetune": {"log_every": 1}}
+
+@pytest.fixture(scope="module")
+def uninterrupted(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable:
+    """Return a function that gives the folder of a whole training that logs each step, and what it returned."""
+
+    @cache
+    def trained(run: Callable, optimizer: str = "adam") -> tuple[Path, Any]:
+        folder = tmp_path_factory.mktemp("uninterrupted") / "whole"
+        return folder, run(folder, patches, logging_all(optimizer))
+
+    return trained
+
+
+def logging_all(optimizer: str = "adam") -> Params:
+    return recipe(pretrain={"log_every": 1, "optimizer": optimizer}, finetune={"log_every": 1})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "steps", "optimizer"),
-    [(run_pretrain, (3, 9), "adam"), (run_pretrain, (3, 9), "muon"), (run_finetune, (2, 4), "adam")],
+    [(run_pretrain, (3, 9), "adam"), (run_pretrain, (3, 9), "muon"), (run_finetune, (4,), "adam")],
 )
 def test_a_killed_training_resumes_to_the_same_bytes(
-    run, steps, optimizer, patches: Path, tmp_path: Path, monkeypatch
+    run, steps, optimizer, uninterrupted, patches: Path, tmp_path: Path, monkeypatch
 ) -> None:
+    whole, _ = uninterrupted(run, optimizer)
     monkeypatch.setattr(checkpoint, "TIME_SHARE", 1e9)  # after every step
-    params = recipe(pretrain={"optimizer": optimizer})
-    run(tmp_path / "whole", patches, params)
+    params = logging_all(optimizer)
+    (tmp_path / "start").symlink_to(whole.parent / "start")
     for at in steps:
         with pytest.raises(KilledError):
             run(tmp_path / "killed", patches, params, killer(at))
     assert not (tmp_path / "killed/model").exists()
     run(tmp_path / "killed", patches, params)
     for name in ("model", "log"):
-        assert tree_hash(tmp_path / "whole" / name) == tree_hash(tmp_path / "killed" / name)
+        assert tree_hash(whole / name) == tree_hash(tmp_path / "killed" / name)
 
 
 def test_a_finished_training_is_not_repeated(patches: Path, tmp_path: Path) -> None:
@@ -54,10 +71,10 @@ def test_a_finished_training_is_not_repeated(patches: Path, tmp_path: Path) -> N
     assert steps == [3, 6, 9, 12], "the log is reported again, nothing is trained again"
 
 
-def test_another_seed_gives_other_weights(patches: Path, tmp_path: Path) -> None:
-    run_pretrain(tmp_path / "a", patches, recipe())
+def test_another_seed_gives_other_weights(uninterrupted, patches: Path, tmp_path: Path) -> None:
     run_pretrain(tmp_path / "b", patches, recipe().model_copy(update={"seed": 6}))
-    assert tree_hash(tmp_path / "a/model") != tree_hash(tmp_path / "b/model")
+    whole, _ = uninterrupted(run_pretrain)
+    assert tree_hash(whole / "model") != tree_hash(tmp_path / "b/model")
 
 
 def test_the_loss_falls_and_the_best_weights_are_kept(patches: Path, tmp_path: Path) -> None:
@@ -72,29 +89,31 @@ def test_the_loss_falls_and_the_best_weights_are_kept(patches: Path, tmp_path: P
     assert set(records) >= {20, 40, 60}
 
 
-def test_the_saved_weights_are_those_that_were_scored(patches: Path, tmp_path: Path) -> None:
-    _, result = run_pretrain(tmp_path, patches, recipe())
-    loaded, config = load_model(tmp_path / "model")
+def test_the_saved_weights_are_those_that_were_scored(uninterrupted) -> None:
+    whole, (_, result) = uninterrupted(run_pretrain)
+    loaded, config = load_model(whole / "model")
     assert config == model_config(recipe())
     for a, b in zip(loaded.variables, result.weights, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(a), b)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("interpolation", [0.0, 1.0])
-def test_interpolation_0_gives_the_pretrained_weights(interpolation, patches: Path, tmp_path: Path) -> None:
-    run_finetune(tmp_path / "gan", patches, recipe(finetune={"interpolation": interpolation}))
-    same = file_hash(tmp_path / "start" / WEIGHTS) == file_hash(tmp_path / "gan/model" / WEIGHTS)
-    assert same == (interpolation == 0)
-    assert json.loads((tmp_path / "gan/model/config.json").read_text())["training"] == "gan"
+def test_interpolation_0_gives_the_pretrained_weights(uninterrupted, patches: Path, tmp_path: Path) -> None:
+    run_finetune(tmp_path / "gan", patches, recipe(finetune={"interpolation": 0.0}))
+    whole, _ = uninterrupted(run_finetune)
+    assert recipe().finetune.interpolation == 1.0
+    for trained, same in ((tmp_path / "gan", True), (whole, False)):
+        started, ended = (file_hash(folder / WEIGHTS) for folder in (trained.parent / "start", trained / "model"))
+        assert (started == ended) == same
+        assert json.loads((trained / "model/config.json").read_text())["training"] == "gan"
 
 
-def test_training_may_start_from_earlier_weights(patches: Path, tmp_path: Path) -> None:
-    run_pretrain(tmp_path / "a", patches, recipe())
-    start = {"folder": str(tmp_path / "a/model"), "sha256": file_hash(tmp_path / "a/model" / WEIGHTS)}
+def test_training_may_start_from_earlier_weights(uninterrupted, patches: Path, tmp_path: Path) -> None:
+    earlier = uninterrupted(run_pretrain)[0] / "model"
+    start = {"folder": str(earlier), "sha256": file_hash(earlier / WEIGHTS)}
     again = recipe(pretrain={"start_from": start, "steps": 1, "learning_rate": {"peak": 1e-9}, "ema_decay": 0.0})
     network, _ = run_pretrain(tmp_path / "b", patches, again)
-    for a, b in zip(load_model(tmp_path / "a/model")[0].variables, network.variables, strict=True):
+    for a, b in zip(load_model(earlier)[0].variables, network.variables, strict=True):
         np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(b), atol=1e-7)
     wrong = recipe(pretrain={"start_from": start | {"sha256": "0" * 64}})
     with pytest.raises(SrlibError, match=r"pretrain.start_from: .* has the SHA-256 .*; write this SHA-256 if"):
@@ -109,19 +128,6 @@ def test_finetuning_refuses_another_scale(patches: Path, tmp_path: Path) -> None
     save_model(build(config), config, tmp_path / "start")
     with pytest.raises(SrlibError, match="expected a model for ×4, got one for ×2"):
         run_finetune(tmp_path / "gan", patches, recipe())
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable:
-    """Return the folder of a whole training that logs each step."""
-
-    @cache
-    def trained(run: Callable) -> Path:
-        folder = tmp_path_factory.mktemp("uninterrupted") / "whole"
-        run(folder, patches, recipe(**LOG_ALL))
-        return folder
-
-    return trained
 
 
 @pytest.mark.slow
@@ -139,8 +145,9 @@ def test_a_stopped_training_saves_this_very_step(
 ) -> None:
     """Saving is due after the first step only, so nothing but the signal saves step `at`."""
     monkeypatch.setattr(checkpoint, "TIME_SHARE", 0.0)
-    params = recipe(**LOG_ALL)
-    (tmp_path / "start").symlink_to(uninterrupted(run).parent / "start")
+    params = logging_all()
+    whole, _ = uninterrupted(run)
+    (tmp_path / "start").symlink_to(whole.parent / "start")
 
     def stop(record: dict, step: int) -> None:
         if step == at:
@@ -155,7 +162,7 @@ def test_a_stopped_training_saves_this_very_step(
     assert steps[: at + 1] == [*range(1, at + 1), at + 1], "records of earlier steps, then the next one"
     assert resumed
     for name in ("model", "log"):
-        assert tree_hash(uninterrupted(run) / name) == tree_hash(tmp_path / "stopped" / name)
+        assert tree_hash(whole / name) == tree_hash(tmp_path / "stopped" / name)
 
 
 def test_a_second_signal_stops_at_once(patches: Path, tmp_path: Path) -> None:
@@ -190,25 +197,15 @@ def test_callbacks_are_called_in_order_after_every_step(patches: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_the_discriminator_may_have_its_own_learning_rate(patches: Path, tmp_path: Path) -> None:
+def test_the_discriminator_may_have_its_own_learning_rate(uninterrupted, patches: Path, tmp_path: Path) -> None:
     own = {"discriminator_learning_rate": {"schedule": "steps", "peak": 4e-3, "milestones": [3], "factor": 0.5}}
     same = {"discriminator_learning_rate": {"peak": 1e-3}}
-    for name, section in {"default": {}, "same": same, "own": own}.items():
+    default, _ = uninterrupted(run_finetune)
+    (tmp_path / "start").symlink_to(default.parent / "start")
+    for name, section in {"same": same, "own": own}.items():
         run_finetune(tmp_path / name, patches, recipe(finetune=section))
     columns = np.genfromtxt(tmp_path / "own/log/loss.csv", delimiter=",", names=True)
     np.testing.assert_allclose(columns["learning_rate"], 1e-3)
     np.testing.assert_allclose(columns["discriminator_learning_rate"], [4e-3, 2e-3, 2e-3])
-    hashes = {name: tree_hash(tmp_path / name / "model") for name in ("default", "same", "own")}
-    assert hashes["default"] == hashes["same"] != hashes["own"]
-
-
-@pytest.mark.slow
-def test_training_needs_neither_mlflow_nor_dvc() -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys; sys.modules |= dict.fromkeys(['mlflow', 'dvc'])\n"
-        "import srlib.training.pretrain, srlib.training.gan.trainer"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    hashes = {folder.name: tree_hash(folder / "model") for folder in (default, tmp_path / "same", tmp_path / "own")}
+    assert hashes["whole"] == hashes["same"] != hashes["own"]
