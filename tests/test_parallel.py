@@ -25,7 +25,7 @@ def test_results_keep_the_order_of_the_items(workers):
 
 
 def test_several_threads_work_at_once():
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
     for_each(lambda _: both.wait(), range(2), label="meeting", unit="threads", workers=2)
 
 
@@ -75,14 +75,14 @@ def test_processes_end_with_the_one_that_began_them(how, tmp_path):
     with subprocess.Popen([sys.executable, script], start_new_session=True, stderr=subprocess.DEVNULL) as main:
         try:
             mine = psutil.Process(main.pid)
-            for _ in range(200):
+            for _ in range(1200):
                 children = mine.children()
                 if sum("spawn_main" in " ".join(child.cmdline()) for child in children) >= 2:
                     break
                 time.sleep(0.1)
             time.sleep(1)  # until they sleep
             (os.kill if how == signal.SIGKILL else os.killpg)(main.pid, how)
-            gone, alive = psutil.wait_procs([mine, *children], timeout=15)
+            gone, alive = psutil.wait_procs([mine, *children], timeout=120)
             assert not alive and len(gone) >= 3
         finally:
             with contextlib.suppress(ProcessLookupError):

@@ -126,8 +126,12 @@ MENDED = {
 
 @pytest.mark.parametrize("known", [True, False], ids=["size known", "size unknown"])
 @pytest.mark.parametrize("kind", MENDED)
-def test_temporary_fault_ends_in_correct_bytes(kind: str, known: bool, server, store: Path) -> None:
+def test_temporary_fault_ends_in_correct_bytes(
+    kind: str, known: bool, server, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     planned, starts = MENDED[kind]
+    if "stall" in kind:  # the other requests must not time out, on a busy machine either
+        monkeypatch.setattr(transfer, "TIMEOUT", 0.8)
     server.faults[PATH] = list(planned)
     origin = source(server) if known else source(server, size=None)
     paths = fetch([origin], store)
@@ -313,7 +317,7 @@ def test_threads_fetch_each_file_once(server, store: Path) -> None:
 
 def test_several_files_come_at_once(server, store: Path) -> None:
     """Each of four answers waits until all four were asked for."""
-    barrier = threading.Barrier(4, timeout=20)
+    barrier = threading.Barrier(4, timeout=60)
 
     def together(handler, content: bytes, start: int) -> None:
         barrier.wait()
@@ -362,7 +366,7 @@ def test_ctrl_c_stops_and_keeps_partial_file(server, store: Path, tmp_path: Path
             assert client.poll() is None
             time.sleep(0.005)
         client.send_signal(signal.SIGINT)
-        message = client.communicate(timeout=15)[1]
+        message = client.communicate(timeout=300)[1]
     assert message.rstrip().endswith("KeyboardInterrupt")
     assert path.read_bytes() == CONTENT[:350_000]
 

@@ -65,7 +65,7 @@ def test_a_trickle_is_a_stall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_slow_but_steady_transfer_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "TIMEOUT", 0.2)
+    monkeypatch.setattr(transfers, "TIMEOUT", 1.0)
     pause = threading.Event()
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -74,7 +74,7 @@ def test_slow_but_steady_transfer_succeeds(tmp_path: Path, monkeypatch: pytest.M
         handler.end_headers()
         for _ in range(10):
             handler.wfile.write(b"a" * 1000)
-            pause.wait(0.05)
+            pause.wait(0.15)  # longer than TIMEOUT in all
 
     with serving(answer) as address:
         assert run(address, tmp_path).getvalue() == b"a" * 10_000
