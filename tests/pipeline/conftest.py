@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import subprocess
@@ -86,7 +87,7 @@ class Repository:
                 text=True,
                 capture_output=True,
                 check=False,
-                timeout=600,
+                timeout=1800,
             )
             if not check
             else self._checked(command, environment)
@@ -128,13 +129,23 @@ class Repository:
             for name, stage in content["stages"].items()
         }
 
-    def runs(self) -> list[Any]:
-        """Every MLflow run of the repository, oldest first."""
+    def changed(self) -> set[str]:
+        """The stages that `dvc status` names, by the function behind it: the command takes seconds to start."""
+        from dvc.repo import Repo
+
+        with contextlib.chdir(self.path), Repo() as repo:  # elsewhere, stages have the path to dvc.yaml in their names
+            return set(repo.status())
+
+    @property
+    def mlflow(self) -> Any:
         from mlflow import MlflowClient
 
-        client = MlflowClient(f"sqlite:///{self.path / 'mlflow.db'}")
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        return sorted(client.search_runs(experiments, max_results=1000), key=lambda run: run.info.start_time)
+        return MlflowClient(f"sqlite:///{self.path / 'mlflow.db'}")
+
+    def runs(self) -> list[Any]:
+        """Every MLflow run of the repository, oldest first."""
+        experiments = [experiment.experiment_id for experiment in self.mlflow.search_experiments()]
+        return sorted(self.mlflow.search_runs(experiments, max_results=1000), key=lambda run: run.info.start_time)
 
 
 @pytest.fixture(scope="session")

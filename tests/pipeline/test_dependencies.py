@@ -1,7 +1,6 @@
 """dvc.yaml must name each file whose change could change a stage's bytes, and no other: DVC does not follow imports."""
 
 import ast
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,7 +155,7 @@ def touched(repository: Repository, request: pytest.FixtureRequest) -> Iterator[
     before = file.read_text()
     file.write_text(before + "\n# a comment\n")
     try:
-        yield set(json.loads(repository.run("dvc", "status", "--json").stdout))
+        yield repository.changed()
     finally:
         file.write_text(before)
 

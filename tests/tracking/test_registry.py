@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import METRICS, Score
@@ -142,8 +143,15 @@ def train(stage: str, key: str, seed: int) -> str:
 
 @pytest.mark.slow
 def test_a_trained_model_is_registered_elected_and_comes_back(
-    folder: Path, database: str, named: str, client: MlflowClient, runs: Callable, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    database: str,
+    named: str,
+    client: MlflowClient,
+    runs: Callable,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
+    pytest.importorskip("openvino")
     Path("models").mkdir()
     message = train("pretrain", "pretrained", 1)
     assert message == "", "registering prints nothing"
@@ -165,6 +173,21 @@ def test_a_trained_model_is_registered_elected_and_comes_back(
             assert file_hash(folder_of_model / "model.weights.h5") == weights
             assert (folder_of_model / "config.json").read_bytes() == Path("models/pretrained/config.json").read_bytes()
         assert not folder_of_model.exists()
+    assert f"models:/{named}@champion" in champions()
+    check_upscaling(f"models:/{named}@champion", tmp_path / "cache")
+
+
+def check_upscaling(model: str, cache: Path) -> None:
+    """Upscale by the command with a registered model."""
+    Image.fromarray(np.full((5, 7, 3), 99, np.uint8)).save("a.png")
+    arguments = ["upscale", "a.png", "-o", "b.png", "--model", model]
+    known = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache)}
+    result = subprocess.run(
+        [sys.executable, "-m", "srlib.cli", *arguments], env=known, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    with Image.open("b.png") as image:
+        assert image.size == (28, 20)
 
 
 def test_the_rules_take_their_figures_from_the_scores(folder: Path) -> None:
@@ -215,25 +238,3 @@ def test_models_that_cannot_be_had_are_one_line(
         pass
     assert champions() == []
     assert not Path("mlflow.db").exists(), "asking makes no store"
-
-
-@pytest.mark.slow
-def test_upscaling_with_the_champion(folder: Path, database: str, named: str, tmp_path: Path) -> None:
-    from PIL import Image
-
-    pytest.importorskip("openvino")
-    Path("models").mkdir()
-    train("finetune", "gan", 2)
-    Path("images/a").unlink()
-    with stage_run("evaluate") as stage:
-        stage.elect([Candidate("gan", Path("models/gan"), 28.0, "higher", Path("images"))])
-    assert f"models:/{named} gan@champion" in champions()
-    Image.fromarray(np.full((5, 7, 3), 99, np.uint8)).save("a.png")
-    arguments = ["upscale", "a.png", "-o", "b.png", "--model", f"models:/{named} gan@champion"]
-    known = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    result = subprocess.run(
-        [sys.executable, "-m", "srlib.cli", *arguments], env=known, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    with Image.open("b.png") as image:
-        assert image.size == (28, 20)
