@@ -45,7 +45,8 @@ def test_the_processor_is_the_same_each_time_and_one_line() -> None:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="oneDNN is of Linux on x86-64")
-@pytest.mark.parametrize(("asked", "expected"), [(None, True), pytest.param("0", False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("asked", "expected"), [(None, True), ("0", False)])
 def test_convolutions_are_onednns_unless_it_is_switched_off(asked: str | None, expected: bool) -> None:
     code = (
         "from srlib.engine import pin_threads; facts = pin_threads()\n"

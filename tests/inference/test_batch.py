@@ -221,7 +221,7 @@ def test_an_interrupted_run_continues(folder, bicubic, number):
         assert process.stdout is not None
         assert process.stdout.readline() == "at work\n"
         process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     assert below("out") == ["a.png", "b.png"]
     if number == signal.SIGKILL:
         Path("out/.c.png.999999.tmp").write_bytes(b"half")  # what a kill while writing leaves

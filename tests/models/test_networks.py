@@ -1,6 +1,7 @@
 """Every network: registered once, built as published, of any size, with named layers."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -97,7 +98,7 @@ def test_parameter_counts(name: str, scale: int, options: dict, parameters: int)
         assert f"{parameters:,}" in (MODELS[name].__doc__ or ""), "the count in the docstring"
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.data())
 def test_the_formulas_of_the_docstrings(data: st.DataObject) -> None:
     scale, f, b = data.draw(st.sampled_from([2, 3, 4])), data.draw(st.integers(1, 12)), data.draw(st.integers(1, 3))
@@ -138,12 +139,18 @@ def test_srresnet_has_the_layers_of_the_paper() -> None:
     assert trainable // 100_000 == 15, "1.5 M in Lim et al. 2017, table 1"
 
 
+@cache
+def small_model(name: str, scale: int) -> keras.Model:
+    """Build a network once for all sizes of images."""
+    return build(small(name, scale))
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @settings(max_examples=5, deadline=None)
 @given(height=st.integers(1, 20), width=st.integers(1, 20))
 def test_images_of_any_size(name: str, scale: int, height: int, width: int) -> None:
-    model = build(small(name, scale))
+    model = small_model(name, scale)
     channels = 3 if MODELS[name].channels == "rgb" else 1
     sr = model(np.zeros((1, height, width, channels), np.float32), training=False)
     assert tuple(sr.shape) == (1, height * scale, width * scale, channels)

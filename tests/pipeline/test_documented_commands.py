@@ -95,7 +95,7 @@ def shell(repository: Repository, command: str) -> subprocess.CompletedProcess[s
         text=True,
         capture_output=True,
         check=False,
-        timeout=600,
+        timeout=1800,
     )
 
 

@@ -32,7 +32,7 @@ def server(made: Any, tmp_path: Path) -> Iterator[SurveyServer]:
 def ask(
     server: SurveyServer, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, bytes, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
     connection.request(method, path, body, headers or {})
     reply = connection.getresponse()
     result = reply.status, reply.read(), reply.headers

@@ -31,7 +31,7 @@ with stage_run(sys.argv[1], inputs={"images": Path("images")}) as run:
     (run.resume / "state").write_text(sys.argv[1])
     run.tracking.log_curve({"loss": 0.5}, step=1)
     print("at work", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 TRAINS = """
@@ -197,7 +197,7 @@ def test_a_stopped_stage_ends_killed_and_a_killed_one_is_closed(
     assert line in capsys.readouterr().err
     for name, process in working.items():
         process.send_signal(ends[name])
-    message = {name: process.communicate(timeout=60)[1] for name, process in working.items()}
+    message = {name: process.communicate(timeout=300)[1] for name, process in working.items()}
     codes = {name: process.returncode for name, process in working.items()}
     assert codes == {"download": 129, "prepare": 143, "pretrain": 130, "finetune": -9}
     assert {name: text.splitlines()[-1] for name, text in message.items() if name != "finetune"} == {

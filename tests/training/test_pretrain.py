@@ -122,6 +122,7 @@ class TestLuma:
         expected = np.mean((color.network_input(hr, channels) - ops.convert_to_numpy(sr)) ** 2)
         assert float(trainer.compute_loss(lr, hr, sr)) == pytest.approx(expected, rel=1e-4)
 
+    @pytest.mark.slow
     def test_training_beats_bicubic(self, patches: Path, tmp_path: Path) -> None:
         rate = {"schedule": "cosine", "peak": 0.01, "warmup": 20}
         section = {"model": {"name": "espcn"}, "steps": 400, "validate_every": 400, "lr_patch": 24, "ema_decay": 0.9}
@@ -130,7 +131,9 @@ class TestLuma:
         bicubic = np.mean([psnr_y(h, resize(image, 4), scale=4) for h, image in zip(hr, lr, strict=True)])
         assert result.metrics["psnr_y"] > bicubic + 0.1
 
-    @pytest.mark.parametrize("name", LUMA)
+    @pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=[pytest.mark.slow] if name != "fsrcnn" else []) for name in LUMA]
+    )
     def test_bfloat16_gives_nearly_the_same_loss(self, name: str, patches: Path) -> None:
         lr, hr = (np.load(patches / f"train_{kind}.npy")[:3] for kind in ("lr", "hr"))
         losses = []

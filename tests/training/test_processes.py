@@ -108,7 +108,7 @@ def outcome(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
     def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
+            command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800
         )
 
     devices = f"--xla_force_host_platform_device_count=2 --xla_dump_to={folder}/hlo --xla_dump_hlo_module_re=jit_step"
