@@ -79,7 +79,8 @@ def folders(options: argparse.Namespace) -> None:
         traces = estimate_folder(folder)
         section = fitted_degradation(traces.traces, SCALE)
         write_json(options.work / case / "section.json", section.model_dump(mode="json"))
-        print(f"{case}: {len(traces.images)} images, noise hidden: {traces.hides_noise}\n{section_text(section)}")
+        print(f"{case}: {len(traces.images)} images, noise hidden below: {traces.hidden_noise}")
+        print(section_text(section))
 
 
 def file_of(path: Path, case: str, folder: Path, crop: int | None = None) -> "tuple[Path, Image]":

@@ -98,11 +98,10 @@ def estimate_degradation(
     for line in result.skipped:
         typer.echo(f"left out: {line}", err=True)
     typer.echo(f"{folder}: {len(result.traces)} images", err=True)
-    if result.hides_noise:
-        what = (
-            "noise.sigma is a lower bound" if section.passes[0].noise else "there may be some, though none is estimated"
-        )
-        typer.echo(f"the JPEG compression hides noise: {what}", err=True)
+    if result.hidden_noise is not None:
+        some = "noise.sigma counts stronger noise only"
+        what = some if section.passes[0].noise else "there may be some, though none is estimated"
+        typer.echo(f"the JPEG compression hides noise below {result.hidden_noise:.1f} levels: {what}", err=True)
     typer.echo("prepare:")
     typer.echo(section_text(section), nl=False)
     if sheet is not None and hr_folder is not None:

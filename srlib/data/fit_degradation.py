@@ -11,9 +11,10 @@ from srlib.arrays import Image
 from srlib.data.degradation import degrade_image, keyed_generator
 from srlib.errors import SrlibError
 from srlib.formats.inks import to_8_bits
-from srlib.imaging.estimation import SMALLEST_SIDE, Traces, estimate_traces
+from srlib.imaging.estimation import HIDING_QUALITY, SMALLEST_SIDE, Traces, estimate_traces
 from srlib.imaging.folders import list_images
 from srlib.imaging.input_range import SHARP
+from srlib.imaging.jpeg_noise import LUMA, lowest_noise
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import resize
 from srlib.imaging.write import write_png
@@ -26,9 +27,9 @@ VISIBLE_NOISE = 3.0
 VISIBLE_BLUR = 0.5
 """Blur in pixels below which an image counts as sharp."""
 
-HIDING_QUALITY = 93
-"""JPEG quality below which compression removes so much of the noise that its estimate is a lower bound: of noise whose
-luma has σ 3.3, quality 94 leaves 2.8 and quality 90 leaves 0.6."""
+_GRAY_SHARE = 1 / 3
+"""Share of gray noise in the images from which on those with averaged chroma (4:2:0) are taken to have it: detail of
+their chroma often looks like independent noise, and independent noise hardly ever like gray noise."""
 
 _TILE, _ZOOM, _GAP = 128, 2, 8
 
@@ -48,10 +49,11 @@ class FolderTraces:
     skipped: tuple[str, ...]
 
     @property
-    def hides_noise(self) -> bool:
-        """Whether half of the images are compressed so much that their noise cannot be seen any more."""
+    def hidden_noise(self) -> float | None:
+        """Levels below which JPEG compression hides noise in half of the images or more; None if it does in fewer."""
         qualities = [trace.jpeg_quality for trace in self.traces if trace.jpeg_quality is not None]
-        return 2 * sum(quality < HIDING_QUALITY for quality in qualities) >= max(len(self.traces), 1)
+        levels = [lowest_noise(quality) for quality in qualities if quality < HIDING_QUALITY]
+        return float(np.median(levels)) if 2 * len(levels) >= max(len(self.traces), 1) else None
 
 
 def estimate_folder(folder: Path) -> FolderTraces:
@@ -122,9 +124,12 @@ def fitted_degradation(traces: Sequence[Traces], scale: int) -> Degradation:
         blur = Blur(probability=probability, sigma=_range(blurred, 2, highest=20), anisotropic=0, generalized=0)
         one = one.model_copy(update={"blur": blur})
     if noisy:
-        gray = share(sum(trace.gray_noise > 0.5 for trace in noisy), len(noisy))
-        sigma = _range([trace.noise for trace in noisy], 1, highest=100)
-        noise = Noise(probability=share(len(noisy), touched), sigma=sigma, poisson=0, gray=gray)
+        kinds = _kinds_of_noise(noisy)
+        gray = share(sum(is_gray for _, is_gray in kinds), len(kinds))
+        sigma = _range([sigma for sigma, _ in kinds], 1, highest=100)
+        visible = sum(trace in noisy or not trace.hides_noise for trace in traces)
+        probability = share(len(noisy) * len(traces), visible * touched)
+        noise = Noise(probability=probability, sigma=sigma, poisson=0, gray=gray)
         one = one.model_copy(update={"noise": noise})
     if compressed:
         low, high = _range([trace.jpeg_quality for trace in compressed if trace.jpeg_quality], 0, highest=100)
@@ -136,6 +141,18 @@ def fitted_degradation(traces: Sequence[Traces], scale: int) -> Degradation:
         )
         one = one.model_copy(update={"compression": compression})
     return Degradation(clean=share(clean, len(traces)), passes=[one])
+
+
+def _kinds_of_noise(noisy: Sequence[Traces]) -> list[tuple[float, bool]]:
+    """Return σ per channel of each noisy image, and whether its noise is gray."""
+    known = [trace.gray_noise > 0.5 for trace in noisy if trace.gray_noise is not None]
+    is_gray = sum(known) >= _GRAY_SHARE * len(known)
+    return [
+        (trace.noise, trace.gray_noise > 0.5)
+        if trace.full_chroma and trace.gray_noise is not None
+        else (trace.luma_noise / (1 if is_gray else LUMA), is_gray)
+        for trace in noisy
+    ]
 
 
 def _range(values: Sequence[float], digits: int, *, highest: float) -> list[float]:

@@ -2,8 +2,8 @@
 
 - **Noise** is what remains in the flattest places of an image at the highest frequencies, where the spectrum of
   photographs has little: the power of the smoothest tiles, divided by what white noise gives there. Fine texture has
-  less power there than at somewhat lower frequencies, and that share is left out. Smoothing before compression hides
-  noise, so after a strong JPEG compression the estimate is too low.
+  less power there than at somewhat lower frequencies, and that share is left out. JPEG compression removes these
+  frequencies, so below quality 93 the noise is estimated from the file's coefficients instead (`jpeg_noise`).
 - **Blur** shows in how the spectrum falls. The power of natural images falls as frequency^-b with b about 2 (Field
   1987; Ruderman and Bialek 1994); a Gaussian blur of standard deviation σ multiplies it by exp(-4π²σ²f²). Both are
   fitted to the logarithm of the power above the noise, since b differs from image to image. A sharp image has σ about
@@ -17,7 +17,8 @@ Images are uint8 or uint16 [height, width, 3] in levels of 255 after conversion;
 
 import functools
 import io
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,17 @@ from PIL import Image as Pillow
 
 from srlib.arrays import Pixels
 from srlib.errors import SrlibError
+from srlib.imaging.jpeg_noise import LUMA, jpeg_noise
+from srlib.imaging.spread import spread_parts
 
 _Floats = npt.NDArray[np.float64]
 
 SMALLEST_SIDE = 96
 """Pixels per side that an estimate needs."""
+
+HIDING_QUALITY = 93
+"""JPEG quality below which compression removes so much of the noise that the pixels show less than there was: of noise
+whose luma has σ 3.3, quality 94 leaves 2.8 and quality 90 leaves 0.6."""
 
 _NOISE_TILE, _BLUR_TILE = 32, 64
 _LOWEST_NOISE_FREQUENCY = 0.5
@@ -42,9 +49,6 @@ _STRONGEST_TEXTURE = 7.0
 """Standard deviation in levels that texture reaches in the smoothest tiles of photographs."""
 _SCATTER = 1.6
 """Ratio of the two powers up to which a few tiles of white noise scatter."""
-_LARGEST = 2**20
-"""Pixels that are looked at: of larger images 4×4 parts of `_PART` pixels per side, evenly spread."""
-_PART = 256
 _AT_ONCE = 64
 """Tiles that are transformed at once: they fit into the processor's cache."""
 _HIGHEST_STEP = 10.0
@@ -70,20 +74,29 @@ class Traces:
     Attributes:
         noise: Standard deviation per channel in levels of 255.
         gray_noise: Share of the noise's variance that all channels have in common, from 0 (independent) to 1 (gray).
+            None where compression hides it; then `noise` is that of luma.
         blur: Standard deviation of a Gaussian blur in pixels; `input_range.SHARP` for a sharp image. None where noise
             hides it.
         jpeg_quality: Quality of the JPEG file from 1 to 100; None for other files.
         full_chroma: Whether a JPEG keeps the chroma's resolution (4:4:4).
         blocks: How much higher the steps at the borders of 8×8 blocks are than others, in levels of 255; below 0.1 in
             images that were never compressed.
+        hides_noise: Whether detail and JPEG compression hide if there is noise; then `noise` is a lower bound.
     """
 
     noise: float
-    gray_noise: float
+    gray_noise: float | None
     blur: float | None
     jpeg_quality: int | None = None
     full_chroma: bool = True
     blocks: float = 0.0
+    hides_noise: bool = False
+
+    @property
+    def luma_noise(self) -> float:
+        """Standard deviation of the noise of luma, which keeps all of gray noise and 0.67 of independent noise."""
+        gray = 1.0 if self.gray_noise is None else self.gray_noise
+        return self.noise * math.sqrt(gray + (1 - gray) * LUMA**2)
 
 
 def estimate_traces(image: Pixels, content: bytes = b"") -> Traces:
@@ -107,13 +120,17 @@ def estimate_traces(image: Pixels, content: bytes = b"") -> Traces:
     """
     if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < SMALLEST_SIDE:
         raise SrlibError(f"expected RGB of at least {SMALLEST_SIDE} pixels per side, got {list(image.shape)}")
-    levels = _parts(image).astype(np.float64) * (255 / np.iinfo(image.dtype).max)
+    levels = spread_parts(image).astype(np.float64) * (255 / np.iinfo(image.dtype).max)
     noise, gray_noise = _noise(levels)
     gray = levels @ np.array([0.299, 0.587, 0.114])
-    # Of independent noise in R, G and B, luma keeps 0.45 of the variance; of gray noise all of it.
-    luma_noise = noise * np.sqrt(gray_noise + (1 - gray_noise) * 0.447)
     quality, full_chroma = jpeg_settings(content) if content.startswith(b"\xff\xd8") else (None, True)
-    return Traces(noise, gray_noise, _blur(gray, float(luma_noise)), quality, full_chroma, _blocks(gray))
+    traces = Traces(noise, gray_noise, None, quality, full_chroma, _blocks(gray))
+    if quality is not None and quality < HIDING_QUALITY:
+        stored = jpeg_noise(content, quality)
+        if stored is not None and stored.noise:
+            traces = replace(traces, noise=stored.noise, gray_noise=stored.gray_noise)
+        traces = replace(traces, hides_noise=stored is None)
+    return replace(traces, blur=_blur(gray, traces.luma_noise))
 
 
 def jpeg_settings(content: bytes) -> tuple[int, bool]:
@@ -140,19 +157,6 @@ def _ijg_tables() -> npt.NDArray[np.int64]:
     quality = np.arange(1, 101)[:, None]
     percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     return np.asarray(np.clip((_K1 * percent + 50) // 100, 1, 255))
-
-
-def _parts(image: Pixels) -> Pixels:
-    """Return the image, or evenly spread parts of a large one, [parts, h, w, 3]; their corners lie on 8×8 blocks."""
-    height, width = image.shape[:2]
-    if height * width <= _LARGEST:
-        return image[None]
-    sides = min(_PART, height), min(_PART, width)
-    rows, columns = (
-        np.linspace(0, length - side, 4).astype(int) // 8 * 8
-        for length, side in zip((height, width), sides, strict=True)
-    )
-    return np.stack([image[row : row + sides[0], column : column + sides[1]] for row in rows for column in columns])
 
 
 def _blocks(gray: _Floats) -> float:

@@ -99,21 +99,20 @@ def traces_of(rgb: Pixels, file: Path | bytes | None = None, *, estimate: bool =
     Returns:
         The traces.
     """
-    quality = None if file is None else _jpeg_quality(file)
+    content = _jpeg_content(file)
     if not estimate or min(rgb.shape[:2]) < SMALLEST_SIDE:
-        return InputTraces(jpeg_quality=quality)
-    traces = estimate_traces(rgb)
-    return InputTraces(traces.noise, traces.blur, quality, traces.blocks)
+        return InputTraces(jpeg_quality=jpeg_settings(content)[0] if content else None)
+    traces = estimate_traces(rgb, content)
+    return InputTraces(traces.noise, traces.blur, traces.jpeg_quality, traces.blocks)
 
 
-def _jpeg_quality(file: Path | bytes) -> int | None:
+def _jpeg_content(file: Path | bytes | None) -> bytes:
+    """Return a JPEG file; nothing for other files, and for a JPEG without the usual table of 64 entries."""
     if isinstance(file, Path):
         with file.open("rb") as opened:
-            if opened.read(2) != _JPEG:
-                return None
-        file = file.read_bytes()
-    if not file.startswith(_JPEG):
-        return None
-    with contextlib.suppress(SrlibError):  # a JPEG of another kind, without the usual table of 64 entries
-        return jpeg_settings(file)[0]
-    return None
+            start = opened.read(2)
+            file = start + opened.read() if start == _JPEG else None
+    with contextlib.suppress(SrlibError):
+        if file and file.startswith(_JPEG) and jpeg_settings(file):
+            return file
+    return b""

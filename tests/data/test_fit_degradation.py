@@ -15,6 +15,7 @@ from srlib.data.fit_degradation import estimate_folder, fitted_degradation, sect
 from srlib.errors import SrlibError
 from srlib.imaging.estimation import Traces
 from srlib.imaging.input_range import SHARP
+from srlib.imaging.jpeg_noise import LUMA
 from srlib.params.degradation import Degradation
 
 CLEAN = Traces(0.5, 0.9, SHARP)
@@ -37,6 +38,25 @@ def test_shares_count_the_images_that_show_a_trace():
     assert (one.noise.probability, one.noise.gray) == (0.5, 1.0)
     assert (one.compression.probability, one.compression.full_chroma) == (0.5, 0.0)
     assert fitted_degradation([CLEAN], 4).clean == 1
+
+
+def test_images_that_hide_their_noise_do_not_count():
+    noisy, hidden = Traces(8.0, 1.0, SHARP, 85), Traces(0.5, 1.0, SHARP, 85, hides_noise=True)
+    one = fitted_degradation([noisy, hidden, hidden, hidden], 4).passes[0]
+    assert one.noise.probability == 1
+    one = fitted_degradation([noisy, hidden, hidden, Traces(0.5, 1.0, SHARP, 85)], 4).passes[0]
+    assert one.noise.probability == 0.5
+    assert fitted_degradation([hidden], 4).passes[0].noise is None
+
+
+@pytest.mark.parametrize(("gray", "luma"), [(1.0, 8.0), (0.0, 8.0 * LUMA)])
+def test_colors_that_cannot_be_seen_follow_the_other_images(gray, luma):
+    known = Traces(8.0, gray, SHARP, 85, full_chroma=False)
+    unknown = Traces(luma, None, SHARP, 85, full_chroma=False)
+    one = fitted_degradation([known, known, unknown], 4).passes[0]
+    assert one.noise.gray == gray and one.noise.sigma == [8.0, 8.0]
+    one = fitted_degradation([unknown], 4).passes[0]
+    assert one.noise.gray == 1 and one.noise.sigma == [round(luma, 1)] * 2, "luma's noise, the same in all channels"
 
 
 def test_the_text_is_the_section():
@@ -89,10 +109,10 @@ def test_noise_that_compression_hides_is_named(folders, quality, sigma):
     Path("few").mkdir()
     Image.fromarray(image).save("few/a.jpg", quality=quality)
     result = CliRunner().invoke(app, ["degradation", "estimate", "few"], catch_exceptions=False)
-    line = "the JPEG compression hides noise: "
+    line = "the JPEG compression hides noise below 3.0 levels: "
     assert (line in result.stderr) == (quality < 93)
     if quality < 93:
-        end = "noise.sigma is a lower bound" if sigma else "there may be some, though none is estimated"
+        end = "noise.sigma counts stronger noise only" if sigma else "there may be some, though none is estimated"
         assert line + end in result.stderr
 
 

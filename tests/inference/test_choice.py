@@ -62,6 +62,9 @@ def test_traces_of_clean_compressed_and_noisy_images(clean: np.ndarray) -> None:
     noise = np.random.default_rng(0).normal(0, 9, clean.shape)
     noisy = np.clip(clean + noise, 0, 255).astype(np.uint8)
     assert not traces_of(noisy).is_clean and "noise about" in traces_of(noisy).in_words()
+    flat = np.clip(np.random.default_rng(0).normal(120, 9, (256, 256, 1)), 0, 255).astype(np.uint8).repeat(3, axis=2)
+    strong = jpeg(flat, 80)
+    assert traces_of(pixels(strong), strong).in_words() == "JPEG quality 80, noise about 9 levels"
 
 
 def test_the_header_alone_gives_the_quality(clean: np.ndarray, tmp_path: Path) -> None:
