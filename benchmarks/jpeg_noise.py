@@ -35,7 +35,7 @@ import srlib
 from srlib.arrays import Image
 from srlib.imaging.degradation import from_uint8, poisson_noise, to_uint8
 from srlib.imaging.estimation import SMALLEST_SIDE, Traces, estimate_traces
-from srlib.imaging.jpeg_noise import jpeg_noise, lowest_noise
+from srlib.imaging.jpeg_noise import LUMA, jpeg_noise, lowest_noise
 
 Random = np.random.Generator
 HALF_BRIGHTNESS = 127.5
@@ -69,6 +69,8 @@ def main() -> None:
                 content = stored(image, quality, options.subsampling)
                 estimate = (from_pixels if options.pixels else from_file)(content, quality)
                 results.setdefault((quality, sigma), []).extend([estimate] if estimate else [])
+    if options.case in COLORED and options.subsampling != "4:4:4":
+        true *= LUMA  # the estimate is of luma
     print(f"{len(photos)} photographs, {options.case}, {options.subsampling}")
     for quality in options.qualities:
         cells = [cell(results[quality, sigma], sigma * true) for sigma in options.sigmas]
@@ -146,7 +148,7 @@ def cast(photo: Image, sigma: float, random: Random) -> Image:
 
 
 def rounded(image: np.ndarray) -> Image:
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)
 
 
 def stored(image: Image, quality: int, subsampling: str) -> bytes:
@@ -168,6 +170,8 @@ CASES: dict[str, tuple[Callable[..., Image], float]] = {
     "cast": (cast, 1),
 }
 """Name → function that makes the image, and the σ that is left of the noise."""
+
+COLORED = ("colored", "shot", "night", "cast")
 
 if __name__ == "__main__":
     main()

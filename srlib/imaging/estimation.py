@@ -72,9 +72,9 @@ class Traces:
     """What an image shows of its degradation.
 
     Attributes:
-        noise: Standard deviation per channel in levels of 255.
+        noise: Standard deviation per channel in levels of 255; of luma in a JPEG below quality 93 with reduced chroma.
         gray_noise: Share of the noise's variance that all channels have in common, from 0 (independent) to 1 (gray).
-            None where compression hides it; then `noise` is that of luma.
+            None where compression hides it; then `noise` is that of luma, too.
         blur: Standard deviation of a Gaussian blur in pixels; `input_range.SHARP` for a sharp image. None where noise
             hides it.
         jpeg_quality: Quality of the JPEG file from 1 to 100; None for other files.
@@ -95,7 +95,10 @@ class Traces:
     @property
     def luma_noise(self) -> float:
         """Standard deviation of the noise of luma, which keeps all of gray noise and 0.67 of independent noise."""
-        gray = 1.0 if self.gray_noise is None else self.gray_noise
+        is_strong = self.jpeg_quality is not None and self.jpeg_quality < HIDING_QUALITY
+        if self.gray_noise is None or (is_strong and not self.full_chroma):
+            return self.noise
+        gray = self.gray_noise
         return self.noise * math.sqrt(gray + (1 - gray) * LUMA**2)
 
 

@@ -70,9 +70,10 @@ class JpegNoise:
     """Noise of a JPEG file.
 
     Attributes:
-        noise: Standard deviation per channel in levels of 255; 0 if it is below `lowest_noise`.
-        gray_noise: Share of the noise's variance that all channels have in common; None where it cannot be seen. Then
-            `noise` is that of luma, as if all of it were in common.
+        noise: Standard deviation in levels of 255, per channel; of luma where `gray_noise` is None or chroma is stored
+            at a smaller size. 0 if it is below `lowest_noise`.
+        gray_noise: Share of the noise's variance that all channels have in common; None where it cannot be seen. Where
+            chroma is averaged (4:2:0), its detail often looks like independent noise: one image proves little.
     """
 
     noise: float
@@ -152,7 +153,7 @@ def jpeg_noise(content: bytes, quality: int) -> JpegNoise | None:
         return JpegNoise(luma)
     own = (share * luma / LUMA) ** 2  # variance per channel that is independent
     variance = luma**2 + own * (1 - LUMA**2)
-    return JpegNoise(math.sqrt(variance), max(1 - own / variance, 0.0))
+    return JpegNoise(math.sqrt(variance) if reduction == 1 else luma, max(1 - own / variance, 0.0))
 
 
 def _is_luma_and_chroma(image: Pillow.Image, layers: Sequence[tuple[int, int, int, int]]) -> bool:

@@ -15,7 +15,6 @@ from srlib.data.fit_degradation import estimate_folder, fitted_degradation, sect
 from srlib.errors import SrlibError
 from srlib.imaging.estimation import Traces
 from srlib.imaging.input_range import SHARP
-from srlib.imaging.jpeg_noise import LUMA
 from srlib.params.degradation import Degradation
 
 CLEAN = Traces(0.5, 0.9, SHARP)
@@ -49,14 +48,20 @@ def test_images_that_hide_their_noise_do_not_count():
     assert fitted_degradation([hidden], 4).passes[0].noise is None
 
 
-@pytest.mark.parametrize(("gray", "luma"), [(1.0, 8.0), (0.0, 8.0 * LUMA)])
-def test_colors_that_cannot_be_seen_follow_the_other_images(gray, luma):
-    known = Traces(8.0, gray, SHARP, 85, full_chroma=False)
-    unknown = Traces(luma, None, SHARP, 85, full_chroma=False)
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_colors_that_cannot_be_seen_follow_the_other_images(share):
+    """A JPEG with averaged chroma shows luma's noise; the kind of noise is that of the folder."""
+    known, unknown = (Traces(6.0, gray, SHARP, 85, full_chroma=False) for gray in (share, None))
     one = fitted_degradation([known, known, unknown], 4).passes[0]
-    assert one.noise.gray == gray and one.noise.sigma == [8.0, 8.0]
+    assert one.noise.gray == share and one.noise.sigma == [6.0 if share else 9.0] * 2
     one = fitted_degradation([unknown], 4).passes[0]
-    assert one.noise.gray == 1 and one.noise.sigma == [round(luma, 1)] * 2, "luma's noise, the same in all channels"
+    assert one.noise.gray == 1 and one.noise.sigma == [6.0, 6.0]
+
+
+def test_few_images_with_gray_noise_decide_for_all():
+    gray, colored = (Traces(6.0, gray, SHARP, 85, full_chroma=False) for gray in (1.0, 0.0))
+    assert fitted_degradation([gray, colored], 4).passes[0].noise.sigma == [6.0, 6.0]
+    assert fitted_degradation([gray, *[colored] * 9], 4).passes[0].noise.sigma == [9.0, 9.0]
 
 
 def test_the_text_is_the_section():
