@@ -10,7 +10,7 @@ estimate sees the file alone. The cases:
 - colored: Gaussian noise, independent in R, G and B.
 - resized: gray noise before a reduction to 2/3 by Pillow's bicubic; σ is what a flat image keeps of it.
 - area: the same with averages of 2×2 pixels, which keep white noise white.
-- enlarged: gray noise before an enlargement to 3/2; σ is what a flat image keeps of it.
+- upscaled: gray noise before bicubic upscaling by 3/2; σ is what a flat image keeps of it.
 - twice: gray noise, stored as JPEG 90 before.
 - shifted: the same, and cropped by 3 pixels before the second compression.
 - shot: colored noise whose variance is proportional to the brightness; σ is that at half brightness.
@@ -119,7 +119,7 @@ def rescaled(factor: float, resample: Pillow.Resampling) -> Callable[[Image, flo
     return make
 
 
-def kept(factor: float, resample: Pillow.Resampling) -> float:
+def remaining_share(factor: float, resample: Pillow.Resampling) -> float:
     """Return the share of σ that resizing leaves."""
     flat = np.full((300, 300, 3), 128, np.uint8)
     return float(rescaled(factor, resample)(flat, 20, np.random.default_rng(0)).std() / 20)
@@ -160,9 +160,9 @@ def stored(image: Image, quality: int, subsampling: str) -> bytes:
 CASES: dict[str, tuple[Callable[..., Image], float]] = {
     "gray": (gray, 1),
     "colored": (colored, 1),
-    "resized": (rescaled(2 / 3, Pillow.Resampling.BICUBIC), kept(2 / 3, Pillow.Resampling.BICUBIC)),
-    "area": (rescaled(1 / 2, Pillow.Resampling.BOX), kept(1 / 2, Pillow.Resampling.BOX)),
-    "enlarged": (rescaled(3 / 2, Pillow.Resampling.BICUBIC), kept(3 / 2, Pillow.Resampling.BICUBIC)),
+    "resized": (rescaled(2 / 3, Pillow.Resampling.BICUBIC), remaining_share(2 / 3, Pillow.Resampling.BICUBIC)),
+    "area": (rescaled(1 / 2, Pillow.Resampling.BOX), remaining_share(1 / 2, Pillow.Resampling.BOX)),
+    "upscaled": (rescaled(3 / 2, Pillow.Resampling.BICUBIC), remaining_share(3 / 2, Pillow.Resampling.BICUBIC)),
     "twice": (twice, 1),
     "shifted": (shifted, 1),
     "shot": (shot, 1),
