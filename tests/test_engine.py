@@ -92,7 +92,8 @@ def test_large_blocks_stay_with_the_process_on_glibc() -> None:
     assert page_faults("kept") < page_faults("default")
 
 
-@pytest.mark.parametrize("imported", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("imported", [False, True])
 def test_a_model_loads_with_any_settings_of_keras(imported: bool, tmp_path: Path) -> None:
     """`srlib.load_model` in a program of one's own, with settings of one's own, which stay as they are."""
     (tmp_path / ".keras").mkdir()

@@ -131,9 +131,8 @@ class TestLuma:
         bicubic = np.mean([psnr_y(h, resize(image, 4), scale=4) for h, image in zip(hr, lr, strict=True)])
         assert result.metrics["psnr_y"] > bicubic + 0.1
 
-    @pytest.mark.parametrize(
-        "name", [pytest.param(name, marks=[pytest.mark.slow] if name != "fsrcnn" else []) for name in LUMA]
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", LUMA)
     def test_bfloat16_gives_nearly_the_same_loss(self, name: str, patches: Path) -> None:
         lr, hr = (np.load(patches / f"train_{kind}.npy")[:3] for kind in ("lr", "hr"))
         losses = []
@@ -259,26 +258,35 @@ class TestStartFrom:
         assert not (folder / "run").exists()
 
 
-def test_adamw_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
-    trained = {}
-    for name, section in {"adam": {}, "adamw": {"optimizer": "adamw", "weight_decay": 0.5}}.items():
-        run(tmp_path / name, patches, recipe(steps=1, learning_rate={"peak": 0.01}, **section))
-        trained[name], _ = load_model(tmp_path / name / "model")
+def trained(optimizer: dict, patches: Path, folder: Path) -> keras.Model:
+    """Return the network after one step."""
+    run(folder, patches, recipe(steps=1, learning_rate={"peak": 0.01}, **optimizer))
+    return load_model(folder / "model")[0]
+
+
+@pytest.fixture(scope="module")
+def by_adam(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> keras.Model:
+    return trained({}, patches, tmp_path_factory.mktemp("adam"))
+
+
+def untrained() -> keras.Model:
     keras.utils.set_random_seed(recipe().seed)
-    begun = build(ModelConfig("edsr", 4, SMALL))
-    for start, plain, decayed in zip(*(m.trainable_variables for m in (begun, *trained.values())), strict=True):
+    return build(ModelConfig("edsr", 4, SMALL))
+
+
+def test_adamw_reaches_the_weights(by_adam: keras.Model, patches: Path, tmp_path: Path) -> None:
+    by_adamw = trained({"optimizer": "adamw", "weight_decay": 0.5}, patches, tmp_path)
+    models = (untrained(), by_adam, by_adamw)
+    for start, plain, decayed in zip(*(m.trainable_variables for m in models), strict=True):
         expected = ops.convert_to_numpy(plain) - 0.01 * 0.5 * ops.convert_to_numpy(start) * (start.name == "kernel")
         np.testing.assert_allclose(ops.convert_to_numpy(decayed), expected, atol=1e-6)
 
 
-def test_muon_reaches_the_weights(patches: Path, tmp_path: Path) -> None:
+def test_muon_reaches_the_weights(by_adam: keras.Model, patches: Path, tmp_path: Path) -> None:
     """Its first step moves a hidden kernel by the length of the polar factor, and other variables as Adam does."""
     moved = {}
-    keras.utils.set_random_seed(recipe().seed)
-    begun = {v.path: ops.convert_to_numpy(v) for v in build(ModelConfig("edsr", 4, SMALL)).trainable_variables}
-    for name in ("adam", "muon"):
-        run(tmp_path / name, patches, recipe(steps=1, learning_rate={"peak": 0.01}, optimizer=name))
-        model, _ = load_model(tmp_path / name / "model")
+    begun = {v.path: ops.convert_to_numpy(v) for v in untrained().trainable_variables}
+    for name, model in {"adam": by_adam, "muon": trained({"optimizer": "muon"}, patches, tmp_path)}.items():
         moved[name] = {v.path: ops.convert_to_numpy(v) - begun[v.path] for v in model.trainable_variables}
     for path, step in moved["muon"].items():
         if path.endswith("kernel") and not path.startswith(("head", "tail")):
