@@ -100,6 +100,12 @@ class Training(Section):
         default=False,
         description="Read all patches into memory instead of memory-mapping their files.",
     )
+    optimizer: Literal["adam", "adamw", "muon"] = Field(
+        default="adam", description="Optimizer; of an SRGAN's generator (its discriminator has Adam)."
+    )
+    weight_decay: NonNegative = Field(
+        default=0.0, description="Weight decay of `optimizer: adamw`, times the learning rate at each step."
+    )
     learning_rate: LearningRate = Field(description="Learning rate and its schedule.")
     ema_decay: float = Field(
         default=0.0,
@@ -113,9 +119,16 @@ class Training(Section):
     validate_every: Positive = Field(default=1000, description="Steps between two validations.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Yield a batch that cannot be divided evenly."""
+        """Yield a batch that cannot be divided evenly, and a weight decay that does not fit the optimizer."""
         if self.batch % self.micro_batches:
             yield "micro_batches", f"expected a divisor of `batch` ({self.batch}), got {self.micro_batches}"
+        if self.optimizer == "adamw" and not self.weight_decay:
+            yield "weight_decay", "expected above 0 with `optimizer: adamw`, got 0; set it, or use `optimizer: adam`"
+        if self.optimizer != "adamw" and self.weight_decay:
+            yield (
+                "weight_decay",
+                f"expected 0 with `optimizer: {self.optimizer}`, got {self.weight_decay}; use `optimizer: adamw`",
+            )
 
 
 class Pretrain(Training):
@@ -133,10 +146,6 @@ class Pretrain(Training):
         description="Weights of an earlier training; for another scale, all but the upsampling layers are used. "
         "None: random weights.",
     )
-    optimizer: Literal["adam", "adamw", "muon"] = Field(default="adam", description="Optimizer.")
-    weight_decay: NonNegative = Field(
-        default=0.0, description="Weight decay of `optimizer: adamw`, times the learning rate at each step."
-    )
     loss: Literal["mae", "mse", "charbonnier", "psnr"] = Field(
         default="mae",
         description="Pixel loss: mean absolute error (EDSR), mean squared error (SRResNet), Charbonnier (LapSRN), or "
@@ -152,13 +161,6 @@ class Pretrain(Training):
             yield "steps", "expected exactly one of `steps` and `epochs`, got " + ("both" if self.steps else "neither")
         if self.steps:
             yield from ((f"learning_rate.{key}", text) for key, text in self.learning_rate.step_mistakes(self.steps))
-        if self.optimizer == "adamw" and not self.weight_decay:
-            yield "weight_decay", "expected above 0 with `optimizer: adamw`, got 0; set it, or use `optimizer: adam`"
-        if self.optimizer != "adamw" and self.weight_decay:
-            yield (
-                "weight_decay",
-                f"expected 0 with `optimizer: {self.optimizer}`, got {self.weight_decay}; use `optimizer: adamw`",
-            )
         yield from self._equivariance_mistakes()
 
     def _equivariance_mistakes(self) -> Iterator[tuple[str, str]]:

@@ -166,7 +166,7 @@ def gan_trainer(params: Params, generator: keras.Model, features: Path) -> GanTr
     weights = generator.trainable_variables
     generator_update = NetworkUpdate(
         generator,
-        make_optimizer("adam", weights),
+        make_optimizer(section.optimizer, weights, weight_decay=section.weight_decay),
         section.learning_rate,
         clip_norm=section.clip_norm,
         average=ExponentialMovingAverage(weights, section.ema_decay) if section.ema_decay else None,

@@ -1,5 +1,6 @@
 import hashlib
 from functools import cache, partial
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,11 +10,12 @@ from keras import ops
 
 from srlib.models import ModelConfig, build
 from srlib.models.features import feature_magnitudes, feature_network
-from srlib.params import Finetune
+from srlib.params import Finetune, Params
 from srlib.training.gan.discriminator import build_discriminator
 from srlib.training.gan.terms import all_terms, loss_terms
-from srlib.training.gan.trainer import GanTrainer, _shifted_window, interpolate
+from srlib.training.gan.trainer import GanTrainer, _shifted_window, gan_trainer, interpolate
 from srlib.training.losses import ADVERSARIAL_LOSSES
+from srlib.training.optimizers import Muon
 from srlib.training.pretrain import PixelTrainer
 
 from ..conftest import plain_update
@@ -202,6 +204,26 @@ def test_interpolation_ends_at_both_models() -> None:
     np.testing.assert_array_equal(interpolate(psnr, gan, 0.0), psnr)
     np.testing.assert_array_equal(interpolate(psnr, gan, 1.0), gan)
     np.testing.assert_allclose(interpolate(psnr, gan, 0.25), [1.5, 1.0])
+
+
+def test_the_optimizer_of_the_recipe_is_the_generators() -> None:
+    network = {"name": "compact", "filters": 8, "blocks": 1}
+    section = {"lr_patch": 24, "steps": 1, "learning_rate": {"peak": 1e-3}, "perceptual_scale": 1e-5}
+    features = {"network": "squeezenet", "weights": "random", "layer": "conv1"}
+    params = Params.model_validate(
+        {
+            "scale": 4,
+            "seed": 1,
+            "download": {"train": "sample", "test": ["sample"], "features": "none"},
+            "prepare": {"images": "x", "patch": 24},
+            "pretrain": {"model": network, "lr_patch": 24, "steps": 1, "learning_rate": {"peak": 1e-3}},
+            "finetune": section | {"optimizer": "muon", "features": features, "discriminator_filters": 4},
+            "evaluate": {"images": "x"},
+        }
+    )
+    generator = build(ModelConfig("compact", 4, {"filters": 8, "blocks": 1}))
+    kinds = [type(update.optimizer) for update in gan_trainer(params, generator, Path()).optimizer.updates]
+    assert kinds == [Muon, keras.optimizers.Adam]
 
 
 @pytest.mark.slow
