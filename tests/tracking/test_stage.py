@@ -4,6 +4,7 @@ import base64
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -268,7 +269,11 @@ def test_bfloat16_where_it_is_slow_is_said(
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
 def test_a_stage_pins_its_threads_and_records_its_model(
-    folder: Path, database: str, runs: Callable, start: Callable[..., subprocess.Popen[str]]
+    folder: Path,
+    database: str,
+    runs: Callable,
+    start: Callable[..., subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     process = start(TRAINS)
     output, message = process.communicate(timeout=120)
@@ -287,6 +292,8 @@ def test_a_stage_pins_its_threads_and_records_its_model(
         ["DataType.string"],
         ["DataType.string"],
     ]
+    # MLflow puts the model's code in front of all: processes that later tests start would import it.
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     served = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
     (answer,) = served.predict(served.input_example)
     assert base64.b64decode(answer).startswith(b"\x89PNG")
