@@ -43,6 +43,13 @@ class Network(Section):
         """
         return None
 
+    def extends(self, earlier: "Network") -> bool:
+        """Return True if this network is `earlier`, or `earlier` with large-kernel blocks added.
+
+        Then all layers of `earlier` are in this network too, with the same names and shapes.
+        """
+        return self == earlier
+
     @abstractmethod
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network with fresh weights.

@@ -19,6 +19,9 @@ DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 LUMA_MEAN = 0.438
 """Their mean luma (`luma-studio`), computed from the mean R, G, B."""
 
+LARGE_KERNEL_END = "_expand"
+"""What the name of a large-kernel block's last layer ends in: with zeros there, the block changes nothing."""
+
 _VARIANCE = 1 / 3
 
 
@@ -68,7 +71,7 @@ def large_kernel_block(x: KerasTensor, channels: int, size: int, name: str, *, d
     """Add a large convolution with ReLU to `x` [B, h, w, filters], between 1×1 convolutions to `channels` and back."""
     large = conv(channels, f"{name}_reduce", size=1, dtype=dtype)(x)
     large = conv(channels, f"{name}_conv", size=size, dtype=dtype, activation="relu")(large)
-    large = conv(x.shape[-1], f"{name}_expand", size=1, dtype=dtype)(large)
+    large = conv(x.shape[-1], f"{name}{LARGE_KERNEL_END}", size=1, dtype=dtype)(large)
     return layers.Add(name=f"{name}_add", dtype=dtype)([x, large])
 
 

@@ -86,7 +86,7 @@ def _pretrain(params: Params) -> Iterator[Mistake]:
 
 def _start_mistakes(params: Params, start: StartFrom, config: ModelConfig) -> Iterator[Mistake]:
     model = params.pretrain.model
-    if (config.name, config.options) != (model.name, model.options):
+    if not model.extends(config.network):
         yield (
             "pretrain.start_from",
             f"expected a model like pretrain.model, {model.name} {model.options}, got {config.name} "

@@ -143,8 +143,8 @@ class Pretrain(Training):
     )
     start_from: StartFrom | None = Field(
         default=None,
-        description="Weights of an earlier training; for another scale, all but the upsampling layers are used. "
-        "None: random weights.",
+        description="Weights of an earlier training of this network; for another scale, all but the upsampling layers "
+        "are used. `large_kernel` also starts from a `compact` of as many blocks and filters. None: random weights.",
     )
     loss: Literal["mae", "mse", "charbonnier", "psnr"] = Field(
         default="mae",

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from srlib.data.batches import Batches
 from srlib.data.degradation import input_range
@@ -12,6 +13,7 @@ from srlib.engine import seed_all
 from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.models import WEIGHTS, ModelConfig, build, load_model, read_config
+from srlib.models.blocks import LARGE_KERNEL_END
 from srlib.params import Params, StartFrom
 from srlib.training.averaging import ExponentialMovingAverage
 from srlib.training.callbacks import LAST_GOOD, Callback, DivergenceGuard, LossLog, Validation
@@ -151,7 +153,10 @@ def pretrain(params: Params, patches: Path, out: Path, *, resume: Path, log: Met
 
 
 def _load_start(network: keras.Model, config: ModelConfig, start: StartFrom) -> None:
-    """Load earlier weights: all layers, or all but the upsampling layers if the weights are for another scale.
+    """Load earlier weights: all layers that both networks have, but for upsampling layers of another scale.
+
+    Large-kernel blocks that the earlier network lacks begin with zeros in their last layer, so that the network
+    computes what the earlier one did (Net2Net, Chen et al. 2016, arXiv:1511.05641).
 
     Raises:
         SrlibError: No model in the folder, weights with another SHA-256, or a model that does not fit.
@@ -163,7 +168,7 @@ def _load_start(network: keras.Model, config: ModelConfig, start: StartFrom) -> 
             raise SrlibError(
                 f"{folder / WEIGHTS} has the SHA-256 {digest}; write this SHA-256 if these are the weights you mean"
             )
-        if (earlier.name, earlier.options) != (config.name, config.options):
+        if not config.network.extends(earlier.network):
             expected = f"pretrain.model is {config.name} {config.options}"
             raise SrlibError(f"{folder} holds {earlier.name} {earlier.options}, but {expected}")
         model, _ = load_model(folder)
@@ -172,10 +177,15 @@ def _load_start(network: keras.Model, config: ModelConfig, start: StartFrom) -> 
     except SrlibError as error:
         hint = "" if folder.is_dir() else "; DVC removes a stage's outputs before it runs: keep a copy elsewhere"
         raise SrlibError(f"pretrain.start_from: {error}{hint}") from None
-    layers = [layer for layer in network.layers if layer.weights]
-    new = [layer for layer in layers if earlier.scale != config.scale and layer.name.startswith("upsample")]
-    for layer in layers:
-        if layer not in new:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
-    initial = f"; new, since they are for ×{earlier.scale}: {', '.join(layer.name for layer in new)}" if new else ""
-    print(f"pretrain: starts from {folder}: {len(layers) - len(new)} of {len(layers)} layers{initial}", flush=True)
+    layers = {layer.name: layer for layer in network.layers if layer.weights}
+    scaled = [name for name in layers if earlier.scale != config.scale and name.startswith("upsample")]
+    added = layers.keys() - {layer.name for layer in model.layers}
+    for name, layer in layers.items():
+        if name in added and name.endswith(LARGE_KERNEL_END):
+            layer.set_weights([np.zeros_like(values) for values in layer.get_weights()])
+        elif name not in added and name not in scaled:
+            layer.set_weights(model.get_layer(name).get_weights())
+    taken = len(layers) - len(scaled) - len(added)
+    notes = f"; new, since they are for ×{earlier.scale}: {', '.join(scaled)}" if scaled else ""
+    notes += f"; {len(added)} are new and change nothing yet" if added else ""
+    print(f"pretrain: starts from {folder}: {taken} of {len(layers)} layers{notes}", flush=True)

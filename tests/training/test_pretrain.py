@@ -28,6 +28,7 @@ from srlib.models import (
     super_resolve,
 )
 from srlib.params import Params, StartFrom
+from srlib.training.equivariance import is_equivariant, make_equivariant
 from srlib.training.gan.trainer import FinetuneInputs, finetune
 from srlib.training.metric_log import MetricLog
 from srlib.training.pretrain import PixelTrainer, _load_start, pixel_trainer, pretrain
@@ -306,3 +307,29 @@ def test_training_can_start_from_the_shipped_weights(monkeypatch: pytest.MonkeyP
     shipped = open_model("psnr-x4", precision="float32")(lr)
     off = np.abs(to_uint8(super_resolve(trainer.network, lr[None])[0]).astype(int) - shipped)
     assert off.max() <= 1 and off.mean() < 1e-3, "but for ties in rounding"
+
+
+def test_a_large_kernel_network_starts_as_the_compact_one_computes(patches: Path, tmp_path: Path, capsys) -> None:
+    """Equal at first, since the last layer of each added block is zero; then every layer learns."""
+    config = ModelConfig("compact", 4, {"blocks": 4, "filters": 16})
+    compact = build(config)
+    make_equivariant(compact)
+    save_model(compact, config, tmp_path / "start")
+    start = {"folder": str(tmp_path / "start"), "sha256": file_hash(tmp_path / "start" / WEIGHTS)}
+    model = {"name": "large_kernel", **config.options, "every": 2, "size": 5, "large_filters": 8}
+    params = recipe(model=model, equivariant=True, optimizer="muon", start_from=start, steps=3)
+    begun = pixel_trainer(params).network
+    assert "11 of 17 layers; 6 are new and change nothing yet" in capsys.readouterr().out
+    lr = resize(skimage.data.chelsea(), (30, 45))[None]
+    np.testing.assert_array_equal(super_resolve(begun, lr), super_resolve(compact, lr))
+    network, _ = run(tmp_path / "run", patches, params)
+    assert is_equivariant(network)
+    for before, after in zip(begun.trainable_variables, network.trainable_variables, strict=True):
+        assert not np.array_equal(ops.convert_to_numpy(before), ops.convert_to_numpy(after)), before.path
+
+
+def test_other_sizes_do_not_start_a_large_kernel_network(patches: Path, tmp_path: Path) -> None:
+    start = saved(tmp_path / "start", ModelConfig("compact", 4, {"blocks": 4, "filters": 8}))
+    model = {"name": "large_kernel", "blocks": 4, "filters": 16}
+    with pytest.raises(SrlibError, match=r"holds compact {'blocks': 4, 'filters': 8}, but pretrain.model is large"):
+        run(tmp_path / "run", patches, recipe(start_from=start, model=model))

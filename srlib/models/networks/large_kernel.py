@@ -13,6 +13,7 @@ from pydantic import Field
 from srlib.models.base import Network, Scale
 from srlib.models.blocks import conv, large_kernel_block, residual_block, subpixel_skip
 from srlib.models.lazy import keras, layers
+from srlib.models.networks.compact import Compact
 from srlib.schema import Positive
 
 
@@ -36,6 +37,10 @@ class LargeKernel(Network):
     def equivariant_width(self) -> int | None:
         """The channels of the residual blocks, if the large kernels work on whole groups of eight channels."""
         return None if self.large_filters % 8 else self.filters
+
+    def extends(self, earlier: Network) -> bool:
+        """Return True for the same network without its large kernels, too."""
+        return earlier in (self, Compact(blocks=self.blocks, filters=self.filters))
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; the upscaled input is added in float32."""
