@@ -47,7 +47,7 @@ PUBLISHED: dict[int, tuple[Published, ...]] = {
                 "Urban100": (24.52, 0.7221),
             },
         ),
-        Published("FSRCNN", "Dong et al. 2016, trained on 91 pictures; luma only", 12_500, {"Set5": (30.55, None)}),
+        Published("FSRCNN", "Dong et al. 2016, trained on 91 images; luma only", 12_500, {"Set5": (30.55, None)}),
         Published("ESPCN", "Shi et al. 2016; luma only", 25_000, {"Set5": (30.90, None), "Set14": (27.73, None)}),
         Published(
             "SRResNet",

@@ -80,7 +80,7 @@ def open_model(
     """
     if fidelity is None:
         if gan is not None:
-            raise SrlibError(f"gan: expected `fidelity` too, which says how much of {gan} to blend in; try 0.5")
+            raise SrlibError(f"gan: {gan} is blended in by `fidelity` (--fidelity), which is missing; try 0.5")
         return Upscaler(
             _load(model), name=Path(model).name, precision=precision, tile=tile, ensemble=ensemble, threads=threads
         )

@@ -23,10 +23,12 @@ class Network(Section):
     Attributes:
         title: The name in tables.
         channels: `rgb`, or `luma-studio` for a network on Y alone (see `srlib.imaging.color`).
+        smaller: The name of the network that this one is without its large-kernel blocks, if there is one.
     """
 
     title: ClassVar[str]
     channels: ClassVar[Channels] = "rgb"
+    smaller: ClassVar[str] = ""
 
     name: str = ""
 
@@ -44,11 +46,14 @@ class Network(Section):
         return None
 
     def extends(self, earlier: "Network") -> bool:
-        """Return True if this network is `earlier`, or `earlier` with large-kernel blocks added.
+        """Return True if this network can start from the weights of `earlier`: it is the same one, or a larger one.
 
-        Then all layers of `earlier` are in this network too, with the same names and shapes.
+        A larger one adds large-kernel blocks to the network `smaller`, whose options it has too.
         """
-        return self == earlier
+        options = self.options
+        return earlier == self or (
+            earlier.name == self.smaller and all(options[key] == value for key, value in earlier.options.items())
+        )
 
     @abstractmethod
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":

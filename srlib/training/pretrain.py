@@ -179,13 +179,13 @@ def _load_start(network: keras.Model, config: ModelConfig, start: StartFrom) -> 
         raise SrlibError(f"pretrain.start_from: {error}{hint}") from None
     layers = {layer.name: layer for layer in network.layers if layer.weights}
     scaled = [name for name in layers if earlier.scale != config.scale and name.startswith("upsample")]
-    added = layers.keys() - {layer.name for layer in model.layers}
-    for name, layer in layers.items():
-        if name in added and name.endswith(LARGE_KERNEL_END):
-            layer.set_weights([np.zeros_like(values) for values in layer.get_weights()])
-        elif name not in added and name not in scaled:
-            layer.set_weights(model.get_layer(name).get_weights())
-    taken = len(layers) - len(scaled) - len(added)
+    added = [name for name in layers if name not in {layer.name for layer in model.layers}]
+    shared = [name for name in layers if name not in (*scaled, *added)]
+    for name in shared:
+        layers[name].set_weights(model.get_layer(name).get_weights())
+    for name in added:
+        if name.endswith(LARGE_KERNEL_END):
+            layers[name].set_weights([np.zeros_like(values) for values in layers[name].get_weights()])
     notes = f"; new, since they are for ×{earlier.scale}: {', '.join(scaled)}" if scaled else ""
     notes += f"; {len(added)} are new and change nothing yet" if added else ""
-    print(f"pretrain: starts from {folder}: {taken} of {len(layers)} layers{notes}", flush=True)
+    print(f"pretrain: starts from {folder}: {len(shared)} of {len(layers)} layers{notes}", flush=True)

@@ -39,7 +39,7 @@ def test_gan_names_the_counterpart_of_ones_own_model(image: str) -> None:
 
 
 def test_gan_without_fidelity_says_what_to_add(image: str) -> None:
-    with pytest.raises(SrlibError, match="gan: expected `fidelity` too, which says how much of gan-x4 to blend in"):
+    with pytest.raises(SrlibError, match=r"gan: gan-x4 is blended in by `fidelity` \(--fidelity\), which is missing"):
         run(image, "-o", "b.png", "--gan", "gan-x4")
 
 

@@ -309,7 +309,7 @@ def test_training_can_start_from_the_shipped_weights(monkeypatch: pytest.MonkeyP
     assert off.max() <= 1 and off.mean() < 1e-3, "but for ties in rounding"
 
 
-def test_a_large_kernel_network_starts_as_the_compact_one_computes(patches: Path, tmp_path: Path, capsys) -> None:
+def test_a_large_kernel_network_starts_as_the_compact_one(patches: Path, tmp_path: Path, capsys) -> None:
     """Equal at first, since the last layer of each added block is zero; then every layer learns."""
     config = ModelConfig("compact", 4, {"blocks": 4, "filters": 16})
     compact = build(config)

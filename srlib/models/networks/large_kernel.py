@@ -1,9 +1,7 @@
 """Large kernel: the compact network with one large convolution on a few channels after every few residual blocks.
 
-A large kernel on some of the channels sees repeated structure that stacked 3×3 kernels reach only after many layers,
-for fewer multiply-adds than more filters would cost (PLKSR: Lee et al. 2024, arXiv:2404.11848, with kernels of 13×13 to
-17×17 on a quarter of the channels in every block). The network consists of convolutions, ReLU and additions only, so
-that it can be equivariant; with one large kernel in four blocks its receptive field (59 pixels) suits tiles.
+A large kernel on some channels sees repeated structure that 3×3 kernels reach only after many layers (PLKSR: Lee et al.
+2024, arXiv:2404.11848). The network has only convolutions, ReLU and additions, so that it can be equivariant.
 """
 
 from typing import ClassVar, Literal
@@ -13,7 +11,6 @@ from pydantic import Field
 from srlib.models.base import Network, Scale
 from srlib.models.blocks import conv, large_kernel_block, residual_block, subpixel_skip
 from srlib.models.lazy import keras, layers
-from srlib.models.networks.compact import Compact
 from srlib.schema import Positive
 
 
@@ -25,6 +22,7 @@ class LargeKernel(Network):
     """
 
     title: ClassVar[str] = "Large kernel"
+    smaller: ClassVar[str] = "compact"
 
     name: Literal["large_kernel"] = "large_kernel"
     blocks: Positive = Field(16, description="Residual blocks of two convolutions.")
@@ -35,12 +33,8 @@ class LargeKernel(Network):
 
     @property
     def equivariant_width(self) -> int | None:
-        """The channels of the residual blocks, if the large kernels work on whole groups of eight channels."""
+        """The channels of the residual blocks, if those of the large kernels are whole groups of eight."""
         return None if self.large_filters % 8 else self.filters
-
-    def extends(self, earlier: Network) -> bool:
-        """Return True for the same network without its large kernels, too."""
-        return earlier in (self, Compact(blocks=self.blocks, filters=self.filters))
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; the upscaled input is added in float32."""
