@@ -546,8 +546,11 @@ def samples(count: int, seed: int = 0) -> Iterator[Sample]:
 
 
 def foreign_reader() -> str | None:
-    """The command of ImageMagick, if it is installed."""
-    return next(filter(None, map(shutil.which, ("convert-im6.q16", "magick", "convert"))), None)
+    """The command of ImageMagick, if it is installed; another program may have its name."""
+    for command in filter(None, map(shutil.which, ("convert-im6.q16", "magick", "convert"))):
+        if b"Version: ImageMagick" in subprocess.run([command, "-version"], capture_output=True, check=False).stdout:
+            return command
+    return None
 
 
 def read_by_foreign(command: str, path: str, sample: Sample) -> np.ndarray:
