@@ -1,7 +1,8 @@
 """Large kernel: the compact network with one large convolution on a few channels after every few residual blocks.
 
-A large kernel on some channels sees repeated structure that 3×3 kernels reach only after many layers (PLKSR: Lee et al.
-2024, arXiv:2404.11848). The network has only convolutions, ReLU and additions, so that it can be equivariant.
+A large kernel on some channels sees repeated structure that 3×3 kernels reach only after many layers, for fewer
+multiply-adds than more filters would cost (PLKSR: Lee et al. 2024, arXiv:2404.11848). The network has only
+convolutions, ReLU and additions, so that it can be equivariant.
 """
 
 from typing import ClassVar, Literal
