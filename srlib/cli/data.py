@@ -1,4 +1,4 @@
-"""`srlib downscale`, `srlib degrade`, `srlib degradation estimate`, `srlib align` and `srlib patches`."""
+"""`srlib downscale`, `degrade`, `degradation estimate`, `align`, `patches` and `overlap`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -144,3 +144,26 @@ def patches(
 
     sheet = contact_sheet(folder, out, count=count)
     typer.echo(f"{out}: {sheet.pairs} pairs, {sheet.displaced} look displaced")
+
+
+def overlap(
+    images: Annotated[Path, typer.Argument(help="Folder of training images.", metavar="IMAGES")],
+    tests: Annotated[
+        Path, typer.Argument(help="Folder of test images; folders named LR in it are left out.", metavar="TEST")
+    ],
+) -> None:
+    """Find training images that show the scene or subject of a test image; exit with 1 if there are any."""
+    from srlib.data.overlap import find_overlaps
+
+    search = find_overlaps(images, tests)
+    for line in search.unreadable:
+        typer.echo(f"left out: {line}", err=True)
+    for pair in search.overlaps:
+        typer.echo(f"{pair.image}: the same scene or subject as {pair.test} ({pair.points} points agree)")
+    compared = f"{search.images} images compared with {search.tests} test images"
+    if not search.overlaps:
+        typer.echo(f"{compared}: no overlap")
+        return
+    count = len({pair.image for pair in search.overlaps})
+    typer.echo(f"{compared}: {count} to leave out of the training, or these test images score too high")
+    raise typer.Exit(1)
