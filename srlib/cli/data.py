@@ -152,7 +152,10 @@ def overlap(
         Path, typer.Argument(help="Folder of test images; folders named LR in it are left out.", metavar="TEST")
     ],
 ) -> None:
-    """Find training images that show the scene or subject of a test image; exit with 1 if there are any."""
+    """Find training images that show the scene or subject of a test image.
+
+    The exit status is 1 if there are any, or if an image could not be read.
+    """
     from srlib.data.overlap import find_overlaps
 
     search = find_overlaps(images, tests)
@@ -161,9 +164,10 @@ def overlap(
     for pair in search.overlaps:
         typer.echo(f"{pair.image}: the same scene or subject as {pair.test} ({pair.points} points agree)")
     compared = f"{search.images} images compared with {search.tests} test images"
-    if not search.overlaps:
-        typer.echo(f"{compared}: no overlap")
-        return
-    count = len({pair.image for pair in search.overlaps})
-    typer.echo(f"{compared}: {count} to leave out of the training, or these test images score too high")
-    raise typer.Exit(1)
+    if search.overlaps:
+        count = len({pair.image for pair in search.overlaps})
+        typer.echo(f"{compared}: {count} to leave out of the training, or these test images score too high")
+    else:
+        typer.echo(f"{compared}: no overlap found")
+    if search.overlaps or search.unreadable:
+        raise typer.Exit(1)

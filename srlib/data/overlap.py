@@ -85,7 +85,8 @@ def find_overlaps(images: Path, tests: Path, *, workers: int | None = None) -> O
 
     SIFT keypoints (Lowe 2004) with RootSIFT descriptors (Arandjelović & Zisserman 2012) that are each other's nearest
     are matched; RANSAC counts those that agree on one scale, angle and shift. Copies that were scaled, cropped,
-    rotated or compressed are found; mirrored ones are not, nor images without any corner, such as a clear sky.
+    rotated or compressed are found, but a crop the less surely the smaller it is: nearly always half of the sides of
+    the other image, a quarter in 7 of 10. Mirrored copies are not, nor images without corners, such as a clear sky.
 
     Args:
         images: Folder of training images, at any depth.
@@ -96,7 +97,7 @@ def find_overlaps(images: Path, tests: Path, *, workers: int | None = None) -> O
         The pairs, and how many images were compared.
 
     Raises:
-        SrlibError: A folder does not exist or holds no image.
+        SrlibError: A folder does not exist or holds no image, or no test image can be read.
 
     Example:
         >>> import tempfile, skimage
@@ -114,6 +115,8 @@ def find_overlaps(images: Path, tests: Path, *, workers: int | None = None) -> O
         raise SrlibError(f"{tests}: expected test images, found only images in folders named LR")
     known = for_each(_read_keypoints, tested, label="reading test images", unit="images", workers=workers)
     references = [(path, points) for path, points in zip(tested, known, strict=True) if isinstance(points, _Keypoints)]
+    if not references:
+        raise SrlibError("\n".join(["none of the test images can be read:", *map(str, known)]))
     compare = functools.partial(_compare, references=references)
     results = for_each(compare, training, label="comparing images", unit="images", workers=workers)
     overlaps = [overlap for result in results if not isinstance(result, str) for overlap in result]

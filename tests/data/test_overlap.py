@@ -96,7 +96,11 @@ def test_the_command(tests: Path, tmp_path: Path) -> None:
     (tmp_path / "train/copy.jpg").unlink()
     write_png(tmp_path / "train/other.png", skimage.data.retina()[::4, ::4])
     result = CliRunner().invoke(app, ["overlap", str(tmp_path / "train"), str(tests)])
-    assert result.exit_code == 0 and "1 images compared with 5 test images: no overlap" in result.output
+    assert result.exit_code == 1, "one image is not known"
+    assert "1 images compared with 5 test images: no overlap found" in result.output
+    (tmp_path / "train/broken.png").unlink()
+    result = CliRunner().invoke(app, ["overlap", str(tmp_path / "train"), str(tests)])
+    assert result.exit_code == 0 and "no overlap found" in result.output and "left out" not in result.output
 
 
 def test_nothing_to_compare_is_one_line(tests: Path, tmp_path: Path) -> None:
@@ -105,6 +109,10 @@ def test_nothing_to_compare_is_one_line(tests: Path, tmp_path: Path) -> None:
         find_overlaps(tmp_path / "empty", tests)
     with pytest.raises(SrlibError, match="no such folder"):
         find_overlaps(tests, tmp_path / "missing")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/a.png").write_bytes(b"no image")
+    with pytest.raises(SrlibError, match=r"none of the test images can be read:\n.*a\.png"):
+        find_overlaps(tests, tmp_path / "broken")
     (tests / "Set/HR").rename(tmp_path / "elsewhere")
     with pytest.raises(SrlibError, match="found only images in folders named LR"):
         find_overlaps(tmp_path / "elsewhere", tests)
