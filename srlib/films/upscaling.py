@@ -10,12 +10,12 @@ from pathlib import Path
 
 from srlib.errors import SrlibError
 from srlib.files import atomic_path, file_hash, remove
+from srlib.films.ahead import ahead
 from srlib.films.color import from_rgb
 from srlib.films.containers import CODECS, Container, codec_for, container_of
 from srlib.films.encoding import Encoding, YuvFrame, encode_segment, segment_frames
 from srlib.films.muxing import write_film
 from srlib.films.options import FilmModel, FilmOptions
-from srlib.films.overlap import ahead
 from srlib.films.reading import Film, Frame, FrameReader, describe_film
 from srlib.films.segments import Segment, WorkFolder, open_work_folder
 from srlib.films.yuv import YuvUpscaler

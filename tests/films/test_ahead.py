@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from srlib.films.overlap import ahead
+from srlib.films.ahead import ahead
 
 
 def test_order_and_errors_are_those_of_the_items():
