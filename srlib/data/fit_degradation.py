@@ -27,7 +27,7 @@ VISIBLE_NOISE = 3.0
 VISIBLE_BLUR = 0.5
 """Blur in pixels below which an image counts as sharp."""
 
-_GRAY_SHARE = 1 / 3
+_GRAY_SHARE = 0.2
 """Share of gray noise in the images from which on those with averaged chroma (4:2:0) are taken to have it: detail of
 their chroma often looks like independent noise, and independent noise hardly ever like gray noise."""
 

@@ -6,8 +6,9 @@
   frequencies, so below quality 93 the noise is estimated from the file's coefficients instead (`jpeg_noise`).
 - **Blur** shows in how the spectrum falls. The power of natural images falls as frequency^-b with b about 2 (Field
   1987; Ruderman and Bialek 1994); a Gaussian blur of standard deviation σ multiplies it by exp(-4π²σ²f²). Both are
-  fitted to the logarithm of the power above the noise, since b differs from image to image. A sharp image has σ about
-  0.3 pixels.
+  fitted to the logarithm of the power above the noise, since b differs from image to image. JPEG compression rounds
+  each coefficient to a multiple of its step; frequencies with less power than this rounding has say nothing about the
+  blur. A sharp image has σ about 0.3 pixels.
 - **Blocks** of an earlier JPEG compression show as steps between every eighth pair of neighboring pixels, in both
   directions, that are higher on average than the steps between the other pairs.
 - **JPEG quality** follows from the quantization tables (ITU-T T.81, annex K, scaled as the IJG library does).
@@ -26,7 +27,7 @@ from PIL import Image as Pillow
 
 from srlib.arrays import Pixels
 from srlib.errors import SrlibError
-from srlib.imaging.jpeg_noise import LUMA, jpeg_noise
+from srlib.imaging.jpeg_noise import LUMA, jpeg_noise, lowest_noise
 from srlib.imaging.spread import spread_parts
 
 _Floats = npt.NDArray[np.float64]
@@ -53,6 +54,10 @@ _AT_ONCE = 64
 """Tiles that are transformed at once: they fit into the processor's cache."""
 _HIGHEST_STEP = 10.0
 """Levels above which a step between two pixels is an edge of the image, so that blocks count and edges do not."""
+_LEAST_RINGS = 6
+"""Frequencies that a fit of the blur needs."""
+_STEEPEST = 3.2
+"""Exponent of the spectrum from which on a fit is not that of a photograph: too few frequencies, or unknown noise."""
 
 # Luminance table of ITU-T T.81, table K.1, sorted: tables are compared whatever order they are stored in.
 _K1 = np.sort(
@@ -76,7 +81,7 @@ class Traces:
         gray_noise: Share of the noise's variance that all channels have in common, from 0 (independent) to 1 (gray).
             None where compression hides it; then `noise` is that of luma, too.
         blur: Standard deviation of a Gaussian blur in pixels; `input_range.SHARP` for a sharp image. None where noise
-            hides it.
+            or compression hides it.
         jpeg_quality: Quality of the JPEG file from 1 to 100; None for other files.
         full_chroma: Whether a JPEG keeps the chroma's resolution (4:4:4).
         blocks: How much higher the steps at the borders of 8×8 blocks are than others, in levels of 255; below 0.1 in
@@ -126,14 +131,17 @@ def estimate_traces(image: Pixels, content: bytes = b"") -> Traces:
     levels = spread_parts(image).astype(np.float64) * (255 / np.iinfo(image.dtype).max)
     noise, gray_noise = _noise(levels)
     gray = levels @ np.array([0.299, 0.587, 0.114])
-    quality, full_chroma = jpeg_settings(content) if content.startswith(b"\xff\xd8") else (None, True)
+    is_jpeg = content.startswith(b"\xff\xd8")
+    quality, full_chroma = jpeg_settings(content) if is_jpeg else (None, True)
     traces = Traces(noise, gray_noise, None, quality, full_chroma, _blocks(gray))
+    unseen = 0.0
     if quality is not None and quality < HIDING_QUALITY:
+        unseen = lowest_noise(quality)
         stored = jpeg_noise(content, quality)
         if stored is not None and stored.noise:
             traces = replace(traces, noise=stored.noise, gray_noise=stored.gray_noise)
         traces = replace(traces, hides_noise=stored is None)
-    return replace(traces, blur=_blur(gray, traces.luma_noise))
+    return replace(traces, blur=_blur(gray, traces.luma_noise, unseen, _luma_steps(content) if is_jpeg else None))
 
 
 def jpeg_settings(content: bytes) -> tuple[int, bool]:
@@ -144,14 +152,20 @@ def jpeg_settings(content: bytes) -> tuple[int, bool]:
     """
     try:
         with Pillow.open(io.BytesIO(content), formats=["JPEG"]) as image:
-            table = np.sort(getattr(image, "quantization", {}).get(0, []))
+            table = getattr(image, "quantization", {}).get(0, [])
             layers = [layer[1:3] for layer in getattr(image, "layer", [])]
     except (OSError, SyntaxError, ValueError) as error:
         raise SrlibError(f"not a JPEG file ({error})") from None
     if len(table) != 64:
         raise SrlibError("a JPEG file without a quantization table of 64 entries")
-    errors = np.abs(_ijg_tables() - table).sum(axis=1)
+    errors = np.abs(_ijg_tables() - np.sort(table)).sum(axis=1)
     return int(errors.argmin()) + 1, len(set(layers)) <= 1
+
+
+def _luma_steps(content: bytes) -> npt.NDArray[np.int64]:
+    """Return the quantization steps of a JPEG file's luma, [8, 8] by vertical and horizontal frequency."""
+    with Pillow.open(io.BytesIO(content), formats=["JPEG"]) as image:
+        return np.array(getattr(image, "quantization", {})[0], np.int64).reshape(8, 8)
 
 
 @functools.cache
@@ -249,8 +263,15 @@ def _frequencies(side: int) -> _Floats:
     return np.asarray(np.hypot(axis[:, None], axis))
 
 
-def _blur(gray: _Floats, noise: float) -> float | None:
-    """Return σ of the blur from the slope of the power spectrum, or None where too little of it is above the noise."""
+def _blur(gray: _Floats, noise: float, unseen: float, steps: npt.NDArray[np.int64] | None) -> float | None:
+    """Return σ of the blur from the slope of the power spectrum, or None where noise or JPEG steps hide too much.
+
+    Args:
+        gray: Parts of the image, float64 [parts, h, w] in levels.
+        noise: σ of the noise in levels.
+        unseen: σ of noise that there may be although none was found.
+        steps: Quantization steps of a JPEG file [8, 8].
+    """
     power = _power(_tiles(gray, _BLUR_TILE)).mean(axis=0)
     distance = _frequencies(_BLUR_TILE)
     edges = np.arange(1.5, 0.42 * _BLUR_TILE) / _BLUR_TILE
@@ -258,11 +279,20 @@ def _blur(gray: _Floats, noise: float) -> float | None:
     frequency = (edges[:-1] + edges[1:]) / 2
     floor = noise**2 + 1 / 12  # and the rounding to whole levels
     signal = np.array([power[rings == ring].mean() for ring in range(1, len(edges))]) - floor
-    usable = np.cumprod(signal > floor).astype(bool)  # up to the first frequency that noise covers
-    if usable.sum() < 8:
+    hidden = np.maximum(max(floor, unseen**2), 0.0 if steps is None else _rounding(steps, frequency))
+    usable = np.cumprod(signal > hidden).astype(bool)  # up to the first frequency that is covered
+    if usable.sum() < _LEAST_RINGS:
         return None
     frequency, signal = frequency[usable], signal[usable]
     matrix = np.stack([np.ones_like(frequency), -np.log(frequency), -4 * np.pi**2 * frequency**2], axis=1)
     weights = np.sqrt(frequency)[:, None]  # so many bins lie on a ring
-    solution = np.linalg.lstsq(matrix * weights, np.log(signal) * weights[:, 0], rcond=None)[0]
-    return float(np.sqrt(max(solution[2], 0.0)))
+    _, exponent, variance = np.linalg.lstsq(matrix * weights, np.log(signal) * weights[:, 0], rcond=None)[0]
+    return float(np.sqrt(max(variance, 0.0))) if exponent < _STEEPEST else None
+
+
+def _rounding(steps: npt.NDArray[np.int64], frequency: _Floats) -> _Floats:
+    """Return the power of rounding to multiples of JPEG's steps, a twelfth of their squares, near each frequency."""
+    axis = np.arange(8) / 16  # cycles per pixel of the DCT's cosines
+    distance = np.hypot(axis[:, None], axis).ravel()[1:]
+    near = np.exp(-np.square((distance - frequency[:, None]) * 16) * 2)  # within half a coefficient, about
+    return np.asarray(near @ np.square(steps.ravel()[1:]) / near.sum(axis=1) / 12)

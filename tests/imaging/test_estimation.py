@@ -29,6 +29,12 @@ def degraded(image, *, sigma=0.0, noise=0.0, gray=False, seed=0):
     return to_uint8(values)
 
 
+def jpeg(image, quality, subsampling=2):
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=quality, subsampling=subsampling)
+    return out.getvalue()
+
+
 def median(images, name, **settings):
     return float(np.median([getattr(estimate_traces(degraded(image, **settings)), name) for image in images]))
 
@@ -49,6 +55,24 @@ def test_blur_within_20_percent(sharp, sigma, noise):
     assert median(sharp, "blur", sigma=sigma, noise=noise) == pytest.approx(total, rel=0.2)
 
 
+@pytest.mark.parametrize("sigma", [0.0, 0.8, 1.2, 1.6])
+@pytest.mark.parametrize("quality", [75, 85, 95])
+def test_jpeg_steps_are_not_taken_for_detail(sharp, sigma, quality):
+    """Rounding to the steps has power at high frequencies, where blur leaves none."""
+    contents = [jpeg(degraded(image, sigma=sigma), quality) for image in sharp]
+    blurs = [estimate_traces(np.asarray(Image.open(io.BytesIO(content))), content).blur for content in contents]
+    known = [value for value in blurs if value is not None]
+    assert len(known) >= 2
+    assert np.median(known) == pytest.approx(np.hypot(sigma, SHARP), rel=0.2, abs=0 if sigma else 0.2)
+
+
+def test_a_spectrum_that_is_not_of_a_photograph_has_no_blur():
+    """A smooth surface has a steep spectrum; so has a photograph of which compression left a few frequencies."""
+    y, x = np.mgrid[:256, :256] / 256
+    smooth = (128 + 60 * np.sin(3 * x + y) + 40 * np.cos(5 * y * x))[..., None].repeat(3, axis=2)
+    assert estimate_traces(smooth.astype(np.uint8)).blur is None
+
+
 def test_a_sharp_image_is_sharp_and_clean(sharp):
     assert median(sharp, "blur") < 0.5
     assert median(sharp, "noise") < 3
@@ -57,10 +81,9 @@ def test_a_sharp_image_is_sharp_and_clean(sharp):
 @pytest.mark.parametrize("quality", [10, 30, 50, 75, 90, 98])
 @pytest.mark.parametrize("subsampling", [0, 2])
 def test_quality_of_a_jpeg(sharp, quality, subsampling):
-    out = io.BytesIO()
-    Image.fromarray(sharp[0]).save(out, "JPEG", quality=quality, subsampling=subsampling)
-    assert jpeg_settings(out.getvalue()) == (quality, subsampling == 0)
-    traces = estimate_traces(np.asarray(Image.open(out)), out.getvalue())
+    content = jpeg(sharp[0], quality, subsampling)
+    assert jpeg_settings(content) == (quality, subsampling == 0)
+    traces = estimate_traces(np.asarray(Image.open(io.BytesIO(content))), content)
     assert (traces.jpeg_quality, traces.full_chroma) == (quality, subsampling == 0)
 
 
