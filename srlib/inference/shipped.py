@@ -17,23 +17,24 @@ class ModelPair:
     Attributes:
         psnr: Name of the PSNR-oriented model.
         gan: Name of its GAN counterpart, with which `fidelity` blends it.
-        images: What both are for.
     """
 
     psnr: str
     gan: str
-    images: str
 
 
-PAIRS = (
-    ModelPair("psnr-x4", "gan-x4", "clean images"),
-    ModelPair("photo-x4", "photo-gan-x4", "photographs with noise, blur or JPEG artifacts"),
-)
-"""All pairs; a model is there once its folder is."""
+CLEAN_MODEL, PHOTO_MODEL = "psnr-x4", "photo-x4"
+"""The default models for clean images, and for photographs with noise, blur or JPEG artifacts."""
 
-CLEAN_MODEL, PHOTO_MODEL = (pair.psnr for pair in PAIRS)
 FAST_MODEL = "fast-x4"
 """A small network for films of clean images; it has no GAN counterpart."""
+
+PAIRS = (
+    ModelPair(CLEAN_MODEL, "gan-x4"),  # of other layers: both networks run, and their images are blended
+    ModelPair(PHOTO_MODEL, "photo-gan-x4"),
+    ModelPair("free-x4", "gan-x4"),
+)
+"""All pairs; a model is there once its folder is. A model belongs to the first pair that names it."""
 
 
 def shipped_models() -> list[str]:

@@ -133,7 +133,7 @@ def test_a_pair_is_blended_by_its_own_counterpart(two_models: None) -> None:
 def test_images_outside_of_the_training_give_one_line(
     clean: np.ndarray, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "shipped_models", lambda: ["photo-x4"])
+    monkeypatch.setattr(inspection, "shipped_models", lambda: ["photo-x4", "psnr-x4"])
     Path("in").mkdir()
     for name, quality in (("a", 30), ("b", 40), ("c", 95)):
         Path(f"in/{name}.jpg").write_bytes(jpeg(clean[:40, :40], quality))
@@ -143,6 +143,29 @@ def test_images_outside_of_the_training_give_one_line(
     assert lines[-1] == (
         f"in/a.jpg and 1 more: JPEG quality below {low}: psnr-x4 was not trained for such images; try --model photo-x4"
     )
+
+
+@pytest.mark.parametrize("model", ["psnr-x4", "gan-x4", "free-x4", "fast-x4", "psnr-x4 fidelity 0.5"])
+def test_every_model_for_clean_images_names_the_one_for_photographs(model: str) -> None:
+    (note,) = inspection.range_notes(model, CLEAN, InputTraces(noise=20))
+    assert note.endswith(f"{model} was not trained for such images; try --model photo-x4")
+    (own,) = inspection.range_notes("photo-x4", CLEAN, InputTraces(noise=20))
+    assert own.endswith("artifacts may remain or grow")
+
+
+def test_gan_x4_is_blended_with_free_x4_by_weights_and_with_psnr_x4_by_images(clean: np.ndarray) -> None:
+    """gan-x4 was fine-tuned from free-x4; with psnr-x4 it has no layers in common, so that both networks run."""
+
+    def upscaled(model: str, fidelity: float | None = None) -> np.ndarray:
+        opened = srlib.open_model(model, fidelity=fidelity, precision="float32")
+        return srlib.upscale(np.ascontiguousarray(clean[:40, :48]), model=opened).astype(float)
+
+    distances = {
+        model: np.abs(upscaled(model, 0.5) - (upscaled(model) + upscaled("gan-x4")) / 2).max()
+        for model in ("psnr-x4", "free-x4")
+    }
+    assert distances["psnr-x4"] <= 1.5 < distances["free-x4"]
+    assert srlib.open_model("gan-x4", fidelity=1).name == "psnr-x4 fidelity 1", "the first pair that names it"
 
 
 def test_warnings_name_both_sides_of_a_range() -> None:
