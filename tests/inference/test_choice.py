@@ -146,14 +146,14 @@ def test_images_outside_of_the_training_give_one_line(
 
 
 @pytest.mark.parametrize("model", ["psnr-x4", "gan-x4", "free-x4", "fast-x4", "psnr-x4 fidelity 0.5"])
-def test_every_model_for_clean_images_names_the_one_for_photographs(model: str) -> None:
+def test_models_for_clean_images_name_the_one_for_photographs(model: str) -> None:
     (note,) = inspection.range_notes(model, CLEAN, InputTraces(noise=20))
     assert note.endswith(f"{model} was not trained for such images; try --model photo-x4")
     (own,) = inspection.range_notes("photo-x4", CLEAN, InputTraces(noise=20))
     assert own.endswith("artifacts may remain or grow")
 
 
-def test_gan_x4_is_blended_with_free_x4_by_weights_and_with_psnr_x4_by_images(clean: np.ndarray) -> None:
+def test_blending_by_weights_and_by_images(clean: np.ndarray) -> None:
     """gan-x4 was fine-tuned from free-x4; with psnr-x4 it has no layers in common, so that both networks run."""
 
     def upscaled(model: str, fidelity: float | None = None) -> np.ndarray:
