@@ -15,10 +15,9 @@ import argparse
 import io
 import math
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
-from jpeg_noise import colored, gray, stored
+from jpeg_noise import add_photo_options, chosen_photos, colored, gray, stored
 from PIL import Image as Pillow
 
 import srlib
@@ -34,19 +33,13 @@ SIDE = 1024
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--first", type=int, default=0, help="index of the first photograph, to take others")
-    parser.add_argument("--reduce", type=int, default=2)
+    add_photo_options(parser)
     parser.add_argument("--sigmas", type=float, nargs="+", default=[0, 0.7, 1, 1.5, 2])
     parser.add_argument("--noises", type=float, nargs="+", default=[0, 5, 10])
     parser.add_argument("--qualities", type=int, nargs="+", default=[0, 95, 85, 65])
     parser.add_argument("--gray", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    paths = sorted(path for path in options.photos.iterdir() if path.is_file())[options.first :]
-    paths = paths[:: max(1, len(paths) // options.images)][: options.images]
-    photos = [srlib.downscale(middle(srlib.read_image(path)[..., :3]), options.reduce) for path in paths]
+    photos = [srlib.downscale(middle(photo), options.reduce) for photo in chosen_photos(options)]
     random = np.random.default_rng(options.seed)
     add_noise = gray if options.gray else colored
     results: dict[tuple[float, int], Counter[str]] = {}

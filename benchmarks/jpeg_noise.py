@@ -44,20 +44,14 @@ HALF_BRIGHTNESS = 127.5
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--first", type=int, default=0, help="index of the first photograph, to take others")
-    parser.add_argument("--reduce", type=int, default=2)
+    add_photo_options(parser)
     parser.add_argument("--qualities", type=int, nargs="+", default=[92, 90, 85, 75, 60])
     parser.add_argument("--sigmas", type=float, nargs="+", default=[0, 1, 2, 3, 4, 6, 8, 12])
     parser.add_argument("--case", choices=CASES, default="gray")
     parser.add_argument("--subsampling", choices=["4:4:4", "4:2:2", "4:2:0"], default="4:2:0")
     parser.add_argument("--pixels", action="store_true", help="estimate from the decoded pixels instead")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    paths = sorted(path for path in options.photos.iterdir() if path.is_file())[options.first :]
-    paths = paths[:: max(1, len(paths) // options.images)][: options.images]
-    photos = [srlib.downscale(srlib.read_image(path)[..., :3], options.reduce) for path in paths]
+    photos = [srlib.downscale(photo, options.reduce) for photo in chosen_photos(options)]
     photos = [photo for photo in photos if min(photo.shape[:2]) >= SMALLEST_SIDE]
     make, true = CASES[options.case]
     results: dict[tuple[int, float], list[tuple[float, float | None]]] = {}
@@ -75,6 +69,22 @@ def main() -> None:
     for quality in options.qualities:
         cells = [cell(results[quality, sigma], sigma * true) for sigma in options.sigmas]
         print(f"| {quality} | {' | '.join(cells)} |")
+
+
+def add_photo_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which photographs are taken, how they are made clean, and the seed."""
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--first", type=int, default=0, help="index of the first photograph, to take others")
+    parser.add_argument("--reduce", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def chosen_photos(options: argparse.Namespace) -> list[Image]:
+    """Read --images photographs, spread over the folder from --first on."""
+    paths = sorted(path for path in options.photos.iterdir() if path.is_file())[options.first :]
+    paths = paths[:: max(1, len(paths) // options.images)][: options.images]
+    return [srlib.read_image(path)[..., :3] for path in paths]
 
 
 def cell(estimates: list[tuple[float, float | None]], sigma: float) -> str:
