@@ -6,9 +6,10 @@
 
 `folders` makes a folder of JPEG files for each of `CASES` from PHOTOS, as a camera or a messenger would, and prints the
 section that `srlib degradation estimate` finds for it. `train` trains for a few steps from earlier weights: NAME is
-`broad` for the degradations of --recipe, or one of `CASES` for the section of its folder; all else is equal. PATCHES
-are clean ones (`srlib.data.patches`); only their HR files are read. `score` makes images of HELD_OUT in the same ways
-as the folders, and prints PSNR-Y and the paired differences to `broad`, with their standard errors over the images.
+`broad` for the degradations of --recipe, or a folder of WORK for its section.json, such as one of `CASES`; all else is
+equal. PATCHES are clean ones (`srlib.data.patches`); only their HR files are read. `score` makes images of HELD_OUT in
+the same ways as the folders, and prints PSNR-Y and the paired differences to `broad`, with their standard errors over
+the images.
 """
 
 import argparse
@@ -41,6 +42,7 @@ CAMERA = {
 CASES: dict[str, tuple[dict[str, object], tuple[int, int]]] = {
     "camera": (CAMERA, (94, 98)),
     "camera-90": (CAMERA, (86, 92)),  # the compression hides the noise from the estimator
+    "soft": ({"blur": {"sigma": [4.0, 6.0], "anisotropic": 0.3, "generalized": 0}, "resize": _MATLAB}, (75, 90)),
     "messenger": ({"resize": {"methods": ["area"]}}, (50, 65)),  # averaging has no name in a fitted section
 }
 """Name → the last pass without compression, and the lowest and highest JPEG quality."""
@@ -163,7 +165,7 @@ def score(options: argparse.Namespace) -> None:
     from srlib.imaging.resize import resize
     from srlib.models import load_model, super_resolve
 
-    names = [name for name in (BROAD, *CASES) if (options.work / name / "model").is_dir()]
+    names = sorted({path.parent.name for path in options.work.glob("*/model")}, key=lambda name: (name != BROAD, name))
     places = {"start": options.start} | {name: options.work / name / "model" for name in names}
     models = {name: load_model(place)[0] for name, place in places.items()}
     for case in CASES:
