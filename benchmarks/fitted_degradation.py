@@ -170,7 +170,7 @@ def score(options: argparse.Namespace) -> None:
     models = {name: load_model(place)[0] for name, place in places.items()}
     for case in CASES:
         folder = options.work / case / "held-out"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         rows: dict[str, list[float]] = {name: [] for name in ("bicubic", *models)}
         for path in sorted(Path(options.what).glob("*.png")):
             file, hr = file_of(path, case, folder, options.crop)
