@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO, cast
 
 import typer
 
@@ -91,6 +91,31 @@ def _forgive_standard_error() -> None:
     sys.stderr = io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)
 
 
+class _Output(io.FileIO):
+    """Standard output whose errors name it, whenever they come: at a line, at a full buffer, or at the end."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _name_standard_output() -> None:
+    """Let the message say that it was standard output that could not be written."""
+    stream = sys.__stdout__
+    if not isinstance(stream, io.TextIOWrapper) or sys.stdout is not stream:  # there is none, or somebody reads it
+        return
+    raw = _Output(1, "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        cast(BinaryIO, raw if stream.write_through else io.BufferedWriter(raw)),
+        stream.encoding,
+        stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
 def _run() -> None:
     """Run the command, and write out what it printed."""
     try:
@@ -110,6 +135,7 @@ def main() -> None:
     """
     _open_closed_streams()
     _forgive_standard_error()
+    _name_standard_output()
     if "" in sys.argv[1:]:
         sys.exit("error: one of the arguments is empty; is a variable of the shell not set?")
     try:

@@ -46,12 +46,17 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ),
         pytest.param(
             "$S score sr hr > /dev/full",
-            "No space left on device",
+            "standard output: No space left on device",
             marks=pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here"),
         ),
     ],
 )
-def test_what_cannot_be_used_is_one_line(command: str, message: str, folder: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_cannot_be_used_is_one_line(
+    command: str, message: str, folder: Path, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether Python writes each line at once, as with PYTHONUNBUFFERED, or all at the end."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     done = shell(command, folder)
     *_, line = done.stderr.splitlines()
     assert done.returncode == 1 and line.startswith(f"error: {message}") and "Traceback" not in done.stderr
