@@ -1,6 +1,7 @@
-"""Blend two exported networks for `--fidelity`: weight by weight, or by their images where their layers differ."""
+"""Blend two exported networks for `--fidelity`: weight by weight where they are related, else by their images."""
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -10,15 +11,19 @@ from srlib.errors import SrlibError, one_line
 from srlib.inference.exported import BIN, XML, ExportedModel
 from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino, serialized
 
+RELATED = 0.5
+"""Cosine between the kernels of two networks, median of the layers, from which they count as related. Networks of which
+one was trained from the other had .93 and more, independent ones .1 and less: docs/experiments/2026-11-29-more-scenes.md."""
+
 _FLOATS: dict[str, np.dtype[np.floating]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 
 
 def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedModel:
     """Interpolate between two networks: gan + fidelity · (psnr − gan).
 
-    Networks of one architecture are interpolated weight by weight, which moves smoothly between a PSNR-oriented network
-    and its GAN fine-tuned successor (Wang et al. 2018, ESRGAN, section 3.4). Others are interpolated by their images:
-    the result takes the time of both.
+    A network and its fine-tuned successor are interpolated weight by weight, which moves smoothly from one to the other
+    (Wang et al. 2018, ESRGAN, section 3.4). Networks of other layers, and those that were trained independently, are
+    interpolated by their images: the result takes the time of both.
 
     Args:
         psnr: The PSNR-oriented network, returned whole at fidelity 1.
@@ -46,18 +51,19 @@ def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedM
 
 
 def _blended_weights(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedModel | None:
-    """Interpolate weight by weight; None where the layers differ."""
+    """Interpolate weight by weight; None where the layers differ or the networks are not related."""
     graph, other = _parsed(psnr), _parsed(gan)
     pairs = _paired_layers(graph, other)
     if pairs is None:
         return None
+    both = [(layer, _constants(psnr, layer), _constants(gan, twin)) for layer, twin in pairs]
+    constants = [(layer, *cast(tuple[bytes, bytes], values)) for layer, *values in both if None not in values]
+    if not _are_related(constants):
+        return None
     # Equal constants are stored once, so that each file has its own offsets: the blend is written anew.
     weights = bytearray()
-    for layer, twin in pairs:
-        constants = _constants(psnr, layer), _constants(gan, twin)
-        if None in constants:
-            continue
-        blended = _blended(layer, *cast(tuple[bytes, bytes], constants), fidelity)
+    for layer, faithful, sharp in constants:
+        blended = _blended(layer, faithful, sharp, fidelity)
         if blended is None:
             return None
         weights += bytes(-len(weights) % 8)
@@ -66,6 +72,25 @@ def _blended_weights(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -
     return ExportedModel(
         replace(psnr.config, bfloat16=_worse_loss(psnr, gan), int8=None), ElementTree.tostring(graph), bytes(weights)
     )
+
+
+def _are_related(constants: Sequence[tuple[ElementTree.Element, bytes, bytes]]) -> bool:
+    """Return whether one network was trained from the other, or both from a third: their kernels are alike.
+
+    The weights of two independent trainings do not correspond: the second channel of one may do what the seventh of the
+    other does, and what lies between them is worse than either.
+    """
+    cosines = []
+    for layer, *raw in constants:
+        kind = _floats(layer)
+        data = layer.find("data")
+        sides = [int(side) for side in ("" if data is None else data.get("shape", "")).split(",") if side.strip().isdecimal()]
+        if kind is None or sum(side > 1 for side in sides) < 2 or len(raw[0]) % kind.itemsize:
+            continue  # a bias, a factor, a shape
+        one, other = (np.frombuffer(values, kind).astype(np.float64) for values in raw)
+        if lengths := np.linalg.norm(one) * np.linalg.norm(other):
+            cosines.append(one @ other / lengths)
+    return not cosines or bool(np.median(cosines) >= RELATED)
 
 
 def _worse_loss(*models: ExportedModel) -> float | None:
@@ -137,12 +162,17 @@ def _constants(model: ExportedModel, layer: ElementTree.Element) -> bytes | None
 
 def _blended(layer: ElementTree.Element, psnr: bytes, gan: bytes, fidelity: float) -> bytes | None:
     """Blend two constants of one size; None where they differ and are not floats."""
-    data = layer.find("data")
-    kind = _FLOATS.get("" if data is None else data.get("element_type", ""))
+    kind = _floats(layer)
     if kind is None or len(psnr) % kind.itemsize:
         return psnr if psnr == gan else None
     start, end = (np.frombuffer(raw, kind) for raw in (gan, psnr))
     return bytes((start + kind.type(fidelity) * (end - start)).tobytes())
+
+
+def _floats(layer: ElementTree.Element) -> np.dtype[np.floating] | None:
+    """Return the type of a constant's floats, None for other constants."""
+    data = layer.find("data")
+    return None if data is None else _FLOATS.get(data.get("element_type", ""))
 
 
 def _without_names(layer: ElementTree.Element) -> list[tuple[str, list[tuple[str, str]], str]]:

@@ -30,7 +30,7 @@ FAST_MODEL = "fast-x4"
 """A small network for films of clean images; it has no GAN counterpart."""
 
 PAIRS = (
-    ModelPair(CLEAN_MODEL, "gan-x4"),  # of other layers: both networks run, and their images are blended
+    ModelPair(CLEAN_MODEL, "gan-x4"),  # not related: both networks run, and their images are blended
     ModelPair(PHOTO_MODEL, "photo-gan-x4"),
     ModelPair("free-x4", "gan-x4"),
 )

@@ -35,8 +35,8 @@ SMALL = {
 }
 
 
-def made(name: str, folder: Path, seed: int = 1) -> Path:
-    """A network with random weights and biases; random so that nothing folds away."""
+def made(name: str, folder: Path, seed: int = 1, change: int = 1) -> Path:
+    """A network with random weights and biases; random so that nothing folds away. Another `change`: a related one."""
     import keras
 
     from srlib.models import ModelConfig, build, save_model
@@ -45,7 +45,7 @@ def made(name: str, folder: Path, seed: int = 1) -> Path:
     options, scale = SMALL.get(name, ({}, 4))
     config = ModelConfig(name, scale, options, channels=MODELS[name].channels)
     model = build(config)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(change)
     for variable in model.weights:
         value = np.asarray(variable)
         if "variance" not in variable.path:
@@ -67,9 +67,11 @@ for name in sys.argv[2:]:
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The networks of all kinds, each converted to ONNX beside it, one after the other in one process."""
     folder = tmp_path_factory.mktemp("models")
-    names = [*MODELS, "gan"]
-    for name in names:
-        made("edsr" if name == "gan" else name, folder / name, 2 if name == "gan" else 1)
+    names = [*MODELS, "gan", "stranger"]
+    for name in MODELS:
+        made(name, folder / name)
+    made("edsr", folder / "gan", change=2)
+    made("edsr", folder / "stranger", seed=2)
     subprocess.run([sys.executable, "-c", CONVERT, str(folder), *names], check=True, capture_output=True)
     return folder
 
@@ -217,10 +219,12 @@ class TestBlending:
         )
         np.testing.assert_array_equal(alone, twice)
 
-    def test_networks_with_other_layers_blend_their_images(
-        self, exported: dict[str, tuple[Path, exporter.ExportReport]]
+    @pytest.mark.parametrize("other", ["large_kernel", "stranger"])
+    def test_unrelated_networks_blend_their_images(
+        self, exported: dict[str, tuple[Path, exporter.ExportReport]], other: str
     ) -> None:
-        models = [model_files.read_exported(exported[name][0]) for name in ("edsr", "large_kernel")]
+        """Of other layers, or of the same but trained independently: there is nothing between their weights."""
+        models = [model_files.read_exported(exported[name][0]) for name in ("edsr", other)]
         mixed = blend(*models, 0.3)
         assert mixed.config.receptive_field == max(model.config.receptive_field for model in models)
         lr = np.random.default_rng(0).random((9, 11, 3), np.float32)
