@@ -11,9 +11,10 @@ from srlib.errors import SrlibError, one_line
 from srlib.inference.exported import BIN, XML, ExportedModel
 from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino, serialized
 
-RELATED = 0.5
-"""Cosine between the kernels of two networks, median of the layers, from which they count as related. Networks of which
-one was trained from the other had .93 and more, independent ones .1 and less: docs/experiments/2026-11-29-more-scenes.md."""
+_RELATED = 0.5
+"""Cosine between the kernels of two networks, median of the layers, from which they count as related: of networks of
+which one was trained from the other it was .93 and more, of others .1 and less (measured:
+docs/experiments/2026-11-29-more-scenes.md)."""
 
 _FLOATS: dict[str, np.dtype[np.floating]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 
@@ -83,14 +84,13 @@ def _are_related(constants: Sequence[tuple[ElementTree.Element, bytes, bytes]]) 
     cosines = []
     for layer, *raw in constants:
         kind = _floats(layer)
-        data = layer.find("data")
-        sides = [int(side) for side in ("" if data is None else data.get("shape", "")).split(",") if side.strip().isdecimal()]
-        if kind is None or sum(side > 1 for side in sides) < 2 or len(raw[0]) % kind.itemsize:
+        long_sides = [side for side in _data(layer, "shape").split(",") if side.strip() not in ("", "1")]
+        if kind is None or len(long_sides) < 2 or len(raw[0]) % kind.itemsize:
             continue  # a bias, a factor, a shape
         one, other = (np.frombuffer(values, kind).astype(np.float64) for values in raw)
         if lengths := np.linalg.norm(one) * np.linalg.norm(other):
             cosines.append(one @ other / lengths)
-    return not cosines or bool(np.median(cosines) >= RELATED)
+    return not cosines or bool(np.median(cosines) >= _RELATED)
 
 
 def _worse_loss(*models: ExportedModel) -> float | None:
@@ -171,8 +171,12 @@ def _blended(layer: ElementTree.Element, psnr: bytes, gan: bytes, fidelity: floa
 
 def _floats(layer: ElementTree.Element) -> np.dtype[np.floating] | None:
     """Return the type of a constant's floats, None for other constants."""
+    return _FLOATS.get(_data(layer, "element_type"))
+
+
+def _data(layer: ElementTree.Element, name: str) -> str:
     data = layer.find("data")
-    return None if data is None else _FLOATS.get(data.get("element_type", ""))
+    return "" if data is None else data.get(name, "")
 
 
 def _without_names(layer: ElementTree.Element) -> list[tuple[str, list[tuple[str, str]], str]]:

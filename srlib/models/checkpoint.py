@@ -176,7 +176,7 @@ def load_model(folder: Path, *, scale: int | None = None, dtype: str = "float32"
         >>> from importlib.resources import files
         >>> model, config = load_model(files("srlib") / "weights/psnr-x4/keras")
         >>> config.title, config.scale, model.output.shape[-1]
-        ('Compact', 4, 3)
+        ('Large kernel', 4, 3)
     """
     config = read_config(folder)
     if scale not in (None, config.scale):

@@ -154,7 +154,7 @@ def test_models_for_clean_images_name_the_one_for_photographs(model: str) -> Non
 
 
 def test_blending_by_weights_and_by_images(clean: np.ndarray) -> None:
-    """gan-x4 was fine-tuned from free-x4; with psnr-x4 it has no layers in common, so that both networks run."""
+    """gan-x4 was fine-tuned from free-x4; psnr-x4 was trained independently of it, so that both networks run."""
 
     def upscaled(model: str, fidelity: float | None = None) -> np.ndarray:
         opened = srlib.open_model(model, fidelity=fidelity, precision="float32")
