@@ -40,7 +40,7 @@ _DETAIL = 1024
 
 _TILE = 640
 """Most LR pixels per side that one tile contributes: the progress moves and Stop acts after each tile, within
-seconds. Larger ones give the same pixels and compute less: .8 of it for `psnr-x4`, .6 for `free-x4`, at most.
+seconds. Larger ones give the same pixels and compute less: .8 of it for `photo-x4`, .6 for `psnr-x4`, at most.
 """
 
 _LARGEST_SURE = 2**25

@@ -47,7 +47,7 @@ def test_small_tiles_give_the_bytes_of_the_command(
 ) -> None:
     monkeypatch.setattr(work, "_TILE", 20)
     work._opened.cache_clear()
-    source, parts = photo(tmp_path / "photo.png", 70, 120), list[float]()
+    source, parts = photo(tmp_path / "photo.png", 40, 420), list[float]()
     with observed(lambda part, text: parts.append(part)):
         outcome = run(source, tmp_path / "page")
     srlib.upscale_files(source, tmp_path / "command")
