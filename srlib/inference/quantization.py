@@ -3,8 +3,8 @@
 Weights get one scale per output channel, symmetric around zero; they lose nothing. The input of each convolution gets
 one range, in which zero is one of the 256 levels, so that zero padding stays exact. The range leaves out the very
 largest values: few of them take most of it. Half of the images get noise, or noisy images would leave the ranges. The
-last two convolutions, whose errors go into the result as they are, stay in float32: in `psnr-x4` that reduces the loss
-from 0.030 to 0.006 dB PSNR-Y, and CPU seconds from 1.83 to 0.77 instead of 0.61.
+last two convolutions, whose errors go into the result as they are, stay in float32: `compact` with 48 filters
+then loses 0.006 dB PSNR-Y instead of 0.030, and takes 0.77 CPU seconds instead of 0.61 (1.83 in float32).
 """
 
 from collections.abc import Sequence
