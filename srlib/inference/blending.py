@@ -13,8 +13,8 @@ from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino, serialized
 
 _RELATED = 0.5
 """Cosine between the kernels of two networks, median of the layers, from which they count as related: of networks of
-which one was trained from the other it was .93 and more, of others .1 and less (measured:
-docs/experiments/2026-11-29-more-scenes.md)."""
+which one was trained from the other it was .86 and more, of others .1 and less (measured:
+docs/experiments/2026-11-29-more-scenes.md). Below it, blending takes longer, and is right for related ones too."""
 
 _FLOATS: dict[str, np.dtype[np.floating]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 
