@@ -251,8 +251,10 @@ class Finetune(Training):
         "(SRGAN), 3 with SqueezeNet, whose strides hide such a pattern.",
     )
     adversarial_weight: NonNegative = Field(default=0.001, description="Weight of the adversarial loss.")
-    adversarial: Literal["vanilla", "relativistic"] = Field(
-        default="vanilla", description="Adversarial loss: SRGAN's, or the relativistic average one of ESRGAN."
+    adversarial: Literal["vanilla", "relativistic", "paired"] = Field(
+        default="vanilla",
+        description="Adversarial loss. `vanilla`: SRGAN's. `relativistic`: the relativistic average one of ESRGAN. "
+        "`paired`: relativistic, each position of SR against the same one of HR (RpGAN, Jolicoeur-Martineau 2018).",
     )
     adversarial_normalized: bool = Field(
         default=False,

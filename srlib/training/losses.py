@@ -231,6 +231,25 @@ def relativistic_probabilities(real: Tensor, fake: Tensor) -> tuple[Tensor, Tens
     return ops.mean(ops.sigmoid(real - ops.mean(fake))), ops.mean(ops.sigmoid(fake - ops.mean(real)))
 
 
+def paired_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """Return −log σ(fake − real), with each logit of SR against that of HR at the same position.
+
+    The relativistic pairing of Jolicoeur-Martineau 2018 (arXiv:1807.00734, RpGAN). HR and SR show the same scene there,
+    so what the scene itself does to the logits cancels.
+    """
+    return paired_discriminator(fake, real)
+
+
+def paired_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Return −log σ(real − fake), position by position."""
+    return ops.mean(ops.softplus(fake - real))
+
+
+def paired_probabilities(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean probability of being the more real one of its pair, for HR and for SR."""
+    return ops.mean(ops.sigmoid(real - fake)), ops.mean(ops.sigmoid(fake - real))
+
+
 @dataclass(frozen=True)
 class AdversarialLoss:
     """The two sides of a GAN's loss. All functions take (logits of HR, logits of SR).
@@ -249,5 +268,6 @@ class AdversarialLoss:
 ADVERSARIAL_LOSSES = {
     "vanilla": AdversarialLoss(vanilla_generator, vanilla_discriminator, vanilla_probabilities),
     "relativistic": AdversarialLoss(relativistic_generator, relativistic_discriminator, relativistic_probabilities),
+    "paired": AdversarialLoss(paired_generator, paired_discriminator, paired_probabilities),
 }
 """`finetune.adversarial` → its functions."""

@@ -100,6 +100,19 @@ def test_relativistic_losses_follow_esrgan() -> None:
     assert value(losses.relativistic_generator(real, fake)) == pytest.approx(generator, rel=1e-5)
 
 
+def test_paired_losses_compare_each_position() -> None:
+    real, fake = logits(2.0, -1.0), logits(0.5, -3.0)
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    assert value(losses.paired_discriminator(real, fake)) == pytest.approx(-np.log(sigmoid(real - fake)).mean())
+    assert value(losses.paired_generator(real, fake)) == pytest.approx(-np.log(sigmoid(fake - real)).mean())
+
+
+def test_paired_losses_ignore_what_a_scene_adds() -> None:
+    real, fake, scene = logits(2.0, -1.0), logits(0.5, -3.0), logits(7.0, -4.0)
+    for loss in (losses.paired_generator, losses.paired_discriminator):
+        assert value(loss(real + scene, fake + scene)) == pytest.approx(value(loss(real, fake)), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", losses.ADVERSARIAL_LOSSES)
 def test_extreme_scores_stay_finite(name: str) -> None:
     sides = losses.ADVERSARIAL_LOSSES[name]

@@ -135,7 +135,7 @@ def checkerboard(inputs: LossInputs) -> Tensor:
 
 
 def adversarial(inputs: LossInputs) -> Tensor:
-    """How clearly the discriminator tells SR from HR: `vanilla` or `relativistic`."""
+    """How clearly the discriminator tells SR from HR: `vanilla`, `relativistic` or `paired`."""
     generator_loss, real = losses.ADVERSARIAL_LOSSES[inputs.section.adversarial].generator, inputs.real
 
     def loss(sr: Tensor) -> Tensor:

@@ -90,7 +90,8 @@ def gradients_of_nothing(adversarial: str) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("term", "adversarial"), [*((term, "vanilla") for term in NONE), ("adversarial_weight", "relativistic")]
+    ("term", "adversarial"),
+    [*((term, "vanilla") for term in NONE), *(("adversarial_weight", name) for name in ("relativistic", "paired"))],
 )
 def test_each_term_reaches_the_generator(term: str, adversarial: str) -> None:
     nothing, without = gradients_of_nothing(adversarial)
@@ -174,7 +175,8 @@ def test_gradient_shares_change_no_variable() -> None:
 
 def test_relativistic_probabilities_compare_both_kinds() -> None:
     real, fake = np.full((2, 1, 1, 1), 9.0, np.float32), np.full((2, 1, 1, 1), 9.0, np.float32)
-    assert [float(s) for s in ADVERSARIAL_LOSSES["relativistic"].probabilities(real, fake)] == [0.5, 0.5]
+    for name in ("relativistic", "paired"):
+        assert [float(s) for s in ADVERSARIAL_LOSSES[name].probabilities(real, fake)] == [0.5, 0.5]
     assert [float(s) for s in ADVERSARIAL_LOSSES["vanilla"].probabilities(real, fake)] == pytest.approx(
         [1, 1], abs=1e-3
     )
