@@ -250,7 +250,9 @@ class Finetune(Training):
         description="Weight of the checkerboard loss: the error's component of period `scale`. `auto`: 0 with VGG19 "
         "(SRGAN), 3 with SqueezeNet, whose strides hide such a pattern.",
     )
-    adversarial_weight: NonNegative = Field(default=0.001, description="Weight of the adversarial loss.")
+    adversarial_weight: NonNegative = Field(
+        default=0.001, description="Weight of the adversarial loss; with 0 the discriminator is trained all the same."
+    )
     adversarial: Literal["vanilla", "relativistic", "paired"] = Field(
         default="vanilla",
         description="Adversarial loss. `vanilla`: SRGAN's. `relativistic`: the relativistic average one of ESRGAN. "
