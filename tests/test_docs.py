@@ -17,6 +17,8 @@ import typer.main
 import yaml
 
 from srlib.cli import app
+from srlib.evaluation.methods import content_hash
+from srlib.files import file_hash
 from srlib.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +31,7 @@ OTHER_FILES = {
 }
 GENERATED_OR_OLD = {"CHANGELOG.md", "docs/reference/cli.md"}
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+CHECKSUM = re.compile(r"\b(file|folder): (srlib/weights/\S+).*\n[# ]*sha256: (\w{64})")
 SHELL = {"|", "&&", ";", ">", "<", "#", "…"}
 EXAMPLES = sorted(path for path in (ROOT / "srlib").rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
 
@@ -129,6 +132,15 @@ def test_named_files_exist(page: Path) -> None:
     )
     # recipes/ is the user's to change; tests/params/test_recipes.py tests its names.
     assert not [path for path in paths if not (ROOT / path).exists() and not path.startswith("recipes/")]
+
+
+def test_checksums_are_those_of_the_weights_that_ship() -> None:
+    hashes = {"file": content_hash, "folder": lambda folder: file_hash(folder / "model.weights.h5")}
+    pages = [*(page for page in PAGES if DATED not in name(page)), *(ROOT / "recipes").glob("*.yaml")]
+    named = [(page, *groups) for page in pages for groups in CHECKSUM.findall(page.read_text(encoding="utf-8"))]
+    assert {key for _, key, _, _ in named} == set(hashes), "both kinds are documented"
+    for page, key, weights, sha256 in named:
+        assert sha256 == hashes[key](ROOT / weights), f"{name(page)}: {weights}"
 
 
 def test_every_page_is_in_the_navigation() -> None:
