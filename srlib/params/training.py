@@ -276,6 +276,11 @@ class Finetune(Training):
         description="Weight of patterns with a period of one LR pixel beyond those of HR, also where they follow the "
         "content; 0: left out.",
     )
+    regularity_weight: NonNegative = Field(
+        default=0.0,
+        description="Weight of fine detail that repeats with any period more than that of HR does, such as a mesh; 0: "
+        "left out.",
+    )
     texture_weight: NonNegative = Field(
         default=0.0,
         description="Weight of the difference between the statistics of the features in windows of 16×16 pixels, "
@@ -328,6 +333,7 @@ class Finetune(Training):
             self.consistency_weight,
             self.artifact_weight,
             self.periodicity_weight,
+            self.regularity_weight,
             self.texture_weight,
         )
         if not any(weights):

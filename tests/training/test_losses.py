@@ -176,3 +176,44 @@ def test_the_periodicity_loss_is_about_the_excess() -> None:
     ramp = np.repeat((0.3 * x + 0.2 * y)[None, :, :, None], 3, axis=3).astype(np.float32)
     assert value(losses.periodicity(hr, hr, 4)) == value(losses.periodicity(hr, smooth, 4)) == 0
     assert value(losses.periodicity(smooth, ramp, 4)) < 1e-4, "a ramp is no pattern"
+
+
+def mesh(period: float, side: int = 64) -> np.ndarray:
+    """Return a gray image with a mesh of this period in pixels."""
+    y, x = np.mgrid[:side, :side] * (2 * np.pi / period)
+    return np.repeat((0.5 + 0.05 * np.sin(x) * np.sin(y))[None, :, :, None], 3, axis=3).astype(np.float32)
+
+
+@given(period=st.floats(3.2, 5.5))
+def test_regularity_sees_a_mesh_of_any_period(period: float) -> None:
+    """`periodicity` sees the period of an LR pixel alone."""
+    noise = (0.5 + 0.03 * np.random.default_rng(0).standard_normal((1, 64, 64, 3))).astype(np.float32)
+    assert value(losses.regularity(noise, mesh(period), 4)) > 1
+    assert value(losses.regularity(mesh(period), noise, 4)) == 0, "only the excess over HR counts"
+
+
+def test_regularity_of_what_has_no_detail() -> None:
+    """Nothing is asked for where SR is smooth or its detail is fainter than half a level."""
+    rng = np.random.default_rng(0)
+    noise, faint = (0.5 + strength * rng.standard_normal((1, 64, 64, 3)) for strength in (0.03, 0.0005))
+    smooth = np.full((1, 64, 64, 3), 0.5)
+    for sr in (smooth, faint):
+        assert value(losses.regularity(noise.astype(np.float32), sr.astype(np.float32), 4)) < 1e-3
+
+
+def test_regularity_against_numpy() -> None:
+    """One window of 32×32 pixels, by NumPy's Fourier transform."""
+    hr, sr = (
+        np.random.default_rng(0).random((2, 1, 32, 32, 1), np.float32) * np.float32([1, 0.2])[:, None, None, None, None]
+    )
+    sr = (sr + 10 * (mesh(4.5, 32)[..., :1] - 0.5)).astype(np.float32)
+    window = np.outer(*[np.sin(np.pi * (np.arange(32) + 0.5) / 32) ** 2] * 2)
+    frequency = np.fft.fftfreq(32)
+    radius = np.hypot(frequency[:, None], frequency[None])
+    band = (radius > 0.5 / 4) & (radius < 0.5)
+
+    def concentration(image: np.ndarray) -> float:
+        power = np.abs(np.fft.fft2(image[0, :, :, 0] * window))[band] ** 2
+        return float(np.log(np.mean(power**2) / np.mean(power) ** 2))
+
+    assert value(losses.regularity(hr, sr, 4)) == pytest.approx(concentration(sr) - concentration(hr), rel=1e-3)

@@ -94,6 +94,7 @@ def all_terms(section: Finetune) -> tuple[LossTerm, ...]:
         LossTerm("consistency", consistency, section.consistency_weight, optional=True),
         LossTerm("artifact", artifact, section.artifact_weight, optional=True),
         LossTerm("periodicity", periodicity, section.periodicity_weight, optional=True),
+        LossTerm("regularity", regularity, section.regularity_weight, optional=True),
         LossTerm("texture", texture, section.texture_weight, optional=True),
     )
 
@@ -158,6 +159,11 @@ def artifact(inputs: LossInputs) -> Tensor:
 def periodicity(inputs: LossInputs) -> Tensor:
     """Patterns with a period of one LR pixel that are stronger than in HR, also where they follow the content."""
     return losses.periodicity(inputs.hr, inputs.sr, inputs.scale)
+
+
+def regularity(inputs: LossInputs) -> Tensor:
+    """Fine detail that repeats with any period more than that of HR does: meshes and honeycombs."""
+    return losses.regularity(inputs.hr, inputs.sr, inputs.scale)
 
 
 def texture(inputs: LossInputs) -> Tensor:

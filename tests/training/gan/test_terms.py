@@ -59,7 +59,7 @@ def test_the_perceptual_loss_of_layers_is_their_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["perceptual", "pixel", "checkerboard", "consistency", "artifact", "periodicity", "texture"]
+    "name", ["perceptual", "pixel", "checkerboard", "consistency", "artifact", "periodicity", "regularity", "texture"]
 )
 def test_a_perfect_image_has_no_loss(name: str) -> None:
     gan = losses()
