@@ -162,21 +162,26 @@ def artifact(hr: Tensor, sr: Tensor, *, side: int = 7) -> Tensor:
     return ops.mean(ops.stop_gradient(overall * local) * ops.abs(hr - sr))
 
 
+FAINT = (0.5 / 255) ** 2
+"""Power of a frequency below which detail does not count in `regularity`: noise of half a level has it in each."""
+
+
 def regularity(hr: Tensor, sr: Tensor, scale: int, *, side: int = 32) -> Tensor:
     """Return how much more regular the fine detail of SR is than that of HR: meshes and honeycombs of any period.
 
-    A perceptual or adversarial loss asks for texture. Where LR holds none, a network of convolutions can only repeat a
-    pattern, and with a penalty on one period (`periodicity`) it takes another. In windows that overlap by half, the power
-    of the frequencies that LR cannot hold is compared: the mean of its square over the square of its mean is 2 for noise,
-    about 5 for photographs, and large where a few frequencies hold all of it. Only the excess over HR counts, as the
-    difference of the logarithms.
+    A perceptual or adversarial loss asks for texture. Where LR holds none, a network of convolutions can hardly do
+    other than repeat a pattern, and with a penalty on one period (`periodicity`) it takes another. In windows that
+    overlap by half, the power of the frequencies that LR cannot hold is compared: the mean of its square over the
+    square of its mean is 2 for noise, about 5 for photographs, and large where a few frequencies hold all of it. Only
+    the excess over HR counts, as the difference of the logarithms.
 
     Args:
-        hr: The ground truth, at least `side` pixels high and wide.
+        hr: The ground truth.
         sr: The network's output.
         scale: Upscaling factor.
-        side: Side of a window in pixels, even.
+        side: Side of a window in pixels; at most the image's.
     """
+    side = min(side, hr.shape[1], hr.shape[2])
     return ops.mean(ops.relu(_concentration(sr, scale, side) - _concentration(hr, scale, side)))
 
 
@@ -186,14 +191,14 @@ def _concentration(image: Tensor, scale: int, side: int) -> Tensor:
 
     def windows(x: Tensor) -> Tensor:
         """[…, pixels] → […, windows, side]."""
-        starts = range(0, x.shape[-1] - side + 1, side // 2)
+        starts = range(0, x.shape[-1] - side + 1, max(side // 2, 1))
         return ops.stack([x[..., start : start + side] for start in starts], axis=-2)
 
-    luma = windows(ops.mean(image, axis=-1))
-    real, imaginary = (windows(ops.transpose(luma @ basis, (0, 2, 3, 1))) for basis in (cosine, sine))
+    gray = windows(ops.mean(image, axis=-1))
+    real, imaginary = (windows(ops.transpose(gray @ basis, (0, 2, 3, 1))) for basis in (cosine, sine))
     power = ops.square(real @ cosine - imaginary @ sine) + ops.square(real @ sine + imaginary @ cosine)
     power = ops.transpose(power, (0, 1, 3, 2, 4)) * band
-    bins = float(np.sum(band))
+    bins = max(float(np.sum(band)), 1.0)
     mean, square = (ops.sum(x, axis=(-2, -1)) / bins for x in (power, ops.square(power)))
     return ops.log(square + FAINT**2) - 2.0 * ops.log(mean + FAINT)
 
@@ -211,10 +216,6 @@ def _window_spectrum(side: int, scale: int) -> tuple[np.ndarray, np.ndarray, np.
     band = (radius > 0.5 / scale) & (radius < 0.5)
     cosine, sine = (basis.astype(np.float32) for basis in bases)
     return cosine, sine, band.astype(np.float32)
-
-
-FAINT = (0.5 / 255) ** 2
-"""Power of a frequency below which detail does not count in `regularity`: noise of half a level has it in each."""
 
 
 def perceptual(hr_features: Tensor, sr_features: Tensor, *, scale: float, loss: str = "mse") -> Tensor:

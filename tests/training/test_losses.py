@@ -217,3 +217,9 @@ def test_regularity_against_numpy() -> None:
         return float(np.log(np.mean(power**2) / np.mean(power) ** 2))
 
     assert value(losses.regularity(hr, sr, 4)) == pytest.approx(concentration(sr) - concentration(hr), rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (9, 13), (31, 33)])
+def test_regularity_of_small_images(size: tuple[int, int]) -> None:
+    hr, sr = np.random.default_rng(0).random((2, 1, *size, 3)).astype(np.float32)
+    assert value(losses.regularity(hr, sr, 4)) >= 0
