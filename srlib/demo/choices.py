@@ -9,7 +9,16 @@ from pathlib import Path
 from srlib.errors import SrlibError
 from srlib.inference.exported import is_exported, read_exported
 from srlib.inference.model_file import SUFFIXES
-from srlib.inference.shipped import AUTO, CLEAN_MODEL, FAST_MODEL, PAIRS, PHOTO_MODEL, SHIPPED, shipped_models
+from srlib.inference.shipped import (
+    AUTO,
+    CLEAN_MODEL,
+    FAST_MODEL,
+    PAIRS,
+    PHOTO_MODEL,
+    SHIPPED,
+    all_pairs_ship,
+    shipped_models,
+)
 
 _CHARACTER = {"pixel": "faithful", "gan": "sharp, some detail invented"}
 _PIPELINE = ("config.json", "model.weights.h5")
@@ -51,7 +60,8 @@ def _shipped() -> Iterator[ModelChoice]:
     """Yield the default of `srlib upscale`, then each shipped model."""
     names = sorted(shipped_models(), key=lambda name: name != CLEAN_MODEL)
     if PHOTO_MODEL in names:
-        yield ModelChoice(f"{AUTO} – the one of {CLEAN_MODEL} and {PHOTO_MODEL} that fits the image", AUTO)
+        title = f"{AUTO} – the one of {CLEAN_MODEL} and {PHOTO_MODEL} that fits the image"
+        yield ModelChoice(title, AUTO, fidelity=1.0 if all_pairs_ship() else None)
     in_pairs = {name for pair in PAIRS if {pair.psnr, pair.gan} <= set(names) for name in (pair.psnr, pair.gan)}
     for name in names:
         training = read_exported(SHIPPED / name).config.training

@@ -7,7 +7,7 @@ from srlib.imaging.image_file import ImageFile
 from srlib.imaging.input_range import InputRange
 from srlib.inference.choice import AutoModel
 from srlib.inference.input_traces import UNKNOWN, InputTraces, traces_of
-from srlib.inference.shipped import PHOTO_MODEL, shipped_models
+from srlib.inference.shipped import model_for_photographs
 from srlib.inference.upscale import RgbModel, visible_colors
 from srlib.inference.upscaler import Upscaler
 
@@ -80,9 +80,8 @@ def range_notes(model: str, inputs: InputRange | None, traces: InputTraces) -> t
     outside = [words[name][_is_above(values[name], getattr(inputs, name))] for name in traces.excess(inputs)]
     if not outside:
         return ()
-    for_clean = tuple(set(shipped_models()) - {PHOTO_MODEL})
-    fits = model.startswith(for_clean) and PHOTO_MODEL in shipped_models()
-    advice = f"; try --model {PHOTO_MODEL}" if fits else "; artifacts may remain or grow"
+    better = model_for_photographs(model.partition(" fidelity ")[0])
+    advice = f"; try --model {better}" if better else "; artifacts may remain or grow"
     return (f"{', '.join(outside)}: {model} was not trained for such images{advice}",)
 
 

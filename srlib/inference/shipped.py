@@ -29,9 +29,12 @@ CLEAN_MODEL, PHOTO_MODEL = "psnr-x4", "photo-x4"
 FAST_MODEL = "fast-x4"
 """A small network for films of clean images; it has no GAN counterpart."""
 
+PHOTO_PAIR = ModelPair(PHOTO_MODEL, "photo-gan-x4")
+"""The models for photographs with noise, blur or JPEG artifacts."""
+
 PAIRS = (
     ModelPair(CLEAN_MODEL, "gan-x4"),  # not related: both networks run, and their images are blended
-    ModelPair(PHOTO_MODEL, "photo-gan-x4"),
+    PHOTO_PAIR,  # of other layers: the same
     ModelPair("free-x4", "gan-x4"),
 )
 """All pairs; a model is there once its folder is. A model belongs to the first pair that names it."""
@@ -63,3 +66,25 @@ def shipped_pair(model: str) -> ModelPair:
     raise SrlibError(
         f"{model}: fidelity needs two models: name the one with GAN weights too (--gan), or use a shipped pair"
     )
+
+
+def all_pairs_ship() -> bool:
+    """Return whether every model has its counterpart here, so that `auto` can blend whichever it takes."""
+    return {name for pair in PAIRS for name in (pair.psnr, pair.gan)} <= set(shipped_models())
+
+
+def model_for_photographs(model: str) -> str | None:
+    """Return the shipped model to take instead of a shipped one for clean images where an image is not clean.
+
+    Returns:
+        A model that is as faithful or as sharp as `model`; None for models for photographs, and for other models.
+
+    Example:
+        >>> model_for_photographs("fast-x4"), model_for_photographs("photo-x4")
+        ('photo-x4', None)
+    """
+    photographs = (PHOTO_PAIR.psnr, PHOTO_PAIR.gan)
+    if model in photographs or model not in shipped_models():
+        return None
+    better = PHOTO_PAIR.gan if model in {pair.gan for pair in PAIRS} else PHOTO_PAIR.psnr
+    return better if better in shipped_models() else None

@@ -131,9 +131,8 @@ def test_a_pair_is_blended_by_its_own_counterpart(two_models: None) -> None:
 
 
 def test_images_outside_of_the_training_give_one_line(
-    clean: np.ndarray, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    clean: np.ndarray, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(inspection, "shipped_models", lambda: ["photo-x4", "psnr-x4"])
     Path("in").mkdir()
     for name, quality in (("a", 30), ("b", 40), ("c", 95)):
         Path(f"in/{name}.jpg").write_bytes(jpeg(clean[:40, :40], quality))
@@ -145,12 +144,30 @@ def test_images_outside_of_the_training_give_one_line(
     )
 
 
-@pytest.mark.parametrize("model", ["psnr-x4", "gan-x4", "free-x4", "fast-x4", "psnr-x4 fidelity 0.5"])
-def test_models_for_clean_images_name_the_one_for_photographs(model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "better"),
+    [
+        *[(name, "photo-x4") for name in ("psnr-x4", "free-x4", "fast-x4", "psnr-x4 fidelity 0.5")],
+        ("gan-x4", "photo-gan-x4"),
+    ],
+)
+def test_models_for_clean_images_name_the_one_for_photographs(model: str, better: str) -> None:
     (note,) = inspection.range_notes(model, CLEAN, InputTraces(noise=20))
-    assert note.endswith(f"{model} was not trained for such images; try --model photo-x4")
-    (own,) = inspection.range_notes("photo-x4", CLEAN, InputTraces(noise=20))
-    assert own.endswith("artifacts may remain or grow")
+    assert note.endswith(f"{model} was not trained for such images; try --model {better}")
+
+
+@pytest.mark.parametrize("model", ["photo-x4", "photo-gan-x4", "photo-x4 fidelity 0.5", "psnr-x4-mine", "other"])
+def test_no_other_model_is_named_for_these(model: str) -> None:
+    (note,) = inspection.range_notes(model, CLEAN, InputTraces(noise=20))
+    assert note.endswith("artifacts may remain or grow")
+
+
+def test_auto_at_fidelity_0_is_the_gan_that_fits(clean: np.ndarray) -> None:
+    lr = np.ascontiguousarray(clean[:100, :100])
+    noisy = np.clip(lr + np.random.default_rng(0).normal(0, 9, lr.shape), 0, 255).astype(np.uint8)
+    models = open_any("auto", fidelity=0)
+    for image, model in ((lr, "gan-x4"), (noisy, "photo-gan-x4")):
+        np.testing.assert_array_equal(models(image), srlib.upscale(image, model=model))
 
 
 def test_blending_by_weights_and_by_images(clean: np.ndarray) -> None:
@@ -181,7 +198,7 @@ def test_warnings_name_both_sides_of_a_range() -> None:
 
 
 def test_fidelity_needs_all_counterparts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "shipped_models", lambda: ["psnr-x4", "gan-x4", "photo-x4"])
+    monkeypatch.setattr(shipped, "shipped_models", lambda: ["psnr-x4", "gan-x4", "photo-x4"])
     with pytest.raises(SrlibError, match="fidelity: not all models behind auto have a GAN counterpart"):
         open_any("auto", fidelity=0.5)
 
