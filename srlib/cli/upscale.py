@@ -47,7 +47,7 @@ UpscalingModel = Annotated[
     typer.Option(
         help=f"auto, the default, takes of {CLEAN_MODEL} and {PHOTO_MODEL} the one that fits each image; or "
         f"{', '.join(shipped_models())}, which come with srlib; a model folder; an ONNX, .pth or .safetensors file; or "
-        "from MLflow models:/NAME@champion, models:/NAME/2 or runs:/ID/NAME. With --fidelity the default is "
+        "from MLflow models:/NAME@champion, models:/NAME/2 or runs:/ID/NAME. With --gan the default is "
         f"{CLEAN_MODEL}."
     ),
 ]
@@ -170,7 +170,7 @@ def upscale(
     from srlib.signals import Stopped
 
     tile_side = _tile_side(tile)
-    model = model or (AUTO if fidelity is None and gan is None else CLEAN_MODEL)
+    model = model or (AUTO if gan is None else CLEAN_MODEL)
     if scheduler:
         model, gan = model_for_workers(model), gan and model_for_workers(gan)
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)

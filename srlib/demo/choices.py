@@ -16,7 +16,7 @@ from srlib.inference.shipped import (
     PAIRS,
     PHOTO_MODEL,
     SHIPPED,
-    all_pairs_ship,
+    auto_can_blend,
     shipped_models,
 )
 
@@ -61,7 +61,7 @@ def _shipped() -> Iterator[ModelChoice]:
     names = sorted(shipped_models(), key=lambda name: name != CLEAN_MODEL)
     if PHOTO_MODEL in names:
         title = f"{AUTO} – the one of {CLEAN_MODEL} and {PHOTO_MODEL} that fits the image"
-        yield ModelChoice(title, AUTO, fidelity=1.0 if all_pairs_ship() else None)
+        yield ModelChoice(title, AUTO, fidelity=1.0 if auto_can_blend() else None)
     in_pairs = {name for pair in PAIRS if {pair.psnr, pair.gan} <= set(names) for name in (pair.psnr, pair.gan)}
     for name in names:
         training = read_exported(SHIPPED / name).config.training

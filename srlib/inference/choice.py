@@ -9,7 +9,7 @@ from srlib.errors import SrlibError
 from srlib.inference.exported import CONFIG, read_export_config
 from srlib.inference.input_traces import InputTraces, traces_of
 from srlib.inference.runtime import choose_precision
-from srlib.inference.shipped import AUTO, CLEAN_MODEL, PHOTO_MODEL, SHIPPED, all_pairs_ship, shipped_models
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, PHOTO_MODEL, SHIPPED, auto_can_blend, shipped_models
 from srlib.inference.upscaler import Upscaler, open_model
 
 
@@ -75,7 +75,7 @@ def open_any(
         return options(model)
     if gan is not None:
         raise SrlibError(f"gan: {AUTO} has GAN counterparts of its own; leave it out, or name a model")
-    if fidelity is not None and not all_pairs_ship():
+    if fidelity is not None and not auto_can_blend():
         raise SrlibError(f"fidelity: not all models behind {AUTO} have a GAN counterpart; name a model such as psnr-x4")
     models = {CLEAN_MODEL, PHOTO_MODEL} & set(shipped_models())
     precisions = [choose_precision(precision, read_export_config(SHIPPED / name)) for name in sorted(models)]

@@ -68,9 +68,10 @@ def shipped_pair(model: str) -> ModelPair:
     )
 
 
-def all_pairs_ship() -> bool:
-    """Return whether every model has its counterpart here, so that `auto` can blend whichever it takes."""
-    return {name for pair in PAIRS for name in (pair.psnr, pair.gan)} <= set(shipped_models())
+def auto_can_blend() -> bool:
+    """Return whether both models of `auto` have their GAN counterparts here."""
+    pairs = [pair for pair in PAIRS if pair.psnr in (CLEAN_MODEL, PHOTO_MODEL)]
+    return {name for pair in pairs for name in (pair.psnr, pair.gan)} <= set(shipped_models())
 
 
 def model_for_photographs(model: str) -> str | None:

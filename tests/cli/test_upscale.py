@@ -38,6 +38,16 @@ def test_gan_names_the_counterpart_of_ones_own_model(image: str) -> None:
     assert (pixels("own.png") != pixels("whole.png")).any()
 
 
+def test_fidelity_blends_the_pair_that_fits_the_image(image: str) -> None:
+    smooth = np.linspace(60, 190, 128 * 128).reshape(128, 128, 1).repeat(3, axis=2)
+    noisy = smooth + np.random.default_rng(0).normal(0, 9, smooth.shape)
+    for name, content, model in (("clean.png", smooth, "gan-x4"), ("noisy.png", noisy, "photo-gan-x4")):
+        Image.fromarray(content.clip(0, 255).astype(np.uint8)).save(name)
+        run(name, "-o", "auto.png", "--fidelity", "0")
+        run(name, "-o", "named.png", "--model", model)
+        np.testing.assert_array_equal(pixels("auto.png"), pixels("named.png"))
+
+
 def test_gan_without_fidelity_says_what_to_add(image: str) -> None:
     with pytest.raises(SrlibError, match=r"gan: gan-x4 is blended in by `fidelity` \(--fidelity\), which is missing"):
         run(image, "-o", "b.png", "--gan", "gan-x4")

@@ -1,7 +1,6 @@
 """`auto`: the model that fits each image; and warnings of images that a model was not trained for."""
 
 import io
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from srlib.errors import SrlibError
 from srlib.imaging.array_image import from_array
 from srlib.imaging.input_range import CLEAN, InputRange
 from srlib.imaging.resize import downscale
-from srlib.inference import choice, input_traces, inspection, shipped, upscaler
+from srlib.inference import choice, input_traces, inspection, shipped
 from srlib.inference.batch import run_jobs
 from srlib.inference.choice import AutoModel, open_any
 from srlib.inference.input_traces import InputTraces, traces_of
@@ -36,18 +35,6 @@ def jpeg(image: np.ndarray, quality: int) -> bytes:
 
 def pixels(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
-
-
-@pytest.fixture
-def two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ship the GAN weights of the clean pair under the names of the photo pair, whatever this installation has."""
-    weights = tmp_path / "weights"
-    for name in ("psnr-x4", "gan-x4", "photo-x4", "photo-gan-x4"):
-        source = shipped.SHIPPED / ("psnr-x4" if name == "psnr-x4" else "gan-x4")
-        shutil.copytree(source, weights / name, ignore=shutil.ignore_patterns("keras"))
-    monkeypatch.setattr(shipped, "SHIPPED", weights)
-    for module in (choice, upscaler):
-        monkeypatch.setattr(module, "SHIPPED", weights)
 
 
 def test_traces_of_clean_compressed_and_noisy_images(clean: np.ndarray) -> None:
@@ -76,7 +63,7 @@ def test_the_header_alone_gives_the_quality(clean: np.ndarray, tmp_path: Path) -
     assert traces_of(clean[:50], jpeg(clean, 55)) == InputTraces(jpeg_quality=55), "too small to estimate the rest"
 
 
-def test_auto_takes_the_model_that_fits(two_models: None, clean: np.ndarray) -> None:
+def test_auto_takes_the_model_that_fits(clean: np.ndarray) -> None:
     models = open_any("auto", precision="float32", threads=1)
     assert isinstance(models, AutoModel)
     assert models.fitting(InputTraces(noise=1.0)).name == "psnr-x4"
@@ -88,7 +75,7 @@ def test_auto_takes_the_model_that_fits(two_models: None, clean: np.ndarray) -> 
 
 
 def test_auto_of_files_prints_models_and_reasons(
-    two_models: None, clean: np.ndarray, folder: Path, capfd: pytest.CaptureFixture[str]
+    clean: np.ndarray, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("in").mkdir()
     Image.fromarray(clean).save("in/clean.png")
@@ -103,7 +90,7 @@ def test_auto_of_files_prints_models_and_reasons(
     assert ",psnr-x4 fidelity 0.5," in first and ",photo-x4 fidelity 0.5," in second and ",30," in second
 
 
-def test_many_images_share_few_lines(two_models: None, clean: np.ndarray) -> None:
+def test_many_images_share_few_lines(clean: np.ndarray) -> None:
     image, models = from_array(np.ascontiguousarray(clean[:100, :100])), open_any("auto")
     contents = (b"", jpeg(clean, 33), jpeg(clean, 37))
     looks = [inspection.look_at(image, content, models, estimate=False, exact=False) for content in contents]
@@ -123,7 +110,7 @@ def test_auto_needs_both_models_and_no_gan(monkeypatch: pytest.MonkeyPatch, tmp_
         srlib.open_model("auto")
 
 
-def test_a_pair_is_blended_by_its_own_counterpart(two_models: None) -> None:
+def test_a_pair_is_blended_by_its_own_counterpart() -> None:
     blended = srlib.open_model("photo-gan-x4", fidelity=0.5)
     assert blended.name == "photo-x4 fidelity 0.5"
     with pytest.raises(SrlibError, match="fidelity needs two models"):
