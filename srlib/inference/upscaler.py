@@ -90,7 +90,9 @@ def open_model(
         pair = shipped_pair(model)
         psnr_model, gan_model = pair.psnr, pair.gan
     blended = blend(_load(psnr_model), _load(gan_model), fidelity)
-    name = f"{Path(psnr_model).name} fidelity {fidelity:g}"
+    name = Path(psnr_model if fidelity else gan_model).name
+    if 0 < fidelity < 1:
+        name += f" fidelity {fidelity:g}"
     return Upscaler(blended, name=name, precision=precision, tile=tile, ensemble=ensemble, threads=threads)
 
 

@@ -154,6 +154,7 @@ def test_auto_at_fidelity_0_is_the_gan_that_fits(clean: np.ndarray) -> None:
     noisy = np.clip(lr + np.random.default_rng(0).normal(0, 9, lr.shape), 0, 255).astype(np.uint8)
     models = open_any("auto", fidelity=0)
     for image, model in ((lr, "gan-x4"), (noisy, "photo-gan-x4")):
+        assert models.fitting(traces_of(image)).name == model
         np.testing.assert_array_equal(models(image), srlib.upscale(image, model=model))
 
 
@@ -169,7 +170,7 @@ def test_blending_by_weights_and_by_images(clean: np.ndarray) -> None:
         for model in ("psnr-x4", "free-x4")
     }
     assert distances["psnr-x4"] <= 1.5 < distances["free-x4"]
-    assert srlib.open_model("gan-x4", fidelity=1).name == "psnr-x4 fidelity 1", "the first pair that names it"
+    assert srlib.open_model("gan-x4", fidelity=1).name == "psnr-x4", "the first pair that names it"
 
 
 def test_warnings_name_both_sides_of_a_range() -> None:
