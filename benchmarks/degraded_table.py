@@ -11,7 +11,8 @@ command gives the same images. A folder of --given holds LR images as they are, 
 as in `s14_img_001.jpg`.
 
 Prints one table per recipe and folder: means over images of PSNR-Y, SSIM-Y, LPIPS (SqueezeNet; `nan` without weights),
-LR consistency (PSNR and largest error against the degraded LR image), and the seconds of CPU time that an image takes.
+the share of blocks with a line of period 4 (`periodic_lines.py`; at another --scale `nan`), LR consistency (PSNR and
+largest error against the degraded LR image), and the seconds of CPU time that an image takes.
 --strips writes the methods side by side.
 """
 
@@ -21,6 +22,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from periodic_lines import PERIODIC, SCALE
 
 import srlib
 from srlib.arrays import Image
@@ -89,6 +92,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     metrics = {key: METRICS[key] for key in ("psnr_y", "ssim_y")}
+    if options.scale == SCALE:
+        metrics["periodic"] = PERIODIC
     if options.backbone:
         metrics[LPIPS] = lpips(options.backbone, options.linear)
     sets = {name: images for name, images in find_sets(options.test, options.scale).items() if name in options.sets}
@@ -166,17 +171,17 @@ def table(
     for result in evaluate(sets, methods, options.scale, metrics=metrics):
         for score in result.scores:
             agreement = srlib.lr_consistency(result.lr, result.sr[score.method])
-            values = [score.values.get(key, float("nan")) for key in ("psnr_y", "ssim_y", LPIPS)]
+            values = [score.values.get(key, float("nan")) for key in ("psnr_y", "ssim_y", LPIPS, "periodic")]
             values += [agreement.psnr, agreement.largest_error, seconds[score.method, str(result.lr.shape)]]
             rows.setdefault((score.set, score.method), []).append(values)
         if options.strips:
             draw(result, title, options)
     print(f"\n### {title}\n")
-    print("| set | method | PSNR-Y | SSIM-Y | LPIPS | LR PSNR | LR error | CPU s |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|")
+    print("| set | method | PSNR-Y | SSIM-Y | LPIPS | Period 4 (%) | LR PSNR | LR error | CPU s |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for (name, method), values in rows.items():
-        psnr, ssim, distance, lr, error, time_ = map(statistics.mean, zip(*values, strict=True))
-        scores = f"{psnr:.2f} | {ssim:.4f} | {distance:.4f} | {lr:.2f} | {error:.1f} | {time_:.2f}"
+        psnr, ssim, distance, lines, lr, error, time_ = map(statistics.mean, zip(*values, strict=True))
+        scores = f"{psnr:.2f} | {ssim:.4f} | {distance:.4f} | {lines:.1f} | {lr:.2f} | {error:.1f} | {time_:.2f}"
         print(f"| {name} ({len(values)}) | {method} | {scores} |", flush=True)
 
 

@@ -12,7 +12,7 @@ ship.
 
 - Quality, in float32, for bicubic too: PSNR-Y, SSIM-Y, LPIPS (SqueezeNet; without weights there is no such column), LR
   consistency (PSNR between result and original, both downscaled), color error (distance between the mean colors), and
-  the share of blocks with a line of period 4 (`periodic_blocks`), for the originals too.
+  the share of blocks with a line of period 4 (`benchmarks/periodic_lines.py`), for the originals too.
 - Precision: PSNR-Y in bfloat16 and in int8 minus that in float32, with the lowest of the images; the difference
   between the images in int8 and in float32 in levels of 255, root mean square and largest; and the CPU time of an
   image, summed over cores, without reading and writing files. Other work on the machine changes it less than the
@@ -32,76 +32,21 @@ from pathlib import Path
 
 import numpy as np
 from degraded_table import timed
+from periodic_lines import PERIODIC, SCALE
 
 import srlib
-from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import METRICS, ORIGINAL, Method, Metric, Result, Sets, evaluate, interpolation
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import lpips
 from srlib.evaluation.sets import find_sets
 from srlib.evaluation.tables import number
-from srlib.imaging.color import luma
 from srlib.imaging.write import write_png
 from srlib.progress import progress
 from srlib.report.strips import strip
 
-SCALE = 4
-BLOCK = 32
-NEIGHBORS = (5, 6, 10, 11)
-"""Frequencies around that of period 4, in waves per block: periods 6.4, 5.3, 3.2 and 2.9. Those in between leak."""
-
-FACTOR = 3
-FLOOR = 1.0
 FORMS = ("bfloat16", "int8")
 QUALITY = ("psnr_y", "ssim_y", LPIPS, "lr_psnr", "color_error", "periodic")
-
-
-def periodic_blocks(image: Image) -> float:
-    """Return the share of blocks in whose luma a line of period 4 stands out, the trace of one LR pixel at scale 4.
-
-    The image is cut from its upper left corner into blocks of 32×32 pixels; what is left over on the right and below
-    is not used. In each block, minus its mean, the power spectrum of the rows under a Hann window is averaged over the
-    rows, and that of the columns over the columns. A block counts where, in either of the two, the power at period 4
-    exceeds three times the median power at the periods 6.4, 5.3, 3.2 and 2.9. This median is at least 1, so that a
-    pure wave counts from an amplitude of 0.22 levels of 255, and rounding in flat blocks does not.
-
-    Only horizontal and vertical lines are measured. Originals have some too, such as stripes and cloth: a model has
-    artifacts where its share is above theirs.
-
-    Args:
-        image: uint8 RGB [H, W, 3], at least 32×32.
-
-    Returns:
-        A share from 0 to 1.
-
-    Raises:
-        SrlibError: The image is smaller than a block.
-
-    Example:
-        >>> flat = np.full((64, 64, 3), 128, np.uint8)
-        >>> lines = flat + np.uint8([0, 4, 0, 0] * 16)[:, np.newaxis]
-        >>> periodic_blocks(flat), periodic_blocks(lines)
-        (0.0, 1.0)
-    """
-    down, across = (side // BLOCK for side in image.shape[:2])
-    if not (down and across):
-        size = f"{image.shape[1]}×{image.shape[0]}"
-        raise SrlibError(f"lines of period {SCALE}: expected at least {BLOCK}×{BLOCK} pixels, got {size}")
-    blocks = luma(image, "luma")[: down * BLOCK, : across * BLOCK]
-    blocks = blocks.reshape(down, BLOCK, across, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
-    blocks = blocks - blocks.mean(axis=(1, 2), keepdims=True)
-    ratios = []
-    for views in (blocks, blocks.swapaxes(1, 2)):
-        power = (np.abs(np.fft.rfft(views * np.hanning(BLOCK))) ** 2).mean(axis=1)
-        around = np.maximum(np.median(power[:, NEIGHBORS], axis=1), FLOOR)
-        ratios.append(power[:, BLOCK // SCALE] / around)
-    return float((np.maximum(*ratios) > FACTOR).mean())
-
-
-PERIODIC = Metric(
-    f"Blocks with a line of period {SCALE}", "%", 1, "lower", lambda hr, sr, scale: 100 * periodic_blocks(sr), BLOCK
-)
 
 
 @dataclass

@@ -25,6 +25,7 @@ sys.modules["model_card"] = card  # dataclasses look their module up
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(SCRIPT.parent)  # it uses a neighbor
     spec.loader.exec_module(card)
+    periodic_blocks = importlib.import_module("periodic_lines").periodic_blocks
 
 
 def wave(period: float, amplitude: float) -> np.ndarray:
@@ -36,7 +37,7 @@ def wave(period: float, amplitude: float) -> np.ndarray:
 @pytest.mark.parametrize("period, share", [(4, 1.0), (8, 0.0), (16, 0.0), (2, 0.0)])
 def test_only_lines_of_one_lr_pixel_count(period: float, share: float) -> None:
     lines = wave(period, 10)
-    assert card.periodic_blocks(lines) == card.periodic_blocks(lines.swapaxes(0, 1)) == share
+    assert periodic_blocks(lines) == periodic_blocks(lines.swapaxes(0, 1)) == share
 
 
 def test_the_share_is_that_of_the_blocks() -> None:
@@ -44,13 +45,13 @@ def test_the_share_is_that_of_the_blocks() -> None:
     image = 128 + noise
     image[:32, 32:64] += 20 * np.sin(np.pi / 2 * np.arange(32) + 0.3)[:, np.newaxis]
     levels = np.rint(image).astype(np.uint8)
-    assert card.periodic_blocks(levels) == pytest.approx(1 / 6)
-    assert card.periodic_blocks(np.pad(levels, ((0, 31), (0, 31), (0, 0)))) == pytest.approx(1 / 6)
+    assert periodic_blocks(levels) == pytest.approx(1 / 6)
+    assert periodic_blocks(np.pad(levels, ((0, 31), (0, 31), (0, 0)))) == pytest.approx(1 / 6)
 
 
 def test_an_image_that_is_smaller_than_a_block_is_refused() -> None:
     with pytest.raises(SrlibError, match="expected at least 32×32 pixels, got 40×31"):
-        card.periodic_blocks(np.zeros((31, 40, 3), np.uint8))
+        periodic_blocks(np.zeros((31, 40, 3), np.uint8))
 
 
 @pytest.fixture
