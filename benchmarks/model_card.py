@@ -1,18 +1,18 @@
 """Every figure of the shipped weights' model card, and README's strip.
 
-    python benchmarks/model_card.py scores TEST [--models psnr-x4 gan-x4] [--sets Set5 Set14]
+    python benchmarks/model_card.py scores TEST [--scale 4] [--models psnr-x4 gan-x4] [--sets Set5 Set14]
         [--backbone H5 --linear NPZ]
     python benchmarks/model_card.py strip TEST SET IMAGE OUT.png [--models psnr-x4 gan-x4] [--trained models]
 
 TEST is what the stage `download` makes: one folder per set with HR, and LR where the set has its own. A model is the
-name of a shipped one, an exported folder or a folder of the pipeline such as `models/pretrained`; by default all that
-ship.
+name of a shipped one, an exported folder or a folder of the pipeline such as `models/pretrained`; by default all of
+this scale that ship. Results of a model of a larger scale are downscaled.
 
 `scores` prints two tables in Markdown, each with a row per set and model; the values are means over the images.
 
 - Quality, in float32, for bicubic too: PSNR-Y, SSIM-Y, LPIPS (SqueezeNet; without weights there is no such column), LR
   consistency (PSNR between result and original, both downscaled), color error (distance between the mean colors), and
-  the share of blocks with a line of period 4 (`benchmarks/periodic_lines.py`), for the originals too.
+  at scale 4 the share of blocks with a line of period 4 (`benchmarks/periodic_lines.py`), for the originals too.
 - Precision: PSNR-Y in bfloat16 and in int8 minus that in float32, with the lowest of the images; the difference
   between the images in int8 and in float32 in levels of 255, root mean square and largest; and the CPU time of an
   image, summed over cores, without reading and writing files. Other work on the machine changes it less than the
@@ -66,7 +66,8 @@ def main() -> None:
     command = commands.add_parser("scores")
     command.set_defaults(run=scores)
     command.add_argument("test", type=Path)
-    command.add_argument("--models", nargs="+", default=srlib.shipped_models())
+    command.add_argument("--scale", type=int, default=SCALE)
+    command.add_argument("--models", nargs="+", help="(default: all of this scale that ship)")
     command.add_argument("--sets", nargs="+", help="sets of TEST (default: all)")
     command.add_argument("--backbone", type=Path, help="SqueezeNet's weights, for LPIPS")
     command.add_argument("--linear", type=Path, help="LPIPS' weights for SqueezeNet")
@@ -90,22 +91,26 @@ def scores(options: argparse.Namespace) -> None:
     """Print the tables of quality and precision."""
     if (options.backbone is None) != (options.linear is None):
         raise SrlibError("--backbone, --linear: LPIPS needs both files")
-    sets = chosen(find_sets(options.test, SCALE), options.sets)
-    measures = {**METRICS, "periodic": PERIODIC}
+    scale = options.scale
+    models = options.models or [name for name in srlib.shipped_models() if srlib.open_model(name).scale == scale]
+    sets = chosen(find_sets(options.test, scale), options.sets)
+    measures = dict(METRICS)
+    if scale == SCALE:
+        measures["periodic"] = PERIODIC
     if options.backbone:
         measures[LPIPS] = lpips(options.backbone, options.linear)
     metrics = {key: measures[key] for key in QUALITY if key in measures}
-    names = [Path(model).name for model in options.models]
+    names = [Path(model).name for model in models]
     seconds: dict[tuple[str, str], float] = {}
-    exact = [timed(network(model, "float32"), seconds) for model in options.models]
-    others = [timed(method, seconds) for method in forms(options.models)]
+    exact = [timed(network(model, "float32", scale), seconds) for model in models]
+    others = [timed(method, seconds) for method in forms(models, scale)]
     quality: dict[tuple[str, str], list[dict[str, float]]] = {}
     precision: dict[tuple[str, str], Precision] = {}
-    reference = evaluate(sets, [interpolation("bicubic"), *exact], SCALE, metrics=metrics)
-    rounded = evaluate(sets, others, SCALE, metrics={"psnr_y": METRICS["psnr_y"]})
+    reference = evaluate(sets, [interpolation("bicubic"), *exact], scale, metrics=metrics)
+    rounded = evaluate(sets, others, scale, metrics={"psnr_y": METRICS["psnr_y"]})
     with progress(sum(map(len, sets.values())), "scores", "images") as advance:
         for one, other in zip(reference, rounded, strict=True):
-            add_quality(quality, one)
+            add_quality(quality, one, metrics)
             for name in names:
                 add_precision(precision.setdefault((one.image.set, name), Precision()), name, one, other, seconds)
             advance()
@@ -120,30 +125,33 @@ def chosen(sets: Sets, names: Sequence[str] | None) -> Sets:
     return {name: images for name, images in sets.items() if names is None or name in names}
 
 
-def network(model: str, precision: str) -> Method:
+def network(model: str, precision: str, scale: int) -> Method:
     """Return a model in one precision as a method."""
     upscaler = srlib.open_model(model, precision=precision)
-    if upscaler.scale != SCALE:
-        raise SrlibError(f"{model}: upscales by {upscaler.scale}, expected {SCALE}")
+    if upscaler.scale < scale:
+        raise SrlibError(f"{model}: upscales by {upscaler.scale}, expected at least {scale}")
     return Method(f"{upscaler.name} {precision}", lambda lr, scale: srlib.upscale(lr, model=upscaler, scale=scale))
 
 
-def forms(models: Iterable[str]) -> Iterator[Method]:
+def forms(models: Iterable[str], scale: int) -> Iterator[Method]:
     """Yield the models in the precisions other than float32; one that is not possible is reported."""
     for model in models:
         for form in FORMS:
             try:
-                yield network(model, form)
+                yield network(model, form, scale)
             except SrlibError as error:
                 print(f"{model} in {form}: left out: {error}", file=sys.stderr)
 
 
-def add_quality(rows: dict[tuple[str, str], list[dict[str, float]]], result: Result) -> None:
-    """Add the scores of an image, and how many lines its original has."""
+def add_quality(
+    rows: dict[tuple[str, str], list[dict[str, float]]], result: Result, metrics: dict[str, Metric]
+) -> None:
+    """Add the scores of an image, and at scale 4 how many lines its original has."""
     for score in result.scores:
         rows.setdefault((score.set, score.method.removesuffix(" float32")), []).append(score.values)
-    original = {"periodic": PERIODIC.compute(result.hr, result.hr, SCALE)}
-    rows.setdefault((result.image.set, ORIGINAL), []).append(original)
+    if "periodic" in metrics:
+        original = {"periodic": PERIODIC.compute(result.hr, result.hr, SCALE)}
+        rows.setdefault((result.image.set, ORIGINAL), []).append(original)
 
 
 def add_precision(
@@ -202,7 +210,7 @@ def draw(options: argparse.Namespace) -> None:
     picked = [image for image in images if image.name == options.image]
     if not picked:
         raise SrlibError(f"{options.set}: no image {options.image}; there are {', '.join(i.name for i in images)}")
-    methods = [interpolation("bicubic"), *(network(model, "float32") for model in options.models)]
+    methods = [interpolation("bicubic"), *(network(model, "float32", SCALE) for model in options.models)]
     methods = [Method(method.name.removesuffix(" float32"), method.upscale) for method in methods]
     if options.trained:
         from srlib.evaluation.methods import from_model

@@ -101,4 +101,8 @@ def test_strip(test_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("model", srlib.shipped_models())
 def test_the_card_has_the_scores_of_every_model_that_ships(model: str) -> None:
-    assert all(len(re.findall(rf"^\| {name}[ (0-9)]* \| {model} \|", CARD, re.M)) == 2 for name in ("Set5", "Set14"))
+    scale = srlib.open_model(model).scale
+    factor = "" if scale == 4 else rf" ×{scale} \|"
+    assert all(
+        len(re.findall(rf"^\|{factor} {name}[ (0-9)]* \| {model} \|", CARD, re.M)) == 2 for name in ("Set5", "Set14")
+    )

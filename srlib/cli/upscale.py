@@ -9,7 +9,7 @@ import typer
 
 from srlib.cli.options import Force, PartOption, Scheduler
 from srlib.errors import SrlibError
-from srlib.inference.shipped import AUTO, CLEAN_MODEL, PHOTO_MODEL, shipped_models
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, CLEAN_MODELS, PHOTO_MODEL, shipped_models
 from srlib.parts import Part
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ Model = Annotated[
 UpscalingModel = Annotated[
     str | None,
     typer.Option(
-        help=f"auto, the default, takes of {CLEAN_MODEL} and {PHOTO_MODEL} the one that fits each image; or "
+        help=f"auto, the default, takes of {CLEAN_MODEL} (up to ×2 {CLEAN_MODELS[2]}) and "
+        f"{PHOTO_MODEL} the one that fits each image; or "
         f"{', '.join(shipped_models())}, which come with srlib; a model folder; an ONNX, .pth or .safetensors file; or "
         "from MLflow models:/NAME@champion, models:/NAME/2 or runs:/ID/NAME. With --gan the default is "
         f"{CLEAN_MODEL}."

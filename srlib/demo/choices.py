@@ -60,8 +60,9 @@ def _shipped() -> Iterator[ModelChoice]:
     """Yield the default of `srlib upscale`, then each shipped model."""
     names = sorted(shipped_models(), key=lambda name: name != CLEAN_MODEL)
     if PHOTO_MODEL in names:
-        title = f"{AUTO} – the one of {CLEAN_MODEL} and {PHOTO_MODEL} that fits the image"
-        yield ModelChoice(title, AUTO, fidelity=1.0 if auto_can_blend() else None)
+        yield ModelChoice(
+            f"{AUTO} – the model that fits the image and the size", AUTO, fidelity=1.0 if auto_can_blend() else None
+        )
     in_pairs = {name for pair in PAIRS if {pair.psnr, pair.gan} <= set(names) for name in (pair.psnr, pair.gan)}
     for name in names:
         training = read_exported(SHIPPED / name).config.training

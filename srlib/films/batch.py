@@ -16,7 +16,7 @@ from srlib.inference.batch import Summary
 from srlib.inference.choice import AutoModel, open_any
 from srlib.inference.image_files import upscale_plan
 from srlib.inference.jobs import ImageJob, JobPlan, plan_jobs
-from srlib.inference.output_size import output_size
+from srlib.inference.output_size import factor_of, output_size
 from srlib.inference.records import Records
 from srlib.inference.shipped import AUTO
 from srlib.inference.upscaler import Upscaler
@@ -137,16 +137,18 @@ def _run_film(
     Raises:
         SrlibError: The disk is full.
     """
-    from srlib.films.traces import film_traces  # not loaded by a run over images alone
-    from srlib.films.upscaling import upscale_one_film
+    from srlib.films.reading import describe_film  # not loaded by a run over images alone
+    from srlib.films.traces import film_traces
+    from srlib.films.upscaling import requested_size, upscale_one_film
 
     assert job.source is not None and job.target is not None
     notes = []
     try:
         model = open_model()
         if isinstance(model, AutoModel):
-            traces = film_traces(job.source, options.seconds)
-            model = model.fitting(traces)
+            film, traces = describe_film(job.source), film_traces(job.source, options.seconds)
+            target = requested_size(film, options.size, model.scale)
+            model = model.fitting(traces, factor_of(film.height, film.width, target))
             notes = [f"{job.name}: {model.name} ({traces.in_words()})"]
             print(notes[0], file=sys.stderr)
         outcome = upscale_one_film(job.source, job.target, model, options)

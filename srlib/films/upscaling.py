@@ -22,7 +22,7 @@ from srlib.films.yuv import YuvUpscaler
 from srlib.imaging.array_image import from_array
 from srlib.inference.limits import Stopwatch, prepare_folder
 from srlib.inference.notes import size_notes
-from srlib.inference.output_size import size_of
+from srlib.inference.output_size import OutputSize, Target, size_of
 from srlib.inference.upscale import RgbModel, upscale_image
 from srlib.inference.upscaler import Upscaler
 from srlib.memory import free_memory
@@ -107,17 +107,26 @@ def upscale_one_film(source: Path, target: Path, model: FilmModel, options: Film
     return FilmOutcome(reader.problems(), [*plan.notes, *notes])
 
 
+def requested_size(film: Film, size: OutputSize, model_scale: int) -> Target:
+    """Return what the frames of a film are brought to, before sides are made even.
+
+    Raises:
+        SrlibError: The result would be too large; names the film.
+    """
+    try:
+        return size.target(film.height, film.width, model_scale)
+    except SrlibError as error:
+        raise SrlibError(f"{film.path}: {error}") from error
+
+
 def _plan(source: Path, target: Path, model: FilmModel, options: FilmOptions) -> _Plan:
     """Decide everything about a result before any work."""
     film, container = describe_film(source), container_of(target)
     codec = codec_for(container, film.color.depth, options.codec)
-    try:
-        requested = options.size.target(film.height, film.width, model.scale)
-    except SrlibError as error:
-        raise SrlibError(f"{source}: {error}") from error
+    requested = requested_size(film, options.size, model.scale)
     asked = size_of(film.height, film.width, requested)
     height, width = (max(2, side - side % 2) for side in asked)
-    notes = list(size_notes(film.height, film.width, requested))
+    notes = list(size_notes(film.height, film.width, requested, model.scale))
     if (height, width) != asked:
         notes.append(f"{width}×{height} instead of {asked[1]}×{asked[0]} pixels: films need even sizes")
     if container.in_milliseconds and (film.time_base.numerator * 1000) % film.time_base.denominator:

@@ -284,7 +284,7 @@ class Run:
         look = Look(self._model)
         if not is_smaller(height, width, target):
             file, estimate = content or job.source or b"", self._records.need_traces
-            look = look_at(image, file, self._model, estimate=estimate, exact=self._is_single)
+            look = look_at(image, file, self._model, target, estimate=estimate, exact=self._is_single)
         try:
             start = time.perf_counter()
             result = upscale_image(
@@ -304,6 +304,12 @@ class Run:
         if is_larger:
             self._records.write(job, image, result, model=look.model, traces=look.traces, seconds=seconds)
         sure_notes = (sure,) if sure and self._is_single else ()
-        for note in (*look.notes, *image.notes, *size_notes(height, width, target), *notes, *sure_notes):
+        for note in (
+            *look.notes,
+            *image.notes,
+            *size_notes(height, width, target, look.model.scale),
+            *notes,
+            *sure_notes,
+        ):
             self.notes.setdefault(note, []).append(job.name)
         self.done += 1

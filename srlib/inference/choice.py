@@ -2,30 +2,40 @@
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 
 from srlib.arrays import Pixels
 from srlib.errors import SrlibError
 from srlib.inference.exported import CONFIG, read_export_config
 from srlib.inference.input_traces import InputTraces, traces_of
 from srlib.inference.runtime import choose_precision
-from srlib.inference.shipped import AUTO, CLEAN_MODEL, PHOTO_MODEL, SHIPPED, auto_can_blend, shipped_models
+from srlib.inference.shipped import (
+    AUTO,
+    CLEAN_MODEL,
+    CLEAN_MODELS,
+    PHOTO_MODEL,
+    SHIPPED,
+    auto_can_blend,
+    shipped_models,
+)
 from srlib.inference.upscaler import Upscaler, open_model
 
 
 class AutoModel:
-    """The shipped models behind `auto`: clean images get the one, all others the one for photographs.
+    """The shipped models behind `auto`: those for clean images, one per factor, and the one for photographs.
 
-    Calling it upscales an array by the model that fits it.
+    Calling it upscales an array by the model that fits it at its full scale.
 
     Attributes:
         name: `auto`.
-        scale: Upscaling factor.
+        scale: Upscaling factor where no other was asked for.
         fingerprint: SHA-256 of what decides the pixels: the shipped models and how they are opened.
 
     Args:
         open_model: Function that opens a shipped model by its name; called once per model, when it is needed.
         options: How the models are opened, as text; with the precision that `auto` means on this processor.
+        clean: Factor → model for clean images; one has the full scale.
 
     Raises:
         SrlibError: One of the models is not in this installation.
@@ -34,16 +44,27 @@ class AutoModel:
     name = AUTO
     scale = 4
 
-    def __init__(self, open_model: Callable[[str], Upscaler], options: str = "") -> None:
+    def __init__(
+        self, open_model: Callable[[str], Upscaler], options: str = "", clean: Mapping[int, str] = CLEAN_MODELS
+    ) -> None:
         if missing := {CLEAN_MODEL, PHOTO_MODEL} - set(shipped_models()):
             raise SrlibError(f"{AUTO}: needs {min(missing)}, which is not in this installation; name a model")
         self._opened = functools.cache(open_model)
+        self._clean = clean
         configs = [(SHIPPED / name / CONFIG).read_bytes() for name in shipped_models()]
         self.fingerprint = hashlib.sha256(b"".join([*configs, options.encode()])).hexdigest()
 
-    def fitting(self, traces: InputTraces) -> Upscaler:
-        """Return the model for an image with these traces."""
-        return self._opened(CLEAN_MODEL if traces.is_clean else PHOTO_MODEL)
+    def fitting(self, traces: InputTraces, factor: Fraction = Fraction(scale)) -> Upscaler:
+        """Return the model for an image.
+
+        Args:
+            traces: What the image shows.
+            factor: How much larger it becomes. The model for clean images is that of the next larger factor.
+        """
+        if not traces.is_clean:
+            return self._opened(PHOTO_MODEL)
+        large_enough = [scale for scale in self._clean if scale >= factor]
+        return self._opened(self._clean[min(large_enough, default=self.scale)])
 
     def __call__(self, rgb: Pixels, *, on_pixels: Callable[[int], object] | None = None) -> Pixels:
         """Upscale uint8 or uint16 [h, w, 3]; see `Upscaler`."""
@@ -77,6 +98,12 @@ def open_any(
         raise SrlibError(f"gan: {AUTO} has GAN counterparts of its own; leave it out, or name a model")
     if fidelity is not None and not auto_can_blend():
         raise SrlibError(f"fidelity: not all models behind {AUTO} have a GAN counterpart; name a model such as psnr-x4")
-    models = {CLEAN_MODEL, PHOTO_MODEL} & set(shipped_models())
+    # Only the full scale has a GAN counterpart.
+    clean = {
+        scale: name
+        for scale, name in CLEAN_MODELS.items()
+        if name in shipped_models() and (fidelity is None or name == CLEAN_MODEL)
+    }
+    models = {*clean.values(), PHOTO_MODEL} & set(shipped_models())
     precisions = [choose_precision(precision, read_export_config(SHIPPED / name)) for name in sorted(models)]
-    return AutoModel(options, repr((options.keywords, precisions)))
+    return AutoModel(options, repr((options.keywords, precisions)), clean)

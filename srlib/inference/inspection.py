@@ -7,6 +7,7 @@ from srlib.imaging.image_file import ImageFile
 from srlib.imaging.input_range import InputRange
 from srlib.inference.choice import AutoModel
 from srlib.inference.input_traces import UNKNOWN, InputTraces, traces_of
+from srlib.inference.output_size import Target, factor_of
 from srlib.inference.shipped import model_for_photographs
 from srlib.inference.upscale import RgbModel, visible_colors
 from srlib.inference.upscaler import Upscaler
@@ -27,13 +28,16 @@ class Look:
     notes: tuple[str, ...] = ()
 
 
-def look_at(image: ImageFile, file: Path | bytes, model: RgbModel, *, estimate: bool, exact: bool) -> Look:
+def look_at(
+    image: ImageFile, file: Path | bytes, model: RgbModel, target: Target, *, estimate: bool, exact: bool
+) -> Look:
     """Look at an image before it is upscaled.
 
     Args:
         image: The image.
         file: Its file, or the file's content.
         model: The model of the run; `auto` is replaced by the model that fits.
+        target: Factor or (height, width) of the result.
         estimate: Whether to estimate noise, blur and blocks; `auto` always does. Otherwise only a JPEG's header is
             read, which costs nothing.
         exact: Whether to name the image's figures; see `InputTraces.in_words`.
@@ -42,7 +46,8 @@ def look_at(image: ImageFile, file: Path | bytes, model: RgbModel, *, estimate: 
     traces = traces_of(visible_colors(image), file, estimate=estimate or is_auto)
     notes: tuple[str, ...] = ()
     if isinstance(model, AutoModel):
-        model = model.fitting(traces)
+        height, width = map(int, image.rgb.shape[:2])
+        model = model.fitting(traces, factor_of(height, width, target))
         notes = (f"{model.name} ({traces.in_words(exact=exact)})",)
     return Look(model, traces, (*notes, *range_notes(model.name, inputs_of(model), traces)))
 

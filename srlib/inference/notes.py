@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 
-from srlib.inference.output_size import Target, is_smaller, size_of
+from srlib.inference.output_size import Target, factor_of, is_smaller, size_of
 
 
 def print_notes(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -23,9 +23,16 @@ def print_notes(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     return lines
 
 
-def size_notes(height: int, width: int, target: Target) -> tuple[str, ...]:
-    """Return what a size in pixels did to the image beyond upscaling it."""
+def size_notes(height: int, width: int, target: Target, model_scale: int) -> tuple[str, ...]:
+    """Return what a size did to the image beyond upscaling it by the network's factor.
+
+    Example:
+        >>> size_notes(30, 40, (300, 400), 4)
+        ('the network upscales by 4, the rest is bicubic',)
+    """
     notes: tuple[str, ...] = ()
+    if factor_of(height, width, target) > model_scale:
+        notes += (f"the network upscales by {model_scale}, the rest is bicubic",)
     if is_smaller(height, width, target):
         notes += ("already as large as the requested size: resized by bicubic, without the network",)
     new_height, new_width = size_of(height, width, target)

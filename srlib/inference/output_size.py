@@ -146,6 +146,11 @@ def size_of(height: int, width: int, target: Target) -> tuple[int, int]:
     return target if isinstance(target, tuple) else (math.ceil(height * target), math.ceil(width * target))
 
 
+def factor_of(height: int, width: int, target: Target) -> Fraction:
+    """Return the larger of the two factors by which the sides of an image grow."""
+    return max(Fraction(target[0], height), Fraction(target[1], width)) if isinstance(target, tuple) else target
+
+
 def is_smaller(height: int, width: int, target: Target) -> bool:
     """Return whether neither side of the result is longer than the image's, so that a network has nothing to add.
 

@@ -26,6 +26,11 @@ class ModelPair:
 CLEAN_MODEL, PHOTO_MODEL = "psnr-x4", "photo-x4"
 """The default models for clean images, and for photographs with noise, blur or JPEG artifacts."""
 
+CLEAN_MODELS = {2: "psnr-x2", 4: CLEAN_MODEL}
+"""The models for clean images that `auto` takes, by their factors. psnr-x3 is no better than psnr-x4, downscaled:
+docs/experiments/2026-11-30-smaller-factors.md.
+"""
+
 FAST_MODEL = "fast-x4"
 """A small network for films of clean images; it has no GAN counterpart."""
 

@@ -16,8 +16,9 @@ from srlib.imaging.consistency import make_consistent
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.resize import resize
 from srlib.imaging.transparency import fill_transparent, neighborhood
-from srlib.inference.choice import open_any
-from srlib.inference.output_size import Target, is_smaller, output_size
+from srlib.inference.choice import AutoModel, open_any
+from srlib.inference.input_traces import traces_of
+from srlib.inference.output_size import Target, factor_of, is_smaller, output_size
 from srlib.inference.shipped import AUTO
 from srlib.inference.upscaler import Upscaler
 
@@ -78,12 +79,12 @@ def upscale(
     """
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
     lr = from_array(image)
+    height, width = map(int, lr.rgb.shape[:2])
     upscaler = open_any(model)
-    return to_array(
-        upscale_image(
-            lr, upscaler, size.target(lr.rgb.shape[0], lr.rgb.shape[1], upscaler.scale), consistent=consistent
-        )
-    )
+    target = size.target(height, width, upscaler.scale)
+    if isinstance(upscaler, AutoModel):
+        upscaler = upscaler.fitting(traces_of(visible_colors(lr)), factor_of(height, width, target))
+    return to_array(upscale_image(lr, upscaler, target, consistent=consistent))
 
 
 def pixels_to_process(image: ImageFile) -> int:

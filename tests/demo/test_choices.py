@@ -19,8 +19,9 @@ def no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shipped_models_appear_by_themselves(tmp_path: Path) -> None:
     offered = model_choices(tmp_path / "missing")
     assert sorted(choice.model for choice in offered) == sorted([*srlib.shipped_models(), "auto"])
-    assert offered[0] == ModelChoice("auto – the one of psnr-x4 and photo-x4 that fits the image", "auto", fidelity=1.0)
+    assert offered[0] == ModelChoice("auto – the model that fits the image and the size", "auto", fidelity=1.0)
     assert offered[1] == ModelChoice("psnr-x4 – faithful", "psnr-x4", fidelity=1.0)
+    assert ModelChoice("psnr-x2 – faithful", "psnr-x2") in offered
     assert ModelChoice("fast-x4 – faithful, fast", "fast-x4") in offered
     assert ModelChoice("gan-x4 – sharp, some detail invented", "gan-x4", fidelity=0.0) in offered
 

@@ -126,7 +126,7 @@ def test_a_film(tmp_path: Path) -> None:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     outcome = run(tmp_path / "clip.mp4", tmp_path / "page", format="png", size=output_size(scale="2"))
-    srlib.upscale_film(tmp_path / "clip.mp4", tmp_path / "big.mp4", scale=2)
+    srlib.upscale_film(tmp_path / "clip.mp4", tmp_path / "big.mp4", model="psnr-x4", scale=2)
     assert outcome.is_film and outcome.file.read_bytes() == (tmp_path / "big.mp4").read_bytes()
     assert outcome.map is None and [image_size(path) for path in outcome.view] == [(48, 64)] * 2
     limited = run(tmp_path / "clip.mp4", tmp_path / "limited", Limits(seconds=0.2), size=output_size(scale="2"))

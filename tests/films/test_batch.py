@@ -19,6 +19,7 @@ from srlib.inference import choice
 from srlib.inference.batch import Summary
 from srlib.inference.choice import AutoModel
 from srlib.inference.jobs import plan_jobs
+from srlib.inference.output_size import output_size
 from srlib.inference.records import Records
 
 from .conftest import Bicubic, frames, image, make_film
@@ -135,7 +136,12 @@ def test_a_film_gets_one_model(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(choice, "PHOTO_MODEL", "gan-x4")  # shipped in every installation
     monkeypatch.chdir(tmp_path)
     make_film(Path("a.mp4"), ticks=(0, 512))
-    models = AutoModel(lambda name: Bicubic())
+    opened = []
+    models = AutoModel(lambda name: opened.append(name) or Bicubic())
     run_plan(plan_jobs(["a.mp4"], "b.mp4", films=True), lambda: models, FilmOptions())
     assert "a.mp4: bicubic (too small to estimate noise)" in capfd.readouterr().err
     assert Path("b.mp4").is_file()
+    run_plan(plan_jobs(["a.mp4"], "c.mp4", films=True), lambda: models, FilmOptions(output_size(scale=2)))
+    assert opened == ["psnr-x4", "psnr-x2"]
+    with pytest.raises(SrlibError, match=r"^a\.mp4: .* is more than ×16"):
+        run_plan(plan_jobs(["a.mp4"], "d.mp4", films=True), lambda: models, FilmOptions(output_size(width=9999)))

@@ -1,7 +1,9 @@
 """`auto`: the model that fits each image; and warnings of images that a model was not trained for."""
 
 import io
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +76,47 @@ def test_auto_takes_the_model_that_fits(clean: np.ndarray) -> None:
     np.testing.assert_array_equal(srlib.upscale(lr, model="auto"), srlib.upscale(lr, model="psnr-x4"))
 
 
+@pytest.mark.parametrize(
+    ("factor", "model"),
+    [("1", "psnr-x2"), ("2", "psnr-x2"), ("9/4", "psnr-x4"), ("4", "psnr-x4"), ("16", "psnr-x4")],
+)
+def test_auto_takes_the_model_of_the_next_factor(factor: str, model: str) -> None:
+    models = open_any("auto", precision="float32", threads=1)
+    assert isinstance(models, AutoModel)
+    assert models.fitting(InputTraces(), Fraction(factor)).name == model
+    assert models.fitting(InputTraces(noise=9.0), Fraction(factor)).name == "photo-x4", "it has one factor"
+    blended = open_any("auto", fidelity=0.5)
+    assert isinstance(blended, AutoModel)
+    assert blended.fitting(InputTraces(), Fraction(factor)).name == "psnr-x4 fidelity 0.5", "as has gan-x4"
+
+
+@pytest.mark.parametrize("size", [{"scale": 2}, {"fit": (150, 190)}, {"width": 150, "height": 10}])
+def test_arrays_and_files_get_the_model_of_their_factor(
+    size: dict[str, Any], clean: np.ndarray, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lr = np.dstack([clean[:100, :100], np.linspace(0, 255, 100).astype(np.uint8)[None].repeat(100, axis=0)])
+    expected = srlib.upscale(lr, model="psnr-x2", **size)
+    np.testing.assert_array_equal(srlib.upscale(lr, **size), expected)
+    srlib.write_image("a.png", lr)
+    srlib.upscale_files("a.png", "b.png", **size)
+    np.testing.assert_array_equal(np.asarray(Image.open("b.png")), expected)
+    assert "a.png: psnr-x2 (no visible noise)" in capfd.readouterr().err
+
+
+def test_a_size_beyond_the_factor_is_said(clean: np.ndarray, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    srlib.write_image("a.png", np.ascontiguousarray(clean[:20, :30]))
+    for scale, expected in ((2, False), (4, True)):
+        srlib.upscale_files("a.png", f"{scale}.png", model="psnr-x2", scale=scale)
+        assert ("a.png: the network upscales by 2, the rest is bicubic" in capfd.readouterr().err) == expected
+
+
+def test_an_installation_without_the_smaller_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "shipped_models", lambda: ["photo-x4", "psnr-x4"])
+    models = open_any("auto")
+    assert isinstance(models, AutoModel)
+    assert models.fitting(InputTraces(), Fraction(2)).name == "psnr-x4"
+
+
 def test_auto_of_files_prints_models_and_reasons(
     clean: np.ndarray, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,10 +136,12 @@ def test_auto_of_files_prints_models_and_reasons(
 def test_many_images_share_few_lines(clean: np.ndarray) -> None:
     image, models = from_array(np.ascontiguousarray(clean[:100, :100])), open_any("auto")
     contents = (b"", jpeg(clean, 33), jpeg(clean, 37))
-    looks = [inspection.look_at(image, content, models, estimate=False, exact=False) for content in contents]
+    looks = [
+        inspection.look_at(image, content, models, Fraction(4), estimate=False, exact=False) for content in contents
+    ]
     assert [look.model.name for look in looks] == ["psnr-x4", "photo-x4", "photo-x4"]
     assert looks[1].notes == looks[2].notes != looks[0].notes
-    one = inspection.look_at(image, contents[1], models, estimate=False, exact=True)
+    one = inspection.look_at(image, contents[1], models, (400, 400), estimate=False, exact=True)
     assert one.notes[0].startswith("photo-x4 (JPEG quality 33, ")
 
 
@@ -134,7 +179,7 @@ def test_images_outside_of_the_training_give_one_line(
 @pytest.mark.parametrize(
     ("model", "better"),
     [
-        *[(name, "photo-x4") for name in ("psnr-x4", "free-x4", "fast-x4", "psnr-x4 fidelity 0.5")],
+        *[(name, "photo-x4") for name in ("psnr-x4", "psnr-x2", "free-x4", "fast-x4", "psnr-x4 fidelity 0.5")],
         ("gan-x4", "photo-gan-x4"),
     ],
 )

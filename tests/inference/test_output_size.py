@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srlib.errors import SrlibError
-from srlib.inference.output_size import is_smaller, output_size, size_of, to_factor
+from srlib.inference.output_size import factor_of, is_smaller, output_size, size_of, to_factor
 
 SIDES = st.integers(1, 5000)
 
@@ -77,6 +77,11 @@ def test_fit_touches_a_side_of_the_box_and_keeps_the_proportions(height, width, 
     assert new_width <= box_width and new_height <= box_height
     assert new_width == box_width or new_height == box_height
     assert abs(new_width - width * factor) <= 1 and abs(new_height - height * factor) <= 1
+
+
+def test_the_factor_of_a_size_is_the_larger_one():
+    assert factor_of(10, 20, Fraction(5, 2)) == Fraction(5, 2)
+    assert factor_of(10, 20, (30, 50)) == 3 and factor_of(10, 20, (20, 60)) == 3
 
 
 def test_only_a_size_in_pixels_can_be_smaller():

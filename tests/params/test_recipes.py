@@ -12,7 +12,7 @@ from srlib.models import WEIGHTS
 from srlib.params import Params, load_params
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("clean-x4", "fast-x4", "photo-x4", "quickstart", "div2k-x4", "edsr-paper", "srgan-paper", "photos")
+NAMES = ("clean-x4", "clean-x2", "fast-x4", "photo-x4", "quickstart", "div2k-x4", "edsr-paper", "srgan-paper", "photos")
 
 pytestmark = pytest.mark.skipif(
     "CI" not in os.environ, reason="recipes/ is yours to change: the recipes that come with srlib are tested with CI=1"
