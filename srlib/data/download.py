@@ -9,6 +9,7 @@ from pathlib import Path
 from srlib.data.archive import unpack, unpack_matching
 from srlib.data.fetching import fetch
 from srlib.data.local import copy_matching, local_path
+from srlib.data.photographs import PhotographFile, write_photographs
 from srlib.data.sources import Item, plan, with_checksums
 from srlib.files import atomic_path, write_json
 from srlib.params import Download
@@ -58,8 +59,12 @@ def download(
     paths |= fetch([item.source for item in items if item.source.mirror], store, mirror, out)
     with atomic_path(out) as folder:
         folder.mkdir()
-        for source, group in groupby(items, key=lambda item: item.source):
+        photographs = [item for item in items if item.factor is not None]
+        for source, group in groupby((item for item in items if item.factor is None), key=lambda item: item.source):
             _place(paths[source], list(group), folder)
+        write_photographs(
+            [PhotographFile(paths[item.source], folder / item.target, item.factor or 1.0) for item in photographs]
+        )
         request = params.model_dump(mode="json", exclude_none=True)[role]
         write_json(folder / "SOURCES.json", {role: request, "files": [_facts(item) for item in items]})
     return items

@@ -3,20 +3,22 @@
 `plan` lists the files of each role of the recipe; nothing is fetched here.
 """
 
+import csv
 import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from srlib.errors import SrlibError, one_line
 from srlib.files import read_regular
 from srlib.params import Download, OwnImages
 
 DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
-SELFEXSR = "https://raw.githubusercontent.com/jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598"
+GITHUB = "https://raw.githubusercontent.com"
+SELFEXSR = f"{GITHUB}/jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598"
 KERAS = "https://storage.googleapis.com/tensorflow"
 PACKAGE = "package:"  # in place of https:// for a file inside an installed package
 
@@ -85,6 +87,7 @@ class Item:
         members: For a published archive, all names inside it; each keeps its last part.
         pattern: For another archive or a folder, the pattern of the images that are used.
         flat: Whether the images that match the pattern keep only the last part of their names.
+        factor: For a photograph that is stored as a PNG: its sides are multiplied by this (see `photographs`).
     """
 
     source: Source
@@ -92,6 +95,7 @@ class Item:
     members: tuple[str, ...] = ()
     pattern: str | None = None
     flat: bool = False
+    factor: float | None = None
 
 
 _DIV2K = """
@@ -126,7 +130,7 @@ VGG19 = Source(
     "or use random weights for a trial: docs/how-to/train-an-srgan.md",
 )
 SQUEEZENET = Source(
-    "https://raw.githubusercontent.com/DeepCognition/keras-squeezenet/a73d4339aa4d37c51a0b3ba044bed55477abec73/"
+    f"{GITHUB}/DeepCognition/keras-squeezenet/a73d4339aa4d37c51a0b3ba044bed55477abec73/"
     "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5",
     "17154246284f555591549ac2c83e127abfbf4307dc4b0060fdaa2931d0fa38da",
     MIT,
@@ -257,6 +261,8 @@ def _train(choice: str | OwnImages, scale: int) -> list[Item]:
         return []
     if choice == "sample":
         return _sample(SAMPLE_TRAIN, "HR")
+    if choice == "free-photos":
+        return _free_photos()
     lr = f"train_LR_{choice.removeprefix('div2k-')}_X{scale}"
     parts = {"HR": "train_HR", "LR": lr}
     return [Item(div2k(part), folder, div2k_members(part)) for folder, part in parts.items()]
@@ -293,6 +299,19 @@ def _sample(images: dict[str, tuple[int, str]], folder: str) -> list[Item]:
         Item(Source(f"{PACKAGE}skimage/data/{name}", digest, FREE, size=size), f"{folder}/{name}")
         for name, (size, digest) in images.items()
     ]
+
+
+def _free_photos() -> list[Item]:
+    """Return the photographs that the shipped weights were trained from, of which 15 were held out."""
+    table = (files("srlib") / "weights/SOURCES.tsv").read_text(encoding="utf-8")
+    items = []
+    for row in csv.DictReader(table.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE):
+        address = f"{GITHUB}/{row['repository']}/{row['commit']}/{quote(row['path'])}"
+        mirror = f"free-photos/{row['git_blob']}{Path(row['path']).suffix.lower()}"
+        terms = f"{row['terms']}, credit: {row['credit']}"
+        source = Source(address, row["sha256"], terms, mirror=mirror, size=int(row["bytes"]))
+        items.append(Item(source, f"HR/{row['tier']}_{row['git_blob'][:12]}.png", factor=float(row["factor"])))
+    return items
 
 
 @functools.cache

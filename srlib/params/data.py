@@ -21,8 +21,9 @@ class Download(Section):
     """What is fetched before any work."""
 
     train: TrainSet | Literal["none"] | OwnImages | Annotated[list[TrainSet | OwnImages], Field(min_length=1)] = Field(
-        description="Training images: `sample` (six photographs from scikit-image), DIV2K with one of its two kinds of "
-        "LR images, any other archive or folder, a list of several sets (each gets a folder of its own below HR and "
+        description="Training images: `sample` (six photographs from scikit-image), `free-photos` (254 freely licensed "
+        "photographs, which the shipped weights were trained on), DIV2K with one of its two kinds of LR images, any "
+        "other archive or folder, a list of several sets (each gets a folder of its own below HR and "
         "LR), or `none` where `prepare.images` is a folder of your own."
     )
     test: Annotated[list[TestSet | OwnImages], Field(min_length=1)] = Field(
@@ -69,7 +70,7 @@ class Download(Section):
         for entry in [self.train] if isinstance(self.train, OwnImages) else self.train:
             if isinstance(entry, OwnImages):
                 folders.setdefault(entry.name or "train", set()).update(entry.patterns)
-            elif entry == "sample":
+            elif entry in ("sample", "free-photos"):
                 folders[entry] = {"HR"}
         return [name for name, kinds in folders.items() if "LR" not in kinds]
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from srlib.models.base import Scale
 from srlib.schema import PathText, Section, Sha256, text_of
 
-TrainSet = Literal["sample", "div2k-bicubic", "div2k-unknown"]
+TrainSet = Literal["sample", "free-photos", "div2k-bicubic", "div2k-unknown"]
 TestSet = Literal["sample", "Set5", "Set14", "BSD100", "Urban100", "DIV2K"]
 TEST_SCALES: dict[TestSet, tuple[Scale, ...]] = {
     "Set5": (2, 3, 4),

@@ -1,17 +1,20 @@
 """The folder of each role, from a web server on this machine."""
 
 import hashlib
+import io
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from srlib.data import sources
 from srlib.data.download import download
 from srlib.data.sources import Source
 from srlib.errors import SrlibError
+from srlib.imaging.read import read_image
 from srlib.params import Download
 
 from .conftest import CONTENT, faults, place, png, source, zipped
@@ -33,6 +36,12 @@ def div2k(server, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
     monkeypatch.setattr(sources, "div2k", small)
     return made
+
+
+def zoomed(content: bytes) -> bytes:
+    """Return an image as a PNG of 60 by 40 pixels."""
+    Image.open(io.BytesIO(content)).resize((60, 40)).save(out := io.BytesIO(), "PNG")
+    return out.getvalue()
 
 
 def recipe(**changes: object) -> Download:
@@ -85,6 +94,21 @@ def test_the_sample_needs_no_network(store: Path, tmp_path: Path) -> None:
         for name, facts in names.items():
             assert not facts or hashlib.sha256((tmp_path / role / folder / name).read_bytes()).hexdigest() == facts[1]
     assert list(store.iterdir()) == []
+
+
+def test_photographs_are_made_ready(server, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = zoomed(png(7))
+    server.files["/photo%20one.png"] = content
+    origin = source(server, "/photo%20one.png", content)
+    items = [sources.Item(origin, f"HR/{name}.png", factor=factor) for name, factor in (("a", 0.5), ("b", 0.25))]
+    monkeypatch.setattr(sources, "_free_photos", lambda: items)
+    out = tmp_path / "train"
+    download("train", out, recipe(train="free-photos"), scale=4, store=store)
+    assert [read_image(out / f"HR/{name}.png").shape for name in ("a", "b")] == [(20, 30, 3), (10, 15, 3)]
+    facts = json.loads((out / "SOURCES.json").read_text())
+    assert facts["train"] == "free-photos" and facts["files"][1]["sha256"] == hashlib.sha256(content).hexdigest()
+    download("train", out, recipe(train=["sample", "free-photos"]), scale=4, store=store)
+    assert (out / "HR/free-photos/a.png").is_file() and (out / "HR/sample/astronaut.png").is_file()
 
 
 def test_adding_a_set_fetches_that_set_only(shared: Path, store: Path, tmp_path: Path, bars) -> None:

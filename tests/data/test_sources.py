@@ -1,7 +1,8 @@
+import csv
 import hashlib
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -27,7 +28,7 @@ def everything() -> list[Item]:
     items = [
         item
         for scale in (2, 3, 4)
-        for train in ("sample", "div2k-bicubic", "div2k-unknown")
+        for train in ("sample", "free-photos", "div2k-bicubic", "div2k-unknown")
         for item in plan("train", recipe(train=train), scale)
     ]
     for scale, names in ((2, SETS[:2]), (3, SETS[:2]), (4, SETS)):
@@ -84,6 +85,30 @@ def test_benchmark_table_matches_independent_list(tables: Path) -> None:
     assert listed == expected and len(expected) == 257
 
 
+def test_photographs_are_those_of_the_independent_list(shared: Path) -> None:
+    lines = csv.DictReader((shared.parent / "photos/photos.tsv").read_text().splitlines(), delimiter="\t")
+    expected = {
+        row["blob"]: (row["repo"], row["path"], int(row["bytes"]), float(row["factor"]))
+        for row in lines
+        if row["tier"] in ("cc0", "free")
+    }
+    items = plan("train", recipe(train="free-photos"), 4)
+    listed = {}
+    for item in items:
+        owner, name, commit, path = unquote(urlsplit(item.source.address).path).lstrip("/").split("/", 3)
+        assert re.fullmatch("[0-9a-f]{40}", commit)
+        blob = Path(item.source.mirror).stem
+        listed[blob] = (f"{owner}/{name}", path, item.source.size, item.factor)
+        assert item.target == f"HR/{item.target[3:].split('_')[0]}_{blob[:12]}.png"
+    assert listed == expected and len(items) == 254
+
+
+def test_photographs_state_terms_and_credit() -> None:
+    items = plan("train", recipe(train="free-photos"), 3)
+    assert {item.target.split("_")[0] for item in items} == {"HR/cc0", "HR/free"}
+    assert all(", credit: " in item.source.terms and 0 < item.factor <= 1 for item in items)
+
+
 @pytest.mark.parametrize("name", ["Set5", "Set14"])
 def test_images_have_their_published_names(name: str, tables: Path) -> None:
     text = " ".join((tables / "sources.md").read_text().split())
@@ -113,7 +138,8 @@ def test_addresses_and_targets_are_well_formed() -> None:
         else:
             parts = urlsplit(item.source.address)
             assert parts.scheme == "https" and parts.hostname and not parts.query and " " not in item.source.address
-            assert item.source.address.endswith(item.source.mirror.split("/", 1)[1])
+            mirror_folder, path = item.source.mirror.split("/", 1)
+            assert mirror_folder == "free-photos" or item.source.address.endswith(path)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -40,8 +40,8 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
     "unknown training set": (
         "download.train",
         "div2k",
-        "download.train: expected 'sample', 'div2k-bicubic' or 'div2k-unknown' or 'none' or a mapping or a list, "
-        "got 'div2k'",
+        "download.train: expected 'sample', 'free-photos', 'div2k-bicubic' or 'div2k-unknown' or 'none' or a mapping "
+        "or a list, got 'div2k'",
     ),
     "images from nowhere": (
         "download.train",
@@ -114,8 +114,8 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
     "no set": (
         "download.train",
         [],
-        "download.train: expected 'sample', 'div2k-bicubic' or 'div2k-unknown' or 'none' or a mapping or a list "
-        "of at least 1, got []",
+        "download.train: expected 'sample', 'free-photos', 'div2k-bicubic' or 'div2k-unknown' or 'none' or a mapping "
+        "or a list of at least 1, got []",
     ),
     "weights in another format": (
         "download.features",
