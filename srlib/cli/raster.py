@@ -8,6 +8,7 @@ import typer
 from srlib.cli.options import Force
 from srlib.cli.upscale import Model, Precision, Threads
 from srlib.errors import SrlibError
+from srlib.inference.shipped import CLEAN_MODEL
 
 Together = Annotated[
     list[str] | None,
@@ -22,7 +23,7 @@ Together = Annotated[
 def raster(
     source: Annotated[Path, typer.Argument(help="A GeoTIFF or JPEG 2000 file.", metavar="IN")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The GeoTIFF to write.")],
-    model: Model = "psnr-x4",
+    model: Model = CLEAN_MODEL,
     together: Together = None,
     precision: Precision = "auto",
     threads: Threads = None,

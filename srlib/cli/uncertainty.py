@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from srlib.inference.shipped import CLEAN_MODEL
+
 app = typer.Typer(help="How far a result may be from its original: bands with a tested coverage.", no_args_is_help=True)
 
 Model = Annotated[str, typer.Option("--model", help="Model that made the result, as for `srlib upscale`.")]
@@ -18,7 +20,7 @@ LrFolder = Annotated[
 def draw(
     result: Annotated[Path, typer.Argument(help="An upscaled image.", metavar="RESULT", readable=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.", readable=False)],
-    model: Model = "psnr-x4",
+    model: Model = CLEAN_MODEL,
     coverage: Annotated[float, typer.Option(help="Share of originals inside the bands: .8, .9 or .95.")] = 0.95,
 ) -> None:
     """Draw the half-width of the bands around each pixel of a result: black is sure, white 64 levels of 255 or more."""

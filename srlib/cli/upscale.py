@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from srlib.inference.upscaler import Upscaler
 
 
+def _clean_models() -> str:
+    """Return the models that `auto` takes for clean images, with their factors."""
+    *smaller, (_, largest) = sorted(CLEAN_MODELS.items())
+    return f"{largest} ({', '.join(f'up to ×{scale} {name}' for scale, name in smaller)})"
+
+
 Inputs = Annotated[
     list[str], typer.Argument(help="Image files, films, folders or patterns; or - for standard input.", metavar="IN")
 ]
@@ -45,8 +51,8 @@ Model = Annotated[
 UpscalingModel = Annotated[
     str | None,
     typer.Option(
-        help=f"auto, the default, takes of {CLEAN_MODEL} (up to ×2 {CLEAN_MODELS[2]}) and "
-        f"{PHOTO_MODEL} the one that fits each image; or "
+        help=f"auto, the default, takes for each image the one that fits: {_clean_models()} if it is clean, else "
+        f"{PHOTO_MODEL}; or "
         f"{', '.join(shipped_models())}, which come with srlib; a model folder; an ONNX, .pth or .safetensors file; or "
         "from MLflow models:/NAME@champion, models:/NAME/2 or runs:/ID/NAME. With --gan the default is "
         f"{CLEAN_MODEL}."

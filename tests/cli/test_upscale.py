@@ -30,7 +30,7 @@ def pixels(path: str) -> np.ndarray:
 
 
 def test_gan_names_the_counterpart_of_ones_own_model(image: str) -> None:
-    psnr, gan = (str(SHIPPED / name) for name in ("psnr-x4", "gan-x4"))
+    psnr, gan = (str(SHIPPED / name) for name in ("free-x4", "gan-x4"))
     run(image, "-o", "own.png", "--model", psnr, "--gan", gan, "--fidelity", "0.3")
     run(image, "-o", "shipped.png", "--fidelity", "0.3")
     np.testing.assert_array_equal(pixels("own.png"), pixels("shipped.png"))

@@ -20,7 +20,7 @@ def test_shipped_models_appear_by_themselves(tmp_path: Path) -> None:
     offered = model_choices(tmp_path / "missing")
     assert sorted(choice.model for choice in offered) == sorted([*srlib.shipped_models(), "auto"])
     assert offered[0] == ModelChoice("auto – the model that fits the image and the size", "auto", fidelity=1.0)
-    assert offered[1] == ModelChoice("psnr-x4 – faithful", "psnr-x4", fidelity=1.0)
+    assert offered[1] == ModelChoice("free-x4 – faithful", "free-x4", fidelity=1.0)
     assert ModelChoice("psnr-x2 – faithful", "psnr-x2") in offered
     assert ModelChoice("fast-x4 – faithful, fast", "fast-x4") in offered
     assert ModelChoice("gan-x4 – sharp, some detail invented", "gan-x4", fidelity=0.0) in offered

@@ -31,7 +31,7 @@ def test_the_bytes_of_the_command(photo: Photo, tmp_path: Path) -> None:
     exif[0x010F] = "Camera"
     source = photo(tmp_path / "photo.jpg", exif=exif, quality=95)
     outcome = run(source, tmp_path / "page", size=output_size(scale="3"), quality=90)
-    srlib.upscale_files(source, tmp_path / "command", scale=3, quality=90)
+    srlib.upscale_files(source, tmp_path / "command", model="psnr-x4", scale=3, quality=90)
     assert outcome.file.read_bytes() == (tmp_path / "command" / "photo.jpg").read_bytes()
     with Image.open(outcome.file) as image:
         assert image.getexif()[0x010F] == "Camera"
@@ -50,7 +50,7 @@ def test_small_tiles_give_the_bytes_of_the_command(
     source, parts = photo(tmp_path / "photo.png", 40, 420), list[float]()
     with observed(lambda part, text: parts.append(part)):
         outcome = run(source, tmp_path / "page")
-    srlib.upscale_files(source, tmp_path / "command")
+    srlib.upscale_files(source, tmp_path / "command", model="psnr-x4")
     assert outcome.file.read_bytes() == (tmp_path / "command" / "photo.png").read_bytes()
     assert len(set(parts)) > 2 and parts[-1] == 1
     work._opened.cache_clear()

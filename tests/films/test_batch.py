@@ -142,6 +142,6 @@ def test_a_film_gets_one_model(tmp_path, monkeypatch, capfd):
     assert "a.mp4: bicubic (too small to estimate noise)" in capfd.readouterr().err
     assert Path("b.mp4").is_file()
     run_plan(plan_jobs(["a.mp4"], "c.mp4", films=True), lambda: models, FilmOptions(output_size(scale=2)))
-    assert opened == ["psnr-x4", "psnr-x2"]
+    assert opened == ["free-x4", "psnr-x2"]
     with pytest.raises(SrlibError, match=r"^a\.mp4: .* is more than ×16"):
         run_plan(plan_jobs(["a.mp4"], "d.mp4", films=True), lambda: models, FilmOptions(output_size(width=9999)))

@@ -68,17 +68,17 @@ def test_the_header_alone_gives_the_quality(clean: np.ndarray, tmp_path: Path) -
 def test_auto_takes_the_model_that_fits(clean: np.ndarray) -> None:
     models = open_any("auto", precision="float32", threads=1)
     assert isinstance(models, AutoModel)
-    assert models.fitting(InputTraces(noise=1.0)).name == "psnr-x4"
+    assert models.fitting(InputTraces(noise=1.0)).name == "free-x4"
     assert models.fitting(InputTraces(noise=9.0)).name == "photo-x4"
-    assert models.fitting(InputTraces(blur=3.0)).name == "psnr-x4", "blur does not decide"
+    assert models.fitting(InputTraces(blur=3.0)).name == "free-x4", "blur does not decide"
     assert models.fitting(InputTraces(noise=9.0)) is models.fitting(InputTraces(jpeg_quality=20)), "opened once"
     lr = np.ascontiguousarray(clean[:100, :100])
-    np.testing.assert_array_equal(srlib.upscale(lr, model="auto"), srlib.upscale(lr, model="psnr-x4"))
+    np.testing.assert_array_equal(srlib.upscale(lr, model="auto"), srlib.upscale(lr, model="free-x4"))
 
 
 @pytest.mark.parametrize(
     ("factor", "model"),
-    [("1", "psnr-x2"), ("2", "psnr-x2"), ("9/4", "psnr-x4"), ("4", "psnr-x4"), ("16", "psnr-x4")],
+    [("1", "psnr-x2"), ("2", "psnr-x2"), ("9/4", "psnr-x3"), ("3", "psnr-x3"), ("4", "free-x4"), ("16", "free-x4")],
 )
 def test_auto_takes_the_model_of_the_next_factor(factor: str, model: str) -> None:
     models = open_any("auto", precision="float32", threads=1)
@@ -87,7 +87,7 @@ def test_auto_takes_the_model_of_the_next_factor(factor: str, model: str) -> Non
     assert models.fitting(InputTraces(noise=9.0), Fraction(factor)).name == "photo-x4", "it has one factor"
     blended = open_any("auto", fidelity=0.5)
     assert isinstance(blended, AutoModel)
-    assert blended.fitting(InputTraces(), Fraction(factor)).name == "psnr-x4 fidelity 0.5", "as has gan-x4"
+    assert blended.fitting(InputTraces(), Fraction(factor)).name == "free-x4 fidelity 0.5", "as has gan-x4"
 
 
 @pytest.mark.parametrize("size", [{"scale": 2}, {"fit": (150, 190)}, {"width": 150, "height": 10}])
@@ -111,10 +111,10 @@ def test_a_size_beyond_the_factor_is_said(clean: np.ndarray, folder: Path, capfd
 
 
 def test_an_installation_without_the_smaller_factor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "shipped_models", lambda: ["photo-x4", "psnr-x4"])
+    monkeypatch.setattr(choice, "shipped_models", lambda: ["free-x4", "photo-x4"])
     models = open_any("auto")
     assert isinstance(models, AutoModel)
-    assert models.fitting(InputTraces(), Fraction(2)).name == "psnr-x4"
+    assert models.fitting(InputTraces(), Fraction(2)).name == "free-x4"
 
 
 def test_auto_of_files_prints_models_and_reasons(
@@ -127,10 +127,10 @@ def test_auto_of_files_prints_models_and_reasons(
         plan_jobs(["in"], "out"), lambda: open_any("auto", fidelity=0.5), records=Records.at("scores.csv", None, "out")
     )
     lines = capfd.readouterr().err.splitlines()
-    assert "in/clean.png: psnr-x4 fidelity 0.5 (no visible noise)" in lines
+    assert "in/clean.png: free-x4 fidelity 0.5 (no visible noise)" in lines
     assert any(line.startswith("in/strong.jpg: photo-x4 fidelity 0.5 (JPEG quality 30 to 39,") for line in lines)
     first, second = Path("scores.csv").read_text().splitlines()[1:]
-    assert ",psnr-x4 fidelity 0.5," in first and ",photo-x4 fidelity 0.5," in second and ",30," in second
+    assert ",free-x4 fidelity 0.5," in first and ",photo-x4 fidelity 0.5," in second and ",30," in second
 
 
 def test_many_images_share_few_lines(clean: np.ndarray) -> None:
@@ -139,7 +139,7 @@ def test_many_images_share_few_lines(clean: np.ndarray) -> None:
     looks = [
         inspection.look_at(image, content, models, Fraction(4), estimate=False, exact=False) for content in contents
     ]
-    assert [look.model.name for look in looks] == ["psnr-x4", "photo-x4", "photo-x4"]
+    assert [look.model.name for look in looks] == ["free-x4", "photo-x4", "photo-x4"]
     assert looks[1].notes == looks[2].notes != looks[0].notes
     one = inspection.look_at(image, contents[1], models, (400, 400), estimate=False, exact=True)
     assert one.notes[0].startswith("photo-x4 (JPEG quality 33, ")
@@ -148,7 +148,7 @@ def test_many_images_share_few_lines(clean: np.ndarray) -> None:
 def test_auto_needs_both_models_and_no_gan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SrlibError, match=r"^gan: auto has GAN counterparts of its own"):
         open_any("auto", fidelity=0.5, gan="gan-x4")
-    monkeypatch.setattr(choice, "shipped_models", lambda: ["psnr-x4"])
+    monkeypatch.setattr(choice, "shipped_models", lambda: ["free-x4"])
     with pytest.raises(SrlibError, match=r"^auto: needs photo-x4, which is not in this installation"):
         open_any("auto")
     with pytest.raises(SrlibError, match=r"^auto: chosen for each image"):
@@ -203,19 +203,9 @@ def test_auto_at_fidelity_0_is_the_gan_that_fits(clean: np.ndarray) -> None:
         np.testing.assert_array_equal(models(image), srlib.upscale(image, model=model))
 
 
-def test_blending_by_weights_and_by_images(clean: np.ndarray) -> None:
-    """gan-x4 was fine-tuned from free-x4; psnr-x4 was trained independently of it, so that both networks run."""
-
-    def upscaled(model: str, fidelity: float | None = None) -> np.ndarray:
-        opened = srlib.open_model(model, fidelity=fidelity, precision="float32")
-        return srlib.upscale(np.ascontiguousarray(clean[:40, :48]), model=opened).astype(float)
-
-    distances = {
-        model: np.abs(upscaled(model, 0.5) - (upscaled(model) + upscaled("gan-x4")) / 2).max()
-        for model in ("psnr-x4", "free-x4")
-    }
-    assert distances["psnr-x4"] <= 1.5 < distances["free-x4"]
-    assert srlib.open_model("gan-x4", fidelity=1).name == "psnr-x4", "the first pair that names it"
+def test_a_gan_belongs_to_the_first_pair_that_names_it() -> None:
+    assert srlib.open_model("gan-x4", fidelity=1).name == "free-x4"
+    assert srlib.open_model("psnr-x4", fidelity=0).name == "gan-x4"
 
 
 def test_warnings_name_both_sides_of_a_range() -> None:
@@ -231,7 +221,7 @@ def test_warnings_name_both_sides_of_a_range() -> None:
 
 
 def test_fidelity_needs_all_counterparts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "shipped_models", lambda: ["psnr-x4", "gan-x4", "photo-x4"])
+    monkeypatch.setattr(shipped, "shipped_models", lambda: ["free-x4", "gan-x4", "photo-x4"])
     with pytest.raises(SrlibError, match="fidelity: not all models behind auto have a GAN counterpart"):
         open_any("auto", fidelity=0.5)
 

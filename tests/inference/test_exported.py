@@ -204,7 +204,7 @@ def test_the_range_of_the_training_is_read(model: Path) -> None:
 
 
 class TestBlend:
-    """Blending in agreement with Keras is tested in test_export.py."""
+    """What a blend computes is tested in test_export.py."""
 
     def test_hostile_graphs_end_in_one_line(self, model: Path) -> None:
         psnr = read_exported(model)
