@@ -62,7 +62,8 @@ def scene(folder: Path) -> dict[str, Any]:
 
 def benchmark(folder: Path) -> dict[str, Any]:
     (folder / "srlib/weights").mkdir(parents=True)
-    (folder / "srlib/weights/psnr-x4").symlink_to(ROOT / "srlib/weights/psnr-x4")
+    for name in ("free-x4", "psnr-x4"):
+        (folder / "srlib/weights" / name).symlink_to(ROOT / "srlib/weights" / name)
     hr = np.zeros((32, 32, 3), np.uint8)
     hr[:, 16:] = 200
     srlib.write_image("data/raw/test/Set5/HR/step.png", hr)

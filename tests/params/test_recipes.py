@@ -50,6 +50,6 @@ def test_the_photos_recipe_names_the_shipped_weights() -> None:
     assert lines
     start = yaml.safe_load("\n".join(lines.groups()))["start_from"]
     assert start == {
-        "folder": "srlib/weights/psnr-x4/keras",
-        "sha256": file_hash(ROOT / "srlib/weights/psnr-x4/keras" / WEIGHTS),
+        "folder": "srlib/weights/free-x4/keras",
+        "sha256": file_hash(ROOT / "srlib/weights/free-x4/keras" / WEIGHTS),
     }
