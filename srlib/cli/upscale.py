@@ -182,7 +182,7 @@ def upscale(
         model, gan = model_for_workers(model), gan and model_for_workers(gan)
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)
     if uncertainty is not None and (fidelity is not None or gan is not None or ensemble):
-        option = "--ensemble" if ensemble else "--fidelity"
+        option = "--ensemble" if ensemble else "--gan" if fidelity is None else "--fidelity"
         raise SrlibError(f"--uncertainty: bands were measured for single models as they are; leave out {option}")
 
     def open_upscaler() -> "Upscaler | AutoModel":

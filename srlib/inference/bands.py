@@ -6,7 +6,7 @@ from pathlib import Path
 from srlib.errors import SrlibError
 from srlib.imaging.uncertainty import Bands, read_bands
 from srlib.inference.output_size import OutputSize
-from srlib.inference.shipped import AUTO, CLEAN_MODEL, PHOTO_MODEL, SHIPPED, shipped_models
+from srlib.inference.shipped import AUTO, CLEAN_MODEL, CLEAN_MODELS, PHOTO_MODEL, SHIPPED, shipped_models
 
 BANDS = "bands.json"
 """File with the bands, in the folder of the model."""
@@ -62,6 +62,8 @@ def check_bands(model: str, size: OutputSize, model_scale: int, *, consistent: b
     for name in (CLEAN_MODEL, PHOTO_MODEL) if model == AUTO else (model,):
         load_bands(name)
     if size not in (OutputSize(), OutputSize(scale=Fraction(model_scale))):
-        raise SrlibError(f"bands hold at the model's own size, ×{model_scale}; leave out the option for another size")
+        fitting = [name for scale, name in CLEAN_MODELS.items() if model == AUTO and scale == size.scale]
+        remedy = f"for clean images take --model {fitting[0]}" if fitting else "leave out the option for another size"
+        raise SrlibError(f"bands hold at the model's own size, ×{model_scale}; {remedy}")
     if consistent:
         raise SrlibError("bands were measured without corrections; leave out --consistent")

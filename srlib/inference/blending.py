@@ -9,6 +9,16 @@ from srlib.inference.exported import ExportedModel
 from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino, serialized
 
 
+def check_precision(fidelity: float | None, precision: str) -> None:
+    """Check that a blend can be computed in a precision.
+
+    Raises:
+        SrlibError: It cannot: a blend has no 8-bit form.
+    """
+    if precision == "int8" and fidelity is not None and 0 < fidelity < 1:
+        raise SrlibError("precision: expected auto, bfloat16 or float32 for a blend (fidelity), got int8")
+
+
 def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedModel:
     """Interpolate between the images of two networks: gan + fidelity · (psnr − gan).
 

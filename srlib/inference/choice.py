@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from srlib.arrays import Pixels
 from srlib.errors import SrlibError
+from srlib.inference.blending import check_precision
 from srlib.inference.exported import CONFIG, read_export_config
 from srlib.inference.input_traces import InputTraces, traces_of
 from srlib.inference.runtime import choose_precision
@@ -89,6 +90,7 @@ def open_any(
     """
     if not isinstance(model, str):
         return model
+    check_precision(fidelity, precision)
     options = functools.partial(
         open_model, fidelity=fidelity, gan=gan, precision=precision, tile=tile, ensemble=ensemble, threads=threads
     )

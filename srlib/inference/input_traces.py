@@ -68,8 +68,7 @@ class InputTraces:
         """
         words = []
         if self.jpeg_quality is not None:
-            tens = self.jpeg_quality // 10 * 10
-            words.append(f"JPEG quality {self.jpeg_quality if exact else f'{tens} to {min(tens + 9, 100)}'}")
+            words.append(f"JPEG quality {self.jpeg_quality if exact else _quality_range(self.jpeg_quality)}")
         weak = self.jpeg_quality is None or self.jpeg_quality >= CLEAN.jpeg_quality[0]
         if weak and self.blocks is not None and self.blocks > VISIBLE_BLOCKS:
             words.append("blocks of an earlier JPEG compression")
@@ -81,6 +80,17 @@ class InputTraces:
         else:
             words.append("no visible noise")
         return ", ".join(words)
+
+
+def _quality_range(quality: int) -> str:
+    """Return a range of qualities that are all clean enough for a model for clean images, or all not.
+
+    Example:
+        >>> [_quality_range(quality) for quality in (62, 93, 94, 100)]
+        ['60 to 69', '90 to 93', '94 to 100', '94 to 100']
+    """
+    clean, tens = int(CLEAN.jpeg_quality[0]), quality // 10 * 10
+    return f"{clean} to 100" if quality >= clean else f"{tens} to {min(tens + 9, clean - 1)}"
 
 
 UNKNOWN = InputTraces()

@@ -45,7 +45,7 @@ class Scores:
         model: Name of the model.
         seconds: Time for upscaling, without reading and writing files.
         lr_psnr: PSNR in dB between the result, downscaled again, and the LR image; `inf` where both are equal.
-        lr_largest_error: Largest difference between the two, in levels.
+        lr_largest_error: Largest difference between the two, in levels of 255.
         noise: Noise of the LR image, a standard deviation in levels of 255; None where it cannot be estimated.
         blur: Its blur, the standard deviation of a Gaussian in pixels; the same.
         jpeg_quality: Its JPEG quality; None for other files.
@@ -64,7 +64,7 @@ class Scores:
     model: str
     seconds: float
     lr_psnr: float
-    lr_largest_error: int
+    lr_largest_error: float
     noise: float | None = None
     blur: float | None = None
     jpeg_quality: int | None = None
@@ -236,6 +236,7 @@ def _scores(
     job: ImageJob, image: ImageFile, result: ImageFile, traces: InputTraces, *, model: RgbModel, seconds: float
 ) -> Scores:
     consistency = lr_consistency(visible_colors(image), result.rgb)
+    levels = np.iinfo(result.rgb.dtype).max // 255  # of 16 bits, in one of 8 bits
     height, width = image.rgb.shape[:2]
     result_height, result_width = result.rgb.shape[:2]
     return Scores(
@@ -248,7 +249,7 @@ def _scores(
         model.name,
         round(seconds, 3),
         round(consistency.psnr, 3),
-        consistency.largest_error,
+        round(consistency.largest_error / levels, 2) if levels > 1 else consistency.largest_error,
         None if traces.noise is None else round(traces.noise, 2),
         None if traces.blur is None else round(traces.blur, 2),
         traces.jpeg_quality,

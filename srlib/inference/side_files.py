@@ -6,6 +6,7 @@ from pathlib import Path
 
 from srlib.errors import SrlibError
 from srlib.files import check_output, check_output_folder, link_mistake
+from srlib.formats.suffixes import OTHER_SUFFIXES, READ_SUFFIXES
 from srlib.inference.jobs import ImageJob
 
 
@@ -45,6 +46,8 @@ class SideFiles:
         start = f"{self.option} {self.path}"
         if mistake := link_mistake(self.path):
             raise SrlibError(f"{self.option} {mistake}")
+        if not self._is_file and self.path.suffix.lower() in READ_SUFFIXES | OTHER_SUFFIXES and not self.path.exists():
+            raise SrlibError(f"{start}: expected a name that ends in .png, or a folder")
         if self._is_file and len(jobs) > 1:
             raise SrlibError(f"{start}: one file for {len(jobs)} images; name a folder")
         if self._is_file and self.path.exists() and not self.path.is_file():
@@ -56,6 +59,10 @@ class SideFiles:
         except SrlibError as error:
             raise SrlibError(f"{self.option} {error}") from None
         used = {path.resolve() for job in jobs for path in (job.source, job.target) if path}
+        owners: dict[Path, ImageJob] = {}
         for job in jobs:
-            if self.of(job).resolve() in used:
-                raise SrlibError(f"{start}: would overwrite {self.of(job)}; name another place")
+            place = self.of(job)
+            if place.resolve() in used:
+                raise SrlibError(f"{start}: would overwrite {place}; name another place")
+            if (owner := owners.setdefault(place, job)) is not job:
+                raise SrlibError(f"{start}: {owner.name} and {job.name} would both become {place}; rename one of them")

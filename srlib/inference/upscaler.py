@@ -17,7 +17,7 @@ from srlib.errors import SrlibError
 from srlib.imaging.array_image import as_pixels
 from srlib.imaging.color import network_input, rgb_from_output
 from srlib.imaging.ensemble import mean_over_views
-from srlib.inference.blending import blend
+from srlib.inference.blending import blend, check_precision
 from srlib.inference.exported import ExportedModel, is_exported, read_exported
 from srlib.inference.runtime import CompiledNetwork, Ending, Precision, append_rounding, choose_precision
 from srlib.inference.shipped import AUTO, CLEAN_MODEL, SHIPPED, shipped_models, shipped_pair
@@ -84,6 +84,7 @@ def open_model(
         return Upscaler(
             _load(model), name=Path(model).name, precision=precision, tile=tile, ensemble=ensemble, threads=threads
         )
+    check_precision(fidelity, precision)
     if gan is not None:
         psnr_model, gan_model = model, gan
     else:

@@ -99,7 +99,11 @@ def test_a_result_that_exists_has_its_map(images: Path, monkeypatch: pytest.Monk
         (["--fidelity", "0.5"], "--uncertainty: bands were measured for single models as they are; leave out --fid"),
         (["--ensemble"], "--uncertainty: bands were measured for single models as they are; leave out --ensemble"),
         (["--consistent"], "--uncertainty: bands were measured without corrections; leave out --consistent"),
-        (["--scale", "2"], "--uncertainty: bands hold at the model's own size, ×4; leave out the option for another"),
+        (
+            ["--scale", "2"],
+            "--uncertainty: bands hold at the model's own size, ×4; for clean images take --model psnr-x2",
+        ),
+        (["--gan", "gan-x4"], "--uncertainty: bands were measured for single models as they are; leave out --gan"),
         (["--fit", "99x99"], "--uncertainty: bands hold at the model's own size, ×4; leave out the option for another"),
         (["--model", "mine"], f"--uncertainty: mine/{BANDS}: not there; measure the bands of mine first: srlib unc"),
         (["--map", "bands"], "--uncertainty bands: is the place of --map too; name another one"),

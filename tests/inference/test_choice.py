@@ -203,6 +203,13 @@ def test_auto_at_fidelity_0_is_the_gan_that_fits(clean: np.ndarray) -> None:
         np.testing.assert_array_equal(models(image), srlib.upscale(image, model=model))
 
 
+@pytest.mark.parametrize("model", ["auto", "free-x4"])
+def test_a_blend_in_int8_is_refused_before_any_work(model: str) -> None:
+    with pytest.raises(SrlibError, match="precision: expected auto, bfloat16 or float32 for a blend"):
+        open_any(model, fidelity=0.5, precision="int8")
+    open_any(model, fidelity=1, precision="int8")
+
+
 def test_a_gan_belongs_to_the_first_pair_that_names_it() -> None:
     assert srlib.open_model("gan-x4", fidelity=1).name == "free-x4"
     assert srlib.open_model("psnr-x4", fidelity=0).name == "gan-x4"

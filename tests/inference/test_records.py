@@ -102,6 +102,33 @@ def test_what_cannot_be_written_is_named_before_any_work(images, options, messag
     assert not Path("out").exists()
 
 
+def test_two_maps_never_get_one_name(images, bicubic):
+    Path("in/x.jpg").write_bytes(Path("in/deep/b.jpg").read_bytes())
+    Path("in/x.jpg.png").write_bytes(Path("in/a.png").read_bytes())
+    plan = plan_jobs(["in/x.jpg", "in/x.jpg.png"], "out")
+    with pytest.raises(SrlibError, match=r"in/x\.jpg and in/x\.jpg\.png would both become maps/x\.jpg\.png; rename"):
+        run_jobs(plan, lambda: bicubic, records=Records.at(None, "maps", "out"))
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", ["m.jpg", "m.WEBP", "m.gif"])
+def test_a_map_is_a_png_or_in_a_folder(name, images, bicubic):
+    with pytest.raises(SrlibError, match=rf"^--map {name}: expected a name that ends in .png, or a folder"):
+        run(["in/a.png"], "out.tif", bicubic, maps=name)
+    Path(name).mkdir()
+    run(["in/a.png"], "out.tif", bicubic, maps=name)
+    assert len(list(Path(name).iterdir())) == 1
+
+
+def test_levels_are_those_of_8_bits(images, bicubic):
+    gray = np.random.default_rng(0).integers(0, 256, (9, 12)).astype(np.uint8)
+    Image.fromarray(gray).save("g8.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save("g16.png")
+    run(["g8.png", "g16.png"], "out", bicubic, scores="s.csv")
+    eight, sixteen = (float(row["lr_largest_error"]) for row in csv.DictReader(Path("s.csv").read_text().splitlines()))
+    assert abs(eight - sixteen) <= 1 and eight > 1
+
+
 def test_a_map_never_replaces_an_image(images, bicubic):
     with pytest.raises(SrlibError, match=r"--map in/a\.png: would overwrite in/a\.png; name another place"):
         run(["in/a.png"], "out.tif", bicubic, maps="in/a.png")
