@@ -23,7 +23,8 @@ def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedM
     """Interpolate between the images of two networks: gan + fidelity · (psnr − gan).
 
     It takes the time of both. Interpolating the weights of two related networks (Wang et al. 2018, ESRGAN, section
-    3.4) takes that of one, and measured worse: a higher LPIPS at the same PSNR (docs/experiments/2026-11-29-free-gan.md).
+    3.4) takes that of one, and measured worse: at the same PSNR, a higher LPIPS
+    (docs/experiments/2026-11-29-free-gan.md).
 
     Args:
         psnr: The PSNR-oriented network, returned whole at fidelity 1.
