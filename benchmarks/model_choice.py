@@ -1,6 +1,6 @@
 """Below which JPEG quality and above which noise `--model auto` should take the model for photographs.
 
-    python benchmarks/model_choice.py PHOTOS [--models psnr-x4 photo-x4] [--crop 384] [--backbone H5 --linear NPZ]
+    python benchmarks/model_choice.py PHOTOS [--models free-x4 photo-x4] [--crop 384] [--backbone H5 --linear NPZ]
 
 Takes the center of each clean photograph, which should be in no training set and no test set, downscales it by 4,
 compresses it or adds noise, upscales it by both models, and prints the mean PSNR-Y and LPIPS for each degradation.
@@ -26,7 +26,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--models", nargs=2, default=["psnr-x4", "photo-x4"])
+    parser.add_argument("--models", nargs=2, default=["free-x4", "photo-x4"])
     parser.add_argument("--crop", type=int, default=384)
     parser.add_argument("--backbone", type=Path)
     parser.add_argument("--linear", type=Path)
