@@ -58,22 +58,15 @@ def code_of(script: str, root: Path) -> list[str]:
         script: Path of the script, relative to `root`.
         root: The repository.
     """
-    reached: set[str] = set()
-    waiting = [script]
-    if "keras=True" in (root / script).read_text(encoding="utf-8"):
-        waiting.append(ENGINE)
-    while waiting:
-        module = waiting.pop()
-        if module not in reached and not is_left_out(module):
-            reached.add(module)
-            waiting += _imported_modules(root / module, root)
+    starts = [script, ENGINE] if "keras=True" in (root / script).read_text(encoding="utf-8") else [script]
+    reached = {file for start in starts for file in imported_files(start, root, tuple(LEFT_OUT))}
     code = {module for module in reached if _has_code(root / module)}
     return sorted(code | {file for module in reached for file in _data_files(root / module, root)})
 
 
 def is_left_out(module: str) -> bool:
     """Return whether `LEFT_OUT` names a file or the package it lies in."""
-    return any(module == name or (name.endswith("/") and module.startswith(name)) for name in LEFT_OUT)
+    return module.startswith(tuple(LEFT_OUT))
 
 
 def imported_files(module: str, root: Path, without: tuple[str, ...] = ()) -> list[str]:
