@@ -154,12 +154,12 @@ def _video_packets(segments: Sequence[Segment], film: Film) -> Generator[Timed, 
     ticks = [tick for tick, _ in times]
     # A frame lasts until the next: what MP4 says about the duration of reordered frames is that of others.
     ends = [*ticks[1:], ticks[-1] + max(times[-1][1], round(1 / film.rate / film.time_base), 1)]
-    depth = max(_reordering(segment) for segment in segments)
+    orders = [_order(segment) for segment in segments]
+    depth = max(depth for _, depth in orders)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1
     number = first = 0
-    for segment in segments:
+    for segment, (ranks, _) in zip(segments, orders, strict=True):
         with av.open(address(segment.path), format=SEGMENT_MUXER) as container:
-            ranks = _ranks(segment)
             for packet in container.demux(container.streams.video[0]):
                 if not packet.size:
                     continue
@@ -172,8 +172,13 @@ def _video_packets(segments: Sequence[Segment], film: Film) -> Generator[Timed, 
         first = number
 
 
-def _packet_times(segment: Segment) -> list[int]:
-    """Return the presentation times of a segment's packets in the order of decoding, in the segment's own ticks."""
+def _order(segment: Segment) -> tuple[dict[int, int], int]:
+    """Return how a segment's frames are reordered.
+
+    Returns:
+        Presentation time of each packet, in the segment's own ticks → its place in their order; and by how many packets
+        one comes later in the file than in that order, at most.
+    """
     import av
 
     with av.open(address(segment.path), format=SEGMENT_MUXER) as container:
@@ -183,19 +188,8 @@ def _packet_times(segment: Segment) -> list[int]:
             f"{segment.path}: holds {len(set(times))} instead of {len(segment.times)} frames; "
             f"remove {segment.path.parent} and run it again"
         )
-    return times
-
-
-def _ranks(segment: Segment) -> dict[int, int]:
-    """Return the place of each packet's presentation time in their order."""
-    return {time: rank for rank, time in enumerate(sorted(_packet_times(segment)))}
-
-
-def _reordering(segment: Segment) -> int:
-    """Return by how many packets a packet comes later in the file than among the frame times, at most."""
-    times = _packet_times(segment)
     ranks = {time: rank for rank, time in enumerate(sorted(times))}
-    return max(place - ranks[time] for place, time in enumerate(times))
+    return ranks, max(place - ranks[time] for place, time in enumerate(times))
 
 
 def _other_packets(
