@@ -32,7 +32,11 @@ ClientAddress = tuple[str, int]
 MAX_STORED = 100_000
 MAX_CONNECTIONS = 64
 TIMEOUT = 30.0
-"""Seconds after which a silent client is disconnected."""
+"""Seconds in which a whole request must arrive."""
+SLOWEST = 125_000
+"""Bytes per second (1 Mbit/s) that a client must take of a reply, after the first `TIMEOUT` seconds."""
+PATIENCE = 1.0
+"""Seconds that a client waits while all connections are in use; then it is disconnected."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -95,7 +99,7 @@ def make_server(
 
 
 class SurveyServer(ThreadingHTTPServer):
-    """An HTTP server with one thread per connection, at most `MAX_CONNECTIONS`; further clients wait."""
+    """An HTTP server with one thread per connection, at most `MAX_CONNECTIONS`; further clients wait briefly."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -138,9 +142,11 @@ class SurveyServer(ThreadingHTTPServer):
         return not ipaddress.ip_address(self.server_name).is_loopback
 
     def process_request(self, request: Request, client_address: ClientAddress) -> None:
-        """Start a thread for a connection once one is free."""
-        self.free.acquire()
-        super().process_request(request, client_address)
+        """Start a thread for a connection, or close it where none becomes free: this is the loop that serves all."""
+        if self.free.acquire(timeout=PATIENCE):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Request, client_address: ClientAddress) -> None:
         """Handle one connection."""
@@ -179,6 +185,17 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = TIMEOUT
     server_version = "srlib"
     sys_version = ""
+
+    def setup(self) -> None:
+        super().setup()
+        # The timeout of a socket is that of one read: a client that sends a byte before each would stay for ever.
+        self.deadline = threading.Timer(self.timeout, _disconnect, [self.connection])
+        self.deadline.daemon = True
+        self.deadline.start()
+
+    def finish(self) -> None:
+        self.deadline.cancel()
+        super().finish()
 
     def do_GET(self) -> None:
         if self._is_allowed():
@@ -235,6 +252,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(status, json.dumps({"error": reason}).encode(), "application/json")
 
     def _reply(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+        self.deadline.cancel()
+        self.connection.settimeout(self.timeout + len(body) / SLOWEST)  # when sending, that of the whole body
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **_HEADERS}.items():
             self.send_header(name, value)
@@ -244,6 +263,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Log nothing: raters' addresses are not recorded."""
+
+
+def _disconnect(connection: socket.socket) -> None:
+    """End a connection on which another thread reads: the read returns."""
+    with contextlib.suppress(OSError):  # closed already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _own_address() -> str:

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,50 @@ def test_silent_clients_are_let_go(server: SurveyServer, monkeypatch: pytest.Mon
     monkeypatch.setattr(survey_server._Handler, "timeout", 0.05)
     with socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
         assert client.recv(1) == b""
+
+
+def test_a_client_of_single_bytes_is_let_go(server: SurveyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey_server._Handler, "timeout", 0.5)
+    with socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
+        client.settimeout(0.05)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            try:
+                client.sendall(b"a")
+                assert client.recv(1) == b""
+                break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        else:
+            pytest.fail("still connected")
+
+
+def test_full_server_refuses_and_serves_on(server: SurveyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey_server, "PATIENCE", 0.05)
+    monkeypatch.setattr(server, "free", threading.BoundedSemaphore(1))
+    with socket.create_connection(("127.0.0.1", server.server_port), 10) as holder:
+        holder.sendall(b"GET / HTTP/1.1\r\n")
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", server.server_port), 10) as client:
+                assert client.recv(1) == b""
+        holder.sendall(b"Host: localhost\r\n\r\n")
+        assert holder.makefile("rb").read().startswith(b"HTTP/1.0 200 ")
+    assert ask(server, "GET", "/")[0] == 200
+
+
+def test_a_slow_line_gets_the_whole_page(server: SurveyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey_server._Handler, "timeout", 0.2)
+    monkeypatch.setattr(survey_server, "SLOWEST", 10**6)
+    monkeypatch.setattr(server, "page", bytes(30 * 10**6))
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    connection.request("GET", "/")
+    reply = connection.getresponse()
+    time.sleep(1)
+    assert len(reply.read()) == len(server.page)
+    connection.close()
 
 
 def test_deep_or_broken_json_is_refused(server: SurveyServer) -> None:
