@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from srlib.demo import layout
 from srlib.demo.choices import ModelChoice
-from srlib.demo.sessions import Session, Sessions
+from srlib.demo.sessions import Job, Sessions
 from srlib.demo.work import Limits, Outcome, Settings, upscale_upload
 from srlib.errors import SrlibError
 from srlib.progress import observed
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 _LONGEST_QUEUE = 16
+_AT_ONCE = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 
 # Everything comes from this server; Gradio's scripts are inline and compile templates.
 _POLICY = (
@@ -149,19 +150,22 @@ def build_page(choices: Sequence[ModelChoice], sessions: Sessions, limits: Limit
             request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008 that is how Gradio is asked for it
         ) -> list[object]:
-            key = str(request.session_hash)
             try:
-                settings = controls.settings(choices, values)
-                return layout.filled(_upscaled(key, sessions, settings, limits, progress))
+                with sessions.job(str(request.session_hash)) as job:
+                    settings = controls.settings(choices, values)
+                    return layout.filled(_upscaled(job, settings, limits, progress))
             except SrlibError as error:
-                sessions.drop_result(key)
                 return layout.empty(f"**Not done.** {error}".replace("\n", "\n\n"))
             except Stopped:
-                sessions.drop_result(key)
                 return layout.empty("Stopped.")
 
+        def ask(request: gr.Request) -> None:
+            sessions.ask(str(request.session_hash))
+
         work = {"show_progress_on": outputs[1], "scroll_to_output": True, "concurrency_limit": 1}
-        start.click(run, set(controls), outputs, api_visibility="private", **work)
+        # The click is noted at once, so that Stop reaches work that waits in the queue.
+        click = start.click(ask, **_AT_ONCE)
+        click.then(run, set(controls), outputs, api_visibility="private", **work)
         _connect_files(page, upload, stop, outputs, sessions)
     page.queue(max_size=_LONGEST_QUEUE, default_concurrency_limit=1)
     return page
@@ -188,37 +192,23 @@ def _connect_files(
     def leave(request: gr.Request) -> None:
         sessions.close(str(request.session_hash))
 
-    at_once = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    upload.change(take, upload, outputs, **at_once)
-    stop.click(halt, **at_once)
+    upload.change(take, upload, outputs, **_AT_ONCE)
+    stop.click(halt, **_AT_ONCE)
     page.unload(leave)
 
 
-def _upscaled(
-    key: str, sessions: Sessions, settings: Settings, limits: Limits, progress: Callable[..., object]
-) -> Outcome:
+def _upscaled(job: Job, settings: Settings, limits: Limits, progress: Callable[..., object]) -> Outcome:
     """Upscale what a person has dropped, with progress on the page.
 
     Raises:
-        SrlibError: Nothing was dropped, or it cannot be upscaled.
-        Stopped: The person asked to stop, or closed the page.
+        SrlibError: It cannot be upscaled.
+        Stopped: The work is to end.
     """
-    session = sessions[key]
-    if session.upload is None or not session.upload.is_file():
-        raise SrlibError("Drop an image or a film first.")
-    folder = sessions.new_result(key)
     progress(0, desc="opening the model")
 
     def observe(part: float, text: str) -> None:
-        _check_stop(session)
+        job.check_stop()
         progress(part, desc=text)
 
     with observed(observe):
-        outcome = upscale_upload(session.upload, folder, settings, limits)
-    _check_stop(session)
-    return outcome
-
-
-def _check_stop(session: Session) -> None:
-    if session.is_stopped.is_set():
-        raise Stopped(signal.SIGINT)
+        return upscale_upload(job.upload, job.folder, settings, limits)

@@ -2,11 +2,16 @@
 
 import contextlib
 import shutil
+import signal
 import tempfile
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from srlib.errors import SrlibError
+from srlib.signals import Stopped
 
 
 @dataclass
@@ -16,12 +21,32 @@ class Session:
     Attributes:
         upload: The file that was dropped.
         result: Folder of the last result.
-        is_stopped: Set to end the work.
+        is_stopped: Set to end the work that was asked for last, also while it waits in the queue.
     """
 
     upload: Path | None = None
     result: Path | None = None
     is_stopped: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work that has begun.
+
+    Attributes:
+        upload: The file to upscale.
+        folder: An empty folder for the result.
+        is_stopped: Set to end this work.
+    """
+
+    upload: Path
+    folder: Path
+    is_stopped: threading.Event
+
+    def check_stop(self) -> None:
+        """Raise `Stopped` if the work is to end."""
+        if self.is_stopped.is_set():
+            raise Stopped(signal.SIGINT)
 
 
 class Sessions:
@@ -41,35 +66,63 @@ class Sessions:
             return self._sessions[key]
 
     def take(self, key: str, upload: Path | None) -> None:
-        """Note the file that was dropped, or that it was removed; delete the one before and the result."""
+        """Note the file that was dropped, or that it was removed; stop the work on the one before, and delete both."""
         session = self[key]
+        with self._lock:
+            session.is_stopped.set()
+            before, session.upload = session.upload, upload
         self._forget_result(session)
-        before, session.upload = session.upload, upload
         if before is not None and before != upload:
             self._delete_upload(before)
         self._delete_empty_files()
 
-    def new_result(self, key: str) -> Path:
-        """Return an empty folder for a result; delete the result before."""
+    def ask(self, key: str) -> None:
+        """Note that work was asked for, which may wait in a queue: what was stopped before is over."""
         session = self[key]
-        self._forget_result(session)
-        session.is_stopped.clear()
-        session.result = Path(tempfile.mkdtemp(prefix="result-", dir=self._folder))
-        return session.result
+        if session.is_stopped.is_set():  # else the work that runs would be out of reach
+            session.is_stopped = threading.Event()
 
-    def drop_result(self, key: str) -> None:
-        """Delete the result, as after work that failed."""
-        self._forget_result(self[key])
+    @contextlib.contextmanager
+    def job(self, key: str) -> Iterator[Job]:
+        """Begin work on a page's upload. Its folder is deleted at the end unless it holds the page's result then.
+
+        Raises:
+            SrlibError: There is no upload.
+            Stopped: A person pressed Stop, dropped another file or closed the page, before the work or in it.
+        """
+        with self._lock:
+            if key not in self._sessions:  # closed
+                raise Stopped(signal.SIGINT)
+            session = self._sessions[key]
+            upload, is_stopped = session.upload, session.is_stopped
+        self._forget_result(session)
+        if is_stopped.is_set():
+            raise Stopped(signal.SIGINT)
+        if upload is None or not upload.is_file():
+            raise SrlibError("Drop an image or a film first.")
+        job = Job(upload, Path(tempfile.mkdtemp(prefix="result-", dir=self._folder)), is_stopped)
+        try:
+            yield job
+            with self._lock:
+                job.check_stop()
+                session.result = job.folder
+        except SrlibError:
+            job.check_stop()  # its file was taken away
+            raise
+        finally:
+            if session.result != job.folder:
+                shutil.rmtree(job.folder, ignore_errors=True)
 
     def close(self, key: str) -> None:
         """Stop the work of a page that was closed, and delete its files."""
         with self._lock:
             session = self._sessions.pop(key, None)
-        if session is not None:
+            if session is None:
+                return
             session.is_stopped.set()
-            self._forget_result(session)
-            if session.upload is not None:
-                self._delete_upload(session.upload)
+        self._forget_result(session)
+        if session.upload is not None:
+            self._delete_upload(session.upload)
 
     def stop_all(self) -> None:
         """End all work."""

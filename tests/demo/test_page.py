@@ -124,7 +124,7 @@ def test_drop_upscale_compare_and_download(browse: Any, photo: Callable[..., Pat
         assert left == []
 
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=300)[0] == "stopped; no files are left\n"
+        assert process.communicate(timeout=300)[0].endswith("\nstopped; no files are left\n")
         assert process.returncode == 0 and not list(temporary.glob("srlib-demo*"))
 
 
@@ -165,6 +165,28 @@ def test_auto_names_its_model_and_stop_ends_the_work(browse: Any, photo: Callabl
         assert status(browser, "Stopped.") == "Stopped."
         assert not list(temporary.rglob("result-*"))
         assert browser.errors() == []
+
+
+@pytest.mark.slow
+def test_work_ends_while_it_waits_and_with_its_file(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="needs the extra demo")
+    large = photo(tmp_path / "large.png", 1200, 900)
+    with served(tmp_path, "-c", MAIN, "demo", "--port", "0") as (address, temporary, _):
+        first, second = browse("one"), browse("two")
+        for browser, file in ((first, large), (second, photo(tmp_path / "small.png"))):
+            browser.open(address)
+            browser.wait("document.querySelector('#start')", seconds=180)
+            drop(browser, file)
+            browser.click("#start")
+            browser.wait("/queue|[0-9] pixels/.test(document.body.innerText)", seconds=180)
+        second.click("#stop")
+        first.click("#upload button[aria-label='Clear']")
+        for browser in (first, second):
+            assert status(browser, "Stopped.") == "Stopped."
+            assert browser.errors() == []
+        assert not list(temporary.rglob("result-*"))
+        second.click("#start")
+        assert "dB, largest difference" in status(second, "LR consistency")
 
 
 @pytest.mark.slow
