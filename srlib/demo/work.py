@@ -4,6 +4,7 @@ import csv
 import functools
 import itertools
 import math
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -257,16 +258,19 @@ def _middle(small: int, large: int) -> tuple[slice, slice]:
 
 
 def _frames(source: Path, result: Path, folder: Path) -> tuple[tuple[Path, Path], None]:
-    """Write one frame of the film and the same one of the result."""
+    """Write one frame of the film and the same one of the result, which may hold only the first frames."""
+    count, after = _last_frame(result, _SHOWN_FRAME + 1)
+    _, before = _last_frame(source, count)
+    return _pair(resize(before, after.shape[:2]), after, folder, "view"), None
+
+
+def _last_frame(film: Path, most: int) -> tuple[int, Image]:
+    """Return the last of the first frames of a film, at most so many, and how many there are."""
     from srlib.films.reading import FrameReader, describe_film
 
-    frames = []
-    for film in (source, result):
-        reader = FrameReader(describe_film(film), None, [])
-        *_, frame = itertools.islice(reader.frames(), _SHOWN_FRAME + 1)
-        frames.append(_eight_bits(frame.rgb))
-    before, after = frames
-    return _pair(resize(before, after.shape[:2]), after, folder, "view"), None
+    frames = itertools.islice(FrameReader(describe_film(film), None, []).frames(), most)
+    [(count, frame)] = deque(enumerate(frames, 1), maxlen=1)
+    return count, _eight_bits(frame.rgb)
 
 
 def _pair(before: Pixels, after: Pixels, folder: Path, name: str) -> tuple[Path, Path]:

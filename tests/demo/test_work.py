@@ -1,5 +1,6 @@
 """The page's results are those of the command, byte for byte; what it says and shows of them."""
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from srlib.demo import work
 from srlib.demo.choices import ModelChoice
 from srlib.demo.work import Limits, Settings, upscale_upload
 from srlib.errors import SrlibError
+from srlib.films import reading
 from srlib.imaging.read import image_size
 from srlib.inference.output_size import output_size
 from srlib.progress import observed
@@ -116,15 +118,22 @@ def test_refusals_are_one_line_without_folders(photo: Photo, tmp_path: Path) -> 
         assert str(tmp_path) not in str(error.value)
 
 
-def test_a_film(tmp_path: Path) -> None:
+def write_film(path: Path, count: int, step: int) -> Path:
+    """Write a film of gray frames, each brighter than the one before by a step."""
     av = pytest.importorskip("av")
-    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
-        for number in range(5):
-            frame = av.VideoFrame.from_ndarray(np.full((24, 32, 3), 40 * number, np.uint8), format="rgb24")
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(np.full((24, 32, 3), step * number, np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    return path
+
+
+def test_a_film(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    write_film(tmp_path / "clip.mp4", 5, 40)
     outcome = run(tmp_path / "clip.mp4", tmp_path / "page", format="png", size=output_size(scale="2"))
     srlib.upscale_film(tmp_path / "clip.mp4", tmp_path / "big.mp4", model="psnr-x4", scale=2)
     assert outcome.is_film and outcome.file.read_bytes() == (tmp_path / "big.mp4").read_bytes()
@@ -132,3 +141,23 @@ def test_a_film(tmp_path: Path) -> None:
     limited = run(tmp_path / "clip.mp4", tmp_path / "limited", Limits(seconds=0.2), size=output_size(scale="2"))
     with av.open(str(limited.file)) as container:
         assert len(list(container.decode(video=0))) == 2
+
+
+def test_both_frames_of_a_film_show_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result may hold only the first seconds. Of the frames before, none stays in memory."""
+    convert, most = reading.RgbConverter.__call__, 0
+    frames: list[weakref.ref[np.ndarray]] = []
+
+    def count(self: reading.RgbConverter, frame: object) -> np.ndarray:
+        nonlocal most
+        rgb = convert(self, frame)
+        frames.append(weakref.ref(rgb))
+        most = max(most, sum(reference() is not None for reference in frames))
+        return rgb
+
+    monkeypatch.setattr(reading.RgbConverter, "__call__", count)
+    source, result = write_film(tmp_path / "source.mp4", 30, 8), write_film(tmp_path / "result.mp4", 8, 8)
+    view, _ = work._frames(source, result, tmp_path)
+    before, after = (srlib.read_image(path).mean() for path in view)
+    assert abs(before - after) < 3 and 50 < after < 62
+    assert most <= 4
