@@ -19,9 +19,9 @@ from srlib.inference.shipped import (
     auto_can_blend,
     shipped_models,
 )
+from srlib.models import CONFIG, WEIGHTS
 
 _CHARACTER = {"pixel": "faithful", "gan": "sharp, some detail invented"}
-_PIPELINE = ("config.json", "model.weights.h5")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _in_folder(models: Path) -> Iterator[ModelChoice]:
     if not models.is_dir():
         return
     for path in sorted(models.iterdir()):
-        is_folder = is_exported(path) or all((path / name).is_file() for name in _PIPELINE)
+        is_folder = is_exported(path) or all((path / name).is_file() for name in (CONFIG, WEIGHTS))
         if is_folder or path.suffix.lower() in SUFFIXES:
             pair = models / "gan"
             has_pair = is_folder and path.name == "pretrained" and pair.is_dir()

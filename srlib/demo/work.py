@@ -1,6 +1,5 @@
 """Upscale what was dropped on the page, by the functions behind `srlib upscale`: the results are the same bytes."""
 
-import csv
 import functools
 import itertools
 import math
@@ -29,7 +28,7 @@ from srlib.inference.exported import read_export_config
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.limits import LARGE_IMAGE
 from srlib.inference.output_size import MODEL_SCALE, OutputSize
-from srlib.inference.records import Records
+from srlib.inference.records import Records, Scores
 from srlib.inference.shipped import SHIPPED, shipped_models
 from srlib.inference.upscaler import Upscaler
 
@@ -141,15 +140,15 @@ def upscale_upload(source: Path, folder: Path, settings: Settings, limits: Limit
     try:
         if not is_film:
             _check_size(source, limits)
-        lines = _run(source, folder, settings, limits)
+        lines, scores = _run(source, folder, settings, limits)
         file = next(place.iterdir())
         view, detail = _frames(source, file, folder) if is_film else _views(source, file, folder)
     except SrlibError as error:
         raise SrlibError(_without_folders(str(error), source.parent, place)) from error
-    sentences = [_agreement(folder / "scores.csv")] if not is_film else ["The slider shows one frame of both films."]
+    sentences = [_agreement(scores)] if not is_film else ["The slider shows one frame of both films."]
     sentences += [_without_folders(line, source.parent, place) for line in lines]
     detail_map = folder / "map.png"
-    sure = None if is_film or settings.consistent else _sure(file, folder)
+    sure = None if scores is None or settings.consistent else _sure(scores, file, folder)
     if sure is not None:
         sentences.append(sure[1])
     return Outcome(
@@ -163,8 +162,10 @@ def upscale_upload(source: Path, folder: Path, settings: Settings, limits: Limit
     )
 
 
-def _run(source: Path, folder: Path, settings: Settings, limits: Limits) -> list[str]:
-    """Run what `srlib upscale` runs; return what it reports about the result.
+def _run(source: Path, folder: Path, settings: Settings, limits: Limits) -> tuple[list[str], Scores | None]:
+    """Run what `srlib upscale` runs; return what it reports about the result, and its scores.
+
+    Films and results that are no larger than the input have no scores.
 
     Raises:
         SrlibError: There is no result.
@@ -173,14 +174,14 @@ def _run(source: Path, folder: Path, settings: Settings, limits: Limits) -> list
     seconds = min((value for value in (settings.seconds, limits.seconds) if value), default=None)
     options = FilmOptions(settings.size, settings.quality, consistent=settings.consistent, seconds=seconds)
     plan = plan_jobs([str(source)], str(place), format=None if is_film else settings.format, films=True)
-    records = None if is_film else Records(folder / "scores.csv", folder / "map.png", place)
+    records = Records() if is_film else Records(None, folder / "map.png", place, tracked=True)
     try:
         summary = run_plan(plan, lambda: _opened(settings.choice, settings.fidelity), options, records=records)
     except SrlibError as error:
         if not (is_film and any(path.is_file() for path in place.glob("[!.]*"))):
             raise
-        return str(error).splitlines()  # a damaged film, of which the rest was upscaled
-    return list(summary.notes)
+        return str(error).splitlines(), None  # a damaged film, of which the rest was upscaled
+    return list(summary.notes), next(iter(records.lines), None)
 
 
 @functools.lru_cache(maxsize=2)
@@ -206,34 +207,24 @@ def _check_size(source: Path, limits: Limits) -> None:
         )
 
 
-def _sure(result: Path, folder: Path) -> tuple[Path, str] | None:
+def _sure(scores: Scores, result: Path, folder: Path) -> tuple[Path, str] | None:
     """Draw how far a result may be from its original, and say it; None where that was not measured."""
-    rows = _scores(folder / "scores.csv")
-    model = rows[-1]["model"] if rows else ""
-    if model not in shipped_models() or not bands_file(model).is_file():
+    if scores.model not in shipped_models() or not bands_file(scores.model).is_file():
         return None
-    scale = read_export_config(SHIPPED / model).scale
-    sizes = [(int(rows[-1][side]), int(rows[-1][f"result_{side}"])) for side in ("width", "height")]
-    if any(large != scale * small for small, large in sizes) or math.prod(size[1] for size in sizes) > _LARGEST_SURE:
+    scale, size = read_export_config(SHIPPED / scores.model).scale, (scores.result_width, scores.result_height)
+    if size != (scale * scores.width, scale * scores.height) or math.prod(size) > _LARGEST_SURE:
         return None
-    mean = draw_map(result, folder / "sure.png", model)
+    mean = draw_map(result, folder / "sure.png", scores.model)
     return folder / "sure.png", f"95 % of originals lie within {mean:.1f} levels of 255 on average."
 
 
-def _scores(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
-
-
-def _agreement(scores: Path) -> str:
+def _agreement(scores: Scores | None) -> str:
     """Return the LR consistency in words and dB."""
-    rows = _scores(scores)
-    if not rows:
+    if scores is None:
         return "The result is no larger than the input, so that there is nothing to compare."
-    psnr = float(rows[-1]["lr_psnr"])
-    words = next(words for limit, words in _AGREEMENT if psnr >= limit)
-    figure = "no difference at all" if math.isinf(psnr) else f"{psnr:.1f} dB"
-    return f"**{words}** LR consistency: {figure}, largest difference {rows[-1]['lr_largest_error']} levels."
+    words = next(words for limit, words in _AGREEMENT if scores.lr_psnr >= limit)
+    figure = "no difference at all" if math.isinf(scores.lr_psnr) else f"{scores.lr_psnr:.1f} dB"
+    return f"**{words}** LR consistency: {figure}, largest difference {scores.lr_largest_error} levels."
 
 
 def _views(source: Path, result: Path, folder: Path) -> tuple[tuple[Path, Path], tuple[Path, Path] | None]:
