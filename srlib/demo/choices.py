@@ -1,5 +1,6 @@
 """The models that the page offers: shipped ones, the champions of MLflow's registry, and those of a folder."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from srlib.errors import SrlibError
+from srlib.files import sampled_hash
 from srlib.inference.exported import is_exported, read_exported
 from srlib.inference.model_file import SUFFIXES
 from srlib.inference.shipped import (
@@ -94,3 +96,33 @@ def _in_folder(models: Path) -> Iterator[ModelChoice]:
             yield ModelChoice(
                 str(path), str(path), gan=str(pair) if has_pair else None, fidelity=1.0 if has_pair else None
             )
+
+
+def version_of(model: str) -> str:
+    """Return what changes when a name comes to mean another model: the version of an alias, or a digest of the files.
+
+    Args:
+        model: A model as `srlib.open_model` takes it.
+
+    Raises:
+        SrlibError: MLflow cannot be reached, or has no such alias.
+    """
+    if model.startswith("models:/") and find_spec("mlflow"):
+        return _version_of_alias(model)
+    try:
+        return sampled_hash(Path(model))
+    except OSError:  # opening the model says what is wrong with it
+        return ""
+
+
+def _version_of_alias(uri: str) -> str:
+    """Return the version to which an alias points; nothing for other addresses, which name one model for ever."""
+    from srlib.pipeline.dvc import root
+    from srlib.tracking.store import DATABASE, connect
+
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    if not alias or not (os.environ.get("MLFLOW_TRACKING_URI") or (root() / DATABASE).exists()):
+        return ""
+    store = connect(root())
+    with store.in_use():
+        return str(store.client.get_model_version_by_alias(name, alias).version)

@@ -13,7 +13,7 @@ import numpy as np
 
 from srlib.arrays import Image, Pixels
 from srlib.calibration.uncertainty import draw_map
-from srlib.demo.choices import ModelChoice
+from srlib.demo.choices import ModelChoice, version_of
 from srlib.errors import SrlibError
 from srlib.films.batch import run_plan
 from srlib.films.options import FilmOptions
@@ -184,9 +184,13 @@ def _run(source: Path, folder: Path, settings: Settings, limits: Limits) -> tupl
     return list(summary.notes), next(iter(records.lines), None)
 
 
-@functools.lru_cache(maxsize=2)
 def _opened(choice: ModelChoice, fidelity: float | None) -> Upscaler | AutoModel:
-    """Open a model; the last two stay open."""
+    """Open a model; the last two stay open while their names mean the same models."""
+    return _open(choice, fidelity, tuple(version_of(model) for model in (choice.model, choice.gan) if model))
+
+
+@functools.lru_cache(maxsize=2)
+def _open(choice: ModelChoice, fidelity: float | None, versions: tuple[str, ...]) -> Upscaler | AutoModel:
     if choice.fidelity is None or fidelity == choice.fidelity:  # the model itself
         return open_any(choice.model, tile=_TILE)
     return open_any(choice.model, gan=choice.gan, fidelity=fidelity, tile=_TILE)

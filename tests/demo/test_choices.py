@@ -7,7 +7,8 @@ import pytest
 
 import srlib
 from srlib.demo import choices
-from srlib.demo.choices import ModelChoice, model_choices
+from srlib.demo.choices import ModelChoice, model_choices, version_of
+from srlib.errors import SrlibError
 from srlib.inference.shipped import SHIPPED
 
 
@@ -45,3 +46,19 @@ def test_a_folder_of_models_and_models_of_the_command_line(tmp_path: Path) -> No
 def test_champions_of_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices, "_champions", lambda: ["models:/srlib-x4@champion"])
     assert ModelChoice("srlib-x4@champion – from MLflow", "models:/srlib-x4@champion") in model_choices(tmp_path)
+
+
+def test_the_version_follows_an_election(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    assert version_of("models:/x4@champion") == "" and not list(tmp_path.iterdir())
+    uri = f"sqlite:///{tmp_path}/own.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    client = mlflow.MlflowClient(uri)
+    client.create_registered_model("x4")
+    for number in "12":
+        client.create_model_version("x4", str(tmp_path))
+        client.set_registered_model_alias("x4", "champion", number)
+        assert version_of("models:/x4@champion") == number and version_of("models:/x4/1") == ""
+    with pytest.raises(SrlibError, match="alias other"):
+        version_of("models:/x4@other")

@@ -1,5 +1,6 @@
 """The page's results are those of the command, byte for byte; what it says and shows of them."""
 
+import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from srlib.errors import SrlibError
 from srlib.films import reading
 from srlib.imaging.read import image_size
 from srlib.inference.output_size import output_size
+from srlib.inference.shipped import SHIPPED
 from srlib.progress import observed
 
 Photo = Callable[..., Path]
@@ -48,14 +50,25 @@ def test_small_tiles_give_the_bytes_of_the_command(
     photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "_TILE", 20)
-    work._opened.cache_clear()
+    work._open.cache_clear()
     source, parts = photo(tmp_path / "photo.png", 40, 420), list[float]()
     with observed(lambda part, text: parts.append(part)):
         outcome = run(source, tmp_path / "page")
     srlib.upscale_files(source, tmp_path / "command", model="psnr-x4")
     assert outcome.file.read_bytes() == (tmp_path / "command" / "photo.png").read_bytes()
     assert len(set(parts)) > 2 and parts[-1] == 1
-    work._opened.cache_clear()
+    work._open.cache_clear()
+
+
+def test_a_model_that_changed_is_opened_again(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    choice = ModelChoice("model", str(folder))
+    shutil.copytree(SHIPPED / "fast-x4", folder)
+    first = work._opened(choice, None)
+    assert work._opened(choice, None) is first and first.scale == 4
+    shutil.rmtree(folder)
+    shutil.copytree(SHIPPED / "psnr-x2", folder)
+    assert work._opened(choice, None).scale == 2
 
 
 def test_how_sure_a_result_is(photo: Photo, tmp_path: Path) -> None:
