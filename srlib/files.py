@@ -1,10 +1,13 @@
 """Write files so that a reader never sees a partial one, and hash them."""
 
 import contextlib
-import glob
+import errno
+import functools
 import hashlib
+import itertools
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -16,13 +19,29 @@ from srlib.errors import SrlibError, one_line
 _LONGEST_NAME = 255
 """Bytes of a file name that usual file systems allow."""
 
+_TEMPORARY = re.compile(r"\.(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-(?P<process>[0-9a-f]{8})-\d+(?P<old>\.old)?\.tmp")
+"""How the name of a temporary file or folder ends."""
+
+_LONGEST_ENDING = len(f".{'0' * 8}-{10**8}-{'0' * 8}-{10**9}.old.tmp")
+
+_PROCESS = os.urandom(4).hex()
+"""Tells this process from an earlier one with the same number, which in containers is usually 1."""
+
+_NUMBERS = itertools.count()
+"""Numbers of this process's temporary files, so that no two threads share one."""
+
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""Errors of renaming a folder onto a path where something else than an empty folder exists."""
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` on success, remove it on any failure.
 
     The block writes a file or creates a folder at the temporary path. The bytes are on disk before the rename. A folder
-    replaces an existing one. What a killed process left behind is removed by the next call.
+    replaces an existing one, which is moved aside for the moment of the rename. Threads, processes and hosts may write
+    the same path at the same time; the last one wins. What a killed process of this host left behind is removed by the
+    next call, which also puts back a folder that was only moved aside.
 
     Args:
         path: The file or folder to write; the folders above it are created.
@@ -36,24 +55,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path = Path(path)
     if not path.name:
         raise SrlibError(f"{path}: expected the name of a file or folder to write")
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+    if _is_irregular(path):
         raise SrlibError(f"{path}: is a pipe or device, which a file would replace; name another file")
     if mistake := link_mistake(path):
         raise SrlibError(mistake)
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = _temporary_stem(path.name)
-    for stale in path.parent.glob(f"{glob.escape(stem)}.*.tmp"):
-        if not _is_alive(stale.name.split(".")[-2]):
-            remove(stale)
-    temporary = path.with_name(f"{stem}.{os.getpid()}.tmp")
+    _clear_leftovers(path, stem)
+    temporary = path.with_name(f"{stem}.{_host()}-{os.getpid()}-{_PROCESS}-{next(_NUMBERS)}.tmp")
     try:
         yield temporary
         if temporary.is_dir():
-            remove(path)
+            _sync_tree(temporary)
+            _replace_folder(temporary, path)
         else:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+            _sync_file(temporary)
+            temporary.replace(path)
     except OSError as error:
         if error.filename is None and error.errno is not None:  # `write` on a full disk does not name the file
             error.filename = str(path)
@@ -62,24 +79,120 @@ def atomic_path(path: Path) -> Iterator[Path]:
         remove(temporary)
 
 
+def _is_irregular(path: Path) -> bool:
+    """Return whether a path is something else than a file or a folder; one look, since another process may write it."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def _temporary_stem(name: str) -> str:
-    """Return a hidden name derived from `name` that leaves space for a process number and `.tmp`."""
+    """Return a hidden name derived from `name` that leaves space for the ending of a temporary file."""
     stem = f".{name}"
-    if len(os.fsencode(stem)) > _LONGEST_NAME - len(f".{2**32}.tmp"):
+    if len(os.fsencode(stem)) > _LONGEST_NAME - _LONGEST_ENDING:
         return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}"
     return stem
 
 
-def _is_alive(process: str) -> bool:
-    if not process.isdigit() or int(process) == os.getpid():
-        return False
+@functools.cache
+def _host() -> str:
+    """Return a short name of this host; a container with process numbers of its own counts as another one."""
     try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        numbers = ""
+    return hashlib.sha256(os.fsencode(f"{os.uname().nodename} {numbers}")).hexdigest()[:8]
+
+
+def _clear_leftovers(path: Path, stem: str) -> None:
+    """Remove what dead processes of this host left beside `path`; put back a folder that they had moved aside."""
+    try:
+        names = os.listdir(path.parent)
+    except PermissionError:  # files can be created in it all the same
+        return
+    for name in names:
+        match = _TEMPORARY.fullmatch(name, len(stem)) if name.startswith(stem) else None
+        if match is None or not _is_left_by_the_dead(match):
+            continue
+        with contextlib.suppress(OSError):  # another process does the same, or it is another user's
+            if match["old"]:
+                _put_back(path.with_name(name), path)
+            else:
+                remove(path.with_name(name))
+
+
+def _is_left_by_the_dead(name: re.Match[str]) -> bool:
+    """Return whether a temporary name is that of a process of this host that has exited."""
+    pid = int(name["pid"])
+    if name["host"] != _host():
         return False
+    if pid == os.getpid():
+        return name["process"] != _PROCESS
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
     except PermissionError:
         pass
-    return True
+    return False
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """Rename a folder onto `path`. What exists there is moved aside first and deleted last: a kill loses neither."""
+    aside = temporary.with_suffix(".old.tmp")
+    try:
+        while True:
+            try:
+                temporary.replace(path)
+                break
+            except OSError as error:
+                if error.errno not in _OCCUPIED:
+                    raise
+            remove(aside)  # another process was faster in the turn before
+            with contextlib.suppress(FileNotFoundError):  # another process has moved it aside
+                path.replace(aside)
+    except BaseException:
+        with contextlib.suppress(OSError):  # nothing was moved aside, or another process has written the path
+            _put_back(aside, path)
+        raise
+    _sync_folder(path.parent)
+    remove(aside)
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    """Undo moving a folder aside; remove it instead where `path` exists again."""
+    if os.path.lexists(path):
+        remove(aside)
+    else:
+        aside.replace(path)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Wait until all files and folders below a folder are on disk."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            _sync_folder(path)
+        elif path.is_file():
+            _sync_file(path)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on disk, where the file system can say so."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def remove(path: Path) -> None:
