@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from srlib.errors import SrlibError, one_line
@@ -31,18 +32,55 @@ def read_through_cache(folder: Path) -> ExportedModel:
     read_config(folder)  # before anything is hashed, which may be much in a folder that is no model
     name = tree_hash(folder)[:32]
     cache = _cache_folder()
-    if cache is not None and is_exported(cache / name):
-        with contextlib.suppress(SrlibError):  # damaged: it is exported again
-            return read_exported(cache / name)
-    where = f"kept in {cache / name}" if cache else "used once, since there is no cache folder"
-    print(f"{folder}: exporting to OpenVINO before its first use, about a minute; {where}", file=sys.stderr)
-    if cache is not None:
+    line = f"{folder}: exporting to OpenVINO before its first use, about a minute"
+    if cache is None:
+        print(f"{line}; used once, since there is no cache folder", file=sys.stderr)
+        with tempfile.TemporaryDirectory() as temporary:
+            # Keras imports Matplotlib, which would need a home folder too.
+            os.environ.setdefault("MPLCONFIGDIR", temporary)
+            export(folder, Path(temporary, name))
+            return read_exported(Path(temporary, name))
+    if model := _read_if_whole(cache / name):
+        return model
+    with _locked(cache / f"{name}.lock", folder):
+        if model := _read_if_whole(cache / name):  # another process has exported it meanwhile
+            return model
+        print(f"{line}; kept in {cache / name}", file=sys.stderr)
         export(folder, cache / name, force=True)
         return read_exported(cache / name)
-    with tempfile.TemporaryDirectory() as temporary:
-        os.environ.setdefault("MPLCONFIGDIR", temporary)  # Keras imports Matplotlib, which would need a home folder too
-        export(folder, Path(temporary, name))
-        return read_exported(Path(temporary, name))
+
+
+def _read_if_whole(folder: Path) -> ExportedModel | None:
+    """Read an exported model; None where there is none, or a damaged one."""
+    if is_exported(folder):
+        with contextlib.suppress(SrlibError):
+            return read_exported(folder)
+    return None
+
+
+@contextlib.contextmanager
+def _locked(path: Path, folder: Path) -> Iterator[None]:
+    """Hold the lock of a model's export, which the system releases when its process ends, however it ends."""
+    try:
+        from filelock import FileLock, Timeout
+    except ModuleNotFoundError as error:
+        raise _missing(error) from None
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{folder}: another process exports it; waiting for its end", file=sys.stderr)
+        lock.acquire()
+    except (OSError, NotImplementedError):  # a network file system without locks: two exports at once do no harm
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _missing(error: ModuleNotFoundError) -> SrlibError:
+    return SrlibError(f"a Keras model needs {error.name}: pip install 'srlib[pipeline]'")
 
 
 def _cache_folder() -> Path | None:
@@ -50,7 +88,7 @@ def _cache_folder() -> Path | None:
     try:
         from platformdirs import user_cache_path
     except ModuleNotFoundError as error:
-        raise SrlibError(f"a Keras model needs {error.name}: pip install 'srlib[pipeline]'") from None
+        raise _missing(error) from None
     try:
         folder = user_cache_path("srlib", appauthor=False) / "models"
         if not folder.is_absolute():  # no HOME and no entry for this user: `~` stayed as it is

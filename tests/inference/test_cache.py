@@ -1,6 +1,10 @@
 """Own models: exported once, kept in the user's cache folder, and usable where there is none."""
 
+import errno
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,24 @@ from srlib.inference.shipped import SHIPPED
 from srlib.inference.upscaler import open_model
 
 MODEL = SHIPPED / "psnr-x4" / "keras"
+
+FIRST_USE = """
+import shutil, sys, time
+from pathlib import Path
+from srlib.files import atomic_path
+from srlib.inference import cache, export
+from srlib.inference.shipped import SHIPPED
+
+def copy(folder, out, format="openvino", *, force=False):
+    time.sleep(0.5)
+    with atomic_path(out) as temporary:
+        shutil.copytree(SHIPPED / "psnr-x4", temporary, ignore=shutil.ignore_patterns("keras"))
+
+export.export = copy
+print("ready", flush=True)
+sys.stdin.readline()
+print(cache.read_through_cache(Path(sys.argv[1])).config.scale)
+"""
 
 
 @pytest.fixture
@@ -50,6 +72,42 @@ def test_a_damaged_cache_is_exported_again(
     (exports[0] / BIN).write_bytes(b"half")
     open_model(str(MODEL))
     assert len(exports) == 2
+
+
+def test_processes_that_start_together_export_once(tmp_path: Path) -> None:
+    """As in a job array whose home folder is shared."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIRST_USE, str(MODEL)],
+            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [out for out, _ in answers] == ["4\n"] * 3, answers
+    assert sum(": exporting to OpenVINO" in errors for _, errors in answers) == 1, answers
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError()])
+def test_a_file_system_without_locks_is_used_too(
+    exports: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def acquire(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    assert open_model(str(MODEL)).scale == 4 and len(exports) == 1
 
 
 @pytest.mark.parametrize("home", ["a file", "none"])
