@@ -67,7 +67,6 @@ class Outbox:
         self._closing = threading.Event()
         self._is_ended = False
         self._is_outage = False
-        self._suspects = 0  # records to send one by one, since a batch of them was refused
         self._reported: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="MLflow outbox", daemon=True)
         self._thread.start()
@@ -131,12 +130,10 @@ class Outbox:
         """Send what is left and end the runs; return whether that is done."""
         if self._send():
             try:
-                for run, status in ends.items():
-                    self._client.set_terminated(run, status, now)
+                _send_ends(self._client, {run: (status, now) for run, status in ends.items()}, self._warn)
                 self._is_ended = True
             except Exception as error:
                 self._warn(error)
-                self._is_ended = _refused(error)
         return self._is_ended
 
     def _work(self) -> None:
@@ -163,18 +160,14 @@ class Outbox:
         """Send the queue; return False if the server does not answer. What it refuses is reported and dropped."""
         while self._records or self._files:
             with self._lock:
-                records = list(islice(self._records, 1 if self._suspects else BATCH))
+                records = list(islice(self._records, BATCH))
                 file = None if records else self._files[0]
             try:
-                _send_records(self._client, records) if file is None else file()
+                _send_accepted(self._client, records, self._warn) if file is None else file()
             except Exception as error:
-                if _refused(error) and len(records) > 1:
-                    self._suspects = len(records)  # one of them is to blame: each goes alone
-                    continue
                 self._warn(error)
                 if not _refused(error):
                     return False
-            self._suspects = max(0, self._suspects - len(records))
             with self._lock:
                 if file is None:
                     for _ in records:
@@ -195,6 +188,37 @@ class Outbox:
         elif not self._is_outage:
             self._is_outage = True
             print(f"warning: MLflow: {one_line(error)}; records are kept and sent later", file=sys.stderr)
+
+
+def _send_accepted(client: "MlflowClient", records: list[Record], refuse: Callable[[Exception], None]) -> None:
+    """Send up to 1000 records; halve what is refused until each refused record is found, and call `refuse` for it.
+
+    Any other error, such as that of a server that does not answer, is raised: then all records are to be sent again.
+    """
+    try:
+        _send_records(client, records)
+    except Exception as error:
+        if not _refused(error):
+            raise
+        if len(records) == 1:
+            refuse(error)
+            return
+        half = len(records) // 2
+        _send_accepted(client, records[:half], refuse)
+        _send_accepted(client, records[half:], refuse)
+
+
+def _send_ends(
+    client: "MlflowClient", ends: Mapping[str, tuple[str, int]], refuse: Callable[[Exception], None]
+) -> None:
+    """End each run with its status and time; call `refuse` for a refused one, and raise any other error."""
+    for run, (status, end) in ends.items():
+        try:
+            client.set_terminated(run, status, end)
+        except Exception as error:
+            if not _refused(error):
+                raise
+            refuse(error)
 
 
 def _send_records(client: "MlflowClient", records: list[Record]) -> None:
@@ -224,7 +248,7 @@ def send_unsent(client: "MlflowClient", root: Path) -> None:
     for path in sorted((root / UNSENT).glob("*.json")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            store, ends = content["store"], dict(content["ends"])
+            store, ends = content["store"], {run: (status, end) for run, (status, end) in dict(content["ends"]).items()}
             records = [Record(*record) for record in content["records"]]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             print(f"warning: {path}: not usable, removed: {one_line(error)}", file=sys.stderr)
@@ -232,15 +256,12 @@ def send_unsent(client: "MlflowClient", root: Path) -> None:
             continue
         if store != store_digest(client):
             continue
-        try:
-            for start in range(0, len(records), BATCH):
-                _send_records(client, records[start : start + BATCH])
-            for run, (status, end) in ends.items():
-                client.set_terminated(run, status, end)
-        except Exception as error:
-            if not _refused(error):
-                raise
-            print(f"warning: MLflow refuses records of an earlier stage: {one_line(error)}", file=sys.stderr)
+        refusals: list[Exception] = []
+        for start in range(0, len(records), BATCH):
+            _send_accepted(client, records[start : start + BATCH], refusals.append)
+        _send_ends(client, ends, refusals.append)
+        for reason in dict.fromkeys(map(one_line, refusals)):
+            print(f"warning: MLflow refuses a record of an earlier stage: {reason}", file=sys.stderr)
         remove(path)
 
 
