@@ -40,7 +40,7 @@ class MetricLog:
         if not self.validation or self.validation[-1]["step"] != step:
             self.validation.append({"step": step})
         self.validation[-1].update(values)
-        self.report({f"validation_{name}": value for name, value in values.items()}, step)
+        self._report_validation(values, step)
         _write_csv(self.folder / "validation.csv", self.validation)
 
     def validation_record(self, step: int) -> LogRecord:
@@ -48,9 +48,15 @@ class MetricLog:
         return next(record for record in self.validation if record["step"] == step)
 
     def report_again(self) -> None:
-        """Report the loss records of an earlier process, so that the run of a resumed stage has the whole curve."""
+        """Report the records of an earlier process, so that the run of a resumed stage has the whole curves."""
         for record in self.loss:
             self.report(record, int(record["step"]))
+        for record in self.validation:
+            values = {name: value for name, value in record.items() if name != "step"}
+            self._report_validation(values, int(record["step"]))
+
+    def _report_validation(self, values: LogRecord, step: int) -> None:
+        self.report({f"validation_{name}": value for name, value in values.items()}, step)
 
     def write(self) -> None:
         """Write both files."""

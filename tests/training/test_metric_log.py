@@ -25,11 +25,17 @@ def test_numbers_have_seven_significant_digits(tmp_path: Path) -> None:
 
 
 def test_earlier_records_are_reported_again(tmp_path: Path) -> None:
-    steps: list[int] = []
-    log = MetricLog(tmp_path, lambda record, step: steps.append(step))
-    log.loss.extend([{"step": 1.0, "loss": 0.5}, {"step": 2.0, "loss": 0.25}])
+    """A resumed stage has a run of its own, which lacks what the interrupted one reported."""
+    first: list[tuple[dict, int]] = []
+    log = MetricLog(tmp_path, lambda record, step: first.append((record, step)))
+    for step in (1, 2):
+        log.add_loss(step, {"loss": 0.5 / step, "learning_rate": 1e-4})
+    for step in (0, 2):
+        log.add_validation(step, {"psnr_y": 20.0 + step, "ssim_y": 0.5})
+    again: list[tuple[dict, int]] = []
+    log.report = lambda record, step: again.append((record, step))
     log.report_again()
-    assert steps == [1, 2]
+    assert again == first and len(again) == 4
 
 
 def test_metrics_are_rounded_and_without_steps_and_rates() -> None:
