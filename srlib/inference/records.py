@@ -4,12 +4,12 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, printable
 from srlib.files import link_mistake
 from srlib.imaging.array_image import write_image
 from srlib.imaging.consistency import lr_consistency, undetermined_detail
@@ -221,8 +221,9 @@ class Records:
 
 
 def table(lines: Sequence[Scores]) -> str:
-    """Return scores as CSV with a header."""
-    return f"{','.join(_COLUMNS)}\n{_csv(lines, _COLUMNS)}"
+    """Return scores as CSV with a header; names that are not UTF-8 are escaped, so that it can be sent."""
+    named = [replace(line, image=printable(line.image), result=printable(line.result)) for line in lines]
+    return f"{','.join(_COLUMNS)}\n{_csv(named, _COLUMNS)}"
 
 
 def _csv(lines: Sequence[Scores], columns: Sequence[str]) -> str:

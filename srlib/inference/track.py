@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from statistics import mean
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, printable
 from srlib.inference.records import Records, Scores, table
 
 _LARGEST_PSNR = 100.0
@@ -38,7 +38,7 @@ def tracked(records: Records, params: Mapping[str, object]) -> Iterator[None]:
         versions = {f"fingerprint.{model}": text for model, text in records.fingerprints.items()}
         return BatchResult(metrics, name, table(lines), {"models": ", ".join(models), **versions})
 
-    settings = {key: str(value) for key, value in params.items() if value is not None}
+    settings = {key: printable(value) for key, value in params.items() if value is not None}
     with batch_run({**settings, "srlib": __version__}, result):
         yield
 

@@ -69,10 +69,18 @@ def _finish(store: Store, run: str, status: str, result: BatchResult) -> None:
             log_params(store.client, run, result.params)
             for name, value in result.metrics.items():
                 store.client.log_metric(run, name, value)
-            store.client.log_text(run, result.table, FOLDER_OF_TABLE)
             store.client.set_tag(run, RUN_NAME, result.name)
+            _send_table(store, run, result.table)
             store.client.set_terminated(run, status)
     except SrlibError as error:
         print(f"warning: the run was not recorded: {one_line(error)}", file=sys.stderr)
         return
     print(f"MLflow: {result.name}, in {store.address}", file=sys.stderr)
+
+
+def _send_table(store: Store, run: str, table: str) -> None:
+    """Send the table; a failure is one line. Files may lie in another place than runs, with errors of its own."""
+    try:
+        store.client.log_text(run, table, FOLDER_OF_TABLE)
+    except Exception as error:
+        print(f"warning: {FOLDER_OF_TABLE} was not sent to MLflow: {one_line(error)}", file=sys.stderr)

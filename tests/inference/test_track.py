@@ -1,5 +1,7 @@
 """`--track`: one MLflow run for a batch of images."""
 
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from srlib.errors import SrlibError
 from srlib.inference import track
 from srlib.inference.records import Records, Scores
 from srlib.inference.track import batch_metrics, tracked
+from srlib.tracking.batch import BatchResult
 
 
 def scores(name: str, **values: object) -> Scores:
@@ -32,6 +35,22 @@ def test_without_mlflow_the_line_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr(track, "find_spec", lambda name: None)
     with pytest.raises(SrlibError, match=r"^--track needs MLflow: pip install"), tracked(Records(tracked=True), {}):
         pass
+
+
+def test_names_that_are_not_utf8_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def batch_run(params: Mapping[str, str], result: Callable[[], BatchResult]) -> Iterator[None]:
+        yield
+        sent.update(params, table=result().table)
+
+    monkeypatch.setattr("srlib.tracking.batch.batch_run", batch_run)
+    with tracked(Records(tracked=True, lines=[scores("a\udcfe é")]), {"out": "b\udcfe"}):
+        pass
+    assert sent["out"] == r"b\udcfe"
+    line = sent["table"].encode().decode().splitlines()[1]
+    assert line.startswith(r"a\udcfe é,a\udcfe é.png,10,10,40,40,psnr-x4,")
 
 
 @pytest.mark.slow
