@@ -159,10 +159,10 @@ def git_state() -> dict[str, str]:
 
 def _git(*arguments: str) -> str | None:
     try:
-        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        result = subprocess.run(["git", *arguments], capture_output=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
-    return result.stdout
+    return os.fsdecode(result.stdout)  # names of files need not be UTF-8
 
 
 @dataclass(frozen=True)

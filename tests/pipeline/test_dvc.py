@@ -77,6 +77,10 @@ def test_files_of_dvc_do_not_make_a_folder_dirty(folder: Path) -> None:
     assert git_state() == clean
     (folder / "code.py").write_text("2")
     assert git_state() == clean | {"git.dirty": "true"}
+    name = os.fsdecode(b"\xfe.py")
+    (folder / name).write_text("not UTF-8")
+    git("add", name)
+    assert git_state() == clean | {"git.dirty": "true"}
 
 
 def test_outside_dvc_inputs_are_known_by_their_content(folder: Path) -> None:
