@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from srlib.errors import SrlibError
+from srlib.models import CONFIG, WEIGHTS
 from srlib.pipeline.dvc import root
 from srlib.tracking import _mlflow_compat as compat
 from srlib.tracking.descriptions import model_note, run_link, version_note, with_scores
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
-FILES = ("config.json", "model.weights.h5")
-_WEIGHTS = "weights.sha256"
+FILES = (CONFIG, WEIGHTS)
+_WEIGHTS_TAG = "weights.sha256"
 _MODEL = re.compile(r"models:/(?:(?P<id>m-[0-9a-f]{32})|(?P<name>[^/@]+)(?:@(?P<alias>.+)|/(?P<version>\d+)))")
 _RUN = re.compile(r"runs:/(?P<run>[^/]+)/(?P<name>[^/']+)")
 
@@ -85,7 +86,7 @@ def register(store: Store, name: str, model: RecordedModel, run: str, weights: s
     if versions := _versions(client, name, weights):
         number = versions[0].version
     else:
-        tags = {_WEIGHTS: weights}
+        tags = {_WEIGHTS_TAG: weights}
         number = client.create_model_version(
             name, model.uri, run_id=run, tags=tags, model_id=model.id, await_creation_for=0
         ).version
@@ -195,7 +196,7 @@ def _holder(client: "MlflowClient", name: str) -> "ModelVersion | None":
 
 def _versions(client: "MlflowClient", name: str, weights: str) -> "list[ModelVersion]":
     """Return the versions of a registered model that hold these weights, the newest first."""
-    versions = client.search_model_versions(f"name = '{name}' and tags.`{_WEIGHTS}` = '{weights}'")
+    versions = client.search_model_versions(f"name = '{name}' and tags.`{_WEIGHTS_TAG}` = '{weights}'")
     return sorted(versions, key=lambda version: -int(version.version))
 
 

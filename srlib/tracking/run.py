@@ -20,6 +20,7 @@ import yaml
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash
+from srlib.models import WEIGHTS
 from srlib.params import Params
 from srlib.pipeline.dvc import PipelineStage, ProcessId, git_state, root
 from srlib.signals import Stopped
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 PATIENCE = {"FINISHED": 60.0, "FAILED": 10.0, "KILLED": 5.0}
 """Status of a run → seconds that its end waits for a server that does not answer."""
-
-WEIGHTS = "model.weights.h5"
 
 DATASET_ATTEMPTS = 5
 """Attempts to record the inputs before a failure counts."""
