@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,12 +24,17 @@ from srlib.formats.metadata import Metadata
 from srlib.formats.png import SIGNATURE, encoded_chunk
 from srlib.formats.tiff_layout import UNASSOCIATED, Compression, Photometric, Tag
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 _STRIP = 2**20
 _PNG_COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _EXIF_HEAD = b"Exif\0\0"
 _SEGMENT = 65_533  # bytes that a segment of a JPEG holds
 _PROFILE_PARTS = 255 * (_SEGMENT - len(b"ICC_PROFILE\0") - 2)
 _OPTIMIZED = 2**27  # bytes of pixels of the largest JPEG with optimal tables
+_LARGEST_BLOCK = 16  # a JPEG fills both sides up to whole blocks of 8 or 16 pixels
+_MOST_PER_SAMPLE = 2  # bytes of a JPEG per sample, at most: gray noise of 0 and 255 at quality 100 takes 1.2
 
 
 @dataclass(frozen=True)
@@ -125,8 +130,33 @@ def jpeg(pixels: Pixels, metadata: Metadata, quality: int) -> bytes:
     elif metadata.xmp:
         options["xmp"], options["extra"] = xmp_data.split(metadata.xmp)
     # Optimal Huffman tables need all coefficients at once, twice the memory of the pixels.
-    options["optimize"] = pixels.nbytes <= _OPTIMIZED
+    if pixels.nbytes <= _OPTIMIZED:
+        height, width = (side + -side % _LARGEST_BLOCK for side in pixels.shape[:2])
+        slack = _MOST_PER_SAMPLE * height * width * pixels.shape[2]
+        options |= {"optimize": True, "extra": _WithSlack(options.get("extra", b""), slack)}
     return _with_pillow(pixels, metadata, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2, **options)
+
+
+class _WithSlack(bytes):
+    """Segments of a JPEG that report more bytes than they hold.
+
+    Pillow makes the buffer that a JPEG with optimal tables must fit into as large as a guess from the pixels, too small
+    for noise, and the length of the segments. Its one other setting is global, and changes the PNG of other threads.
+    """
+
+    slack: int
+
+    def __new__(cls, content: bytes, slack: int) -> "_WithSlack":
+        """Return the segments with so many bytes of slack."""
+        segments = super().__new__(cls, content)
+        segments.slack = slack
+        return segments
+
+    def __len__(self) -> int:
+        return super().__len__() + self.slack
+
+    def __add__(self, other: "Buffer") -> "_WithSlack":
+        return _WithSlack(super().__add__(other), self.slack)
 
 
 def webp(pixels: Pixels, metadata: Metadata, quality: int) -> bytes:
