@@ -20,12 +20,26 @@ class Stopped(BaseException):
     Attributes:
         signum: The signal: SIGTERM or SIGHUP, or SIGINT where it was deferred or asked for.
         note: Further information for the user.
+        is_reported: Whether a line about it has been printed.
     """
 
     def __init__(self, signum: int, note: str = "") -> None:
         super().__init__(signum, note)
         self.signum = signum
         self.note = note
+        self.is_reported = False
+
+
+def report_stop(error: BaseException, line: str) -> None:
+    """Print the line of a stop, and note that it has one: the command line prints one for any other.
+
+    Args:
+        error: `Stopped` or KeyboardInterrupt.
+        line: What was done, and how to continue.
+    """
+    print(line, file=sys.stderr)
+    if isinstance(error, Stopped):
+        error.is_reported = True
 
 
 @contextlib.contextmanager

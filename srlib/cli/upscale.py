@@ -208,7 +208,9 @@ def upscale(
     try:
         with tracked(records, settings) if track and plan.jobs else contextlib.nullcontext():
             summary = run_plan(plan, open_upscaler, options, records=records, scheduler=scheduler)
-    except Stopped as error:  # its line has been printed
+    except Stopped as error:
+        if not error.is_reported:
+            raise
         sys.exit(128 + error.signum)
     if summary.existing:
         beside = {"--scores": scores, "--map": maps, "--uncertainty": uncertainty}

@@ -1,14 +1,13 @@
 """Upscale the films and the images of a plan."""
 
 import dataclasses
-import errno
 import functools
 import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, failure_line, problems_kept
 from srlib.films.containers import require_pyav
 from srlib.films.options import FilmModel, FilmOptions
 from srlib.imaging.image_file import QUALITY
@@ -117,13 +116,14 @@ def run_plan(
         if not plan.films:
             raise
         problems += str(error).splitlines()
-    for number, job in enumerate(plan.films, 1):
-        if len(plan.films) > 1:
-            print(f"film {number} of {len(plan.films)}: {job.name}", file=sys.stderr)
-        lines, film_notes = _run_film(job, opened, options)
-        done += not lines
-        problems += lines
-        notes += film_notes
+    with problems_kept(problems):
+        for number, job in enumerate(plan.films, 1):
+            if len(plan.films) > 1:
+                print(f"film {number} of {len(plan.films)}: {job.name}", file=sys.stderr)
+            lines, film_notes = _run_film(job, opened, options)
+            done += not lines
+            problems += lines
+            notes += film_notes
     if problems:
         raise SrlibError("\n".join(problems))
     return Summary(done, plan.existing, tuple(notes))
@@ -152,17 +152,8 @@ def _run_film(
             notes = [f"{job.name}: {model.name} ({traces.in_words()})"]
             print(notes[0], file=sys.stderr)
         outcome = upscale_one_film(job.source, job.target, model, options)
-    except SrlibError as error:
-        return [str(error)], []
-    except MemoryError:
-        return [f"{job.name}: not enough memory; ask for a smaller size"], []
-    except OSError as error:
-        reason = f"{error.filename or job.target}: {error.strerror or one_line(error)}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SrlibError(f"{reason}; make space and run it again to continue") from error
-        return [reason], []
     except Exception as error:
-        return [f"{job.name}: unexpected {type(error).__name__} ({one_line(error)}); please report this film"], []
+        return [failure_line(error, job.name, job.target, "film")], []
     for note in outcome.notes:
         notes.append(f"{job.name}: {note}")
         print(notes[-1], file=sys.stderr)

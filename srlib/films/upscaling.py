@@ -27,7 +27,7 @@ from srlib.inference.upscale import RgbModel, upscale_image
 from srlib.inference.upscaler import Upscaler
 from srlib.memory import free_memory
 from srlib.progress import progress
-from srlib.signals import Stopped
+from srlib.signals import Stopped, report_stop
 
 LONGEST_WORK = 24 * 3600
 """Estimated seconds above which a film is upscaled only on request."""
@@ -197,9 +197,9 @@ def _upscale_frames(
                         written.append(time)
                         advance()
                 segments.append(work.finish(number, written))
-    except (KeyboardInterrupt, Stopped):
+    except (KeyboardInterrupt, Stopped) as error:
         done = sum(len(segment.times) for segment in segments)
-        print(f"stopped: {done} of {expected} frames are done; run it again to continue", file=sys.stderr)
+        report_stop(error, f"stopped: {done} of {expected} frames are done; run it again to continue")
         raise
     return segments, reader
 

@@ -101,7 +101,7 @@ def encode_png(pixels: Pixels, metadata: Metadata, compression: PngCompression) 
     if metadata.xmp:
         chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
     data = ((b"IDAT", part) for part in _png_data(pixels, compression))
-    parts = [(b"IHDR", head), *chunks, *data, (b"IEND", b"")]
+    parts = itertools.chain([(b"IHDR", head)], chunks, data, [(b"IEND", b"")])
     return SIGNATURE + b"".join(encoded_chunk(kind, content) for kind, content in parts)
 
 

@@ -1,7 +1,6 @@
 """Upscale the images of a plan one after the other: files and streams."""
 
 import dataclasses
-import errno
 import functools
 import math
 import sys
@@ -10,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from srlib.errors import SrlibError, one_line, printable
-from srlib.files import write_bytes
+from srlib.errors import SrlibError, failure_line, printable, problems_kept
+from srlib.files import atomic_path, read_regular
+from srlib.formats.decode import LARGEST_FILE
 from srlib.formats.encoders import FORMATS
 from srlib.imaging.image_file import QUALITY, encode_image_file, read_image_file
 from srlib.imaging.read import image_size
@@ -20,11 +20,10 @@ from srlib.inference.jobs import ImageJob, JobPlan
 from srlib.inference.limits import Stopwatch, check_image, file_bytes, prepare_folder
 from srlib.inference.notes import print_notes, size_notes
 from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, size_of
-from srlib.inference.records import Records
+from srlib.inference.records import Records, Scores
 from srlib.inference.streams import check_terminals, stream_content, write_stream
 from srlib.inference.upscale import RgbModel, pixels_to_process, upscale_image
 from srlib.progress import Advance, progress
-from srlib.signals import Stopped
 
 _ANNOUNCED = 2**24
 """Runs of at least this many LR pixels print their size and estimated time first."""
@@ -86,28 +85,28 @@ def run_jobs(
     Raises:
         SrlibError: Nothing could be done at all, or at the end one line per image that was left out.
     """
-    problems: list[str] = []
-    done = 0
-    notes: tuple[str, ...] = ()
-    if plan.jobs:
+    problems = list(plan.problems)
+    if not plan.jobs:
+        return finish(plan, 0, problems, ())
+    run: Run | None = None
+
+    def stopped() -> str:
+        done = run.done if run else 0
+        again = "; run it again to continue" if len(plan.jobs) > 1 else ""
+        return f"stopped: {done} images are done, {len(plan.jobs) - done} are not{again}"
+
+    with problems_kept(problems, stopped):
         check_terminals(plan.jobs)
         records = records or Records()
         records.check(plan.jobs)
         model = open_model()
         records.check_model(model, options.size, consistent=options.consistent)
-        run = Run(model, options, records)
+        run = Run(model, options, records, problems)
         try:
-            try:
-                run.process(plan.jobs)
-            finally:
-                notes = print_notes(run.notes)
-        except (KeyboardInterrupt, Stopped):
-            again = "; run it again to continue" if len(plan.jobs) > 1 else ""
-            rest = len(plan.jobs) - run.done
-            print(f"stopped: {run.done} images are done, {rest} are not{again}", file=sys.stderr)
-            raise
-        done, problems = run.done, run.problems
-    return finish(plan, done, problems, notes)
+            run.process(plan.jobs)
+        finally:
+            notes = print_notes(run.notes)
+    return finish(plan, run.done, problems, notes)
 
 
 def finish(plan: JobPlan, done: int, problems: Sequence[str], notes: tuple[str, ...]) -> Summary:
@@ -116,18 +115,18 @@ def finish(plan: JobPlan, done: int, problems: Sequence[str], notes: tuple[str, 
     Args:
         plan: The images that were to be upscaled.
         done: How many were.
-        problems: One line for each image that was left out.
+        problems: One line for each input that was left out, those of the plan among them.
         notes: What was printed about the results.
 
     Raises:
-        SrlibError: All problems, with those of the plan.
+        SrlibError: All problems.
     """
-    problems = [*plan.problems, *problems]
     for line in plan.left_out:
         print(line, file=sys.stderr)
     if problems:
         if len(plan.jobs) > 1:
-            problems.append(f"{len(problems)} of {len(plan.jobs) + len(plan.problems)} inputs were left out")
+            inputs = len(plan.jobs) + len(plan.problems)
+            problems = [*problems, f"{len(problems)} of {inputs} inputs were left out"]
         raise SrlibError("\n".join(problems))
     return Summary(done, plan.existing, (*notes, *plan.left_out))
 
@@ -168,11 +167,14 @@ class Run:
         model: Upscales RGB arrays.
         options: How images are upscaled.
         records: Where scores and maps go.
+        problems: List that the lines are added to (default: a new one).
     """
 
-    def __init__(self, model: RgbModel, options: ImageOptions, records: Records) -> None:
+    def __init__(
+        self, model: RgbModel, options: ImageOptions, records: Records, problems: list[str] | None = None
+    ) -> None:
         self.done = 0
-        self.problems: list[str] = []
+        self.problems = [] if problems is None else problems
         self.notes: dict[str, list[str]] = {}
         self._model = model
         self._options = options
@@ -257,34 +259,23 @@ class Run:
         """
         try:
             action(job)
-        except SrlibError as error:
-            self.problems.append(str(error))
-        except MemoryError:
-            self.problems.append(f"{job.name}: not enough memory; cut the image, or ask for a smaller size")
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            reason = f"{printable(error.filename or job.target or job.name)}: {error.strerror or one_line(error)}"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                done = f"{self.done} images are done, " if self.done else ""
-                raise SrlibError(f"{reason}; {done}run it again to continue") from error
-            self.problems.append(reason)
         except Exception as error:
-            kind = type(error).__name__
-            self.problems.append(f"{job.name}: unexpected {kind} ({one_line(error)}); please report this image")
+            self.problems.append(failure_line(error, job.name, job.target, "image", done=self.done))
 
     def _upscale(self, job: ImageJob, image_progress: _ImageProgress) -> None:
         options = self._options
-        content = stream_content(job) if job.is_stream else None
-        image = read_image_file(job.source or Path(job.name), content)
+        source = job.source
+        file = stream_content(job) if source is None or job.is_stream else read_regular(source, limit=LARGEST_FILE)
+        image = read_image_file(source or Path(job.name), file)
         format = job.format or (image.format if image.format in FORMATS else "png")
         height, width = image.rgb.shape[:2]
         target = self._check(dataclasses.replace(job, format=format), height, width)
         image_progress.to_process = pixels_to_process(image)
         look = Look(self._model)
         if not is_smaller(height, width, target):
-            file, estimate = content or job.source or b"", self._records.need_traces
+            estimate = self._records.need_traces
             look = look_at(image, file, self._model, target, estimate=estimate, exact=self._is_single)
+        del file  # the result needs its memory
         try:
             start = time.perf_counter()
             result = upscale_image(
@@ -296,13 +287,11 @@ class Run:
         name = printable(job.target or job.name)
         content, notes = encode_image_file(result, format, quality=options.quality, name=name)
         is_larger = result.rgb.shape[0] >= height and result.rgb.shape[1] >= width
-        sure = self._records.draw(job, image, result, look.model) if is_larger else None
-        if job.target is None:
-            write_stream(content)
-        else:
-            write_bytes(job.target, content)
+        sure, scores = None, None
         if is_larger:
-            self._records.write(job, image, result, model=look.model, traces=look.traces, seconds=seconds)
+            sure = self._records.draw(job, image, result, look.model)
+            scores = self._records.score(job, image, result, model=look.model, traces=look.traces, seconds=seconds)
+        self._write(job, content, scores)
         sure_notes = (sure,) if sure and self._is_single else ()
         for note in (
             *look.notes,
@@ -313,3 +302,16 @@ class Run:
         ):
             self.notes.setdefault(note, []).append(job.name)
         self.done += 1
+
+    def _write(self, job: ImageJob, content: bytes, scores: Scores | None) -> None:
+        """Write a result and its line of scores; a process that is killed may leave a line too many, never one too few.
+
+        A result that exists is not made again: without a line, it would never get one.
+        """
+        if job.target is None:
+            write_stream(content)
+            self._records.add(scores)
+            return
+        with atomic_path(job.target) as temporary:
+            temporary.write_bytes(content)
+            self._records.add(scores)

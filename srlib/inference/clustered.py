@@ -1,7 +1,6 @@
 """Upscale the images of a plan on the workers of a Dask cluster."""
 
 import dataclasses
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,14 +8,13 @@ from pathlib import Path
 
 from srlib.cluster import connected
 from srlib.cluster_worker import stop_if_cancelled
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, problems_kept
 from srlib.inference.batch import ImageOptions, Run, Summary, finish
 from srlib.inference.jobs import ImageJob, JobPlan
 from srlib.inference.notes import print_notes
 from srlib.inference.records import Records, Scores
 from srlib.inference.shipped import AUTO, shipped_models
 from srlib.inference.upscale import RgbModel
-from srlib.signals import Stopped
 
 
 @dataclass(frozen=True)
@@ -105,16 +103,7 @@ def run_on_cluster(
         SrlibError: As `run_jobs`, and what `srlib.cluster` names.
     """
     records = records or Records()
-    records.check(plan.jobs)
-    model = open_model()
-    records.check_model(model, options.size, consistent=options.consistent)
-    maps, bands = (None if path is None else path.absolute() for path in (records.maps, records.bands))
-    collected = Records(
-        None, maps, records.out.absolute(), tracked=records.need_traces, bands=bands, model=records.model
-    )
-    task = _Task(open_model, _fingerprint(model), options, collected)
-    jobs = [dataclasses.replace(job, source=_absolute(job.source), target=_absolute(job.target)) for job in plan.jobs]
-    done, problems, notes = 0, list[str](), dict[str, list[str]]()
+    done, problems, notes = 0, list(plan.problems), dict[str, list[str]]()
 
     def keep(position: int, outcome: _Outcome) -> None:
         nonlocal done
@@ -129,15 +118,25 @@ def run_on_cluster(
 
     # With scores a task is one image: those of a task that is interrupted would be lost, while its results exist.
     per_task = 1 if records.need_traces else None
-    try:
-        with connected(scheduler, inputs=[_absolute(jobs[0].source)], outputs=_outputs(jobs, maps, bands)) as cluster:
-            assert cluster
-            cluster.for_each(task, jobs, label="upscaling", unit="images", task=per_task, on_result=keep)
-    except (KeyboardInterrupt, Stopped):
-        print("stopped: results that are complete stay; run it again to continue", file=sys.stderr)
-        raise
-    finally:
-        lines = print_notes(notes)
+    with problems_kept(problems, lambda: "stopped: results that are complete stay; run it again to continue"):
+        records.check(plan.jobs)
+        model = open_model()
+        records.check_model(model, options.size, consistent=options.consistent)
+        maps, bands = (None if path is None else path.absolute() for path in (records.maps, records.bands))
+        collected = Records(
+            None, maps, records.out.absolute(), tracked=records.need_traces, bands=bands, model=records.model
+        )
+        task = _Task(open_model, _fingerprint(model), options, collected)
+        jobs = [
+            dataclasses.replace(job, source=_absolute(job.source), target=_absolute(job.target)) for job in plan.jobs
+        ]
+        inputs, outputs = [_absolute(jobs[0].source)], _outputs(jobs, maps, bands)
+        try:
+            with connected(scheduler, inputs=inputs, outputs=outputs) as cluster:
+                assert cluster
+                cluster.for_each(task, jobs, label="upscaling", unit="images", task=per_task, on_result=keep)
+        finally:
+            lines = print_notes(notes)
     return finish(plan, done, problems, lines)
 
 

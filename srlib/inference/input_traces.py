@@ -1,9 +1,7 @@
 """What an image shows of its degradation: noise, blur and JPEG compression."""
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from srlib.arrays import Pixels
 from srlib.errors import SrlibError
@@ -97,32 +95,28 @@ UNKNOWN = InputTraces()
 """The traces of an image that was not looked at."""
 
 
-def traces_of(rgb: Pixels, file: Path | bytes | None = None, *, estimate: bool = True) -> InputTraces:
+def traces_of(rgb: Pixels, file: bytes = b"", *, estimate: bool = True) -> InputTraces:
     """Return what an image shows of its degradation.
 
     Args:
         rgb: uint8 or uint16 [h, w, 3].
-        file: The image's file or its content, for the quality of a JPEG.
+        file: The content of the image's file, for the quality of a JPEG.
         estimate: Whether to estimate noise, blur and blocks, which takes about .4 s per megapixel of one CPU, and at
             most .5 s in all.
 
     Returns:
         The traces.
     """
-    content = _jpeg_content(file)
+    content = file if _is_usual_jpeg(file) else b""
     if not estimate or min(rgb.shape[:2]) < SMALLEST_SIDE:
         return InputTraces(jpeg_quality=jpeg_settings(content)[0] if content else None)
     traces = estimate_traces(rgb, content)
     return InputTraces(traces.noise, traces.blur, traces.jpeg_quality, traces.blocks)
 
 
-def _jpeg_content(file: Path | bytes | None) -> bytes:
-    """Return a JPEG file; nothing for other files, and for a JPEG without the usual table of 64 entries."""
-    if isinstance(file, Path):
-        with file.open("rb") as opened:
-            start = opened.read(2)
-            file = start + opened.read() if start == _JPEG else None
-    with contextlib.suppress(SrlibError):
-        if file and file.startswith(_JPEG) and jpeg_settings(file):
-            return file
-    return b""
+def _is_usual_jpeg(file: bytes) -> bool:
+    """Return whether a file is a JPEG with the usual table of 64 entries."""
+    try:
+        return file.startswith(_JPEG) and bool(jpeg_settings(file))
+    except SrlibError:
+        return False

@@ -1,7 +1,6 @@
 """Look at each image of a run: take the model that fits it, and warn where the model was not trained for it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from srlib.imaging.image_file import ImageFile
 from srlib.imaging.input_range import InputRange
@@ -28,14 +27,12 @@ class Look:
     notes: tuple[str, ...] = ()
 
 
-def look_at(
-    image: ImageFile, file: Path | bytes, model: RgbModel, target: Target, *, estimate: bool, exact: bool
-) -> Look:
+def look_at(image: ImageFile, file: bytes, model: RgbModel, target: Target, *, estimate: bool, exact: bool) -> Look:
     """Look at an image before it is upscaled.
 
     Args:
         image: The image.
-        file: Its file, or the file's content.
+        file: The content of its file.
         model: The model of the run; `auto` is replaced by the model that fits.
         target: Factor or (height, width) of the result.
         estimate: Whether to estimate noise, blur and blocks; `auto` always does. Otherwise only a JPEG's header is

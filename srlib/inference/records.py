@@ -188,7 +188,7 @@ class Records:
             write_image(path, shades)
         return words
 
-    def write(
+    def score(
         self,
         job: ImageJob,
         image: ImageFile,
@@ -197,8 +197,8 @@ class Records:
         model: RgbModel,
         seconds: float,
         traces: InputTraces,
-    ) -> None:
-        """Write the scores of one image, where they are asked for.
+    ) -> Scores | None:
+        """Return the scores of one image, to be added with its result; None where they are not asked for.
 
         Args:
             job: The image and its result.
@@ -209,11 +209,12 @@ class Records:
             traces: What is known of the LR image's degradation.
         """
         self.fingerprints[model.name] = str(getattr(model, "fingerprint", ""))
-        if self.need_traces:
-            self.add(_scores(job, image, result, traces, model=model, seconds=seconds))
+        return _scores(job, image, result, traces, model=model, seconds=seconds) if self.need_traces else None
 
-    def add(self, scores: Scores) -> None:
-        """Add a line to the table."""
+    def add(self, scores: Scores | None) -> None:
+        """Add a line to the table, unless it is None."""
+        if scores is None:
+            return
         self.lines.append(scores)
         if self.scores is not None:
             with self.scores.open("a", encoding="utf-8", errors="surrogateescape") as file:

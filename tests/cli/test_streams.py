@@ -41,7 +41,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ("mkdir gone; cd gone; rmdir ../gone; $S score ../sr ../hr --csv a", "the working folder does not exist any"),
         pytest.param(
             "$S upscale hr/a.png -o - > /dev/full",
-            "standard output: No space left on device; run it again",
+            "standard output: No space left on device; make space and run it again",
             marks=pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here"),
         ),
         pytest.param(

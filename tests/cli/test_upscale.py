@@ -1,5 +1,6 @@
 """Options of `srlib upscale`; what it does with files is tested in tests/inference."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ from typer.testing import CliRunner
 
 from srlib.cli import app, main
 from srlib.errors import SrlibError
+from srlib.films import batch
+from srlib.inference import choice
 from srlib.inference.shipped import SHIPPED
+from srlib.signals import Stopped, report_stop
 
 
 @pytest.fixture
@@ -71,3 +75,36 @@ def test_each_mistake_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert ended.value.code == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["error: no.png: no such file or folder", "error: nor.png: no such file or folder"]
+
+
+class TestStop:
+    """A stop has exactly one line, whoever prints it."""
+
+    @pytest.fixture
+    def stopped_lines(self, image: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+        def run() -> list[str]:
+            monkeypatch.setattr("sys.argv", ["srlib", "upscale", image, "-o", "b.png"])
+            with pytest.raises(SystemExit) as ended:
+                main()
+            assert ended.value.code == 128 + signal.SIGTERM
+            return capsys.readouterr().err.splitlines()
+
+        return run
+
+    @pytest.mark.parametrize(("is_reported", "line"), [(True, "stopped: so far"), (False, "error: stopped by SIGTERM")])
+    def test_of_the_work(self, stopped_lines, monkeypatch, is_reported, line):
+        def stop(*arguments: object, **options: object) -> None:
+            error = Stopped(signal.SIGTERM)
+            if is_reported:
+                report_stop(error, "stopped: so far")
+            raise error
+
+        monkeypatch.setattr(batch, "run_plan", stop)
+        assert stopped_lines() == [line]
+
+    def test_while_the_model_is_opened(self, stopped_lines, monkeypatch):
+        def stop(*arguments: object, **options: object) -> None:
+            raise Stopped(signal.SIGTERM)
+
+        monkeypatch.setattr(choice, "open_any", stop)
+        assert stopped_lines() == ["stopped: 0 images are done, 1 are not"]

@@ -1,5 +1,6 @@
 """Films and images together, through the command."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV: pip install 'srlib[films]'")
 
 from srlib.errors import SrlibError
+from srlib.films import upscaling
 from srlib.films.batch import run_plan
 from srlib.films.options import FilmOptions
 from srlib.imaging.array_image import write_image
@@ -21,6 +23,7 @@ from srlib.inference.choice import AutoModel
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.output_size import output_size
 from srlib.inference.records import Records
+from srlib.signals import Stopped
 
 from .conftest import Bicubic, frames, image, make_film
 
@@ -56,6 +59,27 @@ def test_a_damaged_film_is_named_with_its_result(tmp_path):
     with pytest.raises(SrlibError, match=rf"^{film}: is cut off after .* seconds.*; the rest is in .*b.mkv$"):
         upscale([str(film)], str(tmp_path / "b.mkv"))
     assert (tmp_path / "b.mkv").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), Stopped(signal.SIGINT)])
+def test_an_early_end_keeps_the_lines_so_far(tmp_path, monkeypatch, capfd, error):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    Path("in/a.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    Path("in/b.mp4").write_text("no film")
+    make_film(Path("in/c.mp4"), ticks=(0,))
+
+    def fail(path):
+        raise error
+
+    monkeypatch.setattr(upscaling, "file_hash", fail)
+    with pytest.raises((SrlibError, Stopped)) as ended:
+        upscale(["in"], "out")
+    text = capfd.readouterr().err if isinstance(error, Stopped) else str(ended.value)
+    lines = [line for line in text.splitlines() if not line.startswith("film ")]
+    want = ["in/a.png", "in/b.mp4"] if isinstance(error, Stopped) else ["in/a.png", "in/b.mp4", "out/c.mp4"]
+    assert [line.split(": ")[0] for line in lines[-len(want) :]] == want
+    assert not getattr(error, "is_reported", False), "no line of its own was printed"
 
 
 @pytest.mark.slow

@@ -77,11 +77,11 @@ def test_the_mean_of_a_single_image_is_printed(images: Path) -> None:
 def test_a_result_that_exists_has_its_map(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that stops before a result is written has drawn its map; the next one draws it again."""
 
-    def disk_full(path: Path, content: bytes) -> None:
+    def disk_full(path: Path) -> None:
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as full, pytest.raises(SrlibError, match="No space left on device"):
-        full.setattr(batch, "write_bytes", disk_full)
+        full.setattr(batch, "atomic_path", disk_full)
         upscale_files("in", "out", uncertainty="bands", model="fast-x4")
     assert not list(Path("out").rglob("*.png")) and len(list(Path("bands").rglob("*.png"))) == 1
     assert upscale_files("in", "out", uncertainty="bands", model="fast-x4").done == 2

@@ -1,5 +1,6 @@
 """`srlib upscale` with a stand-in for the network: what is read, what is written, and what happens when things fail."""
 
+import contextlib
 import errno
 import io
 import os
@@ -20,6 +21,7 @@ from srlib.inference import batch, limits
 from srlib.inference.batch import ImageOptions, RgbModel, Summary, run_jobs
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.output_size import output_size
+from srlib.signals import Stopped
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,20 +187,94 @@ def test_a_bad_image_is_named_and_does_not_stop_the_rest(folder, bicubic):
     assert below("out") == ["a.jpg", "c.jpg", "d.jpg"]
 
 
+def fail_at(name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an error end the writing of a result."""
+    write = batch.atomic_path
+
+    @contextlib.contextmanager
+    def failing(path):
+        with write(path) as temporary:
+            yield temporary
+            if path.name == name:
+                raise error
+
+    monkeypatch.setattr(batch, "atomic_path", failing)
+
+
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device", "out/b.png")
+
+
 def test_a_full_disk_stops_the_run(folder, bicubic, monkeypatch):
     for name in "abc":
         draw(Path("in", f"{name}.png"))
-    write = batch.write_bytes
-
-    def full(path, content):
-        if path.name == "b.png":
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        write(path, content)
-
-    monkeypatch.setattr(batch, "write_bytes", full)
-    with pytest.raises(SrlibError, match=r"^out/b.png: No space left on device; 1 images are done, run it again"):
+    fail_at("b.png", NO_SPACE, monkeypatch)
+    line = "out/b.png: No space left on device; 1 images are done, make space and run it again to continue"
+    with pytest.raises(SrlibError, match=f"^{line}$"):
         upscale(["in"], "out", lambda: bicubic)
     assert below("out") == ["a.png"]
+
+
+class TestEarlyEnd:
+    """Lines about images that were left out are not lost where a run ends before the last image."""
+
+    @pytest.fixture
+    def images(self, folder):
+        Path("in").mkdir()
+        os.mkfifo("in/0.png")
+        Path("in/a.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+        draw(Path("in/b.png"))
+        draw(Path("in/c.png"))
+
+    def test_a_full_disk_comes_after_the_lines_so_far(self, images, bicubic, monkeypatch):
+        fail_at("b.png", NO_SPACE, monkeypatch)
+        with pytest.raises(SrlibError) as error:
+            upscale(["in"], "out", lambda: bicubic)
+        lines = str(error.value).splitlines()
+        assert [line.split(": ")[0] for line in lines] == ["in/0.png", "in/a.png", "out/b.png"]
+
+    @pytest.mark.parametrize("stop", [Stopped(signal.SIGINT), KeyboardInterrupt()])
+    def test_a_stop_prints_the_lines_so_far(self, images, bicubic, monkeypatch, capfd, stop):
+        fail_at("c.png", stop, monkeypatch)
+        with pytest.raises(type(stop)):
+            upscale(["in"], "out", lambda: bicubic)
+        lines = capfd.readouterr().err.splitlines()[-3:]
+        assert lines[0].startswith("in/0.png: expected an image file, got a pipe")
+        assert lines[1].startswith("in/a.png: truncated or damaged")
+        assert lines[2] == "stopped: 1 images are done, 2 are not; run it again to continue"
+        assert getattr(stop, "is_reported", True)
+
+    def test_a_stop_before_the_first_image_has_its_line(self, images, capfd):
+        def stop():
+            raise Stopped(signal.SIGTERM)
+
+        with pytest.raises(Stopped) as error:
+            upscale(["in"], "out", stop)
+        assert error.value.is_reported
+        first, last = capfd.readouterr().err.splitlines()
+        assert first.startswith("in/0.png: expected an image file, got a pipe")
+        assert last == "stopped: 0 images are done, 3 are not; run it again to continue"
+
+    def test_a_model_that_cannot_be_opened_is_not_alone(self, images):
+        def fail():
+            raise SrlibError("no such model")
+
+        with pytest.raises(SrlibError, match=r"^in/0\.png: .*\nno such model$"):
+            upscale(["in"], "out", fail)
+
+
+def test_an_image_is_read_once_for_its_pixels(folder, bicubic, monkeypatch):
+    draw(Path("a.jpg"))
+    reads, read = [], Path.open
+
+    def count(path, *arguments, **options):
+        reads.append(path.name)
+        return read(path, *arguments, **options)
+
+    regular = batch.read_regular
+    monkeypatch.setattr(Path, "open", count)
+    monkeypatch.setattr(batch, "read_regular", lambda path, limit: reads.append("whole") or regular(path, limit=limit))
+    upscale(["a.jpg"], "b.png", lambda: bicubic)
+    assert reads.count("whole") == 1 and "a.jpg" not in reads
 
 
 def test_an_image_too_large_for_memory_is_refused(folder, bicubic, monkeypatch):

@@ -56,12 +56,9 @@ def test_traces_of_clean_compressed_and_noisy_images(clean: np.ndarray) -> None:
     assert traces_of(pixels(strong), strong).in_words() == "JPEG quality 80, noise about 9 levels"
 
 
-def test_the_header_alone_gives_the_quality(clean: np.ndarray, tmp_path: Path) -> None:
-    file = tmp_path / "a.jpg"
-    file.write_bytes(jpeg(clean, 55))
-    assert traces_of(clean, file, estimate=False) == InputTraces(jpeg_quality=55)
-    file.write_bytes(b"\xff\xd8 damaged")
-    assert traces_of(clean, file, estimate=False) == InputTraces()
+def test_the_header_alone_gives_the_quality(clean: np.ndarray) -> None:
+    assert traces_of(clean, jpeg(clean, 55), estimate=False) == InputTraces(jpeg_quality=55)
+    assert traces_of(clean, b"\xff\xd8 damaged", estimate=False) == InputTraces()
     assert traces_of(clean[:50], jpeg(clean, 55)) == InputTraces(jpeg_quality=55), "too small to estimate the rest"
 
 

@@ -1,6 +1,7 @@
 """Scores without an original, and maps of undetermined detail."""
 
 import csv
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ from PIL import Image
 
 from srlib.errors import SrlibError
 from srlib.imaging.consistency import lr_consistency
+from srlib.inference import records
 from srlib.inference.batch import ImageOptions, run_jobs
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.output_size import output_size
 from srlib.inference.records import Records
+from srlib.signals import Stopped
 
 
 @pytest.fixture
@@ -46,6 +49,29 @@ def test_scores_have_a_line_per_image(images, bicubic):
     assert [row["image"] for row in rows()] == ["in/a.png", "in/deep/b.jpg", "in/a.png"], "lines are added"
     assert float(rows()[2]["lr_psnr"]) > float(first["lr_psnr"]) + 10
     assert int(rows()[2]["lr_largest_error"]) <= 1
+
+
+@pytest.mark.parametrize("moment", ["while it is scored", "before its line", "after its line"])
+def test_a_stop_leaves_no_result_without_its_line(images, bicubic, monkeypatch, moment):
+    add = Records.add
+
+    def run_all():
+        plan = plan_jobs(["in/a.png", "in/deep"], "out")
+        return run_jobs(plan, lambda: bicubic, records=Records.at("scores.csv", None, "out"))
+
+    def stop(*arguments):
+        if moment == "after its line":
+            add(*arguments)
+        raise Stopped(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        owner, name = (records, "lr_consistency") if moment == "while it is scored" else (Records, "add")
+        patch.setattr(owner, name, stop)
+        with pytest.raises(Stopped):
+            run_all()
+    assert not list(Path("out").glob("*"))
+    assert run_all().done == 2
+    assert {row["result"] for row in rows()} == {"out/a.png", "out/b.jpg"}
 
 
 def test_maps_follow_the_names_of_the_images(images, bicubic):
