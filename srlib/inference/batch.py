@@ -15,9 +15,10 @@ from srlib.formats.decode import LARGEST_FILE
 from srlib.formats.encoders import FORMATS
 from srlib.imaging.image_file import QUALITY, encode_image_file, read_image_file
 from srlib.imaging.read import image_size
+from srlib.inference.choice import AutoModel
 from srlib.inference.inspection import Look, look_at
 from srlib.inference.jobs import ImageJob, JobPlan
-from srlib.inference.limits import Stopwatch, check_image, file_bytes, prepare_folder
+from srlib.inference.limits import Samples, Stopwatch, check_image, file_bytes, prepare_folder
 from srlib.inference.notes import print_notes, size_notes
 from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, size_of
 from srlib.inference.records import Records, Scores
@@ -220,7 +221,9 @@ class Run:
                 pixels[job] = 1
                 return
             height, width = image_size(job.source)
-            target = self._check(job, height, width)
+            target = self._target(job, height, width)
+            scale = None if isinstance(self._model, AutoModel) else self._model.scale
+            self._check(job, height, width, target, model_scale=scale)
             pixels[job] = height * width
             self._result_pixels += math.prod(size_of(height, width, target))
             expected_bytes += file_bytes(height, width, target, job.format)
@@ -232,12 +235,24 @@ class Run:
             prepare_folder(first, expected_bytes)
         return pixels
 
-    def _check(self, job: ImageJob, height: int, width: int) -> Target:
-        """Return what an image is brought to; refuse it where the result would be too large."""
+    def _target(self, job: ImageJob, height: int, width: int) -> Target:
+        """Return what an image is brought to."""
         try:
-            target = self._options.size.target(height, width, self._model.scale)
+            return self._options.size.target(height, width, self._model.scale)
         except SrlibError as error:
             raise SrlibError(f"{job.name}: {error}") from error
+
+    def _check(
+        self,
+        job: ImageJob,
+        height: int,
+        width: int,
+        target: Target,
+        *,
+        model_scale: int | None,
+        samples: Samples | None = None,
+    ) -> None:
+        """Refuse an image whose result would be too large, as far as is known."""
         check_image(
             job.name,
             height,
@@ -245,10 +260,10 @@ class Run:
             target,
             format=job.format,
             stopwatch=self._stopwatch,
-            model_scale=self._model.scale,
+            model_scale=model_scale,
             allow_large=self._options.allow_large,
+            samples=samples,
         )
-        return target
 
     def _attempt(self, job: ImageJob, action: Callable[[ImageJob], None]) -> None:
         """Run one step for one image; a failure becomes the image's line, except a full disk or a closed output.
@@ -269,12 +284,14 @@ class Run:
         image = read_image_file(source or Path(job.name), file)
         format = job.format or (image.format if image.format in FORMATS else "png")
         height, width = image.rgb.shape[:2]
-        target = self._check(dataclasses.replace(job, format=format), height, width)
+        target = self._target(job, height, width)
         image_progress.to_process = pixels_to_process(image)
         look = Look(self._model)
         if not is_smaller(height, width, target):
             estimate = self._records.need_traces
             look = look_at(image, file, self._model, target, estimate=estimate, exact=self._is_single)
+        job, scale = dataclasses.replace(job, format=format), look.model.scale
+        self._check(job, height, width, target, model_scale=scale, samples=Samples.of(image))
         del file  # the result needs its memory
         try:
             start = time.perf_counter()

@@ -6,11 +6,12 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from srlib.errors import SrlibError
-from srlib.imaging.image_file import check_size
+from srlib.imaging.image_file import ImageFile, check_size
 from srlib.inference.output_size import Target, is_smaller, size_of
 from srlib.inference.upscale import RgbModel
 from srlib.memory import free_memory
@@ -23,6 +24,48 @@ _TRIAL_SIDE = 128
 
 # Bytes of a file per byte of its pixels, for photographs: to warn beforehand of a disk that is too small.
 _TYPICAL = {"png": 0.6, "tiff": 0.7, "jpeg": 0.25, "webp": 0.2}
+
+
+class Samples(NamedTuple):
+    """What the memory for an image depends on besides its size.
+
+    Attributes:
+        deep: Whether it has 16 bits per sample.
+        alpha: Whether it has transparency.
+        gray: Whether it is gray.
+    """
+
+    deep: bool = False
+    alpha: bool = False
+    gray: bool = False
+
+    @classmethod
+    def of(cls, image: ImageFile) -> "Samples":
+        """Return what a decoded image consists of."""
+        return cls(image.rgb.dtype == np.uint16, image.alpha is not None, image.gray)
+
+
+class _Bytes(NamedTuple):
+    """Bytes of memory per pixel: for resizing the network's result, and for a result that is encoded to each format."""
+
+    resized: float
+    png: float
+    jpeg: float
+    webp: float
+
+
+# Measured at the peak of whole runs: images of 1000² pixels with fine detail, by an ×4 network to ×2, and to ×4 in each
+# format, less what does not grow with the image. The network's own memory adapts to what is free. TIFF is as PNG.
+_NEEDED = {
+    Samples(): _Bytes(7.5, 6.5, 7.5, 14.5),
+    Samples(alpha=True): _Bytes(10, 12, 36, 38),
+    Samples(gray=True): _Bytes(8, 7.5, 8, 14.5),
+    Samples(alpha=True, gray=True): _Bytes(10, 12, 37, 38),
+    Samples(deep=True): _Bytes(15.5, 17, 32, 32),
+    Samples(deep=True, alpha=True): _Bytes(16.5, 31, 46, 43),
+    Samples(deep=True, gray=True): _Bytes(13.5, 13.5, 32, 32),
+    Samples(deep=True, alpha=True, gray=True): _Bytes(16.5, 21, 46, 43),
+}
 
 
 class Stopwatch:
@@ -56,8 +99,9 @@ def check_image(
     *,
     format: str | None,
     stopwatch: Stopwatch,
-    model_scale: int,
+    model_scale: int | None,
     allow_large: bool,
+    samples: Samples | None = None,
 ) -> None:
     """Refuse an image whose result is too large for its format, the free memory or a run without `allow_large`.
 
@@ -68,8 +112,9 @@ def check_image(
         target: Factor or (height, width) of the result.
         format: A key of `FORMATS`; None where it is not known yet.
         stopwatch: Estimates the time.
-        model_scale: The model's factor.
+        model_scale: The model's factor; None where it is not known yet.
         allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
+        samples: What the image consists of; None where it is not decoded yet, which counts as 8-bit RGB.
 
     Raises:
         SrlibError: The image is refused.
@@ -78,10 +123,10 @@ def check_image(
     if format is not None:
         check_size(new_height, new_width, format, name)
     result = f"{name}: {width}×{height} to {new_width}×{new_height} pixels"
-    # Three bytes per pixel of the result, and of what it is made from or encoded to: the network's result at most.
     pixels = new_height * new_width
-    from_pixels = pixels if is_smaller(height, width, target) else height * width * model_scale**2
-    needed, free = 3 * (pixels + from_pixels), free_memory()
+    factor = 1 if is_smaller(height, width, target) else model_scale
+    from_pixels = pixels if factor is None else height * width * factor**2
+    needed, free = _needed(pixels, from_pixels, format, samples or Samples()), free_memory()
     if free is not None and needed > free:
         raise SrlibError(
             f"{result} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
@@ -89,6 +134,14 @@ def check_image(
         )
     if height * width > LARGE_IMAGE and not allow_large:
         raise SrlibError(f"{result} takes about {stopwatch.time_for(height * width)}; use --allow-large to upscale it")
+
+
+def _needed(pixels: int, from_pixels: int, format: str | None, samples: Samples) -> float:
+    """Return about how many bytes of memory a result takes that is made from so many pixels of a network."""
+    table = _NEEDED[samples]
+    encoded = pixels * {"jpeg": table.jpeg, "webp": table.webp}.get(format or "", table.png)
+    resized = 0 if pixels == from_pixels else max(pixels, from_pixels) * table.resized
+    return max(encoded, resized)
 
 
 def file_bytes(height: int, width: int, target: Target, format: str | None) -> float:

@@ -17,8 +17,10 @@ import pytest
 from PIL import Image
 
 from srlib.errors import SrlibError
+from srlib.imaging.image_file import ImageFile, write_image_file
 from srlib.inference import batch, limits
 from srlib.inference.batch import ImageOptions, RgbModel, Summary, run_jobs
+from srlib.inference.choice import open_any
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.output_size import output_size
 from srlib.signals import Stopped
@@ -277,12 +279,51 @@ def test_an_image_is_read_once_for_its_pixels(folder, bicubic, monkeypatch):
     assert reads.count("whole") == 1 and "a.jpg" not in reads
 
 
-def test_an_image_too_large_for_memory_is_refused(folder, bicubic, monkeypatch):
-    draw(Path("a.png"), size=(100, 100))
-    monkeypatch.setattr(limits, "free_memory", lambda: 900_000)
-    with pytest.raises(SrlibError, match=r"^a.png: 100×100 to 400×400 pixels needs about 0.0 GB of memory"):
-        upscale(["a.png"], "b.png", lambda: bicubic)
-    assert upscale(["a.png"], "b.png", lambda: bicubic, size=output_size(scale=2)).done == 1
+class TestMemory:
+    def test_an_image_too_large_is_refused(self, folder, bicubic, monkeypatch):
+        draw(Path("a.png"), size=(100, 100))
+        draw(Path("b.png"), size=(80, 80))
+        monkeypatch.setattr(limits, "free_memory", lambda: 900_000)
+        with pytest.raises(SrlibError, match=r"^a.png: 100×100 to 400×400 pixels needs about 0.0 GB of memory"):
+            upscale(["a.png"], "c.png", lambda: bicubic)
+        assert upscale(["b.png"], "c.png", lambda: bicubic).done == 1
+        assert upscale(["a.png"], "d.png", lambda: bicubic, size=output_size(fit=(90, 90))).done == 1
+
+    @pytest.mark.parametrize(
+        ("kind", "scale", "format", "bytes_per_pixel"),
+        [
+            ("8 rgb", 4, "png", 6.5),
+            ("8 rgb", 4, "webp", 14.5),
+            ("8 rgb", 2, "png", 7.5),
+            ("8 rgb", 8, "png", 7.5 * 4),
+            ("8 gray", 4, "tif", 7.5),
+            ("8 rgb alpha", 4, "png", 12),
+            ("16 rgb", 4, "png", 17),
+            ("16 rgb", 4, "jpg", 32),
+            ("16 rgb alpha", 4, "png", 31),
+            ("16 gray", 4, "png", 13.5),
+        ],
+    )
+    def test_depth_and_alpha_count(self, folder, bicubic, monkeypatch, kind, scale, format, bytes_per_pixel):
+        dtype = np.uint16 if kind.startswith("16") else np.uint8
+        alpha = np.full((50, 60), 7, dtype) if "alpha" in kind else None
+        write_image_file(ImageFile(np.full((50, 60, 3), 9, dtype), alpha, "gray" in kind), Path("a.png"))
+        calls = []
+        monkeypatch.setattr(type(bicubic), "__call__", lambda *a, **options: calls.append(1) or 1 / 0)
+        for free, reason in ((-1, "60×50 to .* needs about 0.0 GB of memory"), (0, "unexpected ZeroDivisionError")):
+            monkeypatch.setattr(limits, "free_memory", lambda free=free: 50 * 60 * 16 * bytes_per_pixel + free)
+            with pytest.raises(SrlibError, match=rf"^a\.png: {reason}"):
+                upscale(["a.png"], f"b.{format}", lambda: bicubic, size=output_size(scale=scale))
+            assert bool(calls) == (free == 0), "refused before the network runs, or not at all"
+
+    def test_auto_counts_the_model_that_it_takes(self, folder, monkeypatch):
+        """The model for ×2 needs a quarter of what the one for ×4 does, and only the image tells which it is."""
+        draw(Path("a.png"), size=(50, 60))
+        models = open_any("auto", precision="float32", threads=1)
+        monkeypatch.setattr(limits, "free_memory", lambda: 50 * 60 * 4 * 7)
+        assert upscale(["a.png"], "b.png", lambda: models, size=output_size(scale=2)).done == 1
+        with pytest.raises(SrlibError, match=r"^a\.png: 60×50 to 240×200 pixels needs about 0.0 GB of memory"):
+            upscale(["a.png"], "c.png", lambda: models)
 
 
 def test_what_a_format_cannot_hold_is_printed_once(folder, bicubic, capfd):
