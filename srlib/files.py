@@ -233,11 +233,13 @@ def read_regular(path: Path, *, limit: int) -> bytes:
         os.close(descriptor)
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, *, suffix: str = "", force: bool = True) -> None:
     """Raise an SrlibError if no file can be written at `path`; call it before long work whose result goes there.
 
     Args:
-        path: File to be written; a regular file may exist there, and its folders may be missing.
+        path: File to be written; its folders may be missing.
+        suffix: Ending that its name must have, such as `.png` (default: any).
+        force: Whether a regular file may exist there, which will be replaced.
     """
     path = Path(path)
     # os.path instead of pathlib: no exception for a path that may not be looked at.
@@ -247,6 +249,10 @@ def check_output(path: Path) -> None:
         raise SrlibError(f"{path}: is a pipe or device; expected the name of a file to write")
     if mistake := link_mistake(path):
         raise SrlibError(mistake)
+    if not path.name.lower().endswith(suffix):
+        raise SrlibError(f"{path}: expected a name that ends in {suffix}")
+    if os.path.exists(path) and not force:
+        raise SrlibError(f"{path}: exists; use --force to overwrite")
     _check_place(path, path.absolute())
 
 

@@ -278,6 +278,17 @@ class TestOutputs:
             with pytest.raises(SrlibError, match="Permission denied"):
                 check(Path("folder/new"))
 
+    def test_endings_and_files_that_exist(self, places: Path) -> None:
+        Path("A.PNG").touch()
+        check_output(Path("A.PNG"), suffix=".png")
+        for path, options, message in [
+            ("new.jpg", {"suffix": ".png"}, "new.jpg: expected a name that ends in .png"),
+            ("A.PNG", {"force": False}, "A.PNG: exists; use --force to overwrite"),
+        ]:
+            with pytest.raises(SrlibError) as error:
+                check_output(Path(path), **options)
+            assert str(error.value) == message
+
     def test_places_that_can_be_written_stay_as_they_are(self, places: Path) -> None:
         for path in ("file", "new", "new/inner/file"):
             check_output(Path(path))

@@ -96,7 +96,7 @@ def check_coverage(model: str, hr_folder: Path, lr_folder: Path | None = None) -
     return [Coverage(level, sum(v) / len(v), min(v), len(v)) for level, v in shares.items()]
 
 
-def draw_map(result: Path, out: Path, model: str, coverage: float = 0.95) -> float:
+def draw_map(result: Path, out: Path, model: str, coverage: float = 0.95, *, force: bool = False) -> float:
     """Draw where a result may be far from its original: the half-width of its bands, four shades per level.
 
     Args:
@@ -104,18 +104,17 @@ def draw_map(result: Path, out: Path, model: str, coverage: float = 0.95) -> flo
         out: PNG file to write, gray.
         model: The model that made it, with bands.
         coverage: Share of originals inside the bands: .8, .9 or .95.
+        force: Overwrite an existing file, unless it is `result`.
 
     Returns:
         The mean half-width in levels of 255.
 
     Raises:
-        SrlibError: A file cannot be read or written, the model has no bands, or another coverage.
+        SrlibError: A file cannot be read or written, `out` exists, the model has no bands, or another coverage.
     """
-    if out.suffix.lower() != ".png":
-        raise SrlibError(f"{out}: expected a name that ends in .png")
     if out.resolve() == result.resolve():
         raise SrlibError(f"{out}: would overwrite the image that it is made from; name another file")
-    check_output(out)
+    check_output(out, suffix=".png", force=force)
     shades, mean = draw_bands(load_bands(model), read_image(result), coverage)
     write_image(out, shades)
     return mean

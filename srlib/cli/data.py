@@ -83,6 +83,7 @@ def estimate_degradation(
         Path | None,
         typer.Option(help="PNG file to write: your images beside degraded clean ones.", readable=False),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Estimate noise, blur and JPEG quality of a folder, and print the section prepare.degradation that fits it."""
     from srlib.data.fit_degradation import comparison_sheet, estimate_folder, fitted_degradation, section_text
@@ -91,8 +92,13 @@ def estimate_degradation(
 
     if (sheet is None) != (hr_folder is None):
         raise SrlibError("--sheet and --hr: give both, the file to write and clean images to degrade, or neither")
-    if sheet is not None:
-        check_output(sheet)
+    if sheet is not None and hr_folder is not None:
+        check_output(sheet, suffix=".png", force=force)
+        for images in (folder, hr_folder):
+            if sheet.resolve().is_relative_to(images.resolve()):
+                raise SrlibError(
+                    f"{sheet}: expected a file outside {images}, or the next run would read it as an image"
+                )
     result = estimate_folder(folder)
     section = fitted_degradation(result.traces, scale)
     for line in result.skipped:
@@ -134,15 +140,14 @@ def patches(
     folder: Annotated[Path, typer.Argument(help="Folder that the prepare stage wrote.", readable=False)] = Path(
         "data/patches"
     ),
-    out: Annotated[Path, typer.Option("--out", "-o", help="Image file to write.", readable=False)] = Path(
-        "patches.png"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.", readable=False)] = Path("patches.png"),
     count: Annotated[int, typer.Option(help="Number of pairs.", min=1, max=1000)] = 16,
+    force: Force = False,
 ) -> None:
     """Draw a contact sheet of training patches, LR beside HR, to check by eye that they are aligned."""
     from srlib.data.contact_sheet import contact_sheet
 
-    sheet = contact_sheet(folder, out, count=count)
+    sheet = contact_sheet(folder, out, count=count, force=force)
     typer.echo(f"{out}: {sheet.pairs} pairs, {sheet.displaced} look displaced")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from srlib.cli.options import Scale
+from srlib.errors import SrlibError
 
 
 def score(
@@ -19,12 +20,28 @@ def score(
     """Score upscaled images of any origin by the protocol behind the published tables."""
     from srlib.evaluation import tables
     from srlib.evaluation.benchmark import score_folder
-    from srlib.files import check_output, write_text
+    from srlib.files import write_text
 
     if csv:
-        check_output(csv)
+        _check_table(csv)
     scores = [score for result in score_folder(sr_folder, hr_folder, scale) for score in result.scores]
     tables.print_table(tables.image_table(scores))
     tables.print_table(tables.detail_table(scores[0].set, scores))
     if csv:
         write_text(csv, tables.scores_csv(scores))
+
+
+def _check_table(path: Path) -> None:
+    """Raise an SrlibError if no table can be written at `path`, or if what exists there is another file."""
+    from srlib.evaluation.tables import scores_csv
+    from srlib.files import check_output
+
+    check_output(path)
+    if not path.exists():
+        return
+    # Earlier versions had other metrics, which follow these columns.
+    columns = ",".join(scores_csv([]).split(",")[:3]).encode()
+    with path.open("rb") as file:
+        start = file.read(len(columns))
+    if start not in (b"", columns):
+        raise SrlibError(f"--csv {path}: exists and is no table of scores; name another file")

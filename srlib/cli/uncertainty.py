@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from srlib.cli.options import Force
 from srlib.inference.shipped import CLEAN_MODEL
 
 app = typer.Typer(help="How far a result may be from its original: bands with a tested coverage.", no_args_is_help=True)
@@ -22,11 +23,12 @@ def draw(
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.", readable=False)],
     model: Model = CLEAN_MODEL,
     coverage: Annotated[float, typer.Option(help="Share of originals inside the bands: .8, .9 or .95.")] = 0.95,
+    force: Force = False,
 ) -> None:
     """Draw the half-width of the bands around each pixel of a result: black is sure, white 64 levels of 255 or more."""
     from srlib.calibration.uncertainty import draw_map
 
-    mean = draw_map(result, out, model, coverage)
+    mean = draw_map(result, out, model, coverage, force=force)
     typer.echo(f"{out}: {coverage:.0%} of originals lie within {mean:.1f} levels of 255 on average; white: 64 or more")
 
 

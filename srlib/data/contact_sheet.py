@@ -29,7 +29,7 @@ class ContactSheet:
     displaced: int
 
 
-def contact_sheet(folder: Path, out: Path, *, count: int = 16) -> ContactSheet:
+def contact_sheet(folder: Path, out: Path, *, count: int = 16, force: bool = False) -> ContactSheet:
     """Draw pairs spread over a patch folder as PNG, three tiles each: nearest-neighbor LR, HR, and HR minus bicubic.
 
     In the third tile, gray means no difference; an aligned pair shows fine texture and thin edges there. A red caption
@@ -39,13 +39,15 @@ def contact_sheet(folder: Path, out: Path, *, count: int = 16) -> ContactSheet:
         folder: Folder written by `prepare_patches`.
         out: PNG file to write.
         count: Number of pairs to draw, at most as many as there are.
+        force: Overwrite an existing file.
 
     Raises:
-        SrlibError: The folder holds no patches, its index does not match its files, or `out` cannot be written.
+        SrlibError: The folder holds no patches, its index does not match its files, or `out` exists or cannot be
+            written.
     """
     if count < 1:
         raise SrlibError(f"count: expected at least 1, got {count}")
-    check_output(Path(out))
+    check_output(Path(out), suffix=".png", force=force)
     cells, displaced = [], 0
     for split, share in zip(SPLITS, (count - count // 4, count // 4), strict=True):
         lr, hr = open_pairs(Path(folder), split)

@@ -21,7 +21,18 @@ from srlib.evaluation.benchmark import ORIGINAL
 from srlib.evaluation.sets import set_order
 from srlib.files import atomic_path, check_output, write_text
 from srlib.progress import progress
-from srlib.survey.answers import DATA_END, DATA_START, Example, KeyItem, Order, PageData, PageItem, SurveyKey, read_key
+from srlib.survey.answers import (
+    DATA_END,
+    DATA_START,
+    Example,
+    KeyItem,
+    Order,
+    PageData,
+    PageItem,
+    SurveyKey,
+    read_key,
+    read_page,
+)
 from srlib.survey.items import example, items, keyed_hash, read_versions
 from srlib.survey.selection import ImageName, Versions, default_methods, draw, draw_examples, find_images
 from srlib.webpage import render_page
@@ -109,7 +120,7 @@ def make_page(
 
     Args:
         images: `<Set>/<method>/<name>.png`; each image has the same size for every method and in `original`.
-        page: HTML file to write.
+        page: HTML file to write; only the page of a survey is replaced.
         key: Key file to write or to use again; raters must never get it.
         options: Options of the survey.
         origin: Tags of the MLflow run that made the images, stored in the key (see `srlib.survey.tracking.origin`).
@@ -148,6 +159,13 @@ def _check_outputs(page: Path, key: Path) -> None:
         check_output(path)
     if key.resolve() == page.resolve():
         raise SrlibError(f"{key}: the key must not be the page itself; raters would read it")
+    if key.exists():
+        read_key(key)
+    if page.exists():
+        try:
+            read_page(page)
+        except SrlibError:
+            raise SrlibError(f"{page}: exists and is no page of a survey; choose another --page") from None
 
 
 def _choose(

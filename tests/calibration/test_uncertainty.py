@@ -113,3 +113,10 @@ def test_a_map_overwrites_no_image(tmp_path: Path) -> None:
             draw_map(path, tmp_path / name, "psnr-x4")
     with pytest.raises(SrlibError, match=r"map\.jpg: expected a name that ends in \.png"):
         draw_map(path, tmp_path / "map.jpg", "psnr-x4")
+    write_png(tmp_path / "other.png", np.zeros((9, 9, 3), np.uint8))
+    command = ["uncertainty", "map", str(path), "-o", str(tmp_path / "other.png")]
+    error = CliRunner().invoke(app, command).exception
+    assert isinstance(error, SrlibError) and "other.png: exists; use --force to overwrite" in str(error)
+    assert read_image(tmp_path / "other.png").shape == (9, 9, 3)
+    assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
+    assert read_image(tmp_path / "other.png").shape == (8, 8, 3)

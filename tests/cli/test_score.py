@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from srlib.cli import app
 from srlib.errors import SrlibError
+from srlib.evaluation.tables import scores_csv
 from srlib.imaging.write import write_png
 
 
@@ -30,3 +32,23 @@ def test_a_csv_that_cannot_be_written_is_an_error_at_once(images: Path) -> None:
     for path in ("/", str(images), str(images / "hr" / "a.png" / "x.csv")):
         error = CliRunner().invoke(app, ["score", str(images / "sr"), str(images / "hr"), "--csv", path]).exception
         assert isinstance(error, SrlibError) and str(error).startswith(f"{path}: ") and "folder" in str(error)
+
+
+def test_only_a_table_of_scores_is_replaced(images: Path) -> None:
+    image, empty, upscaling, older = (images / name for name in ("sr/a.png", "empty.csv", "up.csv", "older.csv"))
+    empty.touch()
+    upscaling.write_text("source,result,width\n")
+    older.write_text(scores_csv([]).split("psnr")[0] + "lpips\n")
+    before = image.read_bytes(), upscaling.read_bytes()
+    for csv in (image, upscaling):
+        error = score(images, csv).exception
+        assert isinstance(error, SrlibError)
+        assert str(error) == f"--csv {csv}: exists and is no table of scores; name another file"
+    assert (image.read_bytes(), upscaling.read_bytes()) == before
+    for csv in (empty, older, older):
+        assert score(images, csv).exit_code == 0
+        assert csv.read_text().splitlines()[1].startswith("hr,a,sr,inf,1.0")
+
+
+def score(images: Path, csv: Path) -> Result:
+    return CliRunner().invoke(app, ["score", str(images / "sr"), str(images / "hr"), "--csv", str(csv)])

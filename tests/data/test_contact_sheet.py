@@ -57,6 +57,18 @@ def test_more_pairs_than_there_are(patches, tmp_path):
     assert contact_sheet(patches, tmp_path / "sheet.png", count=10**4).pairs == count
 
 
+def test_a_sheet_replaces_no_image(patches, tmp_path):
+    photograph = tmp_path / "in/صورة 0.png"
+    before = photograph.read_bytes()
+    with pytest.raises(SrlibError, match=r"0\.png: exists; use --force to overwrite"):
+        contact_sheet(patches, photograph)
+    with pytest.raises(SrlibError, match=r"sheet\.jpg: expected a name that ends in \.png"):
+        contact_sheet(patches, tmp_path / "sheet.jpg")
+    assert photograph.read_bytes() == before
+    contact_sheet(patches, photograph, force=True)
+    assert photograph.read_bytes() != before
+
+
 def test_folders_that_do_not_serve(patches, tmp_path):
     with pytest.raises(SrlibError, match="count: expected at least 1, got 0"):
         contact_sheet(patches, tmp_path / "sheet.png", count=0)

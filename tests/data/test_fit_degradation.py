@@ -107,6 +107,27 @@ def test_command_prints_a_section_and_draws_a_sheet(folders):
         assert sheet.width == 2 * (2 * 128 + 8) + 8
 
 
+def test_a_sheet_replaces_no_image(folders):
+    Path("photo.png").write_bytes(Path("hr/cat.png").read_bytes())
+    for sheet, force, message in [
+        ("photo.png", [], "photo.png: exists; use --force to overwrite"),
+        ("sheet.jpg", [], "sheet.jpg: expected a name that ends in .png"),
+        (
+            "hr/cat.png",
+            ["--force"],
+            "hr/cat.png: expected a file outside hr, or the next run would read it as an image",
+        ),
+        ("own/new.png", [], "own/new.png: expected a file outside own, or the next run would read it as an image"),
+    ]:
+        command = ["degradation", "estimate", "own", "--hr", "hr", "--sheet", sheet, *force]
+        error = CliRunner().invoke(app, command).exception
+        assert isinstance(error, SrlibError) and str(error) == message
+    assert Path("photo.png").read_bytes() == Path("hr/cat.png").read_bytes()
+    command = ["degradation", "estimate", "own", "--hr", "hr", "--sheet", "photo.png", "--force"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert Path("photo.png").read_bytes() != Path("hr/cat.png").read_bytes()
+
+
 @pytest.mark.parametrize(("quality", "sigma"), [(88, 0), (88, 14), (96, 0)])
 def test_noise_that_compression_hides_is_named(folders, quality, sigma):
     noise = np.random.default_rng(1).normal(0, sigma, (256, 256, 3)) if sigma else 0

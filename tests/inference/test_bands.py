@@ -58,7 +58,7 @@ def test_a_map_is_the_one_of_the_model_that_auto_took(images: Path) -> None:
     assert Path("bands/clean.png").read_bytes() == Path("again.png").read_bytes()
     sr = open_model("photo-x4", tile=50)(read_image(Path("in/deep/web.jpg")))
     write_png(Path("sr.png"), sr)
-    draw_map(Path("sr.png"), Path("again.png"), "photo-x4")
+    draw_map(Path("sr.png"), Path("again.png"), "photo-x4", force=True)
     assert Path("bands/deep/web.jpg.png").read_bytes() == Path("again.png").read_bytes()
 
 

@@ -115,6 +115,20 @@ def test_key_of_another_survey_is_never_overwritten(images: Path, tmp_path: Path
     assert key.read_bytes() == made.key.read_bytes() and not (tmp_path / "page.html").exists()
 
 
+def test_only_pages_and_keys_of_a_survey_are_replaced(images: Path, tmp_path: Path, made: Any) -> None:
+    photograph, page, key = tmp_path / "photo.png", tmp_path / "page.html", tmp_path / "key.json"
+    photograph.write_bytes(next(images.rglob("*.png")).read_bytes())
+    before = photograph.read_bytes()
+    with pytest.raises(SrlibError, match=r"photo\.png: exists and is no page of a survey; choose another --page"):
+        make(images, photograph, key)
+    with pytest.raises(SrlibError, match=r"photo\.png: cannot be read"):
+        make(images, page, photograph)
+    assert photograph.read_bytes() == before and not page.exists() and not key.exists()
+    page.write_bytes(made.page.read_bytes())
+    make(images, page, key)
+    assert page.read_bytes() != made.page.read_bytes()
+
+
 def test_examples_are_nearest_neighbor_and_original(made: Any, images: Path) -> None:
     originals = {path.stem: read_image(path) for path in list_images(images) if path.parent.name == "original"}
     rated = {entry["picture"] for entry in made.items.values()}
