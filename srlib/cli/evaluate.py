@@ -10,7 +10,9 @@ from srlib.errors import SrlibError
 
 
 def score(
-    sr_folder: Annotated[Path, typer.Argument(help="Folder of upscaled images.", metavar="SR_DIR", readable=False)],
+    sr_folder: Annotated[
+        Path, typer.Argument(help="Folder of upscaled images, searched at any depth.", metavar="SR_DIR", readable=False)
+    ],
     hr_folder: Annotated[
         Path, typer.Argument(help="Folder of the originals, with the same names.", metavar="HR_DIR", readable=False)
     ],

@@ -67,7 +67,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table: a function, or a folder of finished images.
+    """One row of the table: a function, or finished images.
 
     Attributes:
         name: Name in tables and of the folder of its images.
@@ -75,6 +75,7 @@ class Method:
         folder: Finished images, `<folder>/<Set>/<name>.png`, where there is no `upscale`.
         cost: What the network costs, where it is known.
         role: `pretrained` or `gan` for the networks that the recipe trained.
+        files: (set, name) → finished image, where there is neither a function nor a folder.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Method:
     folder: Path | None = None
     cost: Cost | None = None
     role: str = ""
+    files: Mapping[tuple[str, str], Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,16 +171,18 @@ def score_folder(sr: Path, hr: Path, scale: int) -> Iterator[Result]:
     """Score the finished images in `sr` against the originals of the same names in `hr`, one at a time.
 
     Args:
-        sr: Upscaled images.
-        hr: Original images.
+        sr: Upscaled images, in subfolders too.
+        hr: Original images, in the same subfolders.
         scale: Upscaling factor, which decides how many pixels are cropped.
 
     Raises:
         SrlibError: One line per mistake: images that are missing on one side, too small, or of another size.
     """
-    images = check_folders(sr, hr, scale)
+    versions = check_folders(sr, hr, scale)
+    images = list(versions)
     name = "SR" if name_problem(sr.name) or sr.name == ORIGINAL else sr.name
-    yield from evaluate({images[0].set: images}, [Method(name, folder=sr)], scale)
+    files = {(image.set, image.name): path for image, path in versions.items()}
+    yield from evaluate({images[0].set: images}, [Method(name, files=files)], scale)
 
 
 def evaluate(
@@ -201,7 +205,8 @@ def evaluate(
     """
     check_method_names([method.name for method in methods])
     check_metrics(sets, metrics, scale)
-    versions = {method.name: find_versions(method.folder, sets, scale) for method in methods if method.folder}
+    versions = {method.name: method.files for method in methods if method.files}
+    versions |= {method.name: find_versions(method.folder, sets, scale) for method in methods if method.folder}
     warm: set[str] = set()
     for image in (image for images in sets.values() for image in images):
         hr = crop_to_multiple(read_image(image.hr), scale)

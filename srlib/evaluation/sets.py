@@ -91,20 +91,26 @@ def image_key(path: Path, scale: int) -> str:
     return re.sub(rf"(_SRF_{scale})?(_(HR|LR|SR))?$|_?x{scale}$", "", path.stem, count=1) or path.stem
 
 
-def index_images(folder: Path, scale: int) -> dict[str, Path]:
-    """Return the images directly in `folder` by their `image_key`, sorted.
+def index_images(folder: Path, scale: int, *, recursive: bool = False) -> dict[str, Path]:
+    """Return the images in `folder` by their `image_key`, sorted.
+
+    Args:
+        folder: Folder of images.
+        scale: Upscaling factor, which names may end in.
+        recursive: Include subfolders, whose names begin the keys: `sub/zebra`.
 
     Raises:
         SrlibError: No image, or two images with one key.
     """
-    files = list_images(folder, recursive=False)
+    files = list_images(folder, recursive)
     if not files:
         raise SrlibError(f"{folder}: expected images, found none")
     index: dict[str, Path] = {}
     for file in files:
-        key = image_key(file, scale)
+        name = file.relative_to(folder)
+        key = (name.parent / image_key(file, scale)).as_posix()
         if key in index:
-            raise SrlibError(f"{folder}: {index[key].name} and {file.name} are versions of {key}; rename one")
+            raise SrlibError(f"{folder}: {index[key].relative_to(folder)} and {name} are versions of {key}; rename one")
         index[key] = file
     return index
 
@@ -158,7 +164,8 @@ def _images(folder: Path, name: str, scale: int) -> list[BenchmarkImage]:
 
 def _name_problems(image: BenchmarkImage) -> Iterator[str]:
     """Yield why the names of the image's output files, `<name>.png` and `<set>_<name>.png`, are impossible."""
-    if problem := name_problem(f"{image.set}_{image.name}", ".png"):
+    names = (name_problem(f"{image.set}_{part}", ".png") for part in image.name.split("/"))
+    if problem := next(filter(None, names), ""):
         yield f"{shown(image.hr)}: outputs are named {image.set}_<name>.png: {problem}; rename the image"
 
 
@@ -172,8 +179,8 @@ def _size_problems(image: BenchmarkImage, scale: int) -> Iterator[str]:
         yield f"{image.lr}: expected {width // scale}×{height // scale} (its HR / {scale}), got {lr[1]}×{lr[0]}"
 
 
-def check_folders(sr: Path, hr: Path, scale: int) -> list[BenchmarkImage]:
-    """Return the images of `hr` after checking that `sr` holds an upscaled version of each, of the right size.
+def check_folders(sr: Path, hr: Path, scale: int) -> dict[BenchmarkImage, Path]:
+    """Return the images below `hr`, each with its upscaled version of the same name and the right size below `sr`.
 
     Raises:
         SrlibError: One line per mistake: images that are missing on one side, too small, or of another size.
@@ -181,8 +188,8 @@ def check_folders(sr: Path, hr: Path, scale: int) -> list[BenchmarkImage]:
     for folder in (sr, hr):
         if not folder.is_dir():
             raise SrlibError(f"{folder}: no such folder of images")
-    originals, versions = index_images(hr, scale), index_images(sr, scale)
-    problems = [f"{sr}: no image for {hr / path.name}" for key, path in originals.items() if key not in versions]
+    originals, versions = (index_images(folder, scale, recursive=True) for folder in (hr, sr))
+    problems = [f"{sr}: no image for {path}" for key, path in originals.items() if key not in versions]
     problems += [f"{hr}: no original for {path}" for key, path in versions.items() if key not in originals]
     for key in originals.keys() & versions.keys():
         problems += version_problems(versions[key], originals[key], scale)
@@ -191,7 +198,7 @@ def check_folders(sr: Path, hr: Path, scale: int) -> list[BenchmarkImage]:
     problems += [problem for image in images for problem in (*_name_problems(image), *_size_problems(image, scale))]
     if problems:
         raise SrlibError("\n".join(sorted(problems)))
-    return images
+    return {image: versions[image.name] for image in images}
 
 
 def find_versions(

@@ -243,6 +243,23 @@ class TestScoringFolders:
         assert any("no image for" in line and "b.png" in line for line in lines)
         assert any("no original for" in line and "c.png" in line for line in lines)
 
+    def test_images_in_subfolders(self, tmp_path: Path) -> None:
+        """One of them is named as the set, and two have one name in different folders."""
+        for number, name in enumerate(("a.png", "hr/a.png", f"{'x' * 200}/{'y' * 200}/b.png")):
+            image = np.random.default_rng(number).integers(0, 256, (40, 40, 3), np.uint8)
+            write_png(tmp_path / "hr" / name, image)
+            write_png(tmp_path / "sr" / name, image // 2 if "/" in name else image)
+        scores = [score for result in score_folder(tmp_path / "sr", tmp_path / "hr", 4) for score in result.scores]
+        assert [(one.image[:4], np.isinf(one.values["psnr_y"])) for one in scores] == [
+            ("a", True),
+            ("hr/a", False),
+            ("xxxx", False),
+        ]
+        (tmp_path / "sr/hr/a.png").unlink()
+        with pytest.raises(SrlibError) as error:
+            next(score_folder(tmp_path / "sr", tmp_path / "hr", 4))
+        assert str(error.value) == f"{tmp_path}/sr: no image for {tmp_path}/hr/hr/a.png"
+
     def test_too_small_images_are_named(self, tmp_path: Path) -> None:
         write_png(tmp_path / "hr/a.png", np.zeros((16, 16, 3), np.uint8))
         with pytest.raises(SrlibError, match="at least 21×21"):
