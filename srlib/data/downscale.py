@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 import numpy as np
 
 from srlib.cluster import connected
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, printable
 from srlib.files import check_output_folder, read_regular, write_json
 from srlib.imaging.folders import list_images
 from srlib.imaging.read import read_image
@@ -23,10 +23,12 @@ from srlib.signals import Stopped
 if TYPE_CHECKING:
     from srlib.params.degradation import Degradation
 
-NOTE = ".unfinished.json"
-"""Hidden file in the folder of LR images while a run is unfinished: the settings that all images must share."""
+NOTE = ".made.json"
+"""Hidden file in the folder of LR images: the images of a run or of its part, and the settings that made them. A later
+run with these settings leaves such images as they are; every other image that exists is in its way.
+"""
 
-_LARGEST_NOTE = 1 << 20
+_LARGEST_NOTE = 1 << 28
 
 
 def downscale_folder(
@@ -41,8 +43,8 @@ def downscale_folder(
 ) -> int:
     """Write the LR image of every image below `hr_folder` as PNG with the same relative name; return the number.
 
-    An unusable image does not stop the others; all of them are named in one error at the end. An interrupted run
-    continues when it is started again with the same settings.
+    An unusable image does not stop the others; all of them are named in one error at the end. A run that
+    is started again with the same settings makes what is missing: after an interruption, or for new images.
 
     Args:
         hr_folder: Folder of HR images, searched at any depth.
@@ -62,7 +64,7 @@ def downscale_folder(
     if scale < 1:
         raise SrlibError(f"scale: expected a whole number from 1, got {scale}")
     images = _images(Path(hr_folder), Path(lr_folder), part)
-    settings = {"from": str(Path(hr_folder).resolve()), "scale": scale, "edges": edges}
+    settings = {"from": printable(Path(hr_folder).resolve()), "scale": scale, "edges": edges}
     run = _Run(images, Path(lr_folder), scale, settings, part, label=f"downscaling ×{scale}")
 
     def convert(hr: np.ndarray, name: str) -> np.ndarray:
@@ -103,7 +105,7 @@ def degrade_folder(
 
     hr_folder = Path(hr_folder)
     images = _images(hr_folder, Path(lr_folder), part)
-    settings = {"from": str(hr_folder.resolve()), "scale": scale, "seed": seed, **params.model_dump(mode="json")}
+    settings = {"from": printable(hr_folder.resolve()), "scale": scale, "seed": seed, **params.model_dump(mode="json")}
     run = _Run(images, Path(lr_folder), scale, settings, part, label="degrading")
 
     def convert(hr: np.ndarray, name: str) -> np.ndarray:
@@ -146,14 +148,18 @@ class _Run:
 
     def write_all(self, convert: Convert, *, force: bool, scheduler: str | None) -> int:
         """Write the converted image of each source to its target; name all unusable images at the end."""
+        if not self._images:
+            return 0
         existing = {image.target for image in self._images if image.target.exists()}
         if existing and not force:
-            self._check_continues(min(existing))
+            self._check_continues(existing)
             print(f"{self._folder}: continues; {len(existing)} of {len(self._images)} images exist", file=sys.stderr)
-        elif existing:  # until the end of a forced run, the folder may hold images of both
+        self._forget_others()
+        replacing = bool(existing) and force
+        if replacing:  # until the end, the folder may hold images of both
             self._note.unlink(missing_ok=True)
         else:
-            write_json(self._note, self._settings)
+            self._write_note()
         pending = [image for image in self._images if force or image.target not in existing]
         try:
             results = self._for_each(functools.partial(_write, convert, self._scale), pending, scheduler)
@@ -164,22 +170,35 @@ class _Run:
         if mistakes := list(filter(None, results)):
             left_out = f"{len(mistakes)} of {len(self._images)} images were left out"
             raise SrlibError("\n".join([*mistakes, left_out]))  # the note stays: once mended, only these are missing
-        self._note.unlink(missing_ok=True)
+        if replacing:
+            self._write_note()
         return len(self._images)
 
-    def _check_continues(self, existing: Path) -> None:
-        """Raise an SrlibError unless what exists comes from an unfinished run with the same settings."""
-        try:
-            before = json.loads(read_regular(self._note, limit=_LARGEST_NOTE))
-        except (OSError, ValueError, RecursionError, SrlibError):
-            before = None
-        if before == self._settings:
-            return
-        of = ""
-        if isinstance(before, dict):
-            different = [key for key in {**before, **self._settings} if before.get(key) != self._settings.get(key)]
-            of = f", from an interrupted run that differs in {', '.join(different)}"
-        raise SrlibError(f"{existing}: exists{of}; use --force to overwrite it")
+    def _write_note(self) -> None:
+        names = sorted(self._name(image.target) for image in self._images)
+        write_json(self._note, {"settings": self._settings, "images": names})
+
+    def _name(self, target: Path) -> str:
+        return printable(target.relative_to(self._folder).as_posix())  # JSON cannot hold every name
+
+    def _check_continues(self, existing: set[Path]) -> None:
+        """Raise an SrlibError unless what exists comes from earlier runs with the same settings."""
+        settings, names = _read_note(self._note)
+        if settings == self._settings:
+            existing = {target for target in existing if self._name(target) not in names}
+            if not existing:
+                return
+            of = ""
+        else:
+            different = [key for key in {**settings, **self._settings} if settings.get(key) != self._settings.get(key)]
+            of = f", from an earlier run that differs in {', '.join(different)}" if settings else ""
+        raise SrlibError(f"{min(existing)}: exists{of}; use --force to overwrite it")
+
+    def _forget_others(self) -> None:
+        """Remove the notes of other settings: images that they name may become those of this run."""
+        for note in self._folder.glob(f"{Path(NOTE).stem}*{Path(NOTE).suffix}"):
+            if _read_note(note)[0] != self._settings:
+                note.unlink(missing_ok=True)
 
     def _for_each(
         self, write: Callable[[_Image], str | None], images: list[_Image], scheduler: str | None
@@ -189,6 +208,15 @@ class _Run:
             if cluster:  # workers have another working folder
                 images = [_Image(source.absolute(), name, target.absolute()) for source, name, target in images]
             return for_each(write, images, label=self._label, unit="images", cluster=cluster)
+
+
+def _read_note(path: Path) -> tuple[dict[str, object], set[str]]:
+    """Return the settings and the names of the images in a note; both are empty without one, or for a damaged one."""
+    try:
+        note = json.loads(read_regular(path, limit=_LARGEST_NOTE))
+        return dict(note["settings"]), set(note["images"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, SrlibError):
+        return {}, set()
 
 
 def _write(convert: Convert, scale: int, image: _Image) -> str | None:

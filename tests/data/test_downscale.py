@@ -1,3 +1,4 @@
+import os
 import signal
 
 import numpy as np
@@ -6,10 +7,12 @@ import pytest
 from srlib.data import downscale as module
 from srlib.data.downscale import NOTE, degrade_folder, downscale_folder
 from srlib.errors import SrlibError
+from srlib.imaging.folders import list_images
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale
 from srlib.imaging.write import write_png
 from srlib.params.degradation import Degradation
+from srlib.parts import Part
 from srlib.signals import Stopped
 
 
@@ -48,11 +51,54 @@ def test_existing_files_need_force(tmp_path):
     write_png(tmp_path / "hr" / "a.png", pixels(16, 20, 3))
     downscale_folder(tmp_path / "hr", tmp_path / "lr", 4)
     write_png(tmp_path / "hr" / "b.png", pixels(16, 20, 3))
-    with pytest.raises(SrlibError, match=r"lr/a\.png: exists; use --force"):
+    with pytest.raises(SrlibError, match=r"lr/a\.png: exists, from an earlier run that differs in scale; use --force"):
         downscale_folder(tmp_path / "hr", tmp_path / "lr", 2)
-    assert [path.name for path in (tmp_path / "lr").iterdir()] == ["a.png"]
+    assert [path.name for path in sorted((tmp_path / "lr").iterdir())] == [NOTE, "a.png"]
     downscale_folder(tmp_path / "hr", tmp_path / "lr", 2, force=True)
     assert read_image(tmp_path / "lr" / "a.png").shape == (8, 10, 3)
+    assert downscale_folder(tmp_path / "hr", tmp_path / "lr", 2) == 2
+
+
+@pytest.mark.parametrize("part", [None, Part(1, 1)])
+def test_a_finished_run_continues_with_new_images(tmp_path, capsys, part):
+    hr, lr = tmp_path / "hr", tmp_path / "lr"
+    params = Degradation.model_validate({"passes": [{"blur": {}}]})
+    for run in (
+        lambda: downscale_folder(hr, lr / "exact", 4, part=part),
+        lambda: degrade_folder(hr, lr / "random", 4, params, part=part),
+    ):
+        write_png(hr / "a.png", pixels(16, 20, 3))
+        assert run() == 1
+        write_png(hr / "b.png", pixels(16, 20, 3))
+        assert run() == 2 and "continues; 1 of 2 images exist" in capsys.readouterr().err
+        (hr / "b.png").unlink()
+    assert len(list_images(lr)) == 4
+
+
+def test_images_of_other_runs_are_never_taken_for_ones_own(tmp_path):
+    """A note does not outlive what it says: with other settings, in another part, from another folder."""
+    hr, other, lr = (tmp_path / name for name in ("hr", "other", "lr"))
+    write_png(hr / "a.png", pixels(16, 20, 3))
+    write_png(other / "b.png", pixels(16, 20, 3))
+    downscale_folder(hr, lr, 4)
+    downscale_folder(hr, lr, 2, part=Part(1, 1), force=True)
+    with pytest.raises(SrlibError, match=r"a\.png: exists; use --force"):
+        downscale_folder(hr, lr, 4)
+    (lr / "a.png").unlink()
+    downscale_folder(hr, lr, 4)
+    with pytest.raises(SrlibError, match=r"a\.png: exists; use --force"):
+        downscale_folder(hr, lr, 2, part=Part(1, 1))
+    downscale_folder(other, lr, 4)
+    write_png(other / "a.png", pixels(16, 20, 3))
+    with pytest.raises(SrlibError, match=r"a\.png: exists; use --force"):
+        downscale_folder(other, lr, 4)
+    assert read_image(lr / "a.png").shape == (4, 5, 3)
+
+
+def test_a_folder_whose_name_is_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    write_png(folder / os.fsdecode(b"\xe9.png"), pixels(16, 20, 3))
+    assert [downscale_folder(folder, tmp_path / "lr", 4) for _ in "12"] == [1, 1]
 
 
 def test_folders_that_cannot_be_downscaled(tmp_path):
@@ -100,19 +146,17 @@ def test_an_interrupted_run_continues(stopped_run, capsys):
     write_png(lr / "a.png", pixels(1, 1, 3))  # what exists is not written again
     assert downscale_folder(hr, lr, 4) == 4
     assert "lr: continues; 2 of 4 images exist" in capsys.readouterr().err
-    assert [path.name for path in sorted(lr.iterdir())] == [f"{name}.png" for name in "abcd"]
-    assert [read_image(path).shape for path in sorted(lr.iterdir())] == [(1, 1, 3)] + 3 * [(4, 5, 3)]
-    with pytest.raises(SrlibError, match=r"lr/a\.png: exists; use --force"):
-        downscale_folder(hr, lr, 4)
+    assert [path.name for path in sorted(lr.iterdir())] == [NOTE, *(f"{name}.png" for name in "abcd")]
+    assert [read_image(path).shape for path in list_images(lr)] == [(1, 1, 3)] + 3 * [(4, 5, 3)]
 
 
 def test_with_other_settings_an_interrupted_run_is_refused(stopped_run):
     hr, lr = stopped_run / "hr", stopped_run / "lr"
-    with pytest.raises(SrlibError, match=r"a\.png: exists, from an interrupted run that differs in scale; use --force"):
+    with pytest.raises(SrlibError, match=r"a\.png: exists, from an earlier run that differs in scale; use --force"):
         downscale_folder(hr, lr, 2)
     with pytest.raises(SrlibError, match=r"differs in edges, seed, clean, passes; use --force"):
         degrade_folder(hr, lr, 4, Degradation.model_validate({"passes": [{"blur": {}}]}))
-    for content in ("[]", "{", "[" * 100_000):
+    for content in ("[]", "{", "[" * 100_000, '{"settings": 1, "images": [[]]}'):
         (lr / NOTE).write_text(content)
         with pytest.raises(SrlibError, match=r"a\.png: exists; use --force"):
             downscale_folder(hr, lr, 4)
@@ -133,7 +177,7 @@ def test_an_interrupted_run_with_force_needs_force_again(stopped_run, monkeypatc
         with pytest.raises(SrlibError, match=r"a\.png: exists; use --force"):
             downscale_folder(hr, lr, scale)
     assert downscale_folder(hr, lr, 2, force=True) == 4
-    assert {read_image(path).shape for path in lr.iterdir()} == {(8, 10, 3)}
+    assert {read_image(path).shape for path in list_images(lr)} == {(8, 10, 3)}
 
 
 def test_degraded_folder_depends_on_seed_and_names(tmp_path):
