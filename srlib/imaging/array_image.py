@@ -74,7 +74,8 @@ def write_image(path: str | Path, image: Pixels, *, quality: int = QUALITY) -> N
         quality: JPEG and WebP quality, 1 to 100; 100 is lossless in WebP.
 
     Raises:
-        SrlibError: Another kind of array, an unknown ending, or an image too large for the format.
+        SrlibError: Another kind of array, an unknown ending, a quality outside its range, or an image too large for the
+            format.
 
     Example:
         >>> import numpy as np, srlib, tempfile
@@ -83,4 +84,6 @@ def write_image(path: str | Path, image: Pixels, *, quality: int = QUALITY) -> N
         >>> srlib.read_image(path).shape
         (4, 6, 3)
     """
-    write_image_file(from_array(image), Path(path), quality=quality)
+    if not isinstance(quality, int | np.integer) or not 1 <= quality <= 100:
+        raise SrlibError(f"quality: expected a whole number from 1 to 100, got {quality}")
+    write_image_file(from_array(image), Path(path), quality=int(quality))

@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -81,7 +81,8 @@ def resize(
         [new height, new width, channels] of the same dtype.
 
     Raises:
-        SrlibError: The image has another dtype or number of axes, or no pixels; the target is not positive.
+        SrlibError: The image has another dtype or number of axes, or no pixels; the target is not positive; there is no
+            such kernel or kind of edges.
 
     Example:
         >>> import numpy as np
@@ -92,10 +93,10 @@ def resize(
         >>> resize(ramp, Fraction(3, 2)).shape
         (2, 12, 1)
     """
-    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.size == 0:
-        raise SrlibError(
-            f"resize: expected a uint8 or uint16 image [height, width, channels], got {image.dtype} {image.shape}"
-        )
+    _check_image(image, "resize")
+    for option, value, choices in (("kernel", kernel, _KERNELS), ("edges", edges, get_args(Edges))):
+        if value not in choices:
+            raise SrlibError(f"resize: {option}: expected one of {', '.join(choices)}, got {value}")
     sides = image.shape[:2]
     sizes, factors = _sizes(sides, target)
     for axis in sorted((0, 1), key=lambda axis: factors[axis]):
@@ -108,20 +109,31 @@ def resize(
     return np.ascontiguousarray(image)
 
 
+def _check_image(image: object, name: str) -> None:
+    """Raise an SrlibError of the function `name` unless an image is uint8 or uint16 with three axes and pixels."""
+    if not isinstance(image, np.ndarray):
+        got = type(image).__name__
+    elif image.dtype in (np.uint8, np.uint16) and image.ndim == 3 and image.size:
+        return
+    else:
+        got = f"{image.dtype} {image.shape}"
+    raise SrlibError(f"{name}: expected a uint8 or uint16 image [height, width, channels], got {got}")
+
+
 def _sizes(
     sides: tuple[int, ...], target: tuple[int, int] | int | float | Fraction
 ) -> tuple[tuple[int, ...], tuple[Fraction, ...]]:
     """Return the new size and the factor of both axes."""
     sizes: tuple[int, ...] = sides
     factors: tuple[Fraction, ...] = (Fraction(0),)
-    if isinstance(target, tuple) and len(target) == 2:
+    if isinstance(target, tuple) and len(target) == 2 and all(isinstance(side, int | np.integer) for side in target):
         sizes = target
         factors = tuple(Fraction(int(new), old) for new, old in zip(target, sides, strict=True))
     elif isinstance(target, int | float | Fraction) and math.isfinite(target):
         factors = (Fraction(target).limit_denominator(1000),) * 2
         sizes = tuple(math.ceil(old * factors[0]) for old in sides)
     if min(factors) <= 0:
-        raise SrlibError(f"resize: expected (height, width) or one factor, positive, got {target}")
+        raise SrlibError(f"resize: expected (height, width) in whole pixels or one factor, positive, got {target}")
     return sizes, factors
 
 
@@ -227,11 +239,18 @@ def downscale(hr: np.ndarray, scale: int, *, edges: Edges = "clamp") -> np.ndarr
         [H // scale, W // scale, channels] of the same dtype.
 
     Raises:
-        SrlibError: The image is smaller than `scale`, or not uint8 or uint16 with three axes.
+        SrlibError: The image is smaller than `scale`, or not uint8 or uint16 with three axes; `scale` is not a whole
+            number from 1.
 
     Example:
         >>> import numpy as np
         >>> downscale(np.zeros((33, 50, 3), np.uint8), 4).shape
         (8, 12, 3)
     """
-    return resize(crop_to_multiple(hr, scale), Fraction(1, scale), edges=edges)
+    _check_image(hr, "downscale")
+    if not isinstance(scale, int | np.integer) or scale < 1:
+        raise SrlibError(f"downscale: scale: expected a whole number from 1, got {scale}")
+    height, width = hr.shape[:2]
+    if min(height, width) < scale:
+        raise SrlibError(f"downscale: {width}×{height} pixels, too small for ×{scale}")
+    return resize(crop_to_multiple(hr, scale), Fraction(1, int(scale)), edges=edges)

@@ -4,6 +4,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from pathlib import Path
 
 from srlib.arrays import Pixels
 from srlib.errors import SrlibError
@@ -20,7 +21,7 @@ from srlib.inference.shipped import (
     auto_can_blend,
     shipped_models,
 )
-from srlib.inference.upscaler import Upscaler, open_model
+from srlib.inference.upscaler import Upscaler, model_name, open_model
 
 
 class AutoModel:
@@ -73,10 +74,10 @@ class AutoModel:
 
 
 def open_any(
-    model: "str | Upscaler | AutoModel" = CLEAN_MODEL,
+    model: "str | Path | Upscaler | AutoModel" = CLEAN_MODEL,
     *,
     fidelity: float | None = None,
-    gan: str | None = None,
+    gan: str | Path | None = None,
     precision: str = "auto",
     tile: int | None = None,
     ensemble: bool = False,
@@ -88,8 +89,9 @@ def open_any(
         SrlibError: As `open_model`; or `gan` with `auto`, whose models have their own counterparts; or `fidelity` with
             `auto`, where a counterpart is missing.
     """
-    if not isinstance(model, str):
+    if not isinstance(model, str | Path) and callable(model):
         return model
+    model = model_name(model)
     check_precision(fidelity, precision)
     options = functools.partial(
         open_model, fidelity=fidelity, gan=gan, precision=precision, tile=tile, ensemble=ensemble, threads=threads

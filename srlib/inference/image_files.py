@@ -14,7 +14,7 @@ from srlib.inference.output_size import output_size
 from srlib.inference.records import Records
 from srlib.inference.shipped import AUTO
 from srlib.inference.upscale import RgbModel
-from srlib.inference.upscaler import Upscaler
+from srlib.inference.upscaler import Upscaler, model_name
 from srlib.parts import Part
 
 
@@ -22,7 +22,7 @@ def upscale_files(
     inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    model: str | Upscaler = AUTO,
+    model: str | Path | Upscaler = AUTO,
     scale: float | Fraction | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -84,6 +84,8 @@ def upscale_files(
         >>> srlib.upscale_files(f"{folder}/small.png", f"{folder}/big.png")
         Summary(done=1, existing=0)
     """
+    if isinstance(model, str | Path) or not callable(model):
+        model = model_name(model)
     if scheduler and not isinstance(model, str):
         raise SrlibError("model: workers of a cluster open it themselves; expected a name or a folder, got a model")
     size = output_size(scale=scale, width=width, height=height, fit=fit, megapixels=megapixels)

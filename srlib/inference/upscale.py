@@ -6,6 +6,7 @@ A network has one factor. Another size is reached from its result by an exact MA
 import dataclasses
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
@@ -39,7 +40,7 @@ class RgbModel(Protocol):
 def upscale(
     image: Pixels,
     *,
-    model: str | Upscaler = AUTO,
+    model: str | Path | Upscaler = AUTO,
     scale: float | Fraction | None = None,
     width: int | None = None,
     height: int | None = None,

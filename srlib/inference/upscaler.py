@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from srlib.arrays import Pixels
 from srlib.engine import available_cores
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.imaging.array_image import as_pixels
 from srlib.imaging.color import network_input, rgb_from_output
 from srlib.imaging.ensemble import mean_over_views
@@ -37,10 +37,10 @@ _BICUBIC_REACH = 2
 
 
 def open_model(
-    model: str = CLEAN_MODEL,
+    model: str | Path = CLEAN_MODEL,
     *,
     fidelity: float | None = None,
-    gan: str | None = None,
+    gan: str | Path | None = None,
     precision: str = "auto",
     tile: int | None = None,
     ensemble: bool = False,
@@ -78,6 +78,8 @@ def open_model(
         >>> upscaler(np.zeros((8, 10, 3), np.uint8)).shape
         (32, 40, 3)
     """
+    model = model_name(model)
+    gan = None if gan is None else model_name(gan)
     if fidelity is None:
         if gan is not None:
             raise SrlibError(f"gan: {gan} is blended in by `fidelity` (--fidelity), which is missing; try 0.5")
@@ -95,6 +97,17 @@ def open_model(
     if 0 < fidelity < 1:
         name += f" fidelity {fidelity:g}"
     return Upscaler(blended, name=name, precision=precision, tile=tile, ensemble=ensemble, threads=threads)
+
+
+def model_name(model: object) -> str:
+    """Return a model that is given by its name, folder or file as text.
+
+    Raises:
+        SrlibError: It is given otherwise.
+    """
+    if not isinstance(model, str | Path):
+        raise SrlibError(f"model: expected a name, a folder or a file, got {one_line(repr(model), limit=80)}")
+    return str(model)
 
 
 def _load(model: str) -> ExportedModel:

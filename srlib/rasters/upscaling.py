@@ -51,7 +51,7 @@ def upscale_raster(
     raster: str | Path,
     out: str | Path,
     *,
-    model: str | Upscaler = CLEAN_MODEL,
+    model: str | Path | Upscaler = CLEAN_MODEL,
     together: Sequence[Sequence[int]] | None = None,
     force: bool = False,
 ) -> None:

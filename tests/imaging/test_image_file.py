@@ -16,6 +16,7 @@ from srlib.errors import SrlibError
 from srlib.formats.encoders import FORMATS
 from srlib.formats.exif import adapted
 from srlib.formats.metadata import Metadata
+from srlib.imaging.array_image import write_image
 from srlib.imaging.image_file import ImageFile, check_size, encode_image_file, read_image_file, write_image_file
 
 SUFFIX = {name: kind.suffixes[0] for name, kind in FORMATS.items()}
@@ -297,3 +298,13 @@ def test_a_bomb_and_a_damaged_file_are_one_line():
     for content in (saved(Image.fromarray(noise(64, 64)), "JPEG")[:900], b"text", b""):
         with pytest.raises(SrlibError, match=r"^a: (truncated or damaged|not an image)"):
             read_image_file(Path("a"), content)
+
+
+@pytest.mark.parametrize("quality", [0, -5, 101, 50.5, "90", None])
+def test_a_quality_outside_its_range_is_refused(tmp_path, quality):
+    with pytest.raises(SrlibError, match=f"quality: expected a whole number from 1 to 100, got {quality}"):
+        write_image(tmp_path / "a.jpg", noise(), quality=quality)
+    assert not (tmp_path / "a.jpg").exists()
+    write_image(tmp_path / "a.jpg", noise(), quality=np.int64(1))
+    write_image(tmp_path / "b.jpg", noise(), quality=100)
+    assert (tmp_path / "a.jpg").stat().st_size < (tmp_path / "b.jpg").stat().st_size

@@ -174,21 +174,38 @@ def test_sizes_and_halves():
     assert downscale(hr, 4).shape == (5, 4, 3)
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint16), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "image", [None, np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint16), np.zeros((0, 4, 3), np.uint8)]
+)
 def test_not_a_image(image):
-    with pytest.raises(SrlibError, match="expected a uint8 or uint16 image"):
-        resize(image, 2)
+    for function in (resize, downscale):
+        with pytest.raises(SrlibError, match=f"{function.__name__}: expected a uint8 or uint16 image"):
+            function(image, 2)
 
 
-@pytest.mark.parametrize("target", [0, -1, float("nan"), float("inf"), (0, 4), (4,), "2"])
+@pytest.mark.parametrize("target", [0, -1, float("nan"), float("inf"), (0, 4), (4,), (2.5, 4), "2"])
 def test_not_a_target(target):
     with pytest.raises(SrlibError, match="resize: expected"):
         resize(pixels(4, 4, 3), target)
 
 
 def test_smaller_than_the_scale():
-    with pytest.raises(SrlibError, match="expected a uint8 or uint16 image"):
+    with pytest.raises(SrlibError, match="downscale: 8×3 pixels, too small for ×4"):
         downscale(pixels(3, 8, 3), 4)
+
+
+@pytest.mark.parametrize("scale", [0, -1, 2.5, "2", None])
+def test_not_a_scale(scale):
+    with pytest.raises(SrlibError, match=f"downscale: scale: expected a whole number from 1, got {scale}"):
+        downscale(pixels(8, 8, 3), scale)
+    np.testing.assert_array_equal(downscale(pixels(8, 8, 3), np.int64(2)), downscale(pixels(8, 8, 3), 2))
+
+
+@pytest.mark.parametrize("options", [{"kernel": "lanczos"}, {"edges": "wrap"}])
+def test_not_an_option(options):
+    ((name, value),) = options.items()
+    with pytest.raises(SrlibError, match=f"resize: {name}: expected one of .*, got {value}"):
+        resize(pixels(8, 8, 3), 2, **options)
 
 
 @pytest.mark.parametrize("factor", [Fraction(1, 4), Fraction(2, 3), 2, 4])

@@ -16,9 +16,13 @@ from openvino import opset13 as opset
 
 from srlib.errors import SrlibError
 from srlib.files import file_hash, write_json
+from srlib.imaging.array_image import write_image
 from srlib.imaging.resize import resize
 from srlib.inference import exported, runtime, shipped, tiles
 from srlib.inference import upscaler as upscaling
+from srlib.inference.choice import open_any
+from srlib.inference.image_files import upscale_files
+from srlib.inference.upscale import upscale
 from srlib.inference.upscaler import Upscaler, open_model
 
 
@@ -189,6 +193,32 @@ def test_options_out_of_range_are_named(nearest: str, options: dict[str, Any], m
 def test_no_such_model(tmp_path: Path) -> None:
     with pytest.raises(SrlibError, match="nothing-here: expected a model's folder, an ONNX file, or one of the models"):
         open_model("nothing-here")
+
+
+def test_a_model_may_be_a_path(nearest: str) -> None:
+    lr = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)
+    for upscaled in (open_model(Path(nearest))(lr), upscale(lr, model=Path(nearest))):
+        np.testing.assert_array_equal(upscaled, open_model(nearest)(lr))
+
+
+@pytest.mark.parametrize("model", [None, 4, b"psnr-x4", ["psnr-x4"]])
+def test_what_is_no_model_is_one_line(model: Any, tmp_path: Path) -> None:
+    lr = np.zeros((6, 7, 3), np.uint8)
+    write_image(tmp_path / "a.png", lr)
+    for run in (
+        lambda: open_model(model),
+        lambda: open_any(model),
+        lambda: upscale(lr, model=model),
+        lambda: upscale_files(tmp_path / "a.png", tmp_path / "b.png", model=model),
+    ):
+        with pytest.raises(SrlibError) as error:
+            run()
+        assert str(error.value) == f"model: expected a name, a folder or a file, got {model!r}"
+
+
+def test_files_are_upscaled_by_a_model_given_as_path(nearest: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", np.zeros((6, 7, 3), np.uint8))
+    assert upscale_files(tmp_path / "a.png", tmp_path / "b.png", model=Path(nearest)).done == 1
 
 
 def test_a_config_without_keys(tmp_path: Path) -> None:
