@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from srlib.engine import available_cores
 from srlib.errors import SrlibError, one_line
-from srlib.imaging.write import write_png
 from srlib.parallel import for_each
 
 WORKERS = 4
-"""Most photographs in memory at once; the largest takes half a gigabyte."""
+"""Photographs in memory at once; the largest takes half a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,7 @@ def write_photographs(photographs: Sequence[PhotographFile]) -> None:
         SrlibError: A file cannot be decoded.
     """
     if photographs:
-        workers = min(WORKERS, available_cores())
-        for_each(_write, photographs, label="downscaling photographs", unit="photographs", workers=workers)
+        for_each(_write, photographs, label="downscaling photographs", unit="photographs", workers=WORKERS)
 
 
 def _write(photograph: PhotographFile) -> None:
@@ -57,7 +53,8 @@ def _write(photograph: PhotographFile) -> None:
             f"{photograph.source}: cannot be decoded: {one_line(error)}; delete it and run again"
         ) from None
     width, height = (max(1, round(side * photograph.factor)) for side in image.size)
-    write_png(photograph.target, np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)))
+    photograph.target.parent.mkdir(parents=True, exist_ok=True)
+    image.resize((width, height), Image.Resampling.BICUBIC).save(photograph.target)
 
 
 def _upright_srgb(image: Image.Image) -> Image.Image:
@@ -68,4 +65,5 @@ def _upright_srgb(image: Image.Image) -> Image.Image:
         with contextlib.suppress(ImageCms.PyCMSError, OSError):  # damaged, or of another color space: taken as sRGB
             own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), inPlace=True)
+    image.info.clear()  # the profile no longer holds
     return image
