@@ -212,9 +212,9 @@ def upscale(
         if not error.is_reported:
             raise
         sys.exit(128 + error.signum)
-    if summary.existing:
-        beside = {"--scores": scores, "--map": maps, "--uncertainty": uncertainty}
-        typer.echo(_existing_line(out, summary.existing, [option for option, path in beside.items() if path]), err=True)
+    finally:
+        if plan.existing:
+            typer.echo(_existing_line(out, plan.existing, records.options), err=True)
     if part is not None and not summary.done + summary.existing:
         typer.echo(f"part {part}: no file of {', '.join(inputs)} belongs to it", err=True)
 

@@ -126,7 +126,7 @@ def finish(plan: JobPlan, done: int, problems: Sequence[str], notes: tuple[str, 
         print(line, file=sys.stderr)
     if problems:
         if len(plan.jobs) > 1:
-            inputs = len(plan.jobs) + len(plan.problems)
+            inputs = len(plan.jobs) + len(plan.problems) + plan.existing
             problems = [*problems, f"{len(problems)} of {inputs} inputs were left out"]
         raise SrlibError("\n".join(problems))
     return Summary(done, plan.existing, (*notes, *plan.left_out))
@@ -310,10 +310,12 @@ class Run:
             scores = self._records.score(job, image, result, model=look.model, traces=look.traces, seconds=seconds)
         self._write(job, content, scores)
         sure_notes = (sure,) if sure and self._is_single else ()
+        unwritten = [] if is_larger else self._records.options
         for note in (
             *look.notes,
             *image.notes,
             *size_notes(height, width, target, look.model.scale),
+            *([f"no larger than before, so {' and '.join(unwritten)} wrote nothing for it"] if unwritten else []),
             *notes,
             *sure_notes,
         ):

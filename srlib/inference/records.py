@@ -123,6 +123,11 @@ class Records:
         """Whether the degradation of each image must be estimated."""
         return self.scores is not None or self.tracked
 
+    @property
+    def options(self) -> list[str]:
+        """The command's options that write something for each image."""
+        return [*(["--scores"] if self.scores is not None else []), *(side.option for side in self._sides)]
+
     def check(self, jobs: tuple[ImageJob, ...]) -> None:
         """Check before any work that everything can be written.
 

@@ -64,5 +64,14 @@ class SideFiles:
             place = self.of(job)
             if place.resolve() in used:
                 raise SrlibError(f"{start}: would overwrite {place}; name another place")
+            if place.is_file() and not _is_map(place):
+                raise SrlibError(f"{start}: {place} exists and is no map; name another place")
             if (owner := owners.setdefault(place, job)) is not job:
                 raise SrlibError(f"{start}: {owner.name} and {job.name} would both become {place}; rename one of them")
+
+
+def _is_map(path: Path) -> bool:
+    """Return whether a file is a gray PNG of 8 bits, as maps are; a photograph hardly ever is."""
+    with path.open("rb") as file:
+        header = file.read(26)
+    return header.startswith(b"\x89PNG\r\n\x1a\n") and header[24:] == b"\x08\x00"

@@ -62,6 +62,16 @@ def test_fidelity_of_ones_own_model_asks_for_gan(image: str) -> None:
         run(image, "-o", "b.png", "--model", str(SHIPPED / "psnr-x4"), "--fidelity", "0.3")
 
 
+def test_existing_results_are_counted_beside_mistakes(image: str) -> None:
+    Path("in").mkdir()
+    Path("in/a.png").write_bytes(Path(image).read_bytes())
+    Path("in/bad.png").write_text("text")
+    for existing in (0, 1):
+        done = CliRunner().invoke(app, ["upscale", "in", "-o", "out"])
+        assert "in/bad.png: not an image" in str(done.exception)
+        assert ("out: 1 existed already and was left as it is" in done.output) == existing
+
+
 @pytest.mark.parametrize("tile", ["big", "0", "-1", "²", "1.5", "9" * 20])
 def test_tile_is_auto_or_a_number(image: str, tile: str) -> None:
     with pytest.raises(SrlibError, match=f"--tile: expected auto or a number of pixels, got {tile}"):

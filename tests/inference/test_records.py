@@ -128,6 +128,26 @@ def test_what_cannot_be_written_is_named_before_any_work(images, options, messag
     assert not Path("out").exists()
 
 
+def test_only_a_map_is_replaced(images, bicubic):
+    for maps, photograph in (("b.png", "b.png"), ("maps", "maps/a.tif.png")):
+        Path(photograph).parent.mkdir(exist_ok=True)
+        Path(photograph).write_bytes(Path("in/a.png").read_bytes())
+        with pytest.raises(SrlibError, match=f"^--map {maps}: {photograph} exists and is no map; name another place"):
+            run(["in/a.png"], "a.tif", bicubic, maps=maps)
+        Path(photograph).unlink()
+        run(["in/a.png"], "a.tif", bicubic, maps=maps)
+        run(["in/a.png"], "a.tif", bicubic, maps=maps)
+
+
+def test_options_that_wrote_nothing_are_named(images, bicubic, capfd):
+    run(["in/a.png"], "small.tif", bicubic, scores="s.csv", maps="m.png", size=output_size(width=8))
+    lines = capfd.readouterr().err
+    assert "in/a.png: no larger than before, so --scores and --map wrote nothing for it" in lines
+    assert not Path("m.png").exists()
+    run(["in/a.png"], "large.tif", bicubic, scores="s.csv", maps="m.png")
+    assert "wrote nothing" not in capfd.readouterr().err
+
+
 def test_two_maps_never_get_one_name(images, bicubic):
     Path("in/x.jpg").write_bytes(Path("in/deep/b.jpg").read_bytes())
     Path("in/x.jpg.png").write_bytes(Path("in/a.png").read_bytes())
