@@ -1,3 +1,4 @@
+import csv
 import json
 import signal
 from collections.abc import Callable
@@ -37,6 +38,12 @@ def uninterrupted(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
     return trained
 
 
+def validated(folder: Path) -> list[int]:
+    """Return the steps of a training's validation.csv."""
+    path = folder / "log/validation.csv"
+    return [int(row["step"]) for row in csv.DictReader(path.read_text().splitlines())] if path.exists() else []
+
+
 def logging_all(optimizer: str = "adam") -> Params:
     return recipe(pretrain={"log_every": 1, "optimizer": optimizer}, finetune={"log_every": 1})
 
@@ -68,7 +75,7 @@ def test_a_finished_training_is_not_repeated(uninterrupted, patches: Path, monke
     monkeypatch.delattr(TrainingSession, "take_step")
     run_pretrain(whole, patches, logging_all(), report=lambda record, step: steps.append(step))
     assert tree_hash(whole / "model") == first
-    assert steps == [*range(1, 13)], "the log is reported again, nothing is trained again"
+    assert steps == [*range(1, 13), *validated(whole)], "the logs are reported again, nothing is trained again"
 
 
 def test_another_seed_gives_other_weights(uninterrupted, patches: Path, tmp_path: Path) -> None:
@@ -157,9 +164,9 @@ def test_a_stopped_training_saves_this_very_step(
         run(tmp_path / "stopped", patches, params, stop)
     assert stopped.value.signum == signum
     assert stopped.value.note == f"the next run continues from step {at}"
-    steps: list[int] = []
+    earlier, steps = [*range(1, at + 1), *validated(tmp_path / "stopped")], list[int]()
     resumed = run(tmp_path / "stopped", patches, params, lambda record, step: steps.append(step))
-    assert steps[: at + 1] == [*range(1, at + 1), at + 1], "records of earlier steps, then the next one"
+    assert steps[: len(earlier) + 1] == [*earlier, at + 1], "records of earlier steps, then the next one"
     assert resumed
     for name in ("model", "log"):
         assert tree_hash(whole / name) == tree_hash(tmp_path / "stopped" / name)
