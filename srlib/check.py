@@ -106,9 +106,9 @@ def _prepare(params: Params, train: Path) -> Iterator[Mistake]:
         yield from _attempt("prepare.images", lambda: _check_folder(folder, params))
     elif source == "none":
         yield "prepare.images", f"expected a folder of your own with `download.train: none`, got {folder}"
+    elif source in ("sample", "free-photos") and section.lr == "given":
+        yield "prepare.lr", f"expected make with `download.train: {source}`, which has no LR images, got given"
     elif source == "sample":
-        if section.lr == "given":
-            yield "prepare.lr", "expected make with `download.train: sample`, which has no LR images, got given"
         files = [local_path(item.source) for item in plan("train", params.download, params.scale)]
         pairs = [ImagePair(file.name, file) for file in files]
         yield from _attempt("prepare.patch", lambda: _check_pairs(pairs, params))

@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ _TEMPORARY = re.compile(r"\.(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-(?P<process>[
 """How the name of a temporary file or folder ends."""
 
 _LONGEST_ENDING = len(f".{'0' * 8}-{10**8}-{'0' * 8}-{10**9}.old.tmp")
+
+_ABANDONED = 7 * 24 * 3600
+"""Seconds without a change after which what a process of another host has begun is removed."""
 
 _PROCESS = os.urandom(4).hex()
 """Tells this process from an earlier one with the same number, which in containers is usually 1."""
@@ -40,8 +44,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The block writes a file or creates a folder at the temporary path. The bytes are on disk before the rename. A folder
     replaces an existing one, which is moved aside for the moment of the rename. Threads, processes and hosts may write
-    the same path at the same time; the last one wins. What a killed process of this host left behind is removed by the
-    next call, which also puts back a folder that was only moved aside.
+    the same path at the same time; the last one wins. What a killed process left behind is removed by the next call on
+    its host, which also puts back a folder that was only moved aside, or a week later by any other.
 
     Args:
         path: The file or folder to write; the folders above it are created.
@@ -114,20 +118,25 @@ def _clear_leftovers(path: Path, stem: str) -> None:
         return
     for name in names:
         match = _TEMPORARY.fullmatch(name, len(stem)) if name.startswith(stem) else None
-        if match is None or not _is_left_by_the_dead(match):
+        if match is None:
             continue
         with contextlib.suppress(OSError):  # another process does the same, or it is another user's
+            if not _is_left_by_the_dead(match, path.with_name(name)):
+                continue
             if match["old"]:
                 _put_back(path.with_name(name), path)
             else:
                 remove(path.with_name(name))
 
 
-def _is_left_by_the_dead(name: re.Match[str]) -> bool:
-    """Return whether a temporary name is that of a process of this host that has exited."""
+def _is_left_by_the_dead(name: re.Match[str], path: Path) -> bool:
+    """Return whether a temporary name is that of a process of this host that has exited, or long abandoned.
+
+    Processes of another host cannot be seen, and a container that was killed never comes back under its name.
+    """
     pid = int(name["pid"])
     if name["host"] != _host():
-        return False
+        return not name["old"] and time.time() - _last_change(path) > _ABANDONED
     if pid == os.getpid():
         return name["process"] != _PROCESS
     try:
@@ -137,6 +146,12 @@ def _is_left_by_the_dead(name: re.Match[str]) -> bool:
     except PermissionError:
         pass
     return False
+
+
+def _last_change(path: Path) -> float:
+    """Return when a file, or a folder or something directly in it, was changed last."""
+    parts = [path, *path.iterdir()] if path.is_dir() and not path.is_symlink() else [path]
+    return max(part.lstat().st_mtime for part in parts)
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -76,6 +77,18 @@ def test_what_another_host_may_still_write_stays(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("srlib.files._host", lambda: "0" * 8)
     write_text(tmp_path / "a.txt", "whole")
     assert sorted(os.listdir(tmp_path)) == sorted([*before, "a.txt"])
+
+
+def test_what_another_host_abandoned_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that was killed never comes back under its name."""
+    killed(f"with atomic_path(path) as t: t.mkdir(); (t / 'x').touch(); {KILL}", tmp_path / "a")
+    (left,) = tmp_path.iterdir()
+    monkeypatch.setattr("srlib.files._host", lambda: "0" * 8)
+    for days, stays in ((6, True), (8, False)):
+        for path in (left / "x", left):
+            os.utime(path, times=(0, time.time() - days * 86400))
+        write_text(tmp_path / "a", "whole")
+        assert left.exists() == stays
 
 
 def test_what_an_earlier_process_of_this_number_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ class _Run:
             return 0
         existing = {image.target for image in self._images if image.target.exists()}
         if existing and not force:
-            self._check_continues(existing)
+            self._check_continues([image for image in self._images if image.target in existing])
             print(f"{self._folder}: continues; {len(existing)} of {len(self._images)} images exist", file=sys.stderr)
         self._forget_others()
         replacing = bool(existing) and force
@@ -175,29 +175,35 @@ class _Run:
         return len(self._images)
 
     def _write_note(self) -> None:
-        names = sorted(self._name(image.target) for image in self._images)
-        write_json(self._note, {"settings": self._settings, "images": names})
+        versions = {self._name(image.target): _version(image.source) for image in self._images}
+        write_json(self._note, {"settings": self._settings, "images": versions})
 
     def _name(self, target: Path) -> str:
         return printable(target.relative_to(self._folder).as_posix())  # JSON cannot hold every name
 
-    def _check_continues(self, existing: set[Path]) -> None:
-        """Raise an SrlibError unless what exists comes from earlier runs with the same settings."""
-        settings, names = _read_note(self._note)
+    def _check_continues(self, existing: list[_Image]) -> None:
+        """Raise an SrlibError unless what exists comes from earlier runs with the same settings and HR images."""
+        settings, versions = _read_note(self._note)
         if settings == self._settings:
-            existing = {target for target in existing if self._name(target) not in names}
-            if not existing:
+            names = [self._name(image.target) for image in existing]
+            foreign = [image for image, name in zip(existing, names, strict=True) if name not in versions]
+            stale = [i for i, name in zip(existing, names, strict=True) if versions.get(name) != _version(i.source)]
+            if not stale:
                 return
-            of = ""
+            image = min(foreign or stale, key=lambda image: image.target)
+            of = "" if foreign else f", made of another version of {image.source}"
         else:
+            image = min(existing, key=lambda image: image.target)
             different = [key for key in {**settings, **self._settings} if settings.get(key) != self._settings.get(key)]
             of = f", from an earlier run that differs in {', '.join(different)}" if settings else ""
-        raise SrlibError(f"{min(existing)}: exists{of}; use --force to overwrite it")
+        raise SrlibError(f"{image.target}: exists{of}; use --force to overwrite it")
 
     def _forget_others(self) -> None:
-        """Remove the notes of other settings: images that they name may become those of this run."""
+        """Remove the notes of other settings that name images of this run: those may become this run's."""
+        names = {self._name(image.target) for image in self._images}
         for note in self._folder.glob(f"{Path(NOTE).stem}*{Path(NOTE).suffix}"):
-            if _read_note(note)[0] != self._settings:
+            settings, versions = _read_note(note)
+            if settings != self._settings and not names.isdisjoint(versions):
                 note.unlink(missing_ok=True)
 
     def _for_each(
@@ -210,13 +216,19 @@ class _Run:
             return for_each(write, images, label=self._label, unit="images", cluster=cluster)
 
 
-def _read_note(path: Path) -> tuple[dict[str, object], set[str]]:
-    """Return the settings and the names of the images in a note; both are empty without one, or for a damaged one."""
+def _version(source: Path) -> list[int]:
+    """Return what changes when another image gets the name of an HR image: its size and time."""
+    facts = source.stat()
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _read_note(path: Path) -> tuple[dict[str, object], dict[str, object]]:
+    """Return a note's settings, and name of an image → version of its source; both are empty for a damaged note."""
     try:
         note = json.loads(read_regular(path, limit=_LARGEST_NOTE))
-        return dict(note["settings"]), set(note["images"])
+        return dict(note["settings"]), dict(note["images"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError, SrlibError):
-        return {}, set()
+        return {}, {}
 
 
 def _write(convert: Convert, scale: int, image: _Image) -> str | None:

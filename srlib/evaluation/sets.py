@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from srlib.errors import SrlibError
 from srlib.imaging import metrics
@@ -189,6 +189,11 @@ def check_folders(sr: Path, hr: Path, scale: int) -> dict[BenchmarkImage, Path]:
         if not folder.is_dir():
             raise SrlibError(f"{folder}: no such folder of images")
     originals, versions = (index_images(folder, scale, recursive=True) for folder in (hr, sr))
+    if sr.resolve() != hr.resolve():  # results may lie within the originals' folder
+        originals = {key: path for key, path in originals.items() if not path.resolve().is_relative_to(sr.resolve())}
+    # Maps may lie within the results' folder.
+    folders = {PurePosixPath(key).parent for key in originals}
+    versions = {key: path for key, path in versions.items() if PurePosixPath(key).parent in folders}
     problems = [f"{sr}: no image for {path}" for key, path in originals.items() if key not in versions]
     problems += [f"{hr}: no original for {path}" for key, path in versions.items() if key not in originals]
     for key in originals.keys() & versions.keys():

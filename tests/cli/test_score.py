@@ -50,5 +50,13 @@ def test_only_a_table_of_scores_is_replaced(images: Path) -> None:
         assert csv.read_text().splitlines()[1].startswith("hr,a,sr,inf,1.0")
 
 
+def test_folders_may_lie_within_each_other(images: Path) -> None:
+    """Results within the folder of the originals, and maps within that of the results."""
+    (images / "sr").rename(images / "hr" / "sr")
+    write_png(images / "hr" / "sr" / "maps" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    result = CliRunner().invoke(app, ["score", str(images / "hr" / "sr"), str(images / "hr")])
+    assert result.exit_code == 0 and "∞" in result.output and "maps" not in result.output
+
+
 def score(images: Path, csv: Path) -> Result:
     return CliRunner().invoke(app, ["score", str(images / "sr"), str(images / "hr"), "--csv", str(csv)])

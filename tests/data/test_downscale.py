@@ -75,6 +75,26 @@ def test_a_finished_run_continues_with_new_images(tmp_path, capsys, part):
     assert len(list_images(lr)) == 4
 
 
+def test_another_image_of_the_same_name_is_noticed(tmp_path):
+    hr, lr = tmp_path / "hr", tmp_path / "lr"
+    write_png(hr / "a.png", pixels(16, 20, 3))
+    downscale_folder(hr, lr, 4)
+    assert downscale_folder(hr, lr, 4) == 1
+    write_png(hr / "a.png", pixels(24, 20, 3))
+    with pytest.raises(SrlibError, match=r"lr/a\.png: exists, made of another version of .*hr/a\.png; use --force to"):
+        downscale_folder(hr, lr, 4)
+    downscale_folder(hr, lr, 4, force=True)
+    assert read_image(lr / "a.png").shape == (6, 5, 3) and downscale_folder(hr, lr, 4) == 1
+
+
+def test_parts_of_another_folder_keep_their_notes(tmp_path):
+    """Each host of a job array may have its own copy of the HR images."""
+    for copy, name in (("one", "a"), ("two", "b")):
+        write_png(tmp_path / copy / f"{name}.png", pixels(16, 20, 3))
+        downscale_folder(tmp_path / copy, tmp_path / "lr", 4, part=Part(1, 1) if name == "a" else None)
+    assert downscale_folder(tmp_path / "one", tmp_path / "lr", 4, part=Part(1, 1)) == 1
+
+
 def test_images_of_other_runs_are_never_taken_for_ones_own(tmp_path):
     """A note does not outlive what it says: with other settings, in another part, from another folder."""
     hr, other, lr = (tmp_path / name for name in ("hr", "other", "lr"))
