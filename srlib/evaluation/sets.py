@@ -189,7 +189,7 @@ def check_folders(sr: Path, hr: Path, scale: int) -> dict[BenchmarkImage, Path]:
         if not folder.is_dir():
             raise SrlibError(f"{folder}: no such folder of images")
     originals, versions = (index_images(folder, scale, recursive=True) for folder in (hr, sr))
-    if sr.resolve() != hr.resolve():  # results may lie within the originals' folder
+    if hr.resolve() in sr.resolve().parents:  # the results lie within the originals' folder
         originals = {key: path for key, path in originals.items() if not path.resolve().is_relative_to(sr.resolve())}
     # Maps may lie within the results' folder.
     folders = {PurePosixPath(key).parent for key in originals}

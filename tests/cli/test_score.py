@@ -51,7 +51,11 @@ def test_only_a_table_of_scores_is_replaced(images: Path) -> None:
 
 
 def test_folders_may_lie_within_each_other(images: Path) -> None:
-    """Results within the folder of the originals, and maps within that of the results."""
+    """Originals within the folder of the results; results within that of the originals, and maps within theirs."""
+    (images / "hr").rename(images / "sr" / "hr")
+    result = CliRunner().invoke(app, ["score", str(images / "sr"), str(images / "sr" / "hr")])
+    assert result.exit_code == 0 and "∞" in result.output
+    (images / "sr" / "hr").rename(images / "hr")
     (images / "sr").rename(images / "hr" / "sr")
     write_png(images / "hr" / "sr" / "maps" / "a.png", np.zeros((8, 8, 3), np.uint8))
     result = CliRunner().invoke(app, ["score", str(images / "hr" / "sr"), str(images / "hr")])
