@@ -19,7 +19,7 @@ from srlib.inference.choice import AutoModel
 from srlib.inference.inspection import Look, look_at
 from srlib.inference.jobs import ImageJob, JobPlan
 from srlib.inference.limits import Samples, Stopwatch, check_image, file_bytes, prepare_folder
-from srlib.inference.notes import print_notes, size_notes
+from srlib.inference.notes import Notes, size_notes
 from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, size_of
 from srlib.inference.records import Records, Scores
 from srlib.inference.streams import check_terminals, stream_content, write_stream
@@ -106,7 +106,7 @@ def run_jobs(
         try:
             run.process(plan.jobs)
         finally:
-            notes = print_notes(run.notes)
+            notes = run.notes.print()
     return finish(plan, run.done, problems, notes)
 
 
@@ -162,7 +162,7 @@ class Run:
     Attributes:
         done: Number of images that were upscaled.
         problems: One line for each image that was left out.
-        notes: What a format could not hold, and the like → the images that it applies to.
+        notes: What a format could not hold, and the like.
 
     Args:
         model: Upscales RGB arrays.
@@ -176,7 +176,7 @@ class Run:
     ) -> None:
         self.done = 0
         self.problems = [] if problems is None else problems
-        self.notes: dict[str, list[str]] = {}
+        self.notes = Notes()
         self._model = model
         self._options = options
         self._records = records
@@ -289,7 +289,7 @@ class Run:
         look = Look(self._model)
         if not is_smaller(height, width, target):
             estimate = self._records.need_traces
-            look = look_at(image, file, self._model, target, estimate=estimate, exact=self._is_single)
+            look = look_at(image, file, self._model, target, estimate=estimate)
         job, scale = dataclasses.replace(job, format=format), look.model.scale
         self._check(job, height, width, target, model_scale=scale, samples=Samples.of(image))
         del file  # the result needs its memory
@@ -319,7 +319,7 @@ class Run:
             *notes,
             *sure_notes,
         ):
-            self.notes.setdefault(note, []).append(job.name)
+            self.notes.add(note, job.name)
         self.done += 1
 
     def _write(self, job: ImageJob, content: bytes, scores: Scores | None) -> None:

@@ -11,7 +11,7 @@ from srlib.cluster_worker import stop_if_cancelled
 from srlib.errors import SrlibError, problems_kept
 from srlib.inference.batch import ImageOptions, Run, Summary, finish
 from srlib.inference.jobs import ImageJob, JobPlan
-from srlib.inference.notes import print_notes
+from srlib.inference.notes import Note, Notes
 from srlib.inference.records import Records, Scores
 from srlib.inference.shipped import AUTO, shipped_models
 from srlib.inference.upscale import RgbModel
@@ -40,14 +40,14 @@ class _Task:
             records = dataclasses.replace(self.records, lines=[], fingerprints={})
             run = Run(model, self.options, records)
             run.upscale_one(job, _stop_between_tiles)
-        return _Outcome(run.done, tuple(run.problems), tuple(run.notes), tuple(records.lines), records.fingerprints)
+        return _Outcome(run.done, tuple(run.problems), run.notes.all(), tuple(records.lines), records.fingerprints)
 
 
 @dataclass(frozen=True)
 class _Outcome:
     done: int
     problems: tuple[str, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     scores: tuple[Scores, ...]
     fingerprints: dict[str, str]
 
@@ -103,7 +103,7 @@ def run_on_cluster(
         SrlibError: As `run_jobs`, and what `srlib.cluster` names.
     """
     records = records or Records()
-    done, problems, notes = 0, list(plan.problems), dict[str, list[str]]()
+    done, problems, notes = 0, list(plan.problems), Notes()
 
     def keep(position: int, outcome: _Outcome) -> None:
         nonlocal done
@@ -111,7 +111,7 @@ def run_on_cluster(
         done += outcome.done
         problems.extend(outcome.problems)
         for note in outcome.notes:
-            notes.setdefault(note, []).append(job.name)
+            notes.add(note, job.name)
         records.fingerprints.update(outcome.fingerprints)
         for scores in outcome.scores:
             records.add(dataclasses.replace(scores, image=str(job.source), result=str(job.target)))
@@ -136,7 +136,7 @@ def run_on_cluster(
                 assert cluster
                 cluster.for_each(task, jobs, label="upscaling", unit="images", task=per_task, on_result=keep)
         finally:
-            lines = print_notes(notes)
+            lines = notes.print()
     return finish(plan, done, problems, lines)
 
 

@@ -6,6 +6,7 @@ from srlib.imaging.image_file import ImageFile
 from srlib.imaging.input_range import InputRange
 from srlib.inference.choice import AutoModel
 from srlib.inference.input_traces import UNKNOWN, InputTraces, traces_of
+from srlib.inference.notes import Note
 from srlib.inference.output_size import Target, factor_of
 from srlib.inference.shipped import model_for_photographs
 from srlib.inference.upscale import RgbModel, visible_colors
@@ -24,10 +25,10 @@ class Look:
 
     model: RgbModel
     traces: InputTraces = UNKNOWN
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note | str, ...] = ()
 
 
-def look_at(image: ImageFile, file: bytes, model: RgbModel, target: Target, *, estimate: bool, exact: bool) -> Look:
+def look_at(image: ImageFile, file: bytes, model: RgbModel, target: Target, *, estimate: bool) -> Look:
     """Look at an image before it is upscaled.
 
     Args:
@@ -37,15 +38,14 @@ def look_at(image: ImageFile, file: bytes, model: RgbModel, target: Target, *, e
         target: Factor or (height, width) of the result.
         estimate: Whether to estimate noise, blur and blocks; `auto` always does. Otherwise only a JPEG's header is
             read, which costs nothing.
-        exact: Whether to name the image's figures; see `InputTraces.in_words`.
     """
     is_auto = isinstance(model, AutoModel)
     traces = traces_of(visible_colors(image), file, estimate=estimate or is_auto)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note | str, ...] = ()
     if isinstance(model, AutoModel):
         height, width = map(int, image.rgb.shape[:2])
         model = model.fitting(traces, factor_of(height, width, target))
-        notes = (f"{model.name} ({traces.in_words(exact=exact)})",)
+        notes = (Note(*(f"{model.name} ({traces.in_words(exact=exact)})" for exact in (False, True))),)
     return Look(model, traces, (*notes, *range_notes(model.name, inputs_of(model), traces)))
 
 

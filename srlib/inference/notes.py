@@ -1,26 +1,47 @@
 """Notes on results: what a format could not hold, and what a size did to an image."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from srlib.inference.output_size import Target, factor_of, is_smaller, size_of
 
 
-def print_notes(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Print notes, such as what a format could not hold, each once for all images that it applies to.
+class Note(NamedTuple):
+    """A note on an image.
 
-    Args:
-        notes: Note → names of the images that it applies to.
-
-    Returns:
-        The lines.
+    Attributes:
+        text: What many images can share, such as ranges.
+        alone: The same with the image's own figures, for a note that applies to one image.
     """
-    lines = tuple(
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}" for note, names in notes.items()
-    )
-    for line in lines:
-        print(line, file=sys.stderr)
-    return lines
+
+    text: str
+    alone: str
+
+
+class Notes:
+    """The notes of a run, such as what a format could not hold, each with the images that it applies to."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, tuple[Note, list[str]]] = {}
+
+    def add(self, note: Note | str, name: str) -> None:
+        """Note something on the image of this name."""
+        note = note if isinstance(note, Note) else Note(note, note)
+        self._notes.setdefault(note.text, (note, []))[1].append(name)
+
+    def all(self) -> tuple[Note, ...]:
+        """Return each note, with the figures of its first image."""
+        return tuple(note for note, _ in self._notes.values())
+
+    def print(self) -> tuple[str, ...]:
+        """Print each note once for all images that it applies to; return the lines."""
+        lines = tuple(
+            f"{names[0]} and {len(names) - 1} more: {note.text}" if len(names) > 1 else f"{names[0]}: {note.alone}"
+            for note, names in self._notes.values()
+        )
+        for line in lines:
+            print(line, file=sys.stderr)
+        return lines
 
 
 def size_notes(height: int, width: int, target: Target, model_scale: int) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from srlib.inference.batch import run_jobs
 from srlib.inference.choice import AutoModel, open_any
 from srlib.inference.input_traces import InputTraces, traces_of
 from srlib.inference.jobs import plan_jobs
+from srlib.inference.notes import Note, Notes
 from srlib.inference.records import Records
 
 
@@ -125,7 +126,7 @@ def test_auto_of_files_prints_models_and_reasons(
     )
     lines = capfd.readouterr().err.splitlines()
     assert "in/clean.png: free-x4 fidelity 0.5 (no visible noise)" in lines
-    assert any(line.startswith("in/strong.jpg: photo-x4 fidelity 0.5 (JPEG quality 30 to 39,") for line in lines)
+    assert any(line.startswith("in/strong.jpg: photo-x4 fidelity 0.5 (JPEG quality 30,") for line in lines)
     first, second = Path("scores.csv").read_text().splitlines()[1:]
     assert ",free-x4 fidelity 0.5," in first and ",photo-x4 fidelity 0.5," in second and ",30," in second
 
@@ -133,13 +134,28 @@ def test_auto_of_files_prints_models_and_reasons(
 def test_many_images_share_few_lines(clean: np.ndarray) -> None:
     image, models = from_array(np.ascontiguousarray(clean[:100, :100])), open_any("auto")
     contents = (b"", jpeg(clean, 33), jpeg(clean, 37))
-    looks = [
-        inspection.look_at(image, content, models, Fraction(4), estimate=False, exact=False) for content in contents
-    ]
+    looks = [inspection.look_at(image, content, models, Fraction(4), estimate=False) for content in contents]
     assert [look.model.name for look in looks] == ["free-x4", "photo-x4", "photo-x4"]
-    assert looks[1].notes == looks[2].notes != looks[0].notes
-    one = inspection.look_at(image, contents[1], models, (400, 400), estimate=False, exact=True)
-    assert one.notes[0].startswith("photo-x4 (JPEG quality 33, ")
+    notes = Notes()
+    for name, look in zip(("a", "b", "c"), looks, strict=True):
+        notes.add(look.notes[0], name)
+    assert [line.partition(",")[0] for line in notes.print()] == [
+        "a: free-x4 (no visible noise)",
+        "b and 1 more: photo-x4 (JPEG quality 30 to 39",
+    ]
+
+
+def test_a_choice_for_one_image_of_many_names_its_figures() -> None:
+    notes = Notes()
+    for quality, name in ((74, "a"), (33, "b"), (37, "c")):
+        traces = InputTraces(jpeg_quality=quality)
+        notes.add(Note(traces.in_words(exact=False), traces.in_words()), name)
+    notes.add("cut", "a")
+    assert notes.print() == (
+        "a: JPEG quality 74, too small to estimate noise",
+        "b and 1 more: JPEG quality 30 to 39, too small to estimate noise",
+        "a: cut",
+    )
 
 
 def test_auto_needs_both_models_and_no_gan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
