@@ -144,10 +144,15 @@ def undetermined_detail(lr_size: tuple[int, int], sr: Pixels) -> npt.NDArray[np.
     _check(np.empty((*lr_size, sr.shape[2]), sr.dtype), sr)
     rows, columns = _Axis(sr.shape[0], lr_size[0]), _Axis(sr.shape[1], lr_size[1])
     bicubic = resize(resize(sr, lr_size), (sr.shape[0], sr.shape[1]))
-    plane = (_gray(sr) - _gray(bicubic))[..., None]
+    plane = np.empty((*sr.shape[:2], 1))
+    for start in range(0, len(sr), _STRIP):
+        part = slice(start, start + _STRIP)
+        plane[part] = (_gray(sr[part]) - _gray(bicubic[part]))[..., None]
+    del bicubic
     out = np.empty(plane.shape[:2], np.float32)
     for part, determined in _strips_of_pseudo_inverse(_downscaled(plane, rows, columns), rows, columns):
         out[part] = np.square(plane[part] - determined)[..., 0]
+    del plane
     side = max(1, round(math.sqrt(math.prod(out.shape) / math.prod(lr_size))))
     for axis in (0, 1):
         out = _moving_mean(out, side, axis)
@@ -285,5 +290,6 @@ def _moving_mean(values: npt.NDArray[np.float32], side: int, axis: int) -> npt.N
     count = values.shape[axis]
     total = np.zeros_like(values)
     for shift in range(side):
-        total += np.take(padded, range(shift, shift + count), axis=axis)
-    return total / np.float32(side)
+        total += padded[(slice(None),) * axis + (slice(shift, shift + count),)]
+    total /= np.float32(side)
+    return total

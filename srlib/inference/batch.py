@@ -18,7 +18,7 @@ from srlib.imaging.read import image_size
 from srlib.inference.choice import AutoModel
 from srlib.inference.inspection import Look, look_at
 from srlib.inference.jobs import ImageJob, JobPlan
-from srlib.inference.limits import Samples, Stopwatch, check_image, file_bytes, prepare_folder
+from srlib.inference.limits import Extra, Samples, Stopwatch, check_image, file_bytes, prepare_folder
 from srlib.inference.notes import Notes, size_notes
 from srlib.inference.output_size import MODEL_SCALE, OutputSize, Target, is_smaller, size_of
 from srlib.inference.records import Records, Scores
@@ -181,6 +181,9 @@ class Run:
         self._options = options
         self._records = records
         self._stopwatch = Stopwatch(model)
+        self._extras: list[Extra] = ["consistent"] if options.consistent else []
+        self._extras += ["map"] if records.maps is not None else []
+        self._extras += ["uncertainty"] if records.bands is not None else []
         self._is_single = False
         self._result_pixels = 0
 
@@ -262,6 +265,7 @@ class Run:
             stopwatch=self._stopwatch,
             model_scale=model_scale,
             allow_large=self._options.allow_large,
+            extras=self._extras,
             samples=samples,
         )
 

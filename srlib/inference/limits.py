@@ -5,8 +5,9 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from srlib.memory import free_memory
 
 LARGE_IMAGE = 2**26
 """LR pixels (67 million) of an image that is upscaled only on request: by ×4 it gives more than a gigapixel."""
+
+Extra = Literal["consistent", "map", "uncertainty"]
+"""What is done with a result besides encoding it, which takes memory of its own."""
 
 _TRIAL_SIDE = 128
 """Side in LR pixels of the image on which the speed is measured."""
@@ -46,25 +50,31 @@ class Samples(NamedTuple):
 
 
 class _Bytes(NamedTuple):
-    """Bytes of memory per pixel: for resizing the network's result, and for a result that is encoded to each format."""
+    """Bytes of memory per pixel: to resize the network's result, to encode a result to each format, to make it
+    consistent with its LR image, and to draw its maps.
+    """
 
     resized: float
     png: float
     jpeg: float
     webp: float
+    consistent: float
+    map: float
+    uncertainty: float
 
 
 # Measured at the peak of whole runs: images of 1000² pixels with fine detail, by an ×4 network to ×2, and to ×4 in each
 # format, less what does not grow with the image. The network's own memory adapts to what is free. TIFF is as PNG.
+# Scores take less than encoding.
 _NEEDED = {
-    Samples(): _Bytes(7.5, 6.5, 7.5, 14.5),
-    Samples(alpha=True): _Bytes(10, 12, 36, 38),
-    Samples(gray=True): _Bytes(8, 7.5, 8, 14.5),
-    Samples(alpha=True, gray=True): _Bytes(10, 12, 37, 38),
-    Samples(deep=True): _Bytes(15.5, 17, 32, 32),
-    Samples(deep=True, alpha=True): _Bytes(16.5, 31, 46, 43),
-    Samples(deep=True, gray=True): _Bytes(13.5, 13.5, 32, 32),
-    Samples(deep=True, alpha=True, gray=True): _Bytes(16.5, 21, 46, 43),
+    Samples(): _Bytes(7.5, 6.5, 7.5, 14.5, 12.5, 17.5, 9.5),
+    Samples(alpha=True): _Bytes(10, 12, 36, 38, 15, 19.5, 10),
+    Samples(gray=True): _Bytes(8, 7.5, 8, 14.5, 8.5, 18, 9.5),
+    Samples(alpha=True, gray=True): _Bytes(10, 12, 37, 38, 12.5, 19.5, 10),
+    Samples(deep=True): _Bytes(15.5, 17, 32, 32, 20, 22.5, 13),
+    Samples(deep=True, alpha=True): _Bytes(16.5, 31, 46, 43, 31, 26, 21),
+    Samples(deep=True, gray=True): _Bytes(13.5, 13.5, 32, 32, 13.5, 25, 18.5),
+    Samples(deep=True, alpha=True, gray=True): _Bytes(16.5, 21, 46, 43, 21, 26, 21),
 }
 
 
@@ -101,6 +111,7 @@ def check_image(
     stopwatch: Stopwatch,
     model_scale: int | None,
     allow_large: bool,
+    extras: Collection[Extra] = (),
     samples: Samples | None = None,
 ) -> None:
     """Refuse an image whose result is too large for its format, the free memory or a run without `allow_large`.
@@ -114,6 +125,7 @@ def check_image(
         stopwatch: Estimates the time.
         model_scale: The model's factor; None where it is not known yet.
         allow_large: Whether to upscale images of more than `LARGE_IMAGE` pixels.
+        extras: What is done with a result besides encoding it, if it is larger than the LR image.
         samples: What the image consists of; None where it is not decoded yet, which counts as 8-bit RGB.
 
     Raises:
@@ -124,9 +136,11 @@ def check_image(
         check_size(new_height, new_width, format, name)
     result = f"{name}: {width}×{height} to {new_width}×{new_height} pixels"
     pixels = new_height * new_width
-    factor = 1 if is_smaller(height, width, target) else model_scale
+    shrinks = is_smaller(height, width, target)
+    factor = 1 if shrinks else model_scale
     from_pixels = pixels if factor is None else height * width * factor**2
-    needed, free = _needed(pixels, from_pixels, format, samples or Samples()), free_memory()
+    needed = _needed(pixels, from_pixels, format, samples or Samples(), () if shrinks else extras)
+    free = free_memory()
     if free is not None and needed > free:
         raise SrlibError(
             f"{result} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
@@ -136,12 +150,14 @@ def check_image(
         raise SrlibError(f"{result} takes about {stopwatch.time_for(height * width)}; use --allow-large to upscale it")
 
 
-def _needed(pixels: int, from_pixels: int, format: str | None, samples: Samples) -> float:
+def _needed(pixels: int, from_pixels: int, format: str | None, samples: Samples, extras: Collection[Extra]) -> float:
     """Return about how many bytes of memory a result takes that is made from so many pixels of a network."""
     table = _NEEDED[samples]
-    encoded = pixels * {"jpeg": table.jpeg, "webp": table.webp}.get(format or "", table.png)
+    encoded = {"jpeg": table.jpeg, "webp": table.webp}.get(format or "", table.png)
+    beside = {"consistent": table.consistent, "map": table.map, "uncertainty": table.uncertainty}
+    each = max([encoded, *(beside[extra] for extra in extras)])
     resized = 0 if pixels == from_pixels else max(pixels, from_pixels) * table.resized
-    return max(encoded, resized)
+    return max(pixels * each, resized)
 
 
 def file_bytes(height: int, width: int, target: Target, format: str | None) -> float:

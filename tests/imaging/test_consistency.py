@@ -1,5 +1,6 @@
 """LR consistency: against dense linear algebra and against the resizing itself."""
 
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -99,6 +100,15 @@ def test_detail_that_disappears_is_undetermined():
     deep = checkerboard.astype(np.uint16) * 257
     np.testing.assert_allclose(undetermined_detail((16, 16), deep), detail, atol=0.5)
     assert undetermined_detail((16, 16), checkerboard[..., :1]).shape == (64, 64)
+
+
+def test_a_map_of_detail_takes_little_memory():
+    sr = noise(3000, 160, 3)
+    tracemalloc.start()
+    undetermined_detail((750, 40), sr)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / (3000 * 160) < 20, "bytes per pixel; 44 with luma of the whole image"
 
 
 def test_psnr_is_over_all_channels():

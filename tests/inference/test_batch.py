@@ -23,6 +23,7 @@ from srlib.inference.batch import ImageOptions, RgbModel, Summary, run_jobs
 from srlib.inference.choice import open_any
 from srlib.inference.jobs import plan_jobs
 from srlib.inference.output_size import output_size
+from srlib.inference.records import Records
 from srlib.signals import Stopped
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,8 @@ with atomic_path(Path("out/c.png")) as temporary:
 def upscale(inputs: list[str], out: str, open_model: Callable[[], RgbModel], **options: Any) -> Summary:
     """Plan and run, as the command does."""
     chosen = {key: options.pop(key) for key in ("format", "force") if key in options}
-    return run_jobs(plan_jobs(inputs, out, **chosen), open_model, ImageOptions(**options))
+    records = options.pop("records", None)
+    return run_jobs(plan_jobs(inputs, out, **chosen), open_model, ImageOptions(**options), records)
 
 
 def draw(path: Path, value: int = 99, size: tuple[int, int] = (9, 7)) -> Path:
@@ -315,6 +317,34 @@ class TestMemory:
             with pytest.raises(SrlibError, match=rf"^a\.png: {reason}"):
                 upscale(["a.png"], f"b.{format}", lambda: bicubic, size=output_size(scale=scale))
             assert bool(calls) == (free == 0), "refused before the network runs, or not at all"
+
+    @pytest.mark.parametrize(
+        ("extra", "kind", "size", "bytes_per_pixel"),
+        [
+            ("consistent", "8", (200, 240), 12.5),
+            ("consistent", "16", (200, 240), 20),
+            ("map", "8", (200, 240), 17.5),
+            ("map", "16", (200, 240), 22.5),
+            ("uncertainty", "8", (200, 240), 9.5),
+            ("map", "8", (25, 30), 7.5 * 4),
+        ],
+    )
+    def test_maps_and_consistency_count(self, folder, monkeypatch, extra, kind, size, bytes_per_pixel):
+        options = {"format": "png", "stopwatch": None, "model_scale": 4, "allow_large": False, "extras": [extra]}
+        for free in (-1, 0):
+            monkeypatch.setattr(limits, "free_memory", lambda free=free: size[0] * size[1] * bytes_per_pixel + free)
+            refused = pytest.raises(SrlibError, match="GB of memory") if free else contextlib.nullcontext()
+            with refused:
+                limits.check_image("a", 50, 60, size, **options, samples=limits.Samples(deep=kind == "16"))
+
+    @pytest.mark.parametrize(("option", "extra"), [("consistent", 12.5), ("map", 17.5)])
+    def test_a_run_counts_its_maps_and_consistency(self, folder, bicubic, monkeypatch, option, extra):
+        draw(Path("a.png"), size=(50, 60))
+        records = Records.at(None, "map.png", "b.png") if option == "map" else None
+        monkeypatch.setattr(limits, "free_memory", lambda: 50 * 60 * 16 * extra - 1)
+        with pytest.raises(SrlibError, match=r"^a\.png: 60×50 to 240×200 pixels needs about 0.0 GB of memory"):
+            upscale(["a.png"], "b.png", lambda: bicubic, records=records, consistent=option == "consistent")
+        assert os.listdir() == ["a.png"]
 
     def test_auto_counts_the_model_that_it_takes(self, folder, monkeypatch):
         """The model for ×2 needs a quarter of what the one for ×4 does, and only the image tells which it is."""
