@@ -54,7 +54,7 @@ class Advance(Protocol):
 
 
 @contextlib.contextmanager
-def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Advance]:
+def progress(total: int, label: str, unit: str, start: int = 0, *, is_estimated: bool = False) -> Iterator[Advance]:
     """Display the progress of long work with its rate and the remaining time.
 
     On a terminal this is a bar; elsewhere one plain line per 10 s and one at the end. The rate is measured over the
@@ -65,6 +65,7 @@ def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Adva
         label: Name of the work, at the front of the line.
         unit: Plural name of a unit ("steps", "images"); "B" displays bytes as kB, MB, GB.
         start: Units finished by an earlier run that is resumed.
+        is_estimated: Whether `total` is an estimate: what is finished when the block ends without an error is all.
 
     Yields:
         The function `advance(n=1, **status)`; threads may share it.
@@ -98,6 +99,8 @@ def progress(total: int, label: str, unit: str, start: int = 0) -> Iterator[Adva
     with bar if live else contextlib.nullcontext():
         try:
             yield advance
+            if is_estimated:
+                task.total = task.completed  # rich's own way forgets the rate
         finally:
             bar.stop_task(task_id)
             if not live and not observer:

@@ -70,6 +70,23 @@ def test_failed_work_is_not_reported_as_done(clock: Clock, capsys: pytest.Captur
     assert capsys.readouterr().err == "set [5]: 3/5 images (60%), stopped, image a [bold].png\n"
 
 
+@pytest.mark.parametrize("estimate", [2, 3, 4, 90_000])
+def test_an_estimated_number_is_mended(estimate: int, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(estimate, "upscaling", "frames", is_estimated=True) as advance:
+        for _ in range(3):
+            clock.now += 1
+            advance()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("upscaling: 3/3 frames (100%), 1 frames/s, 0:0") and last.endswith("in all")
+
+
+def test_an_estimate_does_not_hide_a_failure(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="broken"), progress(5, "upscaling", "frames", is_estimated=True) as advance:
+        advance(3)
+        raise ValueError("broken")
+    assert capsys.readouterr().err == "upscaling: 3/5 frames (60%), stopped\n"
+
+
 def test_no_work_ends_at_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with progress(0, "evaluate", "images"):
         pass

@@ -135,7 +135,11 @@ def describe_film(path: Path) -> Film:
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         rate = min(max(Fraction(rate), Fraction(1, 1000)), Fraction(_HIGHEST_RATE))
         duration = None if container.duration is None else container.duration / 1_000_000
-        stream_seconds = duration or 0.0 if stream.duration is None else float(stream.duration * stream.time_base)
+        seconds = 0.0
+        if stream.duration is not None:
+            seconds = float(stream.duration * stream.time_base)
+        elif duration is not None:  # that of Matroska counts from zero
+            seconds = duration - max(0.0, float((stream.start_time or 0) * stream.time_base))
         return Film(
             path,
             frame.width,
@@ -143,7 +147,7 @@ def describe_film(path: Path) -> Film:
             color_of(frame, stream.codec_context.name, str(path)),
             Fraction(stream.time_base),
             rate,
-            max(1, stream.frames or round(stream_seconds * rate)),
+            max(1, stream.frames or round(seconds * rate)),
             bool(stream.frames),
             stream.codec_context.codec.canonical_name,
             int(frame.pts or 0),

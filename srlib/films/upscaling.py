@@ -174,10 +174,10 @@ def _upscale_frames(
     reader = FrameReader(film, options.seconds, times)
     length = segment_frames(film.height, film.width)
     expected = film.frames_within(options.seconds)
-    is_over = threading.Event()
+    total, is_over = max(expected, len(times)), threading.Event()
     try:
         with (
-            progress(max(expected, len(times)), "upscaling", "frames", start=len(times)) as advance,
+            progress(total, "upscaling", "frames", start=len(times), is_estimated=True) as advance,
             closing(ahead(reader.frames(), _WAITING)) as frames,
             closing(
                 ahead(

@@ -270,6 +270,17 @@ def test_long_work_needs_a_request(tmp_path, monkeypatch, capfd):
     assert "64×48 to 256×192 pixels, 12 frames, about 1 min\n" in capfd.readouterr().err
 
 
+def test_a_late_start_adds_no_frames(tmp_path, capfd):
+    """Matroska's duration counts from zero, and sound may last longer than the frames: the number is an estimate."""
+    source = make_film(tmp_path / "a.mkv", ticks=tuple(512 * (90_000 + n) for n in range(12)), sounds=0)
+    assert describe_film(source).frames in (12, 13)
+    run(source, tmp_path / "b.mkv")
+    run(make_film(tmp_path / "c.mkv"), tmp_path / "d.mkv")
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["upscaling: 12/12 frames (100%)"] * 2
+    assert all(line.endswith("in all") for line in lines)
+
+
 def test_frames_that_memory_cannot_hold_are_refused(tmp_path, monkeypatch):
     source = make_film(tmp_path / "a.mp4")
     monkeypatch.setattr(upscaling, "free_memory", lambda: 1000)
