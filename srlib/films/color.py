@@ -4,7 +4,7 @@ Decoded frames of any format go through FFmpeg's scaler with its exact variants:
 about one level. Results are converted here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -115,36 +115,59 @@ def color_of(frame: "av.VideoFrame", decoder: str, name: str) -> Color:
 
 
 class RgbConverter:
-    """Converts the decoded frames of one film to RGB.
+    """Converts the frames of one film to RGB, each by its own matrix and range: films are joined of several.
 
     Args:
-        color: How the film stores color.
+        color: How the film stores color, by its first frame; it holds for what a frame does not name.
     """
 
     def __init__(self, color: Color) -> None:
         self._color = color
         self._graph: av.filter.Graph | None = None
-        self._format: tuple[str, int, int] | None = None
+        self._kind: tuple[object, ...] = ()
 
-    def __call__(self, frame: "av.VideoFrame") -> Pixels:
-        """Return a frame as uint8 or (of more than 8 bits) uint16 RGB [height, width, 3]."""
-        kind = frame.format.name, frame.width, frame.height
-        if self._graph is None or kind != self._format:
-            self._graph, self._format = self._new_graph(frame), kind
+    def __call__(self, frame: "av.VideoFrame", name: str = "frame") -> Pixels:
+        """Return a frame as uint8 or (in a film of more than 8 bits) uint16 RGB [height, width, 3].
+
+        Args:
+            frame: The frame.
+            name: Its name in messages.
+
+        Raises:
+            SrlibError: Its color is not supported; see `color_of`.
+        """
+        tags = tuple(int(tag) for tag in (frame.colorspace, frame.color_range, frame.color_trc))
+        kind = frame.format.name, frame.width, frame.height, tags
+        if self._graph is None or kind != self._kind:
+            self._graph, self._kind = self._new_graph(frame, self._color_of(frame, name)), kind
         self._graph.push(frame)
         rgb: Pixels = np.asarray(self._graph.pull().to_ndarray())
         if rgb.dtype == np.uint8:
             return rgb
         # The scaler gives white as 255 · 256, or as the film's levels followed by zeros.
         bits = max(component.bits for component in frame.format.components)
-        is_limited = not self._color.is_rgb and not self._color.is_full_range
+        color = self._color_of(frame, name)
+        is_limited = not color.is_rgb and not color.is_full_range
         white = 255 * 2**8 if is_limited else (2**bits - 1) * 2 ** (16 - bits)
         return np.asarray(np.minimum(np.rint(rgb * np.float32(65535 / white)), 65535).astype(np.uint16))
 
-    def _new_graph(self, frame: "av.VideoFrame") -> "av.filter.Graph":
+    def _color_of(self, frame: "av.VideoFrame", name: str) -> Color:
+        """Return how a frame stores color, in the film's depth."""
+        film, own = self._color, color_of(frame, "", name)
+        names_matrix = own.is_rgb or int(frame.colorspace) != _UNSPECIFIED
+        names_range = own.is_rgb or own.is_full_range or int(frame.color_range) == _STUDIO
+        return replace(
+            own,
+            matrix=own.matrix if names_matrix else film.matrix,
+            is_full_range=own.is_full_range if names_range else film.is_full_range,
+            depth=film.depth,
+            chroma=film.chroma,
+        )
+
+    def _new_graph(self, frame: "av.VideoFrame", color: Color) -> "av.filter.Graph":
         import av
 
-        color, deep = self._color, self._color.depth > 8
+        deep = color.depth > 8
         options = {"flags": _EXACT, "out_range": "full"}
         if not color.is_rgb:
             options["in_color_matrix"] = _MATRICES[color.matrix].name

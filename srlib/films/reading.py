@@ -199,6 +199,7 @@ class Faults:
         interlaced: Interlaced frames.
         untimed: Frames that were left out because they have no time after that of the frame before.
         resized: Number of the first frame of another size, with which reading ended.
+        unsupported: Why reading ended with a frame whose color is not supported.
         start: Time in seconds at which the film starts; the duration in a header counts from zero.
         end: Seconds from there to the end of the last packet of any stream.
         error: Message of the last error.
@@ -212,6 +213,7 @@ class Faults:
     interlaced: int = 0
     untimed: int = 0
     resized: int | None = None
+    unsupported: str | None = None
     start: float = 0.0
     end: float = 0.0
     error: str | None = None
@@ -256,9 +258,15 @@ class FrameReader:
                 last = int(frame.pts)
                 self.faults.damaged += bool(frame.is_corrupt)
                 self.faults.interlaced += bool(frame.interlaced_frame)
+                if self.count >= len(self.times):
+                    try:
+                        rgb = convert(frame, f"frame {self.count + 1}")
+                    except SrlibError as error:
+                        self.faults.unsupported = str(error)
+                        return
                 self.count += 1
                 if self.count > len(self.times):
-                    yield Frame(last, int(frame.duration or 0), convert(frame))
+                    yield Frame(last, int(frame.duration or 0), rgb)
                 elif last != self.times[self.count - 1][0]:
                     raise SrlibError(f"{film.path}: frame {self.count} has another time than in the earlier run")
 
@@ -288,6 +296,8 @@ class FrameReader:
         problems += [f"{number} {one if number == 1 else several}" for number, one, several in lines if number]
         if faults.resized is not None:
             problems.append(f"frame {faults.resized} has another size; the result ends before it")
+        if faults.unsupported is not None:
+            problems.append(f"{faults.unsupported}; the result ends before it")
         if problems and faults.error:
             problems[-1] += f" ({faults.error})"
         return problems
