@@ -85,9 +85,12 @@ def _from_levels(levels: npt.NDArray[np.float64], group: Group, dtype: npt.DType
     if group.is_byte:
         return np.rint(levels).astype(dtype)
     numbers = group.low + levels / _LEVELS * (group.high - group.low)
+    high = group.high
     if np.issubdtype(dtype, np.integer):
         numbers = np.rint(numbers)
-    return np.clip(numbers, group.low, group.high).astype(dtype)
+        if high > np.iinfo(dtype).max:  # the largest of 64 bits, rounded up: it would become the lowest number
+            high = float(np.nextafter(high, 0))
+    return np.clip(numbers, group.low, high).astype(dtype)
 
 
 def _repeated(values: npt.NDArray[_Number], scale: int) -> npt.NDArray[_Number]:

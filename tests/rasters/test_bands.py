@@ -49,6 +49,15 @@ def test_bytes_are_levels():
     np.testing.assert_array_equal(result[:, ::2, ::2], values)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_the_largest_number_does_not_become_the_lowest(dtype):
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    values = np.array([[[low, high, high // 2 + 1]]], dtype)
+    result = upscale_group(values, np.ones(values.shape, bool), group(values), Repeat())[0, 0, ::2].tolist()
+    step = (high - low) // 65535 + 2048
+    assert all(abs(one - number) <= step for one, number in zip(result, values[0, 0].tolist(), strict=True))
+
+
 def test_gaps_keep_their_numbers_and_do_not_reach_the_network():
     values = np.full((1, 30, 30), 5.0, np.float32)
     values[0, 10] = 6
