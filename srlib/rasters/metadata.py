@@ -35,7 +35,10 @@ def profile_of(reader: "DatasetReader", scale: int) -> dict[str, object]:
         "height": reader.height * scale,
         "width": reader.width * scale,
         "crs": reader.crs,
-        "transform": type(place)(place.a / scale, place.b / scale, place.c, place.d / scale, place.e / scale, place.f),
+        # The identity stands for none: divided, it would be a georeference, with rows to the north.
+        "transform": place
+        if place.is_identity
+        else type(place)(place.a / scale, place.b / scale, place.c, place.d / scale, place.e / scale, place.f),
         "nodata": reader.nodata,
         "tiled": True,
         "blockxsize": _TILE,

@@ -39,6 +39,7 @@ _WINDOW = 512
 
 _BLOCK = 2048  # side of the blocks in which the range of numbers is measured
 _KINDS = "biuf"  # bool, integers, floats
+_EXACT = 2**53  # up to which whole numbers are floats of double precision
 
 
 class RasterModel(RgbModel, Protocol):
@@ -169,11 +170,20 @@ def _driver(source: Path) -> str:
 
 
 def _check(source: Path, reader: "DatasetReader") -> None:
+    import rasterio
+
     if not 0 < reader.count <= MOST_BANDS:
         raise SrlibError(f"{source}: expected 1 to {MOST_BANDS} bands, got {reader.count}")
     kinds = sorted({str(dtype) for dtype in reader.dtypes})
     if len(kinds) > 1 or np.dtype(kinds[0]).kind not in _KINDS:
         raise SrlibError(f"{source}: expected one kind of integers or floats in all bands, got {', '.join(kinds)}")
+    has_nodata = any(rasterio.enums.MaskFlags.nodata in flags for flags in reader.mask_flag_enums)
+    is_exact = reader.nodata is not None and abs(reader.nodata) <= _EXACT
+    if np.dtype(kinds[0]) in (np.int64, np.uint64) and has_nodata and not is_exact:
+        raise SrlibError(
+            f"{source}: rasterio cannot keep a nodata value of more than 53 bits: gaps would become numbers; "
+            "convert it first: gdal_translate -ot Float64 IN OUT"
+        )
     palettes = [band for band, kind in enumerate(reader.colorinterp, 1) if kind.name == "palette"]
     if palettes:
         raise SrlibError(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from srlib.errors import SrlibError
 from srlib.imaging.resize import resize
@@ -54,6 +55,30 @@ def test_the_georeference_covers_the_same_ground(tmp_path):
         for x, y in ((0, 0), (56, 0), (0, 40), (56, 40)):
             corner = rasterio.transform.xy(result.transform, 4 * y, 4 * x, offset="ul")
             np.testing.assert_allclose(corner, rasterio.transform.xy(rotated, y, x, offset="ul"))
+
+
+def test_without_a_georeference_there_is_none_after(tmp_path):
+    source = write(tmp_path / "a.tif", scene(), crs=None, transform=None)
+    with upscaled(source, tmp_path / "b.tif") as result:
+        assert result.transform.is_identity and result.crs is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "fits"),
+    [("int64", -9999, True), ("int64", 0, True), ("int64", -(2**63), False), ("uint64", 2**64 - 1, False)],
+)
+def test_nodata_of_64_bits_is_kept_or_refused(dtype, nodata, fits, tmp_path):
+    values = scene(dtype="int64")[0].astype(dtype) % 1000 + 1
+    values[4:9, 5:9] = nodata
+    text = (42113, "s", 0, str(nodata), True)  # GDAL's tag, as GDAL itself writes it
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", extratags=[text])
+    if fits:
+        with upscaled(tmp_path / "a.tif", tmp_path / "b.tif") as result:
+            np.testing.assert_array_equal(result.read_masks(1) == 0, (values == nodata).repeat(4, 0).repeat(4, 1))
+    else:
+        with pytest.raises(SrlibError, match=r"rasterio cannot keep a nodata value of more than 53 bits"):
+            upscaled(tmp_path / "a.tif", tmp_path / "b.tif")
+        assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
