@@ -75,7 +75,7 @@ def test_other_formats_of_input(pixel_format):
 
 
 @pytest.mark.parametrize("later", [Color(1, False), Color(6, True), Color(9, False)])
-def test_a_film_joined_of_several_is_read_by_each_frames_own_tags(later):
+def test_frames_of_a_joined_film_are_read_by_their_own_tags(later):
     """Read by the matrix and range of the first frame, colors would be off by 6 levels on average."""
     first, rgb = Color(6, False), waves().astype(np.uint8)
     convert = RgbConverter(first)
