@@ -89,6 +89,7 @@ def estimate_degradation(
     from srlib.data.fit_degradation import comparison_sheet, estimate_folder, fitted_degradation, section_text
     from srlib.errors import SrlibError
     from srlib.files import check_output
+    from srlib.imaging.folders import list_images
 
     if (sheet is None) != (hr_folder is None):
         raise SrlibError("--sheet and --hr: give both, the file to write and clean images to degrade, or neither")
@@ -99,6 +100,7 @@ def estimate_degradation(
                 raise SrlibError(
                     f"{sheet}: expected a file outside {images}, or the next run would read it as an image"
                 )
+        list_images(hr_folder)  # a mistake in its name is reported before the work
     result = estimate_folder(folder)
     section = fitted_degradation(result.traces, scale)
     for line in result.skipped:
@@ -162,12 +164,17 @@ def overlap(
     The exit status is 1 if there are any, or if an image could not be read.
     """
     from srlib.data.overlap import find_overlaps
+    from srlib.errors import printable
 
     search = find_overlaps(images, tests)
     for line in search.unreadable:
         typer.echo(f"left out: {line}", err=True)
     for pair in search.overlaps:
         typer.echo(f"{pair.image}: the same scene or subject as {pair.test} ({pair.points} points agree)")
+    if search.plain:
+        first, more = search.plain[0], len(search.plain) - 1
+        names = f"{printable(first)} and {more} more" if more else printable(first)
+        typer.echo(f"not compared, with too few corners, as a dark or blurred image has: {names}", err=True)
     compared = f"{search.images} images compared with {search.tests} test images"
     if search.overlaps:
         count = len({pair.image for pair in search.overlaps})

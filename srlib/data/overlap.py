@@ -64,12 +64,14 @@ class OverlapSearch:
         images: Number of training images that were compared.
         tests: Number of test images that they were compared with.
         unreadable: One line for each file that could not be read.
+        plain: Images with too few corners to be compared with any other, even with themselves: not counted above.
     """
 
     overlaps: tuple[Overlap, ...]
     images: int
     tests: int
     unreadable: tuple[str, ...]
+    plain: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class _Keypoints:
 
     places: _Floats
     descriptors: _Floats
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether they can agree with those of another image."""
+        return len(self.places) >= _ENOUGH
 
 
 def find_overlaps(images: Path, tests: Path, *, workers: int | None = None) -> OverlapSearch:
@@ -119,10 +126,13 @@ def find_overlaps(images: Path, tests: Path, *, workers: int | None = None) -> O
         raise SrlibError("\n".join(["none of the test images can be read:", *map(str, known)]))
     compare = functools.partial(_compare, references=references)
     results = for_each(compare, training, label="comparing images", unit="images", workers=workers)
-    overlaps = [overlap for result in results if not isinstance(result, str) for overlap in result]
+    overlaps = [overlap for result in results if isinstance(result, list) for overlap in result]
     unreadable = [line for line in (*known, *results) if isinstance(line, str)]
-    compared = sum(not isinstance(result, str) for result in results)
-    return OverlapSearch(tuple(overlaps), compared, len(references), tuple(unreadable))
+    plain = [path for path, points in references if not points.are_enough]
+    compared = sum(isinstance(result, list) for result in results)
+    plain += [path for path, result in zip(training, results, strict=True) if result is None]
+    tested_with = sum(points.are_enough for _, points in references)
+    return OverlapSearch(tuple(overlaps), compared, tested_with, tuple(unreadable), tuple(plain))
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -132,11 +142,13 @@ def _listed(folder: Path) -> list[Path]:
     return paths
 
 
-def _compare(path: Path, *, references: Sequence[tuple[Path, _Keypoints]]) -> list[Overlap] | str:
-    """Return the overlaps of one training image; one line if it cannot be read."""
+def _compare(path: Path, *, references: Sequence[tuple[Path, _Keypoints]]) -> list[Overlap] | str | None:
+    """Return the overlaps of one training image; one line if it cannot be read, None if it has too few keypoints."""
     keypoints = _read_keypoints(path)
     if isinstance(keypoints, str):
         return keypoints
+    if not keypoints.are_enough:
+        return None
     counts = ((test, _agreeing(keypoints, reference)) for test, reference in references)
     return [Overlap(path, test, count) for test, count in counts if count >= _ENOUGH]
 
@@ -160,7 +172,7 @@ def _read_keypoints(path: Path) -> _Keypoints | str:
 
 def _agreeing(one: _Keypoints, other: _Keypoints) -> int:
     """Return how many keypoints of two images agree on one scale, angle and shift."""
-    if min(len(one.places), len(other.places)) < _ENOUGH:
+    if not (one.are_enough and other.are_enough):
         return 0
     similar = one.descriptors @ other.descriptors.T
     nearest = similar.argmax(axis=1)

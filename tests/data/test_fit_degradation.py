@@ -10,6 +10,7 @@ from skimage import data
 from typer.testing import CliRunner
 
 from srlib.cli import app
+from srlib.data import fit_degradation
 from srlib.data.degradation import degrade_image, keyed_generator
 from srlib.data.fit_degradation import estimate_folder, fitted_degradation, section_text
 from srlib.errors import SrlibError
@@ -105,6 +106,12 @@ def test_command_prints_a_section_and_draws_a_sheet(folders):
     assert "left out: own/broken.png: " in result.stderr and "own: 3 images" in result.stderr
     with Image.open("sheet.png") as sheet:
         assert sheet.width == 2 * (2 * 128 + 8) + 8
+
+
+def test_a_wrong_folder_for_the_sheet_is_named_before_the_work(folders, monkeypatch):
+    monkeypatch.setattr(fit_degradation, "estimate_folder", lambda folder: 1 / 0)
+    result = CliRunner().invoke(app, ["degradation", "estimate", "own", "--hr", "no", "--sheet", "sheet.png"])
+    assert result.exit_code == 1 and str(result.exception).startswith("no: no such folder")
 
 
 def test_a_sheet_replaces_no_image(folders):

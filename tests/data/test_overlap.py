@@ -65,7 +65,19 @@ def test_other_photographs_are_not(tests: Path, tmp_path: Path) -> None:
         write_png(tmp_path / f"train/{name}.png", np.ascontiguousarray(getattr(skimage.data, name)()[..., :3]))
     write_png(tmp_path / "train/flat.png", np.full((64, 64, 3), 90, np.uint8))
     search = find_overlaps(tmp_path / "train", tests)
-    assert search.overlaps == () and search.images == 6
+    assert search.overlaps == () and search.images == 4
+    assert search.plain == tuple(tmp_path / f"train/{name}.png" for name in ("colorwheel", "flat"))
+
+
+def test_images_that_cannot_be_compared_are_named(tests: Path, tmp_path: Path) -> None:
+    """An image without corners is not found in itself: 'no overlap found' would say too much."""
+    dark = photograph("chelsea") // 40
+    write_png(tests / "Set/HR/dark.png", dark)
+    write_png(tmp_path / "train/dark.png", dark)
+    result = CliRunner().invoke(app, ["overlap", str(tmp_path / "train"), str(tests)])
+    assert result.exit_code == 0
+    assert f"with too few corners, as a dark or blurred image has: {tests}/Set/HR/dark.png and 1 more" in result.stderr
+    assert "0 images compared with 5 test images: no overlap found" in result.stdout
 
 
 def test_the_published_training_set_that_holds_a_test_image(tmp_path: Path) -> None:
