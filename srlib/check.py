@@ -50,7 +50,7 @@ def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> Non
     sets, mistakes = _sets(params, test)
     mistakes += [("prepare.images", line) for line in _unusable_names(Path(params.prepare.images))]
     mistakes += [*own_image_mistakes(params.download, store), *_prepare(params, train), *_own_networks(params, sets)]
-    mistakes += _memory(params)
+    mistakes += [*_micro_batches(params), *_memory(params)]
     mistakes += _attempt("evaluate.survey", lambda: read_opinions(Path(params.evaluate.survey)))
     if mistakes:
         raise SrlibError("\n".join(f"params.yaml: {key}: {message}" for key, message in mistakes))
@@ -190,10 +190,27 @@ def _own_networks(params: Params, sets: Sets | None) -> Iterator[Mistake]:
         yield from _attempt(f"evaluate.methods[{index}]", functools.partial(_try_method, item, params.scale, sets))
 
 
+def _trainings(params: Params) -> dict[str, Training]:
+    return {"pretrain": params.pretrain} | ({"finetune": params.finetune} if params.finetune else {})
+
+
+def _micro_batches(params: Params) -> Iterator[Mistake]:
+    """Yield the trainings with micro-batches, unless the backend is JAX, which alone computes them."""
+    sections = {name: section for name, section in _trainings(params).items() if section.micro_batches > 1}
+    if not sections or check_backend() == "jax":
+        return
+    pin_threads()
+    from srlib.training.mesh import check_division
+
+    for name, section in sections.items():
+        for key, line in _attempt(name, functools.partial(check_division, name, section)):
+            yield f"{key}.micro_batches", line.removeprefix(f"{key}.micro_batches: ")
+
+
 def _memory(params: Params) -> Iterator[Mistake]:
     """Yield the trainings for which this machine has too little memory, with numbers; warn where others use it."""
     total, free = total_memory(), free_memory()
-    sections = {"pretrain": params.pretrain} | ({"finetune": params.finetune} if params.finetune else {})
+    sections = _trainings(params)
     if total is None or free is None or max(_most_memory(params, section) for section in sections.values()) < free:
         return
     if pin_threads()["devices"] != ["CPU"]:  # a GPU has its own memory

@@ -321,6 +321,15 @@ def test_a_backend_that_is_not_installed(lines: Lines, monkeypatch: pytest.Monke
         )
 
 
+@pytest.mark.parametrize("section", ["pretrain", "finetune"])
+def test_micro_batches_with_another_backend(section: str, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    expected = f"{section}.micro_batches: expected 1 with the backend tensorflow, got 4; set KERAS_BACKEND=jax"
+    assert lines({f"{section}.micro_batches": 4}) == [expected]
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert lines({f"{section}.micro_batches": 4}) == []
+
+
 def test_the_stage_prints_a_line_per_mistake_and_writes_nothing(lines: Lines, tmp_path: Path) -> None:
     content = yaml.safe_load((ROOT / "tests/recipe.yaml").read_text())
     content["evaluate"]["images"] = "data/raw/tset"

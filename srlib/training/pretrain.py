@@ -20,6 +20,7 @@ from srlib.training.callbacks import LAST_GOOD, Callback, DivergenceGuard, LossL
 from srlib.training.equivariance import OrbitProjection, is_equivariant, make_equivariant
 from srlib.training.loop import train, training_batches
 from srlib.training.losses import PIXEL_LOSSES, mae
+from srlib.training.mesh import check_division
 from srlib.training.metric_log import MetricLog
 from srlib.training.optimizers import NetworkUpdate, make_optimizer
 from srlib.training.samples import Samples
@@ -111,9 +112,11 @@ def pretraining(
         log: Log that receives the records.
 
     Raises:
-        SrlibError: The patches or the initial weights do not fit the recipe.
+        SrlibError: The patches or the initial weights do not fit the recipe, or the devices that of the fine-tuning.
     """
     section = params.pretrain
+    if params.finetune is not None:
+        check_division("finetune", params.finetune)  # now, and not after hours of pre-training
     trainer = pixel_trainer(params)
     batches = training_batches("pretrain", patches, section, params.seed)
     steps = section.steps or math.ceil((section.epochs or 0) * len(batches) / section.batch)

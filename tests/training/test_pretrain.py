@@ -28,6 +28,7 @@ from srlib.models import (
     super_resolve,
 )
 from srlib.params import Params, StartFrom
+from srlib.training import mesh
 from srlib.training.equivariance import is_equivariant, make_equivariant
 from srlib.training.gan.trainer import FinetuneInputs, finetune
 from srlib.training.metric_log import MetricLog
@@ -79,6 +80,15 @@ def saved(folder: Path, config: ModelConfig) -> dict[str, str]:
     """A model with fresh weights, as `start_from` names it."""
     save_model(build(config), config, folder)
     return {"folder": str(folder), "sha256": file_hash(folder / WEIGHTS)}
+
+
+def test_a_fine_tuning_that_cannot_be_divided(patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh, "device_count", lambda: 5)
+    with pytest.raises(
+        SrlibError, match=r"^finetune\.batch: expected a multiple of the number of devices \(5\), got 16"
+    ):
+        run(tmp_path, patches, recipe(batch=5))
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(
