@@ -6,6 +6,7 @@ which the next stage sends.
 
 import hashlib
 import json
+import re
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ BATCH = 1000
 SEND_SECONDS = 2.0
 SAMPLE_SECONDS = 10.0
 LONGEST_PAUSE = 60.0
+_SQL = re.compile(r" (\[SQL: |\(Background on this error).*")
 _REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST"})
 
 
@@ -250,6 +252,8 @@ def send_unsent(client: "MlflowClient", root: Path) -> None:
             content = json.loads(path.read_text(encoding="utf-8"))
             store, ends = content["store"], {run: (status, end) for run, (status, end) in dict(content["ends"]).items()}
             records = [Record(*record) for record in content["records"]]
+        except FileNotFoundError:  # another stage has sent it
+            continue
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             print(f"warning: {path}: not usable, removed: {one_line(error)}", file=sys.stderr)
             remove(path)
@@ -275,8 +279,8 @@ def store_digest(client: "MlflowClient") -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error as one line; for a failed connection a plain one instead of the library's."""
-    text = errors.one_line(error)
+    """Return an error as one line, without a database's statement; for a failed connection in plain words."""
+    text = _SQL.sub("", errors.one_line(error))
     if "Max retries exceeded" in text or "Failed to establish a new connection" in text:
         return "the tracking server does not answer"
     return text

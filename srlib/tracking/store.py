@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 EXPERIMENT = "srlib"
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
+_REMEDIES = {
+    "SQLITE_BUSY": "wait for the program that writes to it, or end it",
+    "SQLITE_CANTOPEN": "expected a file that can be read and written",
+}
 _EXPERIMENT_TAGS = {**compat.EXPERIMENT_KIND, compat.NOTE: EXPERIMENT_NOTE}
 
 
@@ -80,6 +85,8 @@ def connect(folder: Path) -> Store:
     address = without_password(uri)
     if _is_server(uri):
         _check_server(uri, address)
+    elif uri == compat.database_uri(folder / DATABASE):
+        _check_database(folder / DATABASE)
     with _usable(address):
         client = compat.open_client(uri)
         experiment = client.get_experiment_by_name(name) or _create_experiment(client, name, artifacts)
@@ -122,7 +129,7 @@ def _usable(address: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # such as a database's missing driver
         raise SrlibError(f"MLflow at {address} cannot be used: {one_line(error)}") from error
 
 
@@ -141,6 +148,18 @@ def _check_server(uri: str, address: str) -> None:
             f"the MLflow server {address} does not answer ({type(error).__name__}); start it, or unset "
             "MLFLOW_TRACKING_URI to record in mlflow.db"
         ) from None
+
+
+def _check_database(path: Path) -> None:
+    """Raise if a database is damaged, locked or none: MLflow would try again for minutes, and name no remedy."""
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
+            connection.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.DatabaseError as error:
+        remedy = _REMEDIES.get(error.sqlite_errorname, "move it away, and a new one is made, or restore a copy")
+        raise SrlibError(f"{path}: MLflow cannot use it: {error}; {remedy}") from None
 
 
 def without_password(uri: str) -> str:
