@@ -218,7 +218,11 @@ def _memory(params: Params) -> Iterator[Mistake]:
     from srlib.training.memory import least_memory
 
     for name, section in sections.items():
-        memory = least_memory(params, section)
+        try:
+            memory = least_memory(params, section)
+        except RecursionError:
+            yield name, "the network has too many layers for Keras; lower `blocks`"
+            continue
         text = (
             f"needs at least {memory.total / 1e9:.1f} GB of memory ({memory.weights / 1e9:.1f} GB for weights and "
             f"optimizer, {memory.batch / 1e9:.1f} GB for a batch of {section.batch} × {section.lr_patch}²)"

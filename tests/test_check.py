@@ -141,6 +141,15 @@ class TestMemory:
         (line,) = lines({"pretrain.batch": 16_000})
         assert line.startswith("pretrain: needs at least ") and "for a batch of 16000 × 24²)" in line
 
+    def test_a_network_that_is_too_deep(self, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+        def build_all_blocks(*arguments: object) -> None:
+            raise RecursionError
+
+        monkeypatch.setattr("srlib.training.memory.least_memory", build_all_blocks)  # it takes minutes
+        line = "the network has too many layers for Keras; lower `blocks`"
+        changes = {"pretrain.model": {"name": "edsr", "blocks": 10_000}, "pretrain.batch": 1000}
+        assert lines(changes) == [f"{name}: {line}" for name in ("pretrain", "finetune")]
+
     def test_memory_that_others_use(
         self, lines: Lines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
