@@ -94,9 +94,20 @@ def scaled_copy(hr: np.ndarray, size: float, scale: int) -> np.ndarray:
 
 
 def make_plan(jobs: Sequence[Job], params: Prepare, seed: int) -> list[Job]:
-    """Return the jobs that have patches, each with its split and first row."""
+    """Return the jobs that have patches, each with its split and first row.
+
+    Raises:
+        SrlibError: Images of fewer than two different scenes have patches.
+    """
+    total = len(jobs)
     jobs = [job for job in jobs if any(at.size == max(params.sizes) for at in job.corners)]
-    held_out = validation_names([job.pair for job in jobs], params.validation, seed)
+    try:
+        held_out = validation_names([job.pair for job in jobs], params.validation, seed)
+    except SrlibError as error:
+        if len(jobs) == total:
+            raise
+        dropped = f"prepare.flat {params.flat:g} and prepare.detail {params.detail:g} drop all patches of"
+        raise SrlibError(f"{error}; {dropped} {total - len(jobs)} of {total} images: lower them") from None
     rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
     plan = []
     for job in jobs:

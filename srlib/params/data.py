@@ -7,7 +7,7 @@ from pydantic import Field
 
 from srlib.params.degradation import Degradation
 from srlib.params.image_sets import TEST_SCALES, OwnImages, TestSet, TrainSet, list_mistakes
-from srlib.schema import NonNegative, PathText, Positive, Section, Sha256
+from srlib.schema import PathText, Positive, Section, Sha256
 
 
 class FeatureFile(Section):
@@ -120,12 +120,16 @@ class Prepare(Section):
         default=[1.0],
         description="Factors by which each image is downscaled before patches are cut: more patches, finer detail.",
     )
-    flat: NonNegative = Field(
+    flat: float = Field(
         default=0.0,
+        ge=0,
+        le=127.5,
         description="Patches whose HR luma has a standard deviation below this, in levels of 0–255, are dropped.",
     )
-    detail: NonNegative = Field(
+    detail: float = Field(
         default=0.0,
+        ge=0,
+        le=255,
         description="Patches that bicubic upscaling restores with a smaller root mean square error than this, in "
         "levels of 0–255, are dropped.",
     )

@@ -194,6 +194,15 @@ def test_patches_that_bicubic_restores_are_dropped(tmp_path):
     assert {int(row["x"]) for row in rows(tmp_path / "detail")} == {0, 8, 16, 24}
 
 
+def test_patches_that_are_all_dropped(tmp_path):
+    for number in range(3):
+        write_png(tmp_path / f"in/{number}.png", np.random.default_rng(number).integers(90, 99, (32, 32, 3), np.uint8))
+    message = r"got 0 \(prepare.images\); prepare.flat 20 and prepare.detail 0 drop all patches of 3 of 3 images: lower"
+    with pytest.raises(SrlibError, match=message):
+        prepare_patches(tmp_path / "in", tmp_path / "out", params(stride=8, flat=20.0), scale=2, seed=0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_flat_patches_are_dropped(tmp_path):
     for number in range(3):
         image = photo(64, 96, seed=number)

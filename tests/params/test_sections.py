@@ -143,6 +143,11 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
         64,
         "finetune.lr_patch: expected at most prepare.patch (48), got 64",
     ),
+    "a deviation that no patch has": (
+        "prepare.flat",
+        128.0,
+        "prepare.flat: expected less than or equal to 127.5, got 128.0",
+    ),
     "larger copies": ("prepare.sizes", [1.0, 1.5], "prepare.sizes[1]: expected less than or equal to 1, got 1.5"),
     "duplicate size": ("prepare.sizes", [1.0, 0.5, 0.5], "prepare.sizes: expected each size once, got [1.0, 0.5, 0.5]"),
     "path with a control character": (
