@@ -18,14 +18,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from srlib.cluster_worker import Requirements, own_versions, remedy, run_task, running_tasks
+from srlib.cluster_worker import Requirements, own_versions, remedy, results_before, run_task, stop_tasks
 from srlib.errors import SrlibError, one_line
 from srlib.progress import progress
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -74,7 +74,8 @@ class Cluster:
     ) -> list[Result]:
         """Return `function(item)` for every item, in the order of the items; see `srlib.parallel.for_each`.
 
-        The first error, also Ctrl-C, cancels what has not begun. A task whose worker was killed runs again on another.
+        The first error, also Ctrl-C, cancels what has not begun; what is done by then goes to `on_result`. A task whose
+        worker was killed runs again on another.
 
         Args:
             function: The function. It is pickled with each task, so it must be small.
@@ -82,7 +83,7 @@ class Cluster:
             label: What is done, as shown in front of the progress.
             unit: What is counted, in the plural ("images").
             task: Items per task (default: about 100, fewer where there are few).
-            on_result: Callback that receives the position of an item and its result as soon as its task is done.
+            on_result: Callback that receives the position of an item and its result as soon as its task has ended.
 
         Raises:
             SrlibError: Workers died repeatedly, the connection was lost, or a worker joined that lacks something.
@@ -98,6 +99,14 @@ class Cluster:
         name = f"srlib-{label.replace(' ', '-')}-{secrets.token_hex(8)}"
         call = functools.partial(run_task, function, self._requirements)
         with progress(len(items), label, unit) as advance:
+
+            def keep(start: int, values: list[Result]) -> None:
+                results[start] = values
+                if on_result:
+                    for position, result in enumerate(values, start):
+                        on_result(position, result)
+                advance(len(values))
+
             futures = {
                 self._client.submit(call, items[start : start + size], key=f"{name}-{start}", pure=False): start
                 for start in starts
@@ -105,12 +114,13 @@ class Cluster:
             try:
                 for future in as_completed(futures, loop=self._client.loop):
                     start = futures.pop(future)
-                    results[start] = future.result()
+                    try:
+                        values = future.result()
+                    except Exception as error:
+                        keep(start, results_before(error))
+                        raise
                     future.release()
-                    if on_result:
-                        for position, result in enumerate(results[start], start):
-                            on_result(position, result)
-                    advance(len(results[start]))
+                    keep(start, values)
             except KilledWorker as error:
                 raise SrlibError(
                     f"{label}: the same images killed {error.allowed_failures + 1} workers of the cluster; is there "
@@ -122,27 +132,41 @@ class Cluster:
                     raise
                 raise SrlibError(f"{label}: the connection to the scheduler was lost; run it again") from None
             finally:
-                self._stop(list(futures))
+                for start, values in self._stop(futures, name):
+                    keep(start, values)
         return [result for start in starts for result in results[start]]
 
     def _task_size(self, count: int) -> int:
         threads: int = sum(self._client.nthreads().values())
         return max(1, min(_LARGEST_TASK, count // (threads * _TASKS_PER_THREAD)))
 
-    def _stop(self, futures: list[object]) -> None:
-        """Cancel what has not ended, and wait until the workers have finished the items that they work on."""
+    def _stop(self, futures: "dict[Future, int]", group: str) -> list[tuple[int, list[Any]]]:
+        """Cancel the tasks that have not begun, and wait until the others have finished the items that they work on.
+
+        Returns:
+            What these others have done: the position of the first item, and the results.
+        """
+        from distributed.client import FutureCancelledError
         from distributed.comm import CommClosedError
 
+        done: list[tuple[int, list[Any]]] = []
         if not futures or self._client.status != "running":
-            return
-        end = time.monotonic() + _PATIENCE
-        with contextlib.suppress(CommClosedError):  # the scheduler has gone away, and with it the tasks
-            self._client.cancel(futures, force=True)
-            while time.monotonic() < end:
-                answers = self._client.run(running_tasks, self._requirements.run, on_error="ignore")
-                if not any(answers.values()):
-                    return
-                time.sleep(0.1)
+            return done
+        with contextlib.suppress(CommClosedError, FutureCancelledError):  # the scheduler is gone, and with it the tasks
+            self._client.run(stop_tasks, group, on_error="ignore")
+            keys = {key for keys in self._client.processing().values() for key in keys}
+            begun = [future for future in futures if future.key in keys or future.done()]
+            self._client.cancel([future for future in futures if future not in begun], force=True)
+            end = time.monotonic() + _PATIENCE
+            while not all(future.done() for future in begun) and time.monotonic() < end:
+                time.sleep(0.05)
+            for future in begun:
+                if future.status == "finished":
+                    done.append((futures[future], future.result()))
+                elif future.status == "error":
+                    done.append((futures[future], results_before(future.exception())))
+            self._client.cancel(begun, force=True)
+        return done
 
 
 @contextlib.contextmanager

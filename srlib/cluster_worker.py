@@ -8,12 +8,10 @@ import os
 import platform
 import signal
 import tempfile
-import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from srlib import __version__
 from srlib.errors import SrlibError
@@ -90,17 +88,24 @@ def own_versions() -> dict[str, str]:
     return versions
 
 
-_running: Counter[str] = Counter()
-_running_lock = threading.Lock()
+_stopped: set[str] = set()
+"""Groups of tasks that this process is to end after the items that it works on."""
 
 
-def running_tasks(run: str) -> int:
-    """Return how many tasks of a run this worker process works on."""
-    return _running[run]
+def stop_tasks(group: str) -> None:
+    """Let each task of a group end after the item that it works on, and return what it has."""
+    _stopped.add(group)
+
+
+def group_of(key: str) -> str:
+    """Return the group of a task, given its key, `GROUP-NUMBER`."""
+    return key.rpartition("-")[0]
 
 
 def run_task(function: Callable[[Item], Result], requirements: Requirements, items: Sequence[Item]) -> list[Result]:
-    """Run one task in a worker: return the result for each item.
+    """Run one task in a worker: return the result for each item, or for the first ones if `stop_tasks` was called.
+
+    An error of the function carries the results before it; see `results_before`.
 
     Raises:
         SrlibError: The worker, which joined after the others were checked, lacks something.
@@ -108,21 +113,38 @@ def run_task(function: Callable[[Item], Result], requirements: Requirements, ite
     """
     if line := mismatch(requirements):
         raise SrlibError(f"a worker that joined later {line}; {remedy(line)}")
-    with _running_lock:
-        _running[requirements.run] += 1
+    results: list[Result] = []
     try:
-        results = []
         for item in items:
             stop_if_cancelled()
             results.append(function(item))
-        return results
-    finally:
-        with _running_lock:
-            _running[requirements.run] -= 1
+    except Stopped:
+        if not _is_stopped():
+            raise
+    except Exception as error:
+        error.__dict__[_RESULTS] = results  # pickled with it
+        raise
+    return results
+
+
+_RESULTS = "results_before"
+
+
+def results_before(error: BaseException) -> list[Any]:
+    """Return the results of a task before the error that ended it; none for an error of Dask."""
+    results: list[Any] = error.__dict__.get(_RESULTS, [])
+    return results
+
+
+def _is_stopped() -> bool:
+    """Return whether this thread works on a task whose group was stopped."""
+    from distributed import get_worker
+
+    return group_of(str(get_worker().get_current_task())) in _stopped
 
 
 def stop_if_cancelled() -> None:
-    """Raise `Stopped` in a task of the cluster that its client has cancelled, or whose client has gone away.
+    """Raise `Stopped` in a task of the cluster that its client has stopped or cancelled, or whose client is gone.
 
     Outside such a task nothing happens.
     """
@@ -133,7 +155,7 @@ def stop_if_cancelled() -> None:
     except ValueError:
         return
     task = worker.state.tasks.get(worker.get_current_task())
-    if task is None or task.state == "cancelled":
+    if task is None or task.state == "cancelled" or _is_stopped():
         raise Stopped(signal.SIGTERM)
 
 

@@ -1,5 +1,6 @@
 """A real Dask scheduler and two workers on 127.0.0.1: the bytes of one process, also with a worker killed."""
 
+import _thread
 import contextlib
 import functools
 import importlib.util
@@ -8,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -180,11 +182,31 @@ class TestOnWorkers:
             assert two
             with pytest.raises(KeyboardInterrupt):
                 two.for_each(time.sleep, [0.2] * 4000, label="sleeping", unit="items", task=10, on_result=interrupt)
-            counts = two._client.run(cluster_worker.running_tasks, two._requirements.run)
+            counts = two._client.run(lambda dask_worker: dask_worker.state.executing_count)
             assert list(counts.values()) == [0, 0]
             assert two.for_each(abs, range(-9, 9), label="l", unit="u") == [abs(i) for i in range(-9, 9)]
             with pytest.raises(ValueError, match="invalid literal"):
                 two.for_each(int, ["1", "x", *["2"] * 50], label="l", unit="u")
+
+    @pytest.mark.parametrize("is_interrupted", [False, True])
+    def test_what_was_done_before_the_end_is_kept(self, is_interrupted: bool, address: str, tmp_path: Path) -> None:
+        results: dict[int, str] = {}
+        last = None if is_interrupted else 27
+
+        def write(item: int) -> str:
+            if item == last:
+                raise ValueError("the last one")
+            time.sleep(0.05)
+            (tmp_path / str(item)).touch()
+            return f"{item} is done"
+
+        if is_interrupted:
+            threading.Timer(1.0, _thread.interrupt_main).start()
+        with connected(address) as two, pytest.raises(KeyboardInterrupt if is_interrupted else ValueError):
+            assert two
+            two.for_each(write, range(400), label="writing", unit="items", task=20, on_result=results.__setitem__)
+        assert len(results) > 3
+        assert results == {int(path.name): f"{path.name} is done" for path in tmp_path.iterdir()}
 
     def test_workers_with_another_version(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
         here = cluster.own_versions()

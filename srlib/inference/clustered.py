@@ -116,7 +116,7 @@ def run_on_cluster(
         for scores in outcome.scores:
             records.add(dataclasses.replace(scores, image=str(job.source), result=str(job.target)))
 
-    # With scores a task is one image: those of a task that is interrupted would be lost, while its results exist.
+    # With scores a task is one image: those of a task that ends after this process was killed are lost.
     per_task = 1 if records.need_traces else None
     with problems_kept(problems, lambda: "stopped: results that are complete stay; run it again to continue"):
         records.check(plan.jobs)
