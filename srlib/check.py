@@ -232,10 +232,13 @@ def _memory(params: Params) -> Iterator[Mistake]:
             yield name, f"{text}, and this machine has {total / 1e9:.1f} GB; {advice}"
         elif memory.total > free:
             print(f"warning: params.yaml: {name}: {text}, and {free / 1e9:.1f} GB are free now", file=sys.stderr)
+        elif (most := _most_memory(params, section)) > free:
+            text = f"may need up to {most / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free now; if it"
+            print(f"warning: params.yaml: {name}: {text} is killed, lower `batch` or `lr_patch`", file=sys.stderr)
 
 
 def _most_memory(params: Params, section: Training) -> int:
-    """Return a generous estimate, without Keras, to leave out the exact one for usual recipes.
+    """Return a generous estimate, without Keras, to leave out the least one for usual recipes.
 
     Most layers of a network work on LR pixels, a few on HR pixels; a discriminator works on HR pixels, real and
     generated ones, and halves their number along each side where it doubles its width.

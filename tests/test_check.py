@@ -160,6 +160,16 @@ class TestMemory:
         assert first.startswith("warning: params.yaml: pretrain: needs at least 233.4 GB of memory")
         assert first.endswith("and 1.0 GB are free now") and second.startswith("warning: params.yaml: finetune: needs")
 
+    @pytest.mark.skipif("CI" not in os.environ, reason="recipes/ is yours to change")
+    def test_a_peak_that_may_not_fit(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr(check, "total_memory", lambda: 8 * 10**9)
+        monkeypatch.setattr(check, "free_memory", lambda: 7 * 10**9)
+        assert list(check._memory(load_params(ROOT / "recipes/div2k-x4.yaml", stage=None))) == []
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(
+            "warning: params.yaml: finetune: may need up to 8.4 GB of memory, and 7.0 GB are free now;"
+        )
+
     @pytest.mark.parametrize("name", ["edsr", "espcn", "fsrcnn", "large_kernel", "srcnn", "srresnet"])
     def test_the_quick_estimate_is_never_below_the_exact_one(self, name: str) -> None:
         """It decides whether Keras is loaded at all."""

@@ -295,7 +295,7 @@ def _failure(source: Source, mirror: str | None, reason: str) -> SrlibError:
     reason = one_line(reason)
     return SrlibError(
         f"{source.name}: could not be fetched from {_address(source, mirror)}: {reason}; run it again to continue, or "
-        f"set SRLIB_MIRROR to a folder or an address that holds {source.mirror}"
+        f"set SRLIB_MIRROR to {'a' if mirror is None else 'another'} folder or address that holds {source.mirror}"
         + (f"; or {source.alternatives}" if source.alternatives else "")
     )
 

@@ -51,7 +51,8 @@ def find_pairs(folder: Path, *, given_lr: bool, scale: int) -> tuple[list[ImageP
     folder = Path(folder)
     if given_lr and not ((folder / "HR").is_dir() and (folder / "LR").is_dir()):
         raise SrlibError(
-            f"{folder}: expected the folders HR and LR, since prepare.lr is `given`; add them, or set it to `make`"
+            f"{folder}: expected the folder HR with images and LR with their smaller versions; add them, or, in a "
+            "recipe, set prepare.lr to `make`"
         )
     root = folder / "HR" if (folder / "HR").is_dir() else folder
     images = [ImagePair(path.relative_to(root).as_posix(), path) for path in list_images(root)]

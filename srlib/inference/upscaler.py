@@ -115,7 +115,10 @@ def _load(model: str) -> ExportedModel:
     if model in shipped_models():
         return read_exported(SHIPPED / model)
     if model == AUTO:
-        raise SrlibError(f"{AUTO}: chosen for each image: give it to srlib.upscale, not to open_model")
+        raise SrlibError(
+            f"{AUTO}: `srlib upscale` and srlib.upscale choose a model for each image; "
+            f"here, name one such as {CLEAN_MODEL}"
+        )
     if model.startswith(("models:/", "runs:/")):
         if find_spec("mlflow") is None:
             raise SrlibError(f"{model}: needs MLflow: pip install 'srlib[pipeline]'")

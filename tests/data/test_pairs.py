@@ -65,7 +65,7 @@ def test_shared_or_ambiguous_lr_images_are_refused(folder):
 
 
 def test_folders_that_do_not_serve(folder, tmp_path):
-    with pytest.raises(SrlibError, match="expected the folders HR and LR"):
+    with pytest.raises(SrlibError, match="expected the folder HR with images and LR with"):
         find_pairs(folder("HR/1.png"), given_lr=True, scale=4)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()

@@ -164,7 +164,7 @@ def test_auto_needs_both_models_and_no_gan(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(choice, "shipped_models", lambda: ["free-x4"])
     with pytest.raises(SrlibError, match=r"^auto: needs photo-x4, which is not in this installation"):
         open_any("auto")
-    with pytest.raises(SrlibError, match=r"^auto: chosen for each image"):
+    with pytest.raises(SrlibError, match=r"^auto: `srlib upscale` and .* choose a model for each image; here, name"):
         srlib.open_model("auto")
 
 
