@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +26,11 @@ VALIDATION_PATCHES = 64
 
 LARGEST_BATCH = 8
 """At most this many held-out patches are upscaled at once; fewer if they are larger than 64×64 pixels."""
+
+FLAWLESS = 100.0
+"""PSNR-Y in dB that a patch counts at most. One without any error, such as a white one, has an infinite PSNR, which
+would become the mean of all patches and hide every other score.
+"""
 
 TOLERANCE = 6.0
 """Weights are good if their PSNR-Y on held-out patches is at most this many dB below the best."""
@@ -63,7 +69,7 @@ def validation_scores(network: keras.Model, pairs: ValidationPairs) -> LogRecord
     sr = upscale_patches(network, lr)
     red, green, blue = color_shift(list(hr), sr)
     return {
-        "psnr_y": float(np.mean([psnr_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),
+        "psnr_y": _mean_psnr_y(hr, sr, scale),
         "ssim_y": float(np.mean([ssim_y(h, s, scale=scale) for h, s in zip(hr, sr, strict=True)])),
         "shift_red": red,
         "shift_green": green,
@@ -76,7 +82,12 @@ def bicubic_psnr_y(pairs: ValidationPairs) -> float:
     """Return the mean PSNR-Y of bicubic upscaling on held-out patches: the line that a network must pass."""
     lr, hr = pairs
     scale = hr.shape[1] // lr.shape[1]
-    return float(np.mean([psnr_y(h, resize(low, scale), scale=scale) for low, h in zip(lr, hr, strict=True)]))
+    return _mean_psnr_y(hr, [resize(low, scale) for low in lr], scale)
+
+
+def _mean_psnr_y(hr: Sequence[ByteArray], sr: Sequence[ByteArray], scale: int) -> float:
+    """Return the mean PSNR-Y of patches, each at most `FLAWLESS`."""
+    return float(np.mean([min(psnr_y(h, s, scale=scale), FLAWLESS) for h, s in zip(hr, sr, strict=True)]))
 
 
 def is_good(psnr_y: float, best: float) -> bool:
