@@ -22,6 +22,7 @@ from srlib.training.loop import fit, training_batches
 from srlib.training.metric_log import MetricLog
 from srlib.training.pretrain import model_config, pixel_trainer
 from srlib.training.session import TrainingSession
+from srlib.training.validation import validation_sample, validation_scores
 
 from .conftest import KilledError, killer, recipe, run_finetune, run_pretrain
 
@@ -106,7 +107,9 @@ def test_the_saved_weights_are_those_that_were_scored(uninterrupted) -> None:
 
 @pytest.mark.slow
 def test_interpolation_0_gives_the_pretrained_weights(uninterrupted, patches: Path, tmp_path: Path) -> None:
-    run_finetune(tmp_path / "gan", patches, recipe(finetune={"interpolation": 0.0}))
+    network, result = run_finetune(tmp_path / "gan", patches, recipe(finetune={"interpolation": 0.0}))
+    scores = validation_scores(network, validation_sample(patches))
+    assert result.headline["psnr_y"] == pytest.approx(scores["psnr_y"], abs=1e-4)  # of what is saved, not of the GAN
     whole, _ = uninterrupted(run_finetune)
     assert recipe().finetune.interpolation == 1.0
     for trained, same in ((tmp_path / "gan", True), (whole, False)):

@@ -28,7 +28,7 @@ from srlib.training.samples import Samples
 from srlib.training.session import Result, TrainingSession, copy_weights
 from srlib.training.trainer import Trainer, as_float
 from srlib.training.types import ByteArray, LogRecord, Tensor
-from srlib.training.validation import save_last_good, save_weights, validation_sample
+from srlib.training.validation import save_last_good, save_weights, validation_sample, validation_scores
 
 
 class GanTrainer(Trainer):
@@ -211,7 +211,7 @@ def finetune(
         log: Log that receives the records.
 
     Returns:
-        The generator, in float32, and the result of training.
+        The generator, in float32, and the result of training with the scores of the saved weights.
 
     Raises:
         SrlibError: The model, the patches or the feature weights do not fit the recipe, or training diverged.
@@ -237,7 +237,11 @@ def finetune(
     session = TrainingSession("finetune", trainer, section.steps, log, section.micro_batches)
     result = train(session, batches, callbacks, resume)
     weights = [interpolate(a, b, section.interpolation) for a, b in zip(initial, result.weights, strict=True)]
-    return save_weights(weights, config, out), result
+    model = save_weights(weights, config, out)
+    if section.interpolation < 1:
+        scores = {**result.validation, **validation_scores(model, pairs)}
+        result = replace(result, weights=weights, validation=scores)
+    return model, result
 
 
 def interpolate(psnr: NDArray[np.float32], gan: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:
