@@ -22,6 +22,9 @@ WINDOW = 11
 RGB_SHAVE = 6
 """Pixels that PSNR-RGB crops in addition to the scale, as the EDSR paper does on DIV2K."""
 
+FLAWLESS = 100.0
+"""PSNR in dB that an image counts at most where means must be finite: that of an image without any error is not."""
+
 _SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from srlib.data.batches import validation_pairs
 from srlib.errors import SrlibError
-from srlib.imaging.metrics import psnr_y, ssim_y, to_uint8
+from srlib.imaging.metrics import FLAWLESS, psnr_y, ssim_y, to_uint8
 from srlib.imaging.resize import resize
 from srlib.models import ModelConfig, build, save_model, super_resolve
 from srlib.training.diagnostics import checkerboard, color_shift
@@ -26,11 +26,6 @@ VALIDATION_PATCHES = 64
 
 LARGEST_BATCH = 8
 """At most this many held-out patches are upscaled at once; fewer if they are larger than 64×64 pixels."""
-
-FLAWLESS = 100.0
-"""PSNR-Y in dB that a patch counts at most. One without any error, such as a white one, has an infinite PSNR, which
-would become the mean of all patches and hide every other score.
-"""
 
 TOLERANCE = 6.0
 """Weights are good if their PSNR-Y on held-out patches is at most this many dB below the best."""
@@ -86,7 +81,7 @@ def bicubic_psnr_y(pairs: ValidationPairs) -> float:
 
 
 def _mean_psnr_y(hr: Sequence[ByteArray], sr: Sequence[ByteArray], scale: int) -> float:
-    """Return the mean PSNR-Y of patches, each at most `FLAWLESS`."""
+    """Return the mean PSNR-Y of patches. A white one, for example, may be restored without any error."""
     return float(np.mean([min(psnr_y(h, s, scale=scale), FLAWLESS) for h, s in zip(hr, sr, strict=True)]))
 
 

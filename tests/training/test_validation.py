@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from srlib.imaging.metrics import psnr_y
+from srlib.imaging.metrics import FLAWLESS, psnr_y
 from srlib.training import validation
 
 
@@ -30,5 +30,5 @@ def test_a_patch_without_any_error_keeps_means_finite(monkeypatch: pytest.Monkey
     hr[1, ::2] -= 16
     scores = validation.validation_scores(None, (lr, hr))
     second = psnr_y(hr[1], lr[1].repeat(2, 0).repeat(2, 1), scale=2)
-    assert scores["psnr_y"] == pytest.approx((validation.FLAWLESS + second) / 2)
-    assert validation.FLAWLESS / 2 < validation.bicubic_psnr_y((lr, hr)) < validation.FLAWLESS
+    assert scores["psnr_y"] == pytest.approx((FLAWLESS + second) / 2)
+    assert FLAWLESS / 2 < validation.bicubic_psnr_y((lr, hr)) < FLAWLESS
