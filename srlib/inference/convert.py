@@ -5,8 +5,6 @@ leaves transpositions around some activations, which cost half of the speed. Nam
 """
 
 import logging
-import os
-import subprocess
 import sys
 import warnings
 import xml.etree.ElementTree as ElementTree
@@ -17,6 +15,7 @@ import numpy as np
 
 from srlib.errors import SrlibError, one_line
 from srlib.inference.exported import ONNX, XML
+from srlib.inference.process import run_module
 from srlib.inference.runtime import import_openvino
 
 if TYPE_CHECKING:
@@ -35,8 +34,7 @@ def from_keras(folder: Path, path: Path) -> None:
     Raises:
         SrlibError: The model cannot be converted.
     """
-    command = [sys.executable, "-m", "srlib.inference.convert", str(folder), str(path)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True)
+    done = run_module("srlib.inference.convert", str(folder), str(path))
     if done.returncode or not path.is_file():
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise SrlibError(f"{folder}: cannot be converted to {path.suffix}: {one_line(last)}")

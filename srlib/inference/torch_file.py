@@ -5,7 +5,6 @@ tensors and plain containers, and refuses everything else. A `.safetensors` file
 """
 
 import io
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from srlib.errors import SrlibError, one_line
 from srlib.files import read_regular
 from srlib.inference.exported import BIN, LARGEST_FILE, XML
+from srlib.inference.process import run_module
 from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def read_torch_file(path: Path) -> "openvino.Model":
     if missing:
         raise SrlibError(f"{path}: needs {' and '.join(missing)}: pip install 'srlib[torch]'; or convert it to ONNX")
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "srlib.inference.torch_file", str(path), folder]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = run_module("srlib.inference.torch_file", str(path), folder)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise SrlibError(last if done.returncode == 1 and last.startswith(str(path)) else f"{path}: {last[:200]}")

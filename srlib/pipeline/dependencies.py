@@ -30,6 +30,7 @@ LEFT_OUT = {
     "srlib/evaluation/champions.py": "decides about aliases in MLflow; no output holds them",
     "srlib/arrays.py": "names of array types",
     "srlib/files.py": "how files are written, not what is in them",
+    "srlib/inference/process.py": "starts a process",
     "srlib/parallel.py": "spreads work over cores; a test compares the bytes for any number of workers",
     "srlib/params/": "DVC compares the parameters themselves",
     "srlib/pipeline/": "reads what DVC knows, finds the resume state",
