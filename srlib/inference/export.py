@@ -16,8 +16,9 @@ from srlib.errors import SrlibError, printable
 from srlib.files import atomic_path, check_output_folder, write_json
 from srlib.imaging.color import Channels, network_input, rgb_from_output
 from srlib.inference import convert, runtime
+from srlib.inference.bands import BANDS
 from srlib.inference.export_formats import FORMATS, ExportFormat, Runner, run_openvino
-from srlib.inference.exported import CONFIG, ONNX, ExportConfig, is_exported, read_exported
+from srlib.inference.exported import CONFIG, LARGEST_FILE, ONNX, ExportConfig, is_exported, read_exported
 from srlib.inference.graph_properties import bytes_per_pixel, receptive_field
 from srlib.inference.runtime import Values
 
@@ -31,6 +32,9 @@ _SIZES = ((1, 1), (3, 50), (48, 37), (64, 96))
 
 _CUT = 7
 """LR pixels that are cut off to verify the receptive field."""
+
+_REPLACED = {CONFIG, *LARGEST_FILE, BANDS}
+"""Names of the files that srlib writes into the folder of an exported model."""
 
 _SAMPLE = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 """Photographs of scikit-image that int8 is calibrated on where none are given."""
@@ -132,8 +136,9 @@ def _check_target(out: Path, force: bool) -> None:
         return
     if not force:
         raise SrlibError(f"{out}: exists; use --force to overwrite")
-    if any(out.iterdir()) and not is_exported(out):
-        raise SrlibError(f"{out}: holds something else than an exported model; name another folder")
+    names = {path.name for path in out.iterdir()}
+    if other := names - _REPLACED if is_exported(out) else names:
+        raise SrlibError(f"{out}: holds something else than an exported model ({min(other)}); name another folder")
 
 
 def summary(out: Path, report: ExportReport) -> str:

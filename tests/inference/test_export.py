@@ -18,6 +18,7 @@ from srlib.inference import export as exporter
 from srlib.inference import exported as model_files
 from srlib.inference.blending import blend
 from srlib.inference.export_formats import FORMATS
+from srlib.inference.shipped import SHIPPED
 from srlib.inference.upscaler import open_model
 from srlib.models.registry import MODELS
 
@@ -264,6 +265,14 @@ class TestRefusals:
     def test_what_is_there_is_not_overwritten(self, tmp_path: Path) -> None:
         with pytest.raises(SrlibError, match="exists; use --force"):
             exporter.export(tmp_path / "model", tmp_path, format="onnx")
+
+    def test_force_replaces_nothing_but_an_export(self, tmp_path: Path) -> None:
+        out = shutil.copytree(SHIPPED / "fast-x4", tmp_path / "out", ignore=shutil.ignore_patterns("keras"))
+        with pytest.raises(SrlibError, match="nothing: expected a model"):
+            exporter.export(tmp_path / "nothing", out, force=True)
+        (out / "photo.jpg").write_bytes(b"mine")
+        with pytest.raises(SrlibError, match=r"out: holds something else than an exported model \(photo\.jpg\)"):
+            exporter.export(tmp_path / "nothing", out, force=True)
 
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
         with pytest.raises(SrlibError, match="expected a model"):
