@@ -1,5 +1,9 @@
 """Add the same network in 8-bit integers to an exported model."""
 
+import hashlib
+import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -7,16 +11,14 @@ from typing import cast
 
 from srlib.arrays import Image
 from srlib.errors import SrlibError
-from srlib.files import file_hash, write_json
+from srlib.files import check_output, write_bytes, write_json
 from srlib.imaging.folders import list_images
-from srlib.imaging.read import read_image
-from srlib.imaging.resize import crop_to_multiple
 from srlib.inference import convert
-from srlib.inference.export import lr_values, psnr_of
+from srlib.inference.export import lr_values, psnr_of, read_original
 from srlib.inference.exported import CONFIG, INT8_BIN, INT8_XML, XML, Int8Form, read_exported
-from srlib.inference.quantization import MOST_IMAGES, SIDE, middle, quantize
+from srlib.inference.quantization import MOST_IMAGES, SIDE, quantize
 from srlib.inference.runtime import CompiledNetwork, Precision, Values, import_openvino
-from srlib.progress import progress
+from srlib.progress import Advance, progress
 
 _MEASURED = 1024
 """Most HR pixels per side of what the loss is measured on: the middle of an image."""
@@ -58,7 +60,7 @@ def add_int8(model: Path | str, images: Path | str, test: Path | str) -> Int8Rep
         What it loses.
 
     Raises:
-        SrlibError: No such model, or no images.
+        SrlibError: No such model, no images that can be used, or the folder cannot be written.
 
     Example:
         >>> add_int8("exported", "photos", "held-out")
@@ -76,31 +78,50 @@ def add_int8(model: Path | str, images: Path | str, test: Path | str) -> Int8Rep
     calibrated = calibrated[:: -(-len(calibrated) // MOST_IMAGES) or 1]
     if not calibrated:
         raise SrlibError(f"{images}: holds only images that are in {test} too; expected others to calibrate on")
-    with progress(len(calibrated) + len(measured), "quantizing", "images") as advance:
-        samples: list[Values] = []
-        for path in calibrated:
-            samples.append(lr_values(_middle(path, SIDE * config.scale, config.scale), config))
-            advance()
+    check_output(folder / INT8_XML)
+    with (
+        progress(len(calibrated) + len(measured), "quantizing", "images") as advance,
+        tempfile.TemporaryDirectory() as temporary,
+    ):
+        mistakes: list[str] = []
+        originals = _read(calibrated, config.scale, SIDE * config.scale, mistakes, advance)
+        samples = [lr_values(hr, config) for hr in originals]
+        if not samples:
+            raise SrlibError("\n".join([*mistakes, f"{images}: no image to calibrate on can be used"]))
         graph = import_openvino().Core().read_model(exported.graph, exported.weights)
         quantize(graph, samples)
-        write_json(folder / CONFIG, config.as_dict())  # names none of the files while they change
-        convert.save_openvino(graph, folder / INT8_XML)
-        files = {name: file_hash(folder / name) for name in (INT8_BIN, INT8_XML)}
-        int8 = (folder / INT8_XML).read_bytes(), (folder / INT8_BIN).read_bytes()
-        complete = replace(exported, config=config, int8=int8)
+        convert.save_openvino(graph, Path(temporary, INT8_XML))
+        files = {name: Path(temporary, name).read_bytes() for name in (INT8_BIN, INT8_XML)}
+        complete = replace(exported, config=config, int8=(files[INT8_XML], files[INT8_BIN]))
         networks = {kind: CompiledNetwork(complete, precision=kind) for kind in _COMPARED}
         scores: dict[str, list[float]] = {kind: [] for kind in networks}
-        for path in measured:
-            hr = _middle(path, _MEASURED, config.scale)
+        for hr in _read(measured, config.scale, _MEASURED, mistakes, advance):
             for kind, network in networks.items():
                 scores[kind].append(psnr_of(hr, cast(Values, network(lr_values(hr, config))), config))
-            advance()
+    if not scores["int8"]:
+        raise SrlibError("\n".join([*mistakes, f"{test}: no image to measure the loss on can be used"]))
+    for line in mistakes:
+        print(f"left out: {line}", file=sys.stderr)
     losses = [before - after for before, after in zip(scores["float32"], scores["int8"], strict=True)]
-    write_json(folder / CONFIG, replace(config, int8=Int8Form(files, round(mean(losses), 4))).as_dict())
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    write_json(folder / CONFIG, config.as_dict())  # names none of the files while they change
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    write_json(folder / CONFIG, replace(config, int8=Int8Form(digests, round(mean(losses), 4))).as_dict())
     read_exported(folder)
     means = {kind: mean(values) for kind, values in scores.items()}
-    size = sum((folder / name).stat().st_size for name in files)
-    return Int8Report(len(calibrated), len(measured), means, mean(losses), max(losses), size)
+    size = sum(map(len, files.values()))
+    return Int8Report(len(samples), len(losses), means, mean(losses), max(losses), size)
+
+
+def _read(paths: list[Path], scale: int, side: int, mistakes: list[str], advance: Advance) -> Iterator[Image]:
+    """Yield the middle of each HR image; append a line for each that cannot be used to `mistakes`."""
+    for path in paths:
+        try:
+            yield read_original(path, scale, side)
+        except SrlibError as error:
+            mistakes.append(str(error))
+        advance()
 
 
 def _images(folder: Path) -> list[Path]:
@@ -108,10 +129,6 @@ def _images(folder: Path) -> list[Path]:
     if not paths:
         raise SrlibError(f"{folder}: no images in it")
     return paths
-
-
-def _middle(path: Path, side: int, scale: int) -> Image:
-    return crop_to_multiple(middle(read_image(path), side), scale)
 
 
 def summary(model: Path | str, report: Int8Report) -> str:

@@ -20,6 +20,7 @@ from srlib.inference.bands import BANDS
 from srlib.inference.export_formats import FORMATS, ExportFormat, Runner, run_openvino
 from srlib.inference.exported import CONFIG, LARGEST_FILE, ONNX, ExportConfig, is_exported, read_exported
 from srlib.inference.graph_properties import bytes_per_pixel, receptive_field
+from srlib.inference.quantization import middle
 from srlib.inference.runtime import Values
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _read_images(folder: Path | str, scale: int) -> list[Image]:
     images, mistakes = [], []
     for path in paths:
         try:
-            images.append(_read_image(path, scale))
+            images.append(read_original(path, scale))
         except SrlibError as error:
             mistakes.append(str(error))
     if not images:
@@ -187,14 +188,25 @@ def _sample(scale: int) -> list[Image]:
     """Return the photographs that ship with scikit-image."""
     data = resources.files("skimage") / "data"
     with contextlib.ExitStack() as stack:
-        return [_read_image(stack.enter_context(resources.as_file(data / name)), scale) for name in _SAMPLE]
+        return [read_original(stack.enter_context(resources.as_file(data / name)), scale) for name in _SAMPLE]
 
 
-def _read_image(path: Path, scale: int) -> Image:
+def read_original(path: Path, scale: int, side: int | None = None) -> Image:
+    """Read an HR image, cropped to a multiple of the scale.
+
+    Args:
+        path: The file.
+        scale: Upscaling factor.
+        side: Most pixels per side: the middle of the image is returned (default: all of it).
+
+    Raises:
+        SrlibError: It cannot be read, or is too small for PSNR.
+    """
     from srlib.imaging.read import read_image
     from srlib.imaging.resize import crop_to_multiple
 
-    image = crop_to_multiple(read_image(path), scale)
+    image = read_image(path)
+    image = crop_to_multiple(image if side is None else middle(image, side), scale)
     if (least := 3 * scale) > min(image.shape[:2]):  # PSNR leaves out `scale` pixels on each side
         raise SrlibError(f"{printable(path)}: expected at least {least}×{least} pixels")
     return image
@@ -264,11 +276,12 @@ def _difference(sr: Values, expected: Values, tolerance: float) -> float:
 
 
 def psnr_of(hr: Image, sr: Values, config: ExportConfig) -> float:
-    """Return the PSNR-Y in dB of what a network made of a downscaled image."""
-    from srlib.imaging.metrics import psnr_y, to_uint8
+    """Return the PSNR-Y in dB of what a network made of a downscaled image, at most `FLAWLESS`."""
+    from srlib.imaging.metrics import FLAWLESS, psnr_y, to_uint8
     from srlib.imaging.resize import downscale
 
-    return psnr_y(hr, to_uint8(rgb_from_output(sr, downscale(hr, config.scale), config.channels)), scale=config.scale)
+    rgb = to_uint8(rgb_from_output(sr, downscale(hr, config.scale), config.channels))
+    return min(psnr_y(hr, rgb, scale=config.scale), FLAWLESS)
 
 
 def _check_loss(loss: float, config: ExportConfig, bound: float, images: int) -> None:

@@ -157,6 +157,28 @@ def test_mistakes_are_one_line(model: Path, photos: Path, tmp_path: Path) -> Non
         quantize(import_openvino().Core().read_model(model / "model.xml"), [])
 
 
+def test_an_image_that_cannot_be_used_is_left_out(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, images = shutil.copytree(model, tmp_path / "model"), shutil.copytree(photos, tmp_path / "images")
+    write_image(images / "train/tiny.png", np.zeros((5, 9, 3), np.uint8))
+    (images / "test/damaged.png").write_bytes((photos / "test/held-out.png").read_bytes()[:999])
+    write_image(images / "test/white.png", np.full((60, 60, 3), 255, np.uint8))  # restored without any error
+    report = add_int8(folder, images / "train", images / "test")
+    assert (report.calibrated, report.measured) == (4, 3)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    assert "tiny.png: expected at least 6×6 pixels" in lines[0] and "damaged.png: " in lines[1]
+
+
+def test_a_failure_leaves_the_form_that_was_there(model: Path, photos: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test/damaged.png").write_bytes((photos / "test/held-out.png").read_bytes()[:999])
+    with pytest.raises(SrlibError, match=r"damaged\.png: (.|\n)*test: no image to measure the loss on can be used"):
+        add_int8(folder, photos / "train", tmp_path / "test")
+    assert tree_hash(folder) == tree_hash(model)
+
+
 def test_the_command_prints_the_loss(model: Path, photos: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(model, tmp_path / "model")
     arguments = ["quantize", str(folder), "--images", str(photos / "train"), "--test", str(photos / "test")]
