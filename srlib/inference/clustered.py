@@ -35,7 +35,7 @@ class _Task:
 
     def __call__(self, job: ImageJob) -> "_Outcome":
         """Upscale one image in a worker."""
-        with _one_at_a_time:  # a model takes all cores that it may use, and is not thread-safe
+        with _one_at_a_time:  # a model takes all cores that it may use
             model = _opened(self)
             records = dataclasses.replace(self.records, lines=[], fingerprints={})
             run = Run(model, self.options, records)

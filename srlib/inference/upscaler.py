@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -144,9 +145,10 @@ def _load(model: str) -> ExportedModel:
 
 
 class Upscaler:
-    """A compiled model that upscales RGB arrays. Memory stays bounded whatever their size. Not thread-safe.
+    """A compiled model that upscales RGB arrays. Memory stays bounded whatever their size.
 
-    Made by `open_model`.
+    Made by `open_model`. It works on one image at a time, with all its CPU threads: calls from several threads wait for
+    each other.
 
     Attributes:
         name: Name of the model, as it was requested.
@@ -190,6 +192,7 @@ class Upscaler:
         self._precision_16_bit: Precision = "float32" if precision == "auto" else self.precision
         self._config = model.config
         self._tile = tile
+        self._lock = threading.RLock()  # the network's output lies in a buffer that its next run overwrites
         self._ensemble = ensemble
         content = model.graph, model.weights, repr((model.config, self.precision, precision, tile, ensemble)).encode()
         self.fingerprint = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in content)).hexdigest()
@@ -235,6 +238,10 @@ class Upscaler:
         rgb = as_pixels(rgb)
         if rgb.ndim != 3 or rgb.shape[2] != 3:
             raise SrlibError(f"expected an image of three channels, RGB [height, width, 3], got {rgb.shape}")
+        with self._lock:
+            return self._upscaled(rgb, on_pixels)
+
+    def _upscaled(self, rgb: Pixels, on_pixels: Callable[[int], object] | None) -> Pixels:
         as_levels = self._network_rounds(rgb.dtype)
         precision = self.precision if rgb.dtype == np.uint8 else self._precision_16_bit
         network = self._compiled(precision, append_rounding if as_levels else None)
@@ -265,6 +272,10 @@ class Upscaler:
         """
         if not self._network_rounds(rgb.dtype) or self.precision == "bfloat16":
             return None
+        with self._lock:
+            return self._with_ending(rgb, ending, on_pixels)
+
+    def _with_ending(self, rgb: Pixels, ending: Ending, on_pixels: Callable[[int], object] | None) -> Pixels | None:
         out = None
         height, width = rgb.shape[:2]
         cut = self._grid(height, width, reach=1)

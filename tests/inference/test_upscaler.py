@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,16 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> str:
 def noise(height: int, width: int, dtype: Any = np.uint8) -> np.ndarray:
     top = np.iinfo(dtype).max
     return np.random.default_rng(height * 1000 + width).integers(0, top, (height, width, 3), dtype, endpoint=True)
+
+
+def test_threads_may_share_an_upscaler(chain: str) -> None:
+    upscaler = open_model(chain, threads=1)
+    images = [np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8) for seed in range(4)]
+    expected = [upscaler(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(upscaler, 50 * images))
+    for result, one in zip(results, 50 * expected, strict=True):
+        np.testing.assert_array_equal(result, one)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
