@@ -167,12 +167,17 @@ def _gray(image: Pixels) -> _Floats:
 
 
 def _check(lr: Pixels, sr: Pixels) -> None:
-    fits = lr.ndim == sr.ndim == 3 and lr.dtype == sr.dtype and lr.shape[2] == sr.shape[2]
-    if not fits or lr.dtype not in (np.uint8, np.uint16) or sr.shape[0] < lr.shape[0] or sr.shape[1] < lr.shape[1]:
+    fits = isinstance(lr, np.ndarray) and isinstance(sr, np.ndarray) and lr.ndim == sr.ndim == 3
+    fits = fits and lr.dtype == sr.dtype and lr.dtype in (np.uint8, np.uint16) and lr.shape[2] == sr.shape[2]
+    if not fits or sr.shape[0] < lr.shape[0] or sr.shape[1] < lr.shape[1]:
         raise SrlibError(
             "LR consistency: expected two uint8 or uint16 images [height, width, channels], the second at least as "
-            f"large, got {lr.dtype} {list(lr.shape)} and {sr.dtype} {list(sr.shape)}"
+            f"large, got {_kind(lr)} and {_kind(sr)}"
         )
+
+
+def _kind(image: object) -> str:
+    return f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
 
 
 class _Axis:

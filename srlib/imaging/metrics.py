@@ -157,6 +157,8 @@ def _pair(hr: Image, sr: Image, shave: int, smallest: int = 1) -> tuple[Image, I
     _checked(sr, "sr")
     if hr.shape != sr.shape:
         raise SrlibError(f"expected two images of the same size, got hr {hr.shape} and sr {sr.shape}")
+    if not isinstance(shave, int | np.integer):
+        raise SrlibError(f"expected a whole number of pixels to crop on each side, got {shave!r}")
     height, width = hr.shape[0] - 2 * shave, hr.shape[1] - 2 * shave
     if shave < 0 or min(height, width) < smallest:
         raise SrlibError(

@@ -1,6 +1,7 @@
 """Blend two exported networks for `--fidelity`: one graph runs both and interpolates their images."""
 
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 
@@ -10,12 +11,16 @@ from srlib.inference.runtime import OPENVINO_ERRORS, import_openvino, serialized
 
 
 def check_precision(fidelity: float | None, precision: str) -> None:
-    """Check that a blend can be computed in a precision.
+    """Check the share of a blend, and that it can be computed in a precision.
 
     Raises:
-        SrlibError: It cannot: a blend has no 8-bit form.
+        SrlibError: `fidelity` is outside of [0, 1], or the precision is int8, which a blend has no form of.
     """
-    if precision == "int8" and fidelity is not None and 0 < fidelity < 1:
+    if fidelity is None:
+        return
+    if not (isinstance(fidelity, Real) and 0 <= fidelity <= 1):
+        raise SrlibError(f"fidelity: expected a number from 0 (GAN weights) to 1 (PSNR weights), got {fidelity!r}")
+    if precision == "int8" and 0 < fidelity < 1:
         raise SrlibError("precision: expected auto, bfloat16 or float32 for a blend (fidelity), got int8")
 
 
@@ -35,10 +40,8 @@ def blend(psnr: ExportedModel, gan: ExportedModel, fidelity: float) -> ExportedM
         The blended network.
 
     Raises:
-        SrlibError: `fidelity` is outside of [0, 1], or the networks differ in scale or channels.
+        SrlibError: The networks differ in scale, channels or format.
     """
-    if not 0 <= fidelity <= 1:
-        raise SrlibError(f"fidelity: expected a number from 0 (GAN weights) to 1 (PSNR weights), got {fidelity}")
     if fidelity in (0, 1):
         return psnr if fidelity else gan
     if not (psnr.weights and gan.weights):

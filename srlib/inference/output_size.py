@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral, Real
 
 from srlib.errors import SrlibError
 
@@ -110,10 +111,10 @@ def output_size(
     if len(names) > 1:
         raise SrlibError(f"size: expected one of scale, width or height, fit and megapixels, got {' and '.join(names)}")
     for name, side in (("width", width), ("height", height)):
-        if side is not None and not 1 <= side <= LARGEST_SIDE:
-            raise SrlibError(f"{name}: expected a number of pixels from 1 to {LARGEST_SIDE:,}, got {side}")
-    if megapixels is not None and not 0 < megapixels <= LARGEST_SIDE:
-        raise SrlibError(f"megapixels: expected a number above 0 such as 8.3, got {megapixels:g}")
+        if side is not None and not _is_side(side):
+            raise SrlibError(f"{name}: expected a number of pixels from 1 to {LARGEST_SIDE:,}, got {side!r}")
+    if megapixels is not None and not (isinstance(megapixels, Real) and 0 < megapixels <= LARGEST_SIDE):
+        raise SrlibError(f"megapixels: expected a number above 0 such as 8.3, got {megapixels!r}")
     return OutputSize(
         scale=None if scale is None else to_factor(scale),
         width=width,
@@ -159,11 +160,15 @@ def is_smaller(height: int, width: int, target: Target) -> bool:
     return isinstance(target, tuple) and target[0] <= height and target[1] <= width
 
 
+def _is_side(side: object) -> bool:
+    return isinstance(side, Integral) and 1 <= int(side) <= LARGEST_SIDE
+
+
 def _to_box(fit: str | tuple[int, int]) -> tuple[int, int]:
     """Return (width, height)."""
     match = re.fullmatch(r"\s*([0-9]{1,7})\s*[x×X,]\s*([0-9]{1,7})\s*", fit) if isinstance(fit, str) else None
     box = (int(match[1]), int(match[2])) if match else fit
-    if not (isinstance(box, tuple) and len(box) == 2 and all(1 <= side <= LARGEST_SIDE for side in box)):
+    if not (isinstance(box, tuple) and len(box) == 2 and all(map(_is_side, box))):
         raise SrlibError(f"fit: expected width and height in pixels such as 3840x2160, got {fit!r}")
     return box
 

@@ -5,6 +5,7 @@ import functools
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -170,8 +171,8 @@ class CompiledNetwork:
             "ENABLE_CPU_PINNING": not size,  # a film's encoder works on the same cores
         }
         if threads is not None:
-            if threads < 1:
-                raise SrlibError(f"threads: expected a number from 1, got {threads}")
+            if not isinstance(threads, Integral) or threads < 1:
+                raise SrlibError(f"threads: expected a number from 1, got {threads!r}")
             options["INFERENCE_NUM_THREADS"] = threads
         self._overlap = model.config.receptive_field
         self._openvino = import_openvino()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -182,8 +183,8 @@ class Upscaler:
     def __init__(
         self, model: ExportedModel, *, name: str, precision: str, tile: int | None, ensemble: bool, threads: int | None
     ) -> None:
-        if tile is not None and tile < 1:
-            raise SrlibError(f"tile: expected a side from 1 pixel, got {tile}")
+        if tile is not None and not (isinstance(tile, Integral) and tile >= 1):
+            raise SrlibError(f"tile: expected a side from 1 pixel, got {tile!r}")
         self.name = name
         self.scale = model.config.scale
         self.receptive_field = model.config.receptive_field

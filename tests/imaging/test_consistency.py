@@ -127,6 +127,8 @@ def test_psnr_is_over_all_channels():
         (np.zeros((8, 8, 3), np.uint8), np.zeros((32, 32, 3), np.uint16)),
         (np.zeros((8, 8), np.uint8), np.zeros((32, 32), np.uint8)),
         (np.zeros((8, 8, 3)), np.zeros((32, 32, 3))),
+        (None, np.zeros((32, 32, 3), np.uint8)),
+        (np.zeros((8, 8, 3), np.uint8), [[[0]]]),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(lr, sr):

@@ -218,5 +218,7 @@ def test_too_small_a_image_is_named() -> None:
         ssim_y(small, small, scale=4)
     with pytest.raises(SrlibError, match="at least 1×1"):
         psnr_rgb(small, small, shave=9)
+    with pytest.raises(SrlibError, match=r"expected a whole number of pixels to crop on each side, got 1\.5"):
+        psnr_rgb(small, small, shave=1.5)
     with pytest.raises(SrlibError, match="got 60×18"):
         metrics.check_size(18, 60, scale=4)

@@ -52,6 +52,9 @@ def test_size_of_an_image_of_400_by_300(options, size):
         ({"megapixels": 0}, "megapixels: expected a number above 0 such as 8.3, got 0"),
         ({"megapixels": float("nan")}, "megapixels: expected"),
         ({"megapixels": float("inf")}, "megapixels: expected"),
+        ({"megapixels": "8"}, "megapixels: expected a number above 0 such as 8.3, got '8'"),
+        ({"width": 640.0}, r"width: expected a number of pixels from 1 to 1,048,576, got 640\.0"),
+        ({"fit": (640.0, 480)}, "fit: expected width and height in pixels"),
     ],
 )
 def test_each_mistake_is_a_line(options, message):

@@ -193,6 +193,9 @@ class TestPrecision:
         ({"precision": "half"}, "precision: expected auto, float32, bfloat16 or int8, got half"),
         ({"tile": 0}, "tile: expected a side from 1 pixel, got 0"),
         ({"threads": 0}, "threads: expected a number from 1, got 0"),
+        ({"threads": 1.5}, r"threads: expected a number from 1, got 1\.5"),
+        ({"tile": "64"}, "tile: expected a side from 1 pixel, got '64'"),
+        ({"fidelity": "0.5"}, r"fidelity: expected a number from 0 \(GAN weights\) to 1 \(PSNR weights\), got '0\.5'"),
         ({"fidelity": 0.5}, "fidelity needs two models"),
     ],
 )
