@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -80,7 +80,7 @@ def bicubic_psnr_y(pairs: ValidationPairs) -> float:
     return _mean_psnr_y(hr, [resize(low, scale) for low in lr], scale)
 
 
-def _mean_psnr_y(hr: Sequence[ByteArray], sr: Sequence[ByteArray], scale: int) -> float:
+def _mean_psnr_y(hr: Iterable[ByteArray], sr: Iterable[ByteArray], scale: int) -> float:
     """Return the mean PSNR-Y of patches. A white one, for example, may be restored without any error."""
     return float(np.mean([min(psnr_y(h, s, scale=scale), FLAWLESS) for h, s in zip(hr, sr, strict=True)]))
 
