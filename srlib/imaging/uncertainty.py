@@ -30,7 +30,7 @@ BRIGHTNESS = 4
 _LARGEST_FILE = 1 << 20
 _REACH = 4  # the contrast of a pixel is the mean gradient in a window of 9×9
 _STRIP = 512
-_FEWEST = 1000  # pixels in a class; one with fewer takes the wider band of its neighbor
+_FEWEST = 1000  # pixels in a class; one with fewer takes the wider band of the next busier one that has enough
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def read_bands(path: Path) -> Bands:
         content = json.loads(read_regular(path, limit=_LARGEST_FILE))
         half_widths = {float(level): tuple(map(float, values)) for level, values in content["half_widths"].items()}
         images, pixels = int(content["images"]), int(content["pixels"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise SrlibError(f"{path}: damaged ({one_line(error)}); run `srlib uncertainty calibrate` again") from None
     widths = [width for values in half_widths.values() for width in values]
     is_complete = widths and all(len(values) == len(EDGES) + 1 for values in half_widths.values())
@@ -206,6 +206,5 @@ def _half_widths(counts: npt.NDArray[np.int64], level: float) -> tuple[float, ..
     known = [index for index, width in enumerate(widths) if not np.isnan(width)]
     if not known:
         raise SrlibError("expected more pixels to calibrate on")
-    first, last = known[0], known[-1]
-    filled = [widths[min(max(index, first), last)] for index in range(len(widths))]
-    return tuple(np.maximum.accumulate(np.nan_to_num(filled, nan=0.0)).tolist())
+    filled = [widths[next((other for other in known if other >= index), known[-1])] for index in range(len(widths))]
+    return tuple(np.maximum.accumulate(filled).tolist())

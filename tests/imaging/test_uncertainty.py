@@ -1,12 +1,23 @@
 """Bands of uncertainty: their coverage, on errors whose size follows the contrast."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srlib.errors import SrlibError
-from srlib.imaging.uncertainty import EDGES, LEVELS, Bands, calibrate, contrast_classes, coverage_of, largest_errors
+from srlib.imaging.uncertainty import (
+    EDGES,
+    LEVELS,
+    Bands,
+    calibrate,
+    contrast_classes,
+    coverage_of,
+    largest_errors,
+    read_bands,
+)
 
 
 def pair(seed: int, *, side: int = 96) -> tuple[np.ndarray, np.ndarray]:
@@ -53,9 +64,25 @@ def test_strips_leave_no_trace() -> None:
     assert np.array_equal(contrast_classes(image)[500:540], contrast_classes(image[480:560])[20:60])
 
 
+def test_a_class_with_few_pixels_takes_the_wider_band() -> None:
+    shades = np.arange(120) % 2  # gray stripes: the contrast of a pixel is their height
+    pairs = []
+    for contrast, error, rows in ((2, 1, 60), (12, 9, 3), (40, 20, 60)):
+        sr = np.broadcast_to((100 + contrast * shades)[None, :, None], (rows, 120, 3)).astype(np.uint8)
+        pairs.append((sr + np.uint8(error), sr))
+    bands = calibrate(pairs)
+    assert [bands.map(sr, 0.9)[1, 60] for _, sr in pairs] == [1, 20, 20]
+
+
 def test_too_few_pixels_are_refused() -> None:
     with pytest.raises(SrlibError, match="at least 1,000 pixels to calibrate on, got 0"):
         calibrate([])
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bands.json").write_text('{"half_widths": {}, "images": Infinity, "pixels": 1}')
+    with pytest.raises(SrlibError, match=r"bands\.json: damaged \(.*\); run `srlib uncertainty calibrate` again"):
+        read_bands(tmp_path / "bands.json")
 
 
 def test_another_coverage_is_refused() -> None:
