@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from srlib.files import atomic_path, write_text
+from srlib.atomic import atomic_path
+from srlib.files import write_text
 from srlib.progress import progress
 from srlib.stage import stage_run
 

@@ -16,6 +16,7 @@ MODULES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(
 FLOORS = (
     (
         "arrays",
+        "atomic",
         "cluster",
         "cluster_worker",
         "distributed",

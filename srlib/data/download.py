@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
+from srlib.atomic import atomic_path
 from srlib.data.archive import unpack, unpack_matching
 from srlib.data.fetching import fetch
 from srlib.data.local import copy_matching, local_path
 from srlib.data.photographs import PhotographFile, write_photographs
 from srlib.data.sources import Item, plan, with_checksums
-from srlib.files import atomic_path, write_json
+from srlib.files import write_json
 from srlib.params import Download
 
 

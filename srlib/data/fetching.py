@@ -21,10 +21,11 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from srlib.atomic import remove
 from srlib.data.sources import Source
 from srlib.data.transfer import CHUNK, Moved, RefusedError, UnfinishedError, offered_size, transfer
 from srlib.errors import SrlibError, one_line
-from srlib.files import file_hash, remove
+from srlib.files import file_hash
 from srlib.progress import progress
 
 PARALLEL = 4  # files fetched at once

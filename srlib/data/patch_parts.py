@@ -15,10 +15,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from srlib.atomic import remove
 from srlib.cluster import Cluster
 from srlib.data.patch_files import PatchFiles
 from srlib.data.patch_plan import Job, Split
-from srlib.files import remove
 
 Files: TypeAlias = Mapping[tuple[Split, str], PatchFiles]
 """The files of each split and kind, `lr` or `hr`."""

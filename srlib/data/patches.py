@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from srlib.atomic import atomic_path, remove
 from srlib.cluster import Cluster, connected
 from srlib.data.degradation import degrade_patch, keyed_generator, write_degradation
 from srlib.data.pairs import ImagePair, find_pairs
@@ -24,7 +25,7 @@ from srlib.data.patch_files import PatchFiles
 from srlib.data.patch_parts import Files, write_on_cluster
 from srlib.data.patch_plan import SPLITS, Corner, Job, inspect, make_plan, scaled_copy
 from srlib.errors import SrlibError
-from srlib.files import atomic_path, remove, write_bytes
+from srlib.files import write_bytes
 from srlib.imaging.read import read_image
 from srlib.imaging.resize import downscale
 from srlib.parallel import for_each

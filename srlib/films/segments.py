@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from srlib.atomic import atomic_path, remove
 from srlib.errors import SrlibError
-from srlib.files import atomic_path, read_regular, remove, write_json
+from srlib.files import read_regular, write_json
 
 _IDENTITY, _LOCK = "identity.json", "lock"
 _LARGEST_RECORD = 2**20

@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from srlib.atomic import atomic_path, remove
 from srlib.errors import SrlibError
-from srlib.files import atomic_path, file_hash, remove
+from srlib.files import file_hash
 from srlib.films.ahead import ahead
 from srlib.films.color import from_rgb
 from srlib.films.containers import CODECS, Container, codec_for, container_of

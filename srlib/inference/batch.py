@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from srlib.atomic import atomic_path
 from srlib.errors import SrlibError, failure_line, printable, problems_kept
-from srlib.files import atomic_path, read_regular
+from srlib.files import read_regular
 from srlib.formats.decode import LARGEST_FILE
 from srlib.formats.encoders import FORMATS
 from srlib.imaging.image_file import QUALITY, encode_image_file, read_image_file

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from srlib.arrays import Image
+from srlib.atomic import atomic_path
 from srlib.errors import SrlibError, printable
-from srlib.files import atomic_path, check_output_folder, write_json
+from srlib.files import check_output_folder, write_json
 from srlib.imaging.color import Channels, network_input, rgb_from_output
 from srlib.inference import convert, runtime
 from srlib.inference.bands import BANDS

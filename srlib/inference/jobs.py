@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from srlib.atomic import link_mistake
 from srlib.errors import SrlibError, printable
-from srlib.files import link_mistake
 from srlib.formats.encoders import FORMATS
 from srlib.formats.suffixes import FILM_SUFFIXES, OTHER_SUFFIXES, READ_SUFFIXES, suffix_of
 from srlib.imaging.folders import IMAGE_SUFFIXES

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from srlib.atomic import link_mistake
 from srlib.errors import SrlibError, one_line, printable
-from srlib.files import link_mistake
 from srlib.imaging.array_image import write_image
 from srlib.imaging.consistency import lr_consistency, undetermined_detail
 from srlib.imaging.image_file import ImageFile

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from srlib.atomic import link_mistake
 from srlib.errors import SrlibError
-from srlib.files import check_output, check_output_folder, link_mistake
+from srlib.files import check_output, check_output_folder
 from srlib.formats.suffixes import OTHER_SUFFIXES, READ_SUFFIXES
 from srlib.inference.jobs import ImageJob
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from srlib.atomic import atomic_path
 from srlib.engine import keras_defaults
 from srlib.errors import SrlibError, one_line
-from srlib.files import atomic_path, read_regular, write_bytes, write_json
+from srlib.files import read_regular, write_bytes, write_json
 from srlib.imaging.input_range import CLEAN, InputRange
 from srlib.models.base import SCALES, Network, Option, Scale
 from srlib.models.registry import MODELS, network_of

@@ -15,8 +15,9 @@ from typing import TypedDict
 
 from filelock import FileLock, Timeout
 
+from srlib.atomic import remove
 from srlib.errors import SrlibError
-from srlib.files import remove, write_json
+from srlib.files import write_json
 
 FOLDER = ".resume"
 KEPT = 3

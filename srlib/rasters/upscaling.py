@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from srlib.atomic import atomic_path
 from srlib.errors import SrlibError, one_line, printable
-from srlib.files import atomic_path, check_output
+from srlib.files import check_output
 from srlib.inference.shipped import CLEAN_MODEL
 from srlib.inference.upscale import RgbModel
 from srlib.inference.upscaler import Upscaler, open_model

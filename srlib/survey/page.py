@@ -16,10 +16,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from srlib.atomic import atomic_path
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import ORIGINAL
 from srlib.evaluation.sets import set_order
-from srlib.files import atomic_path, check_output, write_text
+from srlib.files import check_output, write_text
 from srlib.progress import progress
 from srlib.survey.answers import (
     DATA_END,

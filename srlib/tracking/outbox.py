@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from srlib import errors
-from srlib.files import remove, write_json
+from srlib.atomic import remove
+from srlib.files import write_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

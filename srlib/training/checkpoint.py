@@ -16,8 +16,8 @@ from keras import ops
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from srlib.atomic import atomic_path
 from srlib.errors import one_line
-from srlib.files import atomic_path
 from srlib.training.session import Snapshot, TrainingSession
 from srlib.training.types import LogRecord, Weights
 

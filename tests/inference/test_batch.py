@@ -52,7 +52,7 @@ main()
 KILLED_WRITER = """
 import os
 from pathlib import Path
-from srlib.files import atomic_path
+from srlib.atomic import atomic_path
 
 with atomic_path(Path("out/c.png")) as temporary:
     temporary.write_bytes(b"half")

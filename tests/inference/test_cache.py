@@ -20,7 +20,7 @@ MODEL = SHIPPED / "psnr-x4" / "keras"
 FIRST_USE = """
 import shutil, sys, time
 from pathlib import Path
-from srlib.files import atomic_path
+from srlib.atomic import atomic_path
 from srlib.inference import cache, export
 from srlib.inference.shipped import SHIPPED
 
