@@ -12,9 +12,6 @@ from srlib.training.types import Tensor
 CONVOLUTIONS = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2))
 """(width as a multiple of `filters`, stride) of each convolution: 64 to 512 filters in the paper."""
 
-REDUCTION = 16
-"""Stride of the outputs in pixels: the product of all strides."""
-
 HEAD_SIDES = (1, 3, 3)
 """Kernel sizes of the convolutions on each feature map, in `feature_discriminator`."""
 
