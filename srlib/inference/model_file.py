@@ -72,6 +72,14 @@ def read_model_file(path: Path) -> ExportedModel:
         SrlibError: Another kind of file, a network that OpenVINO cannot run or that does not upscale images.
     """
     graph = _read(path)
+    try:
+        return _examined(path, graph)
+    except OPENVINO_ERRORS as error:
+        raise SrlibError(f"{path}: OpenVINO cannot run it ({one_line(error, 200)})") from None
+
+
+def _examined(path: Path, graph: "openvino.Model") -> ExportedModel:
+    """Find out how a network is used, print it, and return the network with the interface of srlib's own exports."""
     channels, is_last = _layout(path, graph)
     graph, scale, multiple, window = _sized(path, _channels_last(graph, is_last), channels)
     if multiple > 1:

@@ -208,6 +208,25 @@ def test_a_shipped_model_by_its_file(folder):
     np.testing.assert_array_equal(srlib.open_model("model.xml", precision="float32")(lr), known(lr))
 
 
+def test_a_constant_larger_than_any_memory_is_refused(folder):
+    image, large = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"]) for name in ("image", "large")
+    )
+    nodes = [
+        helper.make_node("Expand", ["zero", "size"], ["expanded"]),
+        helper.make_node("ReduceSum", ["expanded"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["image", "sum"], ["large"]),
+    ]
+    constants = [numpy_helper.from_array(np.zeros((1, 1), np.float32), "zero")]
+    constants.append(numpy_helper.from_array(np.array([2**23, 2**23], np.int64), "size"))
+    graph = helper.make_graph(nodes, "network", [image], [large], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.save(model, "large.onnx")
+    with pytest.raises(SrlibError, match=r"^large\.onnx: OpenVINO cannot (run|read) it \("):
+        read_model_file(Path("large.onnx"))
+
+
 def test_what_does_not_upscale_is_refused(folder):
     save("inverted.onnx", invert=True)
     with pytest.raises(SrlibError, match=r"^inverted.onnx: not a network that upscales images: its result, downscaled"):
