@@ -94,6 +94,8 @@ def export(
     if format not in FORMATS:
         raise SrlibError(f"format: expected one of {', '.join(FORMATS)}, got {format}")
     target, folder, out = FORMATS[format], Path(folder), Path(out)
+    if is_exported(folder):
+        raise SrlibError(f"{folder}: is exported already; expected the folder of the model that it was made from")
     _check_target(out, force)
     _require("tensorflow", "keras", "tf2onnx", "onnx", "openvino", *target.modules)
     from srlib.engine import pin_threads

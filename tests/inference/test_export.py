@@ -276,6 +276,10 @@ class TestRefusals:
             exporter.export(tmp_path, tmp_path / "out", format="openvino")
         assert not (tmp_path / "out").exists()
 
+    def test_a_model_that_is_exported_already(self, tmp_path: Path) -> None:
+        with pytest.raises(SrlibError, match="fast-x4: is exported already; expected the folder of the model that it"):
+            exporter.export(SHIPPED / "fast-x4", tmp_path / "out", format="onnx")
+
     def test_a_missing_package_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tf2onnx" else object())
         with pytest.raises(SrlibError, match=r"needs tf2onnx to be exported: pip install 'srlib\[pipeline\]'"):
