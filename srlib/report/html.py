@@ -5,6 +5,7 @@ The same scores, images, training logs and recipe give the same bytes.
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +194,9 @@ def _tradeoffs(scores: Sequence[Score], methods: Sequence[Method], scale: int) -
     charts, has_gray_points = [], False
     for name, rows in by_set(scores).items():
         psnr = {method.name: mean(rows[method.name]["psnr_y"]) for method in methods}
-        sizes = [Point(m.name, m.cost.parameters, psnr[m.name]) for m in methods if m.cost]
+        # An exact copy has an infinite PSNR, such as every method's of a plain image: no chart has a place for it.
+        drawn = [method for method in methods if math.isfinite(psnr[method.name])]
+        sizes = [Point(m.name, m.cost.parameters, psnr[m.name]) for m in drawn if m.cost]
         if sizes:
             printed = [row for row in PUBLISHED.get(scale, ()) if row.parameters and name in row.scores]
             sizes += [Point(row.title, float(row.parameters or 0), row.scores[name][0], True) for row in printed]
@@ -202,17 +205,18 @@ def _tradeoffs(scores: Sequence[Score], methods: Sequence[Method], scale: int) -
             title = f"{name}: quality and size"
             charts.append(scatter(title, sizes, "parameters", "PSNR-Y (dB)", log_x=True))
         own = [score for score in scores if score.set == name]
-        works = {method.name: mean_work(own, method.name) for method in methods}
-        work = [Point(m.name, works[m.name], psnr[m.name]) for m in methods if works[m.name]]
+        works = {method.name: mean_work(own, method.name) for method in drawn}
+        work = [Point(m.name, works[m.name], psnr[m.name]) for m in drawn if works[m.name]]
         if _differ(work):
             title = f"{name}: quality and computation"
             charts.append(scatter(title, work, "multiply-adds per image", "PSNR-Y (dB)", log_x=True))
         if all(LPIPS in row for row in rows.values()):
             # Nearest and bilinear are so far away that the other methods would fall on one spot.
-            near = [method for method in rows if method not in ("nearest", "bilinear")]
+            near = [m.name for m in drawn if m.name not in ("nearest", "bilinear")]
             points = [Point(method, mean(rows[method][LPIPS]), psnr[method]) for method in near]
             label = f"{LPIPS_TITLE}, lower is better"
-            charts.append(scatter(f"{name}: fidelity and appearance", points, label, "PSNR-Y (dB)"))
+            if points:
+                charts.append(scatter(f"{name}: fidelity and appearance", points, label, "PSNR-Y (dB)"))
     return charts, has_gray_points
 
 

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import skimage.data
 from PIL import Image as Pillow
 
 from srlib.evaluation.benchmark import Cost, Method, evaluate, interpolation
+from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.opinions import Difference, Opinion, Opinions
 from srlib.evaluation.sets import find_sets
 from srlib.imaging.resize import resize
@@ -234,6 +236,23 @@ def test_nothing_but_numbers(tmp_path: Path) -> None:
     text = render(scores, methods, 3)
     assert 'id="scores"' in text
     assert all(f'id="{key}"' not in text for key in ("tradeoff", "images", "training", "recipe"))
+
+
+@pytest.mark.parametrize("names", [("plain", "photo"), ("plain",)])
+def test_a_plain_image_has_no_place_in_a_chart(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Every method copies an image of one color exactly: its PSNR is infinite, and so is the mean of its set."""
+    images = {"plain": np.full((60, 60, 3), 255, np.uint8), "photo": skimage.data.chelsea()[:60, :60]}
+    for name in names:
+        write_png(tmp_path / f"Own/{name}.png", images[name])
+    kernels: dict[str, Any] = {"soft": "linear", "blocks": "nearest"}
+    methods = [
+        Method(name, lambda lr, scale, k=kernel: resize(lr, scale, kernel=k), cost=Cost(size, lambda h, w, s=size: s))
+        for size, (name, kernel) in enumerate(kernels.items(), 1)
+    ]
+    results = list(evaluate(find_sets(tmp_path, 4), methods, 4))
+    scores = [replace(score, values=score.values | {LPIPS: 0.1}) for result in results for score in result.scores]
+    text = render(scores, methods, 4)
+    assert "∞" in text and 'id="tradeoff"' not in text
 
 
 def line(*points: tuple[float, float]) -> str:
