@@ -145,11 +145,16 @@ def build_page(choices: Sequence[ModelChoice], sessions: Sessions, limits: Limit
             with gr.Column(scale=2, min_width=300):
                 outputs = layout.make_outputs()
 
+        def ask(values: dict[gr.components.Component, object], request: gr.Request) -> None:
+            sessions.ask(str(request.session_hash), values)
+
         def run(
-            values: dict[gr.components.Component, object],
             request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008 that is how Gradio is asked for it
-        ) -> list[object]:
+        ) -> object:
+            values = sessions.begin(str(request.session_hash))
+            if values is None:  # several clicks while work waited: that work took what was chosen last
+                return gr.skip()
             try:
                 with sessions.job(str(request.session_hash)) as job:
                     settings = controls.settings(choices, values)
@@ -159,13 +164,11 @@ def build_page(choices: Sequence[ModelChoice], sessions: Sessions, limits: Limit
             except Stopped:
                 return layout.empty("Stopped.")
 
-        def ask(request: gr.Request) -> None:
-            sessions.ask(str(request.session_hash))
-
         work = {"show_progress_on": outputs[1], "scroll_to_output": True, "concurrency_limit": 1}
-        # The click is noted at once, so that Stop reaches work that waits in the queue.
-        click = start.click(ask, **_AT_ONCE)
-        click.then(run, set(controls), outputs, api_visibility="private", **work)
+        # The click is noted at once, so that Stop and another choice reach work that waits in the queue. A click while
+        # work runs starts more work after it.
+        click = start.click(ask, set(controls), **_AT_ONCE)
+        click.success(run, None, outputs, api_visibility="private", trigger_mode="always_last", **work)
         _connect_files(page, upload, stop, outputs, sessions)
     page.queue(max_size=_LONGEST_QUEUE, default_concurrency_limit=1)
     return page

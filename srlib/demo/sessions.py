@@ -6,12 +6,16 @@ import signal
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from srlib.errors import SrlibError
 from srlib.signals import Stopped
+
+if TYPE_CHECKING:
+    from gradio.components import Component
 
 
 @dataclass
@@ -21,11 +25,13 @@ class Session:
     Attributes:
         upload: The file that was dropped.
         result: Folder of the last result.
+        asked: What was chosen at the last click on Upscale; None once that work has begun.
         is_stopped: Set to end the work that was asked for last, also while it waits in the queue.
     """
 
     upload: Path | None = None
     result: Path | None = None
+    asked: "Mapping[Component, object] | None" = None
     is_stopped: threading.Event = field(default_factory=threading.Event)
 
 
@@ -76,11 +82,22 @@ class Sessions:
             self._delete_upload(before)
         self._delete_empty_files()
 
-    def ask(self, key: str) -> None:
-        """Note that work was asked for, which may wait in a queue: what was stopped before is over."""
+    def ask(self, key: str, values: "Mapping[Component, object]") -> None:
+        """Note that work was asked for, which may wait in a queue: what was asked for or stopped before is over."""
         session = self[key]
-        if session.is_stopped.is_set():  # else the work that runs would be out of reach
-            session.is_stopped = threading.Event()
+        with self._lock:
+            session.asked = values
+            if session.is_stopped.is_set():  # else the work that runs would be out of reach
+                session.is_stopped = threading.Event()
+
+    def begin(self, key: str) -> "Mapping[Component, object] | None":
+        """Return what was chosen at the last click; None if work on it has begun already, or the page was closed."""
+        with self._lock:
+            session = self._sessions.get(key)
+            if session is None:
+                return None
+            values, session.asked = session.asked, None
+            return values
 
     @contextlib.contextmanager
     def job(self, key: str) -> Iterator[Job]:

@@ -190,6 +190,33 @@ def test_work_ends_while_it_waits_and_with_its_file(browse: Any, photo: Callable
 
 
 @pytest.mark.slow
+def test_the_last_click_decides(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="needs the extra demo")
+    large = photo(tmp_path / "large.png", 1200, 900)
+    small = photo(tmp_path / "small.png", 24, 40)
+    with served(tmp_path, "-c", MAIN, "demo", "--port", "0") as (address, temporary, _):
+        first, second = browse("one"), browse("two")
+        for browser, file in ((first, large), (second, small)):
+            browser.open(address)
+            browser.wait("document.querySelector('#start')", seconds=180)
+            drop(browser, file)
+            browser.click("#start")
+            browser.wait("/queue|[0-9] pixels/.test(document.body.innerText)", seconds=180)
+        second.click("#size label:nth-of-type(3)")
+        second.click("#size label:nth-of-type(2)")
+        second.click("#start")  # ×3 while it waits
+        clear(first)
+        drop(first, small)
+        first.click("#size label:nth-of-type(1)")
+        first.click("#start")  # ×2 while the work on the large image ends
+        for browser, width in ((second, 120), (first, 80)):
+            browser.wait("[...document.querySelectorAll('#view img')].some((e) => e.naturalWidth === a[0])", width, 180)
+            assert "dB, largest difference" in status(browser, "LR consistency")
+            assert browser.errors() == []
+        assert len(list(temporary.rglob("result-*"))) == 2
+
+
+@pytest.mark.slow
 def test_the_champion_of_mlflow_upscales(browse: Any, photo: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="needs the extra demo")
     known = {**os.environ, "PYTHONPATH": str(ROOT)}

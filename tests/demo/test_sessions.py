@@ -26,7 +26,7 @@ def test_another_file_replaces_upload_and_result(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     first, second = uploaded(tmp_path, "a"), uploaded(tmp_path, "b")
     sessions.take("me", first)
-    sessions.ask("me")
+    sessions.ask("me", {})
     with sessions.job("me") as job:
         (job.folder / "big.png").touch()
     assert (job.folder / "big.png").exists()
@@ -41,7 +41,7 @@ def test_closing_stops_the_work_and_deletes_everything(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     sessions.take("me", uploaded(tmp_path, "a"))
     session = sessions["me"]
-    sessions.ask("me")
+    sessions.ask("me", {})
     with sessions.job("me"):
         pass
     sessions.close("me")
@@ -63,7 +63,7 @@ def test_an_upload_that_two_pages_share_stays_for_the_other(tmp_path: Path) -> N
 def test_each_result_replaces_the_one_before(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     sessions.take("me", uploaded(tmp_path, "a"))
-    sessions.ask("me")
+    sessions.ask("me", {})
     with sessions.job("me") as first:
         pass
     with sessions.job("me") as second:
@@ -79,15 +79,25 @@ def test_each_result_replaces_the_one_before(tmp_path: Path) -> None:
 def test_stop_reaches_work_that_waits_in_the_queue(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     sessions.take("me", uploaded(tmp_path, "a"))
-    sessions.ask("me")
+    sessions.ask("me", {})
     sessions["me"].is_stopped.set()
     with pytest.raises(Stopped), sessions.job("me"):
         pytest.fail("the work began")
-    sessions.ask("me")
+    sessions.ask("me", {})
     with sessions.job("me") as job:
-        sessions.ask("me")
+        sessions.ask("me", {})
         assert sessions["me"].is_stopped is job.is_stopped, "a second click leaves the work within reach of Stop"
     assert sessions["me"].result == job.folder
+
+
+def test_waiting_work_takes_what_was_chosen_last(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path)
+    first, last = {"size": 2}, {"size": 3}
+    sessions.ask("me", first)  # type: ignore[dict-item]
+    sessions.ask("me", last)  # type: ignore[dict-item]
+    assert sessions.begin("me") is last
+    assert sessions.begin("me") is None, "one click, one result"
+    assert sessions.begin("nobody") is None and list(sessions._sessions) == ["me"]
 
 
 @pytest.mark.parametrize("is_closed", [True, False])
@@ -99,7 +109,7 @@ def test_work_leaves_nothing_once_its_page_is_gone(
     sessions = Sessions(tmp_path)
     first, other = uploaded(tmp_path, "a"), uploaded(tmp_path, "b")
     sessions.take("me", photo(first))
-    sessions.ask("me")
+    sessions.ask("me", {})
 
     def progress(done: float, desc: str) -> None:
         if done == part and first.exists():
