@@ -47,6 +47,13 @@ def test_links_lead_to_files(page: Path) -> None:
     assert not [link for link in missing if (page.parent / link).resolve().parent != ROOT / "recipes"]
 
 
+def test_the_site_takes_light_or_dark_from_the_system() -> None:
+    """Without the first entry a browser keeps the colors of its first visit; without buttons nobody can change them."""
+    palette = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["theme"]["palette"]
+    assert palette[0]["media"] == "(prefers-color-scheme)"
+    assert all(entry["toggle"]["name"] for entry in palette) and len(palette) == 3
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_to_headings(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
