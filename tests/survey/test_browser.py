@@ -308,6 +308,29 @@ def test_next_person_on_the_same_device_starts_afresh(browse: Any, server: Surve
     assert browser.text("#start") == "Start"
 
 
+def test_a_hurried_rater_stops_and_scores_what_is_shown(browse: Any, made: Any) -> None:
+    browser = browse()
+    browser.open(made.page.as_uri())
+    to_the_first_version(browser)
+    pause = "new Promise((done) => setTimeout(() => done([screen, at, busy]), 2 * PAUSE))"
+    click = "document.getElementById(a[0]).click()"
+    assert browser.js(f"(rate(3), {click}, {pause})", "stop")[0] == "end", "Stop while the score is still visible"
+    browser.click("#resume")
+    browser.wait(SHOWN, 1)
+
+    # The version that was asked for first is decoded last; it must not cover the other one.
+    slow = """(() => { const decode = HTMLImageElement.prototype.decode; let first = true;
+      HTMLImageElement.prototype.decode = async function () {
+        if (first) { first = false; await new Promise((done) => setTimeout(done, PAUSE)); }
+        return decode.call(this); }; })()"""
+    shown = "document.getElementById('image').src === source(items.get(order[at]).png)"
+    assert browser.js(f"({slow}, show('rating', 1), show('rating', 0), {pause})") == ["rating", 0, False]
+    assert browser.js(shown)
+    broken = "(HTMLImageElement.prototype.decode = () => Promise.reject(), show('rating', 1).catch(() => rate(5)))"
+    browser.js(f"({broken}, {pause})")
+    assert not browser.js("order[1] in state.votes"), "a score went to a version that is not on the screen"
+
+
 def test_what_is_stored_about_a_rater_is_on_the_first_screen(browse: Any, made: Any) -> None:
     browser = browse()
     browser.open(made.page.as_uri())

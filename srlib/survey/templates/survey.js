@@ -146,14 +146,18 @@ function fit(image) {
   image.style.height = `${(height * multiple) / ratio}px`;
 }
 
+// Return whether the image is shown: false where another one was asked for in the meantime.
 async function put(image, { png, width, height }) {
   const next = new Image();
+  image.next = next;
   next.src = source(png);
   await next.decode();
+  if (image.next !== next) return false;
   image.src = next.src;
   Object.assign(image.dataset, { width, height });
   await image.decode();
   fit(image);
+  return image.next === next;
 }
 
 function place() {
@@ -181,7 +185,7 @@ function words() {
 }
 
 async function show(name, index = 0, focus = true) {
-  [screen, at] = [name, index];
+  [screen, at, busy] = [name, index, false];
   words();
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== name;
   $("progress").max = order.length;
@@ -217,12 +221,9 @@ const SCREENS = {
       button.setAttribute("aria-pressed", String(state.votes[id] === i + 1));
     });
     $("next").disabled = index >= done();
-    busy = true;
-    try {
-      await put($("image"), items.get(id));
-    } finally {
-      busy = false;
-    }
+    busy = true; // until this version is on the screen: no score may go to one that is not
+    if (!(await put($("image"), items.get(id)))) return;
+    busy = false;
     $("image").alt = place();
     $("stage").scrollTo(0, 0);
   },
@@ -259,6 +260,7 @@ async function rate(score) {
   [...$("scale").children].forEach((button, i) => button.setAttribute("aria-pressed", String(i + 1 === score)));
   $("progress").value = done();
   await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  if (screen !== "rating" || order[at] !== id) return; // stopped, or shown something else in the meantime
   busy = false;
   if (at + 1 < order.length) await show("rating", at + 1, false);
   else await show("end");
