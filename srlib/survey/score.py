@@ -158,8 +158,10 @@ def _opinions(name: str, votes: Votes, methods: Sequence[str]) -> Iterator[Opini
 def _differences(rows: Sequence[Opinion], votes: Votes, methods: Sequence[str]) -> Iterator[Difference]:
     """Yield the difference of each pair of methods, within the same resamples."""
     means = _resampled_means(votes)
+    has_voted = np.any(~np.isnan(votes), axis=1)
     for other, row in combinations(rows, 2):
-        low, high = _interval(means[:, methods.index(row.method)] - means[:, methods.index(other.method)], votes)
+        a, b = methods.index(row.method), methods.index(other.method)
+        low, high = _interval(means[:, a] - means[:, b], votes[has_voted[:, [a, b]].all(axis=1)])
         yield Difference(row.method, other.method, round(row.mos - other.mos, 6), low, high)
 
 

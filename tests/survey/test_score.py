@@ -109,6 +109,14 @@ def test_few_raters_get_no_interval(made: Any, answers: Path) -> None:
     assert "No interval is given for fewer than 3 raters" in survey_opinions.document(opinions)
 
 
+def test_few_raters_of_both_methods_get_no_interval(made: Any, answers: Path) -> None:
+    """Three raters, two of whom scored one version only: no pair of methods was scored by three."""
+    for rater, votes in (("anna", None), ("badr", 1), ("carla", 1)):
+        (answers / f"{rater}.json").write_bytes(made.answers(rater, votes=votes))
+    differences = scored(made, answers, unfinished=True).differences
+    assert len(differences) == 6 and all((one.low, one.high) == (None, None) for one in differences)
+
+
 def test_same_rater_and_same_file_count_once(made: Any, answers: Path) -> None:
     (answers / "a.json").write_bytes(made.answers("anna"))
     (answers / "b.json").write_bytes(made.answers("anna"))
