@@ -132,8 +132,8 @@ class SurveyServer(ThreadingHTTPServer):
     def address(self) -> str:
         """The URL to open, http://…/."""
         host = self.server_name
-        if host == "0.0.0.0":  # noqa: S104  (compared, not listened on)
-            host = _own_address()
+        if ipaddress.ip_address(host).is_unspecified:
+            host = _own_address(self.address_family)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/"
 
     @property
@@ -271,14 +271,15 @@ def _disconnect(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _own_address() -> str:
+def _own_address(family: socket.AddressFamily | int) -> str:
     """Return the address by which others reach this machine: the source address of a packet to the outside."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    outside, own = ("2001:db8::1", "::1") if family == socket.AF_INET6 else ("192.0.2.1", "127.0.0.1")
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # nothing is sent
+            probe.connect((outside, 9))  # nothing is sent
             return str(probe.getsockname()[0])
         except OSError:
-            return "127.0.0.1"
+            return own
 
 
 def is_own_host(host: str, local_address: str, names: Collection[str]) -> bool:

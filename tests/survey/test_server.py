@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,23 @@ def test_an_empty_host_is_refused(made: Any, tmp_path: Path, host: str) -> None:
     with pytest.raises(SrlibError, match=r"--host: expected an address such as 127\.0\.0\.1"):
         make_server(made.page, tmp_path / "answers", host=host)
     assert not (tmp_path / "answers").exists()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_the_address_of_all_addresses_can_be_opened(made: Any, tmp_path: Path, host: str) -> None:
+    try:
+        server = make_server(made.page, tmp_path / "answers", host=host, report=lambda line: None)
+    except SrlibError:
+        pytest.skip("needs IPv6")
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            assert opener.open(server.address, timeout=120).status == 200
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_listening_on_all_addresses_is_reported(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
