@@ -87,7 +87,10 @@ def items(name: ImageName, versions: Mapping[str, Version], secret: bytes) -> It
 
 def example(path: Path, max_side: int, scale: int, secret: bytes) -> Example:
     """Return an image as the worst (nearest neighbor) and the best (the image itself) that a rater will see."""
-    original = crop_to_multiple(read_image(path), scale)
+    image = read_image(path)
+    if min(image.shape[:2]) < scale:
+        raise SrlibError(f"{path}: {image.shape[1]}×{image.shape[0]} pixels are too few for an example at ×{scale}")
+    original = crop_to_multiple(image, scale)
     low = downscale(original, scale)
     if max(original.shape[:2]) > max_side:
         region = busiest_region(original, low, max_side - max_side % scale)

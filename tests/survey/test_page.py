@@ -153,6 +153,12 @@ def test_examples_from_another_folder_hold_nothing_out(images: Path, tmp_path: P
         make(images, tmp_path / "p.html", tmp_path / "k.json", examples=4, examples_from=tmp_path / "others")
 
 
+def test_an_example_smaller_than_an_lr_pixel_is_named(images: Path, tmp_path: Path) -> None:
+    write_png(tmp_path / "icons/icon.png", np.zeros((3, 40, 3), np.uint8))
+    with pytest.raises(SrlibError, match=r"icon\.png: 40×3 pixels are too few for an example at ×4$"):
+        make(images, tmp_path / "p.html", tmp_path / "k.json", examples=1, examples_from=tmp_path / "icons")
+
+
 def test_large_images_are_cut_to_their_most_detailed_square(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     whole = np.full((120, 200, 3), 128, np.uint8)
