@@ -323,9 +323,9 @@ def test_a_hurried_rater_stops_and_scores_what_is_shown(browse: Any, made: Any) 
       HTMLImageElement.prototype.decode = async function () {
         if (first) { first = false; await new Promise((done) => setTimeout(done, PAUSE)); }
         return decode.call(this); }; })()"""
-    shown = "document.getElementById('image').src === source(items.get(order[at]).png)"
+    image = "document.getElementById('image').src === source(items.get(order[at]).png)"
     assert browser.js(f"({slow}, show('rating', 1), show('rating', 0), {pause})") == ["rating", 0, False]
-    assert browser.js(shown)
+    assert browser.js(image)
     broken = "(HTMLImageElement.prototype.decode = () => Promise.reject(), show('rating', 1).catch(() => rate(5)))"
     browser.js(f"({broken}, {pause})")
     assert not browser.js("order[1] in state.votes"), "a score went to a version that is not on the screen"
