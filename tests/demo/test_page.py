@@ -251,6 +251,8 @@ def test_a_phone_in_the_dark(browse: Any, photo: Callable[..., Path], tmp_path: 
         assert browser.js("innerWidth === 390 && document.documentElement.scrollWidth <= innerWidth")
         color = browser.js("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).map(Number)")
         assert max(color) < 60
+        button = browser.js("getComputedStyle(document.querySelector('#start')).backgroundColor")
+        assert button == "rgb(194, 65, 12)", "white letters on it have a contrast of 5.2"
         drop(browser, photo(tmp_path / "large.png", 1500, 1500))
         browser.click("#start")
         assert "more than this page takes" in status(browser, "Not done")
