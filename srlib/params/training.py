@@ -59,6 +59,8 @@ class LearningRate(Section):
             yield "milestones", f"expected only with `schedule: steps`, got {self.milestones} with {self.schedule}"
         if self.milestones != sorted(set(self.milestones)):
             yield "milestones", f"expected rising numbers, got {self.milestones}"
+        if min(self.milestones, default=self.warmup) < self.warmup:
+            yield "milestones", f"expected steps after the warm-up ({self.warmup}), got {min(self.milestones)}"
         if self.final and self.schedule != "cosine":
             yield "final", f"expected only with `schedule: cosine`, got {self.final} with {self.schedule}"
         if self.final > self.peak:

@@ -185,6 +185,11 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
         {"schedule": "steps", "peak": 1e-4, "milestones": [40, 80]},
         "finetune.learning_rate.milestones: expected steps below `steps` (80), got 80; remove it",
     ),
+    "a milestone within the warm-up": (
+        "finetune.learning_rate",
+        {"schedule": "steps", "peak": 1e-4, "warmup": 30, "milestones": [20, 40]},
+        "finetune.learning_rate.milestones: expected steps after the warm-up (30), got 20",
+    ),
     "milestones out of order": (
         "finetune.learning_rate",
         {"schedule": "steps", "peak": 1e-4, "milestones": [40, 20]},
