@@ -109,7 +109,7 @@ class TestTrainingImages:
     def test_lr_images_that_are_missing(self, lines: Lines) -> None:
         images(Path("mine/HR"))
         (line,) = lines({"prepare.images": "mine", "prepare.lr": "given"})
-        assert line.startswith("prepare.images: mine: expected the folders HR and LR")
+        assert line.startswith("prepare.images: mine: expected the folder HR with images")
         images(Path("mine/LR"), 2, side=50)
         (line,) = lines({"prepare.images": "mine", "prepare.lr": "given"})
         assert line.startswith("prepare.images: mine/HR/2.png: no LR image")
