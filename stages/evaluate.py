@@ -27,8 +27,7 @@ def main(pretrained: Path, gan: Path, results: Path, *curves: Path) -> None:
         champions.check(section.champion, sets)
         methods, metrics = recipe_methods(section, scale, pretrained, gan), recipe_metrics(section)
         columns = [method.name for method in methods if method.name not in ("nearest", "bilinear")]
-        chosen = featured(sets, section.strips)
-        scores, exhibits, timing = [], [], Timing()
+        chosen, scores, exhibits, timing = featured(sets, section.strips), [], [], Timing()
         strips, versions, side = results / "strips", results / "images", section.strip_size
         with atomic_path(strips) as new_strips, atomic_path(versions) as new_versions:
             new_strips.mkdir()

@@ -161,9 +161,9 @@ def test_both_frames_of_a_film_show_the_same_moment(tmp_path: Path, monkeypatch:
     convert, most = reading.RgbConverter.__call__, 0
     frames: list[weakref.ref[np.ndarray]] = []
 
-    def count(self: reading.RgbConverter, frame: object) -> np.ndarray:
+    def count(self: reading.RgbConverter, *arguments: object) -> np.ndarray:
         nonlocal most
-        rgb = convert(self, frame)
+        rgb = convert(self, *arguments)
         frames.append(weakref.ref(rgb))
         most = max(most, sum(reference() is not None for reference in frames))
         return rgb
