@@ -1,6 +1,7 @@
 """The Keras backend, its threads and the processor, each of which may change the last bits of a result.
 
-A stage calls `pin_threads` before its first computation, and never imports Keras earlier.
+A stage calls `pin_threads` before its first computation, and never imports Keras earlier. A program that has used Keras
+before it calls srlib keeps its own settings: `pin_if_unused`.
 """
 
 import contextlib
@@ -69,6 +70,18 @@ def pin_threads() -> EngineFacts:
         "processor": processor(),
         "devices": devices,
     }
+
+
+def pin_if_unused() -> None:
+    """Call `pin_threads`, unless this program has imported Keras or a backend: threads cannot be changed after a use.
+
+    For computations that decide no file's bytes: the last bits of their results follow the program's own settings.
+
+    Raises:
+        SrlibError: See `pin_threads`.
+    """
+    if not {"keras", *BACKENDS} & sys.modules.keys():
+        pin_threads()
 
 
 def check_backend() -> str:

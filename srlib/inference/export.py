@@ -98,12 +98,12 @@ def export(
         raise SrlibError(f"{folder}: is exported already; expected the folder of the model that it was made from")
     _check_target(out, force)
     _require("tensorflow", "keras", "tf2onnx", "onnx", "openvino", *target.modules)
-    from srlib.engine import pin_threads
+    from srlib.engine import pin_if_unused
     from srlib.models import load_model, read_config
 
     scale = read_config(folder).scale
     hr = _read_images(images, scale) if images else _sample(scale) if target.largest_loss else []
-    pin_threads()
+    pin_if_unused()  # the files are made in processes of their own
     model, config = load_model(folder)
     with atomic_path(out) as temporary:
         temporary.mkdir(parents=True)

@@ -6,7 +6,6 @@ The files that this module imports are recorded with each model. It computes wit
 import base64
 import binascii
 import math
-import sys
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srlib.arrays import Pixels
-from srlib.engine import pin_threads
+from srlib.engine import pin_if_unused
 from srlib.errors import SrlibError, one_line
 from srlib.imaging.array_image import from_array, to_array
 from srlib.imaging.image_file import encode_image_file, read_image_file
@@ -46,8 +45,7 @@ def _load_pyfunc(path: str) -> "ServedModel":
     Args:
         path: The model's folder.
     """
-    if not {"keras", "tensorflow", "jax"} & sys.modules.keys():  # a running program keeps its own settings
-        pin_threads()
+    pin_if_unused()
     network, _ = load_model(Path(path))
     return ServedModel(network)
 

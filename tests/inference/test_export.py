@@ -1,6 +1,7 @@
 """Every network as OpenVINO and ONNX files: the same images as Keras, the same bytes again, blending."""
 
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,19 @@ def made(name: str, folder: Path, seed: int = 1, change: int = 1) -> Path:
     save_model(model, config, folder)
     return folder
 
+
+AFTER_A_USE = """
+import pathlib, shutil, sys
+import keras
+keras.config.set_floatx("float16")
+keras.ops.sum(keras.ops.ones((2, 3)))
+import srlib
+from srlib.inference import convert
+folder = pathlib.Path(sys.argv[1])
+convert.from_keras = lambda model, path: shutil.copy(folder / f"{model.name}.onnx", path)
+print(srlib.open_model(folder / "edsr").scale, keras.config.floatx())
+"""
+"""A notebook that has computed with Keras before it opens a model of its own."""
 
 CONVERT = """
 import pathlib, sys
@@ -168,6 +182,19 @@ def test_the_same_weights_give_the_same_bytes(
     text = (exported["edsr"][0] / model_files.XML).read_text()
     assert "rt_info" not in text
     assert 'version="20' not in text
+
+
+@pytest.mark.slow
+def test_a_program_that_used_keras_before_gets_the_same_bytes(
+    exported: dict[str, tuple[Path, exporter.ExportReport]], sources: Path, tmp_path: Path
+) -> None:
+    """TensorFlow refuses to change its threads once it has computed, and the program's own settings stay."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", AFTER_A_USE, str(sources)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "4 float16\n", done.stderr
+    (cached,) = (path for path in tmp_path.glob("srlib/models/*") if path.is_dir())
+    assert tree_hash(cached) == tree_hash(exported["edsr"][0])
 
 
 def test_the_onnx_file_names_its_axes_and_no_version(exported: dict[str, tuple[Path, exporter.ExportReport]]) -> None:
