@@ -4,6 +4,7 @@ Training takes hours, and DVC removes the outputs of a stage before it starts. S
 names are opened here as the stages will open them. Keras is imported only where a recipe names a network of your own.
 """
 
+import contextlib
 import functools
 import math
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from srlib.data.epochs import epoch_mistakes, folder_epoch_mistakes
 from srlib.data.local import local_path, own_image_mistakes
 from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
 from srlib.data.sources import plan
@@ -107,6 +109,8 @@ def _prepare(params: Params, train: Path) -> Iterator[Mistake]:
     elif source == "none":
         yield "prepare.images", f"expected a folder of your own with `download.train: none`, got {folder}"
     elif source in ("sample", "free-photos") and section.lr == "given":
+        with contextlib.suppress(SrlibError):  # yielded above
+            yield from folder_epoch_mistakes(params, folder)
         yield "prepare.lr", f"expected make with `download.train: {source}`, which has no LR images, got given"
     elif source == "sample":
         files = [local_path(item.source) for item in plan("train", params.download, params.scale)]
@@ -115,6 +119,7 @@ def _prepare(params: Params, train: Path) -> Iterator[Mistake]:
 
 
 def _check_folder(folder: Path, params: Params) -> None:
+        yield from epoch_mistakes(params, pairs)
     section = params.prepare
     pairs, mistakes = find_pairs(folder, given_lr=section.lr == "given", scale=params.scale)
     if mistakes and section.unusable == "stop":

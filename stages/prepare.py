@@ -11,9 +11,11 @@ def main(out: Path) -> None:
     """Write the patch folder `out` from the images in `prepare.images` of params.yaml."""
     with stage_run("prepare") as run:
         from srlib.cluster import VARIABLE
+        from srlib.data.epochs import check_epochs
         from srlib.data.patches import prepare_patches
 
         section = run.params.prepare
+        check_epochs(run.params, Path(section.images))
         done = prepare_patches(
             Path(section.images),
             out,

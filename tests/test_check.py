@@ -114,6 +114,20 @@ class TestTrainingImages:
         (line,) = lines({"prepare.images": "mine", "prepare.lr": "given"})
         assert line.startswith("prepare.images: mine/HR/2.png: no LR image")
 
+    @pytest.mark.parametrize("source", ["mine", "data/raw/train"])
+    def test_a_warm_up_beyond_the_epochs(self, source: str, lines: Lines) -> None:
+        """Three patches, 20 times, in batches of 16 are four steps; the bundled sample has 321 patches."""
+        epochs = {"pretrain.steps": None, "pretrain.epochs": 20, "prepare.images": source}
+        images(Path("mine"))
+        (Path("mine") / "note.png").write_text("no image")
+        limit = 4 if source == "mine" else 402
+        allowed = {"prepare.unusable": "skip", "pretrain.learning_rate.warmup": limit - 1}
+        assert lines(epochs | allowed) == []
+        assert lines(epochs | allowed | {"pretrain.learning_rate.warmup": limit}) == [
+            f"pretrain.learning_rate.warmup: expected fewer than the steps of `epochs` (at most {limit}), got {limit}; "
+            "lower it, or raise `epochs`"
+        ]
+
     def test_patches_larger_than_the_sample(self, lines: Lines) -> None:
         first, *others = lines({"prepare.patch": 1000})
         assert first.startswith("prepare.patch: expected at least two images") and len(others) == 6

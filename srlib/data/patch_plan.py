@@ -47,12 +47,7 @@ def inspect(pair: ImagePair, params: Prepare, scale: int) -> Job:
     height, width = check_pair(pair, scale=scale, patch=params.patch)
     if min(_shrunk(side, largest := max(params.sizes)) for side in (height, width)) < params.patch:
         raise SrlibError(f"{pair.hr}: smaller than a patch at {largest:g} of its size, the largest of prepare.sizes")
-    corners = tuple(
-        Corner(size, y, x)
-        for size in params.sizes
-        for y in range(0, _shrunk(height, size) - params.patch + 1, params.stride)
-        for x in range(0, _shrunk(width, size) - params.patch + 1, params.stride)
-    )
+    corners = all_corners(height, width, params)
     if not params.flat and not params.detail:
         return Job(pair, corners)
     hr, side = read_image(pair.hr), params.patch * scale
@@ -68,6 +63,16 @@ def inspect(pair: ImagePair, params: Prepare, scale: int) -> Job:
             if error is None or cv2.mean(error[place])[0] >= params.detail**2:
                 detailed.append(at)
     return Job(pair, tuple(detailed), flat=len(corners) - len(detailed))
+
+
+def all_corners(height: int, width: int, params: Prepare) -> tuple[Corner, ...]:
+    """Return the corners of the patches of an LR image, flat ones included."""
+    return tuple(
+        Corner(size, y, x)
+        for size in params.sizes
+        for y in range(0, _shrunk(height, size) - params.patch + 1, params.stride)
+        for x in range(0, _shrunk(width, size) - params.patch + 1, params.stride)
+    )
 
 
 def _bicubic_error(hr: np.ndarray, gray: np.ndarray, scale: int, params: Prepare) -> np.ndarray:

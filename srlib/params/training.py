@@ -1,5 +1,6 @@
 """Sections `pretrain` and `finetune`: the two trainings."""
 
+import math
 from collections.abc import Iterator
 from functools import reduce
 from operator import or_
@@ -66,13 +67,19 @@ class LearningRate(Section):
         if self.final > self.peak:
             yield "final", f"expected at most `peak` ({self.peak}), got {self.final}"
 
-    def step_mistakes(self, steps: int) -> Iterator[tuple[str, str]]:
-        """Yield what a training of `steps` steps would never reach."""
+    def step_mistakes(self, steps: int, *, epochs: str = "") -> Iterator[tuple[str, str]]:
+        """Yield what a training of `steps` steps would never reach.
+
+        Args:
+            steps: Number of steps, or the most that there may be.
+            epochs: This number as text, where it follows from `epochs`.
+        """
+        limit, key = (f"the steps of `epochs` ({epochs})", "epochs") if epochs else (f"`steps` ({steps})", "steps")
         if self.warmup >= steps:
-            yield "warmup", f"expected fewer than `steps` ({steps}), got {self.warmup}; lower it, or raise `steps`"
+            yield "warmup", f"expected fewer than {limit}, got {self.warmup}; lower it, or raise `{key}`"
         for milestone in self.milestones:
             if milestone >= steps:
-                yield "milestones", f"expected steps below `steps` ({steps}), got {milestone}; remove it"
+                yield "milestones", f"expected steps below {limit}, got {milestone}; remove it"
 
 
 class Training(Section):
@@ -164,6 +171,22 @@ class Pretrain(Training):
         if self.steps:
             yield from ((f"learning_rate.{key}", text) for key, text in self.learning_rate.step_mistakes(self.steps))
         yield from self._equivariance_mistakes()
+
+    def steps_with(self, patches: int) -> int:
+        """Return the number of steps with so many training patches."""
+        return self.steps or math.ceil((self.epochs or 0) * patches / self.batch)
+
+    def epoch_mistakes(self, patches: int, *, at_most: bool = False) -> Iterator[tuple[str, str]]:
+        """Yield what the steps of `epochs` would never reach; nothing where `steps` is given.
+
+        Args:
+            patches: Number of training patches.
+            at_most: Whether there may be fewer.
+        """
+        if self.epochs:
+            steps = self.steps_with(patches)
+            mistakes = self.learning_rate.step_mistakes(steps, epochs=f"at most {steps}" if at_most else str(steps))
+            yield from ((f"learning_rate.{key}", text) for key, text in mistakes)
 
     def _equivariance_mistakes(self) -> Iterator[tuple[str, str]]:
         width = self.model.equivariant_width

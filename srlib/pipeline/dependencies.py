@@ -25,6 +25,7 @@ LEFT_OUT = {
     "srlib/check.py": "refuses a recipe; what it accepts gives the same file each time",
     "srlib/cluster_worker.py": "checks the workers of a cluster",
     "srlib/cluster.py": "spreads work over hosts; a test compares the bytes",
+    "srlib/data/epochs.py": "refuses a recipe before patches are cut",
     "srlib/distributed.py": "starts, joins and ends processes; what each computes is in srlib/training/mesh.py",
     "srlib/errors.py": "the type of error that users read",
     "srlib/evaluation/champions.py": "decides about aliases in MLflow; no output holds them",

@@ -1,6 +1,5 @@
 """Pre-training: a super-resolution network learns to minimize a pixel loss."""
 
-import math
 from functools import partial
 from pathlib import Path
 
@@ -119,11 +118,9 @@ def pretraining(
         check_division("finetune", params.finetune)  # now, and not after hours of pre-training
     trainer = pixel_trainer(params)
     batches = training_batches("pretrain", patches, section, params.seed)
-    steps = section.steps or math.ceil((section.epochs or 0) * len(batches) / section.batch)
-    if mistakes := [
-        f"pretrain.learning_rate.{key}: {text}" for key, text in section.learning_rate.step_mistakes(steps)
-    ]:
-        raise SrlibError("\n".join(mistakes))  # with `epochs`, the steps are known only now
+    steps = section.steps_with(len(batches))
+    if mistakes := [f"pretrain.{key}: {text}" for key, text in section.epoch_mistakes(len(batches))]:
+        raise SrlibError("\n".join(mistakes))  # with `epochs`, the steps are known exactly only now
     pairs = validation_sample(patches)
     rescue = partial(save_last_good, pairs=pairs, config=model_config(params), folder=resume / LAST_GOOD)
     guard = DivergenceGuard(section, rescue)

@@ -94,8 +94,11 @@ def test_a_fine_tuning_that_cannot_be_divided(patches: Path, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("rate", "line"),
     [
-        ({"warmup": 6}, "warmup: expected fewer than `steps` (6), got 6; lower it, or raise `steps`"),
-        ({"schedule": "steps", "milestones": [3, 9]}, "milestones: expected steps below `steps` (6), got 9; remove it"),
+        ({"warmup": 6}, "warmup: expected fewer than the steps of `epochs` (6), got 6; lower it, or raise `epochs`"),
+        (
+            {"schedule": "steps", "milestones": [3, 9]},
+            "milestones: expected steps below the steps of `epochs` (6), got 9; remove it",
+        ),
     ],
 )
 def test_a_schedule_beyond_the_steps_of_the_epochs(rate: dict, line: str, patches: Path, tmp_path: Path) -> None:
