@@ -26,6 +26,7 @@ from srlib.evaluation.sets import find_sets, find_versions
 from srlib.memory import free_memory, total_memory
 from srlib.params import OtherMethod, Params
 from srlib.params.training import Training
+from srlib.pipeline.dvc import runs_finetune
 
 Mistake = tuple[str, str]
 """A key of params.yaml, and what is wrong with it."""
@@ -53,6 +54,8 @@ def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> Non
     mistakes += [("prepare.images", line) for line in _unusable_names(Path(params.prepare.images))]
     mistakes += [*own_image_mistakes(params.download, store), *_prepare(params, train), *_own_networks(params, sets)]
     mistakes += [*_micro_batches(params), *_memory(params)]
+    if params.finetune is None and runs_finetune():
+        mistakes += _attempt("finetune", params.finetune_section)
     mistakes += _attempt("evaluate.survey", lambda: read_opinions(Path(params.evaluate.survey)))
     if mistakes:
         raise SrlibError("\n".join(f"params.yaml: {key}: {message}" for key, message in mistakes))
@@ -106,20 +109,20 @@ def _prepare(params: Params, train: Path) -> Iterator[Mistake]:
             yield "prepare.images", _no_folder(folder)
             return
         yield from _attempt("prepare.images", lambda: _check_folder(folder, params))
+        with contextlib.suppress(SrlibError):  # yielded above
+            yield from folder_epoch_mistakes(params, folder)
     elif source == "none":
         yield "prepare.images", f"expected a folder of your own with `download.train: none`, got {folder}"
     elif source in ("sample", "free-photos") and section.lr == "given":
-        with contextlib.suppress(SrlibError):  # yielded above
-            yield from folder_epoch_mistakes(params, folder)
         yield "prepare.lr", f"expected make with `download.train: {source}`, which has no LR images, got given"
     elif source == "sample":
         files = [local_path(item.source) for item in plan("train", params.download, params.scale)]
         pairs = [ImagePair(file.name, file) for file in files]
         yield from _attempt("prepare.patch", lambda: _check_pairs(pairs, params))
+        yield from epoch_mistakes(params, pairs)
 
 
 def _check_folder(folder: Path, params: Params) -> None:
-        yield from epoch_mistakes(params, pairs)
     section = params.prepare
     pairs, mistakes = find_pairs(folder, given_lr=section.lr == "given", scale=params.scale)
     if mistakes and section.unusable == "stop":

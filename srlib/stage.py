@@ -20,7 +20,7 @@ from srlib.engine import keep_freed_memory, lacks_bfloat16, pin_threads
 from srlib.errors import SrlibError, one_line, printable
 from srlib.files import sampled_hash, tree_hash
 from srlib.params import Params, load_params
-from srlib.pipeline.dvc import EXECUTION, PipelineStage, execution, read_stage, recorded_outputs, root
+from srlib.pipeline.dvc import EXECUTION, PipelineStage, execution, read_stage, recorded_outputs, root, runs_finetune
 from srlib.pipeline.resume import ResumeState, clean, differences, fingerprint
 from srlib.signals import Stopped, stoppable
 from srlib.tracking import SetScores, TrackedRun, Verdict, connect, tracked_run
@@ -33,6 +33,8 @@ SLOW_BFLOAT16 = (
     "mixed_bfloat16 takes many times as long as float32 on this processor, which has neither AVX512-BF16 nor AMX; "
     "set it to float32"
 )
+
+_BEFORE_FINETUNE = ("download", "prepare", "pretrain")
 
 _FROM_THE_BEGINNING = "the next run does this stage from its beginning"
 _IF_ANY = "run it again to continue from the last checkpoint, if there is one"
@@ -170,6 +172,8 @@ def stage_run(
         if processes:
             distributed.join()
         params = load_params(stage=name)
+        if name in _BEFORE_FINETUNE and params.finetune is None and runs_finetune():
+            load_params(stage="finetune")  # raises: the check stage is skipped where params.yaml did not change
         inputs = _images_of(name, params) | dict(inputs or {})
         if processes:
             distributed.launch({EXECUTION: execution() or ""})

@@ -354,6 +354,15 @@ def test_a_backend_that_is_not_installed(lines: Lines, monkeypatch: pytest.Monke
         )
 
 
+def test_no_fine_tuning_and_a_run_of_the_whole_pipeline(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lines({"finetune": None}) == []
+    monkeypatch.setattr("srlib.check.runs_finetune", lambda: True)
+    assert lines({}) == []
+    assert lines({"finetune": None}) == [
+        "finetune: expected the parameters of an SRGAN, got null; copy them from a recipe, or run `dvc repro pretrain`"
+    ]
+
+
 @pytest.mark.parametrize("section", ["pretrain", "finetune"])
 def test_micro_batches_with_another_backend(section: str, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KERAS_BACKEND", raising=False)

@@ -223,7 +223,7 @@ def execution() -> str | None:
         return key
     ancestors = psutil.Process().parents()
     # Without a process named dvc, a program that calls DVC as a library: the one that started the stage's shell.
-    callers = [p for p in ancestors if _is_dvc(p)] or [p for p in ancestors if p.name() not in SHELLS]
+    callers = [p for p in ancestors if _dvc_command(p) is not None] or [p for p in ancestors if p.name() not in SHELLS]
     if not callers:
         return None
     process = ProcessId.of(callers[0])
@@ -231,14 +231,40 @@ def execution() -> str | None:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
-def _is_dvc(process: "psutil.Process") -> bool:
-    """Return True for `dvc …`, `python …/dvc …` and `python [options] -m dvc …`."""
+def runs_finetune() -> bool:
+    """Return whether the command of DVC that started this stage will run the fine-tuning too.
+
+    False where this cannot be known: a stage started by hand, a queue's worker, a program that calls DVC as a library.
+    """
+    import psutil
+
+    if "DVC_STAGE" not in os.environ:
+        return False
+    commands = [command for p in psutil.Process().parents() if (command := _dvc_command(p)) is not None]
+    if not commands:
+        return False
+    from dvc.cli import DvcParserError, parse_args
+
+    try:
+        options = vars(parse_args(commands[0]))
+    except DvcParserError:
+        return False
+    if options["func"].__name__ not in ("CmdRepro", "CmdExperimentsRun"):
+        return False
+    names = {target.rpartition(":")[2] for target in options["targets"]}
+    is_widened = any(options[name] for name in ("pipeline", "all_pipelines", "downstream", "force_downstream"))
+    return not names or is_widened or bool(names & {"dvc.yaml", "finetune", "evaluate"})
+
+
+def _dvc_command(process: "psutil.Process") -> list[str] | None:
+    """Return the arguments of `dvc …`, `python …/dvc …` and `python [options] -m dvc …`; None of another process."""
     import psutil
 
     try:
         arguments = process.cmdline()
     except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-        return False
+        return None
     names = [Path(a).name for a in arguments]
-    module = "-m" in names and names[names.index("-m") + 1 :][:1] == ["dvc"]
-    return module or "dvc" in names[:2]
+    if "-m" in names and names[(module := names.index("-m") + 1) :][:1] == ["dvc"]:
+        return arguments[module + 1 :]
+    return arguments[names.index("dvc") + 1 :] if "dvc" in names[:2] else None

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -145,3 +146,29 @@ def test_an_execution_is_the_dvc_process_and_the_experiment(folder: Path) -> Non
     assert first[0] == first[1] and second[0] == second[1]
     assert len({first[0], second[0], third[0]}) == 3
     assert "None" not in first + third
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["dvc", "repro"], True),
+        ([sys.executable, "-m", "dvc", "exp", "run", "-S", "seed=pretrain"], True),
+        ([sys.executable, "/v/bin/dvc", "repro", "dvc.yaml:evaluate"], True),
+        (["dvc", "repro", "--downstream", "prepare"], True),
+        (["dvc", "repro", "-f", "pretrain"], False),
+        (["dvc", "experiments", "run", "-S", "seed=2", "dvc.yaml:pretrain", "check"], False),
+        (["dvc", "repro", "--no-such-option"], False),
+        (["dvc", "queue", "start"], False),
+        (["python", "program.py", "repro"], False),
+    ],
+)
+def test_whether_a_command_of_dvc_runs_the_fine_tuning(
+    command: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = [["/bin/sh", "-c", "stages/python stages/check.py dvc"], command, ["make", "repro"]]
+    processes = [SimpleNamespace(cmdline=lambda arguments=arguments: arguments) for arguments in parents]
+    monkeypatch.setattr(psutil.Process, "parents", lambda process: processes)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert not pipeline.runs_finetune(), "a stage started by hand"
+    monkeypatch.setenv("DVC_STAGE", "check")
+    assert pipeline.runs_finetune() == expected

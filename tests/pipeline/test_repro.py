@@ -154,6 +154,18 @@ def test_a_mistake_costs_no_earlier_output(repository: Repository) -> None:
     assert repository.repro() == [], "once it is mended, nothing runs again"
 
 
+def test_without_an_srgan_the_whole_pipeline_is_refused_at_once(new_repository) -> None:
+    other = new_repository("without")
+    other.change("finetune", None)
+    line = "params.yaml: finetune: expected the parameters of an SRGAN, got null; copy them from a recipe, or run"
+    done = other.run("dvc", "repro", check=False)
+    assert (ran(done), done.returncode) == (["check"], 255)
+    assert f"error: {line} `dvc repro pretrain`\n" in done.stderr
+    assert other.repro("check") == ["check"], "which DVC skips from now on"
+    (stage,) = ran(done := other.run("dvc", "repro", check=False))
+    assert stage in DOWNLOADS and line in done.stderr
+
+
 def test_a_copy_killed_in_both_trainings_has_the_same_hashes(repository: Repository, new_repository) -> None:
     other = new_repository("second")
     for stage, how in (("pretrain", signal.SIGKILL), ("finetune", signal.SIGINT)):
