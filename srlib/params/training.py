@@ -22,6 +22,11 @@ from srlib.schema import Fraction, NonNegative, PathText, Positive, Section, Sha
 
 Precision = Literal["float32", "mixed_bfloat16"]
 
+_LARGEST = 1_000_000
+"""Weights and norms far above it overflow float32, where a gradient is squared and summed."""
+
+Weight = Annotated[float, Field(ge=0, le=_LARGEST)]
+
 if TYPE_CHECKING:
     AnyNetwork = Network
 else:
@@ -123,7 +128,7 @@ class Training(Section):
         description="Decay of the exponential moving average of the weights. The averaged weights are validated and "
         "saved. 0: no average.",
     )
-    clip_norm: NonNegative = Field(default=0.0, description="Largest global norm of the gradient; 0: no clipping.")
+    clip_norm: Weight = Field(default=0.0, description="Largest global norm of the gradient; 0: no clipping.")
     log_every: Positive = Field(default=100, description="Steps between two records of the losses.")
     validate_every: Positive = Field(default=1000, description="Steps between two validations.")
 
@@ -133,6 +138,9 @@ class Training(Section):
             yield "micro_batches", f"expected a divisor of `batch` ({self.batch}), got {self.micro_batches}"
         if self.optimizer == "adamw" and not self.weight_decay:
             yield "weight_decay", "expected above 0 with `optimizer: adamw`, got 0; set it, or use `optimizer: adam`"
+        if self.optimizer == "adamw" and self.weight_decay * self.learning_rate.peak >= 1:
+            limit = f"1 / `learning_rate.peak` ({1 / self.learning_rate.peak:g})"
+            yield "weight_decay", f"expected below {limit}, where a step leaves nothing, got {self.weight_decay}"
         if self.optimizer != "adamw" and self.weight_decay:
             yield (
                 "weight_decay",
@@ -263,19 +271,19 @@ class Finetune(Training):
     perceptual_loss: Distance = Field(
         default="mse", description="Distance between features: mean squared (SRGAN) or mean absolute (ESRGAN's code)."
     )
-    perceptual_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+    perceptual_scale: Annotated[float, Field(gt=0, le=_LARGEST)] | Literal["auto"] = Field(
         default="auto",
         description="Factor on this distance. `auto`: the calibrated one for `features` and `perceptual_loss`, from "
         "docs/reference/feature-networks.md; 0.00615 (1 / 12.75²) for VGG19's `block5_conv4`, as in SRGAN.",
     )
-    perceptual_weight: NonNegative = Field(default=1.0, description="Weight of the perceptual loss.")
-    pixel_weight: NonNegative = Field(default=0.0, description="Weight of the mean absolute error.")
-    checkerboard_weight: NonNegative | Literal["auto"] = Field(
+    perceptual_weight: Weight = Field(default=1.0, description="Weight of the perceptual loss.")
+    pixel_weight: Weight = Field(default=0.0, description="Weight of the mean absolute error.")
+    checkerboard_weight: Weight | Literal["auto"] = Field(
         default="auto",
         description="Weight of the checkerboard loss: the error's component of period `scale`. `auto`: 0 with VGG19 "
         "(SRGAN), 3 with SqueezeNet, whose strides hide such a pattern.",
     )
-    adversarial_weight: NonNegative = Field(
+    adversarial_weight: Weight = Field(
         default=0.001, description="Weight of the adversarial loss; with 0 the discriminator is trained all the same."
     )
     adversarial: Literal["vanilla", "relativistic", "paired"] = Field(
@@ -288,25 +296,25 @@ class Finetune(Training):
         description="Give the adversarial loss a gradient at SR of constant length: `adversarial_weight` times that of "
         "the mean absolute error, however sure the discriminator is.",
     )
-    consistency_weight: NonNegative = Field(
+    consistency_weight: Weight = Field(
         default=0.0,
         description="Weight of the error that remains after downscaling, which contradicts LR; 0: left out.",
     )
-    artifact_weight: NonNegative = Field(
+    artifact_weight: Weight = Field(
         default=0.0,
         description="Weight of the error where it varies from pixel to pixel (LDL, Liang et al. 2022); 0: left out.",
     )
-    periodicity_weight: NonNegative = Field(
+    periodicity_weight: Weight = Field(
         default=0.0,
         description="Weight of patterns with a period of one LR pixel beyond those of HR, also where they follow the "
         "content; 0: left out.",
     )
-    regularity_weight: NonNegative = Field(
+    regularity_weight: Weight = Field(
         default=0.0,
         description="Weight of fine detail that repeats with any period more than that of HR does, such as a mesh; 0: "
         "left out.",
     )
-    texture_weight: NonNegative = Field(
+    texture_weight: Weight = Field(
         default=0.0,
         description="Weight of the difference between the statistics of the features in windows of 16×16 pixels, "
         "wherever in the window they come from (EnhanceNet, Sajjadi et al. 2017); 0: left out.",

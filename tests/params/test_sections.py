@@ -160,6 +160,26 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
         10,
         "finetune.learning_rate.peak: expected less than 1, got 10",
     ),
+    "norm beyond float32": (
+        "pretrain.clip_norm",
+        1e308,
+        "pretrain.clip_norm: expected less than or equal to 1000000, got 1e+308",
+    ),
+    "weight beyond float32": (
+        "finetune.texture_weight",
+        1e300,
+        "finetune.texture_weight: expected less than or equal to 1000000, got 1e+300",
+    ),
+    "scale beyond float32": (
+        "finetune.perceptual_scale",
+        1e30,
+        "finetune.perceptual_scale: expected less than or equal to 1000000 or 'auto', got 1e+30",
+    ),
+    "weight of either kind beyond float32": (
+        "finetune.checkerboard_weight",
+        1e30,
+        "finetune.checkerboard_weight: expected less than or equal to 1000000 or 'auto', got 1e+30",
+    ),
     "warm-up beyond the steps": (
         "pretrain.learning_rate.warmup",
         300,
@@ -285,6 +305,14 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
 @pytest.mark.parametrize(("key", "value", "line"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_one_line(key: str, value: object, line: str, lines: Lines) -> None:
     assert lines({key: value}) == [line]
+
+
+def test_a_decay_that_leaves_nothing_of_the_weights(lines: Lines, write: Write) -> None:
+    changes = {"pretrain.optimizer": "adamw", "pretrain.weight_decay": 249.0}
+    assert load_params(write(changes), stage=None)
+    assert lines(changes | {"pretrain.weight_decay": 250}) == [
+        "pretrain.weight_decay: expected below 1 / `learning_rate.peak` (250), where a step leaves nothing, got 250.0"
+    ]
 
 
 def test_an_automatic_factor_needs_a_calibrated_layer(lines: Lines, write: Write) -> None:
