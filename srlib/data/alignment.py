@@ -101,7 +101,7 @@ class Alignment:
     Attributes:
         written: Number of tiles written.
         rejected: Number of tiles left out.
-        mistakes: One line for each pair that could not be aligned.
+        mistakes: One line for each image without its partner, and for each pair that could not be aligned.
         others: Number of images in `out` that are not of this run.
     """
 
@@ -134,6 +134,7 @@ def align_pairs(folder: Path, out: Path, scale: int, *, tile: int = 128, force: 
     if scale < 2 or tile < 2 * _BLOCK:
         raise SrlibError(f"expected a scale from 2 and tiles from {2 * _BLOCK} pixels, got {scale} and {tile}")
     pairs, mistakes = find_pairs(folder, given_lr=True, scale=scale)
+    mistakes += _without_hr(folder, pairs, scale)
     pairs, unusable = _with_usable_names(pairs)
     mistakes += unusable
     check_output_folder(out)
@@ -173,6 +174,21 @@ def align_pairs(folder: Path, out: Path, scale: int, *, tile: int = 128, force: 
 def _tile_name(pair: str, tile: str) -> Path:
     stem = Path(pair).with_suffix("")
     return stem.with_name(f"{stem.name}_{tile}.png")
+
+
+def _without_hr(folder: Path, pairs: Sequence[ImagePair], scale: int) -> list[str]:
+    """Return a line for each LR image that no HR image has, besides those that the lines of HR images name."""
+
+    def stems(kind: str) -> dict[Path, Path]:
+        return {path: path.relative_to(folder / kind).with_suffix("") for path in list_images(folder / kind)}
+
+    used = {pair.lr for pair in pairs}
+    named = set(stems("HR").values()) - {Path(pair.name).with_suffix("") for pair in pairs}
+    return [
+        f"{printable(path)}: no HR image; expected {printable(folder / 'HR' / stem)}.*"
+        for path, stem in stems("LR").items()
+        if path not in used and not {stem, stem.with_name(stem.name.removesuffix(f"x{scale}") or stem.name)} & named
+    ]
 
 
 def _with_usable_names(pairs: Sequence[ImagePair]) -> tuple[list[ImagePair], list[str]]:

@@ -81,6 +81,24 @@ def test_tiles_of_one_image_stay_on_one_side_of_the_split(pairs: Path, tmp_path:
     assert len(scenes) == 1
 
 
+def test_each_image_without_its_partner_is_named_once(pairs: Path, tmp_path: Path) -> None:
+    content = (pairs / "LR/coffee.png").read_bytes()
+    for name in ("sub/lone", "coffeex4", "twice", "twicex4", "x4"):
+        (pairs / f"LR/{name}.png").write_bytes(content)
+    (pairs / "LR/twice.jpg").write_bytes(content)
+    for name in ("HR/alone.png", "HR/twice.webp"):
+        (pairs / name).write_bytes((pairs / "HR/coffee.png").read_bytes())
+    *unpaired, _ = align_pairs(pairs, tmp_path / "out", 4, tile=96).mistakes
+    hr, lr = pairs / "HR", pairs / "LR"
+    assert unpaired == [
+        f"{hr}/alone.png: no LR image; expected {lr}/alone.* or alonex4.*",
+        f"{hr}/twice.webp: several LR images match: {lr}/twice.jpg, {lr}/twice.png; keep one of them",
+        f"{lr}/coffeex4.png: no HR image; expected {hr}/coffeex4.*",
+        f"{lr}/sub/lone.png: no HR image; expected {hr}/sub/lone.*",
+        f"{lr}/x4.png: no HR image; expected {hr}/x4.*",
+    ]
+
+
 def test_nothing_is_mixed_with_other_files(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/notes.txt").write_text("mine")
