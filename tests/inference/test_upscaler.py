@@ -235,6 +235,13 @@ def test_files_are_upscaled_by_a_model_given_as_path(nearest: str, tmp_path: Pat
     assert upscale_files(tmp_path / "a.png", tmp_path / "b.png", model=Path(nearest)).done == 1
 
 
+def test_a_blend_has_one_fingerprint() -> None:
+    """It decides whether an interrupted film continues; OpenVINO numbers nodes over the whole process."""
+    blends = [open_model("fast-x4", gan="fast-x4", fidelity=share, threads=1) for share in (0.5, 0.25, 0.5)]
+    first, other, again = (blend.fingerprint for blend in blends)
+    assert first == again != other
+
+
 def test_a_config_without_keys(tmp_path: Path) -> None:
     (tmp_path / exported.CONFIG).write_text(json.dumps({"scale": 4}))
     (tmp_path / exported.XML).write_text("")
