@@ -1,5 +1,6 @@
 """Images as single arrays, with alpha as a fourth channel, and how they are written to files."""
 
+from numbers import Integral
 from pathlib import Path
 from typing import cast
 
@@ -84,6 +85,6 @@ def write_image(path: str | Path, image: Pixels, *, quality: int = QUALITY) -> N
         >>> srlib.read_image(path).shape
         (4, 6, 3)
     """
-    if not isinstance(quality, int | np.integer) or not 1 <= quality <= 100:
+    if not isinstance(quality, Integral) or not 1 <= quality <= 100:
         raise SrlibError(f"quality: expected a whole number from 1 to 100, got {quality}")
     write_image_file(from_array(image), Path(path), quality=int(quality))

@@ -5,6 +5,8 @@ channel and rounding are decided here and nowhere else; the mean over images is 
 the evaluation protocol gives the reason for each rule, and what the usual mistakes cost.
 """
 
+from numbers import Integral
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -157,8 +159,9 @@ def _pair(hr: Image, sr: Image, shave: int, smallest: int = 1) -> tuple[Image, I
     _checked(sr, "sr")
     if hr.shape != sr.shape:
         raise SrlibError(f"expected two images of the same size, got hr {hr.shape} and sr {sr.shape}")
-    if not isinstance(shave, int | np.integer):
+    if not isinstance(shave, Integral):
         raise SrlibError(f"expected a whole number of pixels to crop on each side, got {shave!r}")
+    shave = int(shave)
     height, width = hr.shape[0] - 2 * shave, hr.shape[1] - 2 * shave
     if shave < 0 or min(height, width) < smallest:
         raise SrlibError(

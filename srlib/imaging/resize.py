@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from numbers import Integral, Real
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -126,11 +127,12 @@ def _sizes(
     """Return the new size and the factor of both axes."""
     sizes: tuple[int, ...] = sides
     factors: tuple[Fraction, ...] = (Fraction(0),)
-    if isinstance(target, tuple) and len(target) == 2 and all(isinstance(side, int | np.integer) for side in target):
-        sizes = target
-        factors = tuple(Fraction(int(new), old) for new, old in zip(target, sides, strict=True))
-    elif isinstance(target, int | float | Fraction) and math.isfinite(target):
-        factors = (Fraction(target).limit_denominator(1000),) * 2
+    if isinstance(target, tuple) and len(target) == 2 and all(isinstance(side, Integral) for side in target):
+        sizes = tuple(map(int, target))
+        factors = tuple(Fraction(new, old) for new, old in zip(sizes, sides, strict=True))
+    elif isinstance(target, Real) and math.isfinite(target):
+        factor = target if isinstance(target, Fraction) else Fraction(float(target))
+        factors = (factor.limit_denominator(1000),) * 2
         sizes = tuple(math.ceil(old * factors[0]) for old in sides)
     if min(factors) <= 0:
         raise SrlibError(f"resize: expected (height, width) in whole pixels or one factor, positive, got {target}")
@@ -248,9 +250,9 @@ def downscale(hr: np.ndarray, scale: int, *, edges: Edges = "clamp") -> np.ndarr
         (8, 12, 3)
     """
     _check_image(hr, "downscale")
-    if not isinstance(scale, int | np.integer) or scale < 1:
+    if not isinstance(scale, Integral) or scale < 1:
         raise SrlibError(f"downscale: scale: expected a whole number from 1, got {scale}")
-    height, width = hr.shape[:2]
+    height, width, scale = *hr.shape[:2], int(scale)
     if min(height, width) < scale:
         raise SrlibError(f"downscale: {width}×{height} pixels, too small for ×{scale}")
-    return resize(crop_to_multiple(hr, scale), Fraction(1, int(scale)), edges=edges)
+    return resize(crop_to_multiple(hr, scale), Fraction(1, scale), edges=edges)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 
 from srlib.atomic import atomic_path
@@ -63,8 +64,9 @@ class ImageOptions:
     consistent: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 100:
-            raise SrlibError(f"quality: expected a number from 1 to 100, got {self.quality}")
+        if not isinstance(self.quality, Integral) or not 1 <= self.quality <= 100:
+            raise SrlibError(f"quality: expected a whole number from 1 to 100, got {self.quality}")
+        object.__setattr__(self, "quality", int(self.quality))  # encoders do not take NumPy's integers
 
 
 def run_jobs(

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Integral, Real
+from numbers import Integral, Rational, Real
 
 from srlib.errors import SrlibError
 
@@ -113,14 +113,14 @@ def output_size(
     for name, side in (("width", width), ("height", height)):
         if side is not None and not _is_side(side):
             raise SrlibError(f"{name}: expected a number of pixels from 1 to {LARGEST_SIDE:,}, got {side!r}")
-    if megapixels is not None and not (isinstance(megapixels, Real) and 0 < megapixels <= LARGEST_SIDE):
+    if megapixels is not None and not (isinstance(megapixels, Real) and 0 < float(megapixels) <= LARGEST_SIDE):
         raise SrlibError(f"megapixels: expected a number above 0 such as 8.3, got {megapixels!r}")
     return OutputSize(
         scale=None if scale is None else to_factor(scale),
-        width=width,
-        height=height,
+        width=None if width is None else int(width),  # NumPy's integers of 8 bits would overflow
+        height=None if height is None else int(height),
         fit=None if fit is None else _to_box(fit),
-        megapixels=megapixels,
+        megapixels=None if megapixels is None else float(megapixels),
     )
 
 
@@ -135,7 +135,7 @@ def to_factor(scale: str | float | Fraction) -> Fraction:
         factor = Fraction(text)
     except (ValueError, ZeroDivisionError):
         factor = Fraction(0)
-    if isinstance(scale, float):
+    if isinstance(scale, Real) and not isinstance(scale, Rational):
         factor = factor.limit_denominator(100)
     if not 1 <= factor <= LARGEST_FACTOR or factor.denominator > 100:
         raise SrlibError(f"scale: expected a factor from 1 to {LARGEST_FACTOR} such as 4, 1.5 or 8/3, got {scale!r}")
@@ -170,7 +170,7 @@ def _to_box(fit: str | tuple[int, int]) -> tuple[int, int]:
     box = (int(match[1]), int(match[2])) if match else fit
     if not (isinstance(box, tuple) and len(box) == 2 and all(map(_is_side, box))):
         raise SrlibError(f"fit: expected width and height in pixels such as 3840x2160, got {fit!r}")
-    return box
+    return int(box[0]), int(box[1])
 
 
 def _rounded(side: int, factor: Fraction) -> int:

@@ -173,7 +173,7 @@ class CompiledNetwork:
         if threads is not None:
             if not isinstance(threads, Integral) or threads < 1:
                 raise SrlibError(f"threads: expected a number from 1, got {threads!r}")
-            options["INFERENCE_NUM_THREADS"] = threads
+            options["INFERENCE_NUM_THREADS"] = int(threads)
         self._overlap = model.config.receptive_field
         self._openvino = import_openvino()
         try:

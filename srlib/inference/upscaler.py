@@ -192,9 +192,9 @@ class Upscaler:
         self.precision = choose_precision(precision, model.config)
         self._precision_16_bit: Precision = "float32" if precision == "auto" else self.precision
         self._config = model.config
-        self._tile = tile
+        self._tile = tile = None if tile is None else int(tile)
         self._lock = threading.RLock()  # the network's output lies in a buffer that its next run overwrites
-        self._ensemble = ensemble
+        self._ensemble = ensemble = bool(ensemble)  # its text is part of the fingerprint, as that of the tile
         content = model.graph, model.weights, repr((model.config, self.precision, precision, tile, ensemble)).encode()
         self.fingerprint = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in content)).hexdigest()
         self._compiled = functools.lru_cache(_MOST_COMPILED)(

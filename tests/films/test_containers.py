@@ -50,7 +50,7 @@ def test_what_a_container_cannot_hold_is_refused(container, depth, codec, messag
     ("options", "message"),
     [
         ({"codec": "divx"}, "codec: expected one of h264, hevc, vp9, av1, got 'divx'"),
-        ({"quality": 0}, "quality: expected a number from 1 to 100, got 0"),
+        ({"quality": 0}, "quality: expected a whole number from 1 to 100, got 0"),
         ({"seconds": -1.0}, "preview: expected a number of seconds above 0, got -1"),
         ({"seconds": float("nan")}, "preview: expected a number of seconds above 0, got nan"),
     ],

@@ -212,6 +212,13 @@ def test_what_cannot_be_compared_is_named(sr: np.ndarray, message: str) -> None:
             score()
 
 
+def test_a_scale_of_numpy() -> None:
+    hr = np.random.default_rng(0).integers(0, 256, (300, 40, 3), np.uint8)
+    sr = hr[::-1]
+    assert psnr_y(hr, sr, scale=np.uint8(4)) == psnr_y(hr, sr, scale=4)
+    assert ssim_y(hr, sr, scale=np.int64(4)) == ssim_y(hr, sr, scale=4)
+
+
 def test_too_small_a_image_is_named() -> None:
     small = np.zeros((18, 60, 3), np.uint8)
     with pytest.raises(SrlibError, match="at least 11×11 pixels after cropping 4 on each side, got 60×18"):

@@ -189,6 +189,16 @@ def test_not_a_target(target):
         resize(pixels(4, 4, 3), target)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [np.float64(1 / 3), np.float32(1 / 3), np.float16(2.5), np.int64(2), np.uint8(2), (np.uint8(7), np.int64(3))],
+)
+def test_numbers_of_numpy(target):
+    image = pixels(250, 12, 3)
+    same = tuple(map(int, target)) if isinstance(target, tuple) else Fraction(float(target)).limit_denominator(1000)
+    np.testing.assert_array_equal(resize(image, target), resize(image, same))
+
+
 def test_smaller_than_the_scale():
     with pytest.raises(SrlibError, match="downscale: 8×3 pixels, too small for ×4"):
         downscale(pixels(3, 8, 3), 4)
@@ -198,7 +208,8 @@ def test_smaller_than_the_scale():
 def test_not_a_scale(scale):
     with pytest.raises(SrlibError, match=f"downscale: scale: expected a whole number from 1, got {scale}"):
         downscale(pixels(8, 8, 3), scale)
-    np.testing.assert_array_equal(downscale(pixels(8, 8, 3), np.int64(2)), downscale(pixels(8, 8, 3), 2))
+    for whole in (np.int64(2), np.uint8(2)):
+        np.testing.assert_array_equal(downscale(pixels(300, 8, 3), whole), downscale(pixels(300, 8, 3), 2))
 
 
 @pytest.mark.parametrize("options", [{"kernel": "lanczos"}, {"edges": "wrap"}])

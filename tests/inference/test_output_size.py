@@ -1,5 +1,6 @@
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +37,22 @@ class TestFactor:
 )
 def test_size_of_an_image_of_400_by_300(options, size):
     assert size_of(300, 400, output_size(**options).target(300, 400, 4)) == size
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"scale": np.float32(8 / 3)}, (800, 1067)),
+        ({"scale": np.uint8(4)}, (1200, 1600)),
+        ({"width": np.uint8(200)}, (150, 200)),
+        ({"width": np.int16(1000), "height": np.uint8(250)}, (250, 1000)),
+        ({"fit": (np.uint16(640), np.int64(2160))}, (480, 640)),
+        ({"megapixels": np.float16(12)}, (3000, 4000)),
+    ],
+)
+def test_numbers_of_numpy(options, size):
+    result = size_of(300, 400, output_size(**options).target(300, 400, 4))
+    assert result == size and {type(side) for side in result} == {int}
 
 
 @pytest.mark.parametrize(

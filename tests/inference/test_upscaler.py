@@ -235,6 +235,20 @@ def test_files_are_upscaled_by_a_model_given_as_path(nearest: str, tmp_path: Pat
     assert upscale_files(tmp_path / "a.png", tmp_path / "b.png", model=Path(nearest)).done == 1
 
 
+def test_options_of_numpy(nearest: str, chain: str, tmp_path: Path) -> None:
+    plain = {"tile": 200, "threads": 1, "ensemble": True}
+    numpy = {"tile": np.uint8(200), "threads": np.int64(1), "ensemble": np.True_}
+    one, same = open_model(chain, **plain), open_model(chain, **numpy)
+    assert one.fingerprint == same.fingerprint
+    assert one.tiles(300, 300) == same.tiles(300, 300) == 4
+    write_image(tmp_path / "a.png", noise(6, 7))
+    for name, quality in (("b.jpg", 80), ("c.jpg", np.uint8(80))):
+        upscale_files(tmp_path / "a.png", tmp_path / name, model=nearest, quality=quality)
+    assert file_hash(tmp_path / "b.jpg") == file_hash(tmp_path / "c.jpg")
+    with pytest.raises(SrlibError, match=r"^quality: expected a whole number from 1 to 100, got 80\.5$"):
+        upscale_files(tmp_path / "a.png", tmp_path / "d.jpg", model=nearest, quality=80.5)
+
+
 def test_a_blend_has_one_fingerprint() -> None:
     """It decides whether an interrupted film continues; OpenVINO numbers nodes over the whole process."""
     blends = [open_model("fast-x4", gan="fast-x4", fidelity=share, threads=1) for share in (0.5, 0.25, 0.5)]
