@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from srlib.errors import SrlibError
+
 _LIMITS = (
     (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -38,6 +40,24 @@ def free_memory() -> int | None:
         # macOS reports only the total.
         candidates.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     return min(candidates, default=None)
+
+
+def check_memory(task: str, needed: float) -> None:
+    """Refuse a task that needs more memory than there is.
+
+    Args:
+        task: What would be done, such as `a.png: 100×50 to 400×200 pixels`.
+        needed: Bytes that it needs.
+
+    Raises:
+        SrlibError: Fewer bytes are free.
+    """
+    free = free_memory()
+    if free is not None and needed > free:
+        raise SrlibError(
+            f"{task} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
+            "cut the image, or ask for a smaller size"
+        )
 
 
 def _statistic(path: Path, name: str) -> int:

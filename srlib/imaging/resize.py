@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
+from srlib.memory import check_memory
 
 try:
     import cv2
@@ -30,6 +31,12 @@ _BLOCK = 16
 # Multiplications per product. OpenBLAS keeps up to 2^18 on one thread: more threads would compete with those of the
 # callers, which work on several images at once (six times slower on a busy machine).
 _PRODUCT = 2**18
+# Bytes from which a result is compared with the free memory: asking for that takes as long as resizing a small patch.
+_LARGE = 2**27
+# Pixels per side, above which places of the kernel could overflow 64 bits.
+_LONGEST = 2**31
+# Bytes per row or column of the result for the kernel's places and weights.
+_BYTES_PER_ROW = 500
 # Far above the rounding error of a float64 sum, far below the distance of any other value from a half.
 _HALF_SLACK = 1e-9
 
@@ -82,8 +89,8 @@ def resize(
         [new height, new width, channels] of the same dtype.
 
     Raises:
-        SrlibError: The image has another dtype or number of axes, or no pixels; the target is not positive; there is no
-            such kernel or kind of edges.
+        SrlibError: The image has another dtype or number of axes, or no pixels; the target is not positive, or more
+            than memory can hold; there is no such kernel or kind of edges.
 
     Example:
         >>> import numpy as np
@@ -100,6 +107,10 @@ def resize(
             raise SrlibError(f"resize: {option}: expected one of {', '.join(choices)}, got {value}")
     sides = image.shape[:2]
     sizes, factors = _sizes(sides, target)
+    # The result is held twice where its rows become columns.
+    needed = 2 * math.prod(sizes) * image.shape[2] * image.dtype.itemsize + _BYTES_PER_ROW * sum(sizes)
+    if needed > _LARGE:
+        check_memory(f"resize: {sides[1]}×{sides[0]} to {sizes[1]}×{sizes[0]} pixels", needed)
     for axis in sorted((0, 1), key=lambda axis: factors[axis]):
         if factors[axis] == 1:
             continue
@@ -136,6 +147,8 @@ def _sizes(
         sizes = tuple(math.ceil(old * factors[0]) for old in sides)
     if min(factors) <= 0:
         raise SrlibError(f"resize: expected (height, width) in whole pixels or one factor, positive, got {target}")
+    if max(sizes) > _LONGEST:
+        raise SrlibError(f"resize: expected at most {_LONGEST:,} pixels per side, got {one_line(str(target), 80)}")
     return sizes, factors
 
 

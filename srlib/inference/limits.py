@@ -15,7 +15,7 @@ from srlib.errors import SrlibError
 from srlib.imaging.image_file import ImageFile, check_size
 from srlib.inference.output_size import Target, is_smaller, size_of
 from srlib.inference.upscale import RgbModel
-from srlib.memory import free_memory
+from srlib.memory import check_memory
 
 LARGE_IMAGE = 2**26
 """LR pixels (67 million) of an image that is upscaled only on request: by ×4 it gives more than a gigapixel."""
@@ -140,12 +140,7 @@ def check_image(
     factor = 1 if shrinks else model_scale
     from_pixels = pixels if factor is None else height * width * factor**2
     needed = _needed(pixels, from_pixels, format, samples or Samples(), () if shrinks else extras)
-    free = free_memory()
-    if free is not None and needed > free:
-        raise SrlibError(
-            f"{result} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
-            "cut the image, or ask for a smaller size"
-        )
+    check_memory(result, needed)
     if height * width > LARGE_IMAGE and not allow_large:
         raise SrlibError(f"{result} takes about {stopwatch.time_for(height * width)}; use --allow-large to upscale it")
 

@@ -24,7 +24,7 @@ from srlib.inference.exported import ExportedModel, is_exported, read_exported
 from srlib.inference.runtime import CompiledNetwork, Ending, Precision, append_rounding, choose_precision
 from srlib.inference.shipped import AUTO, CLEAN_MODEL, SHIPPED, shipped_models, shipped_pair
 from srlib.inference.tiles import Grid, grid
-from srlib.memory import free_memory
+from srlib.memory import check_memory, free_memory
 
 MEMORY_BUDGET = 1280 * 2**20
 """Bytes for the network's activations plus twice the result, which is encoded later. Larger tiles compute less twice;
@@ -247,7 +247,9 @@ class Upscaler:
         precision = self.precision if rgb.dtype == np.uint8 else self._precision_16_bit
         network = self._compiled(precision, append_rounding if as_levels else None)
         height, width = rgb.shape[:2]
-        out = np.empty((height * self.scale, width * self.scale, 3), rgb.dtype)
+        size = height * self.scale, width * self.scale
+        check_memory(f"{width}×{height} to {size[1]}×{size[0]} pixels", 3 * rgb.itemsize * math.prod(size))
+        out = np.empty((*size, 3), rgb.dtype)
         for tile, inner, target in self._grid(height, width, rgb.itemsize).tiles(self.scale):
             if as_levels:
                 out[target] = network(network_input(rgb[tile], "rgb"))[inner]

@@ -33,6 +33,7 @@ LEFT_OUT = {
     "srlib/atomic.py": "how files are written, not what is in them",
     "srlib/files.py": "checks and hashes files",
     "srlib/inference/process.py": "starts a process",
+    "srlib/memory.py": "refuses what memory cannot hold, and sizes tiles",
     "srlib/parallel.py": "spreads work over cores; a test compares the bytes for any number of workers",
     "srlib/params/": "DVC compares the parameters themselves",
     "srlib/pipeline/": "reads what DVC knows, finds the resume state",

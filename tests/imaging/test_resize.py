@@ -199,6 +199,20 @@ def test_numbers_of_numpy(target):
     np.testing.assert_array_equal(resize(image, target), resize(image, same))
 
 
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        (1e6, "4000000×3000000 pixels needs about 72.* GB of memory, and .* GB are free; cut the image, or ask for"),
+        ((1, 2**31), f"{2**31}×1 pixels needs about 1086.6 GB of memory"),
+        (np.float64(1e300), r"expected at most 2,147,483,648 pixels per side, got 1e\+300"),
+        ((1, 10**400), "expected at most 2,147,483,648 pixels per side, got .1, 10000000000"),
+    ],
+)
+def test_a_result_beyond_the_memory_is_one_line(target, line):
+    with pytest.raises(SrlibError, match=f"^resize: (4×3 to )?{line}"):
+        resize(pixels(3, 4, 3), target)
+
+
 def test_smaller_than_the_scale():
     with pytest.raises(SrlibError, match="downscale: 8×3 pixels, too small for ×4"):
         downscale(pixels(3, 8, 3), 4)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srlib import memory
 from srlib.errors import SrlibError
 from srlib.imaging.image_file import ImageFile, write_image_file
 from srlib.inference import batch, limits
@@ -285,7 +286,7 @@ class TestMemory:
     def test_an_image_too_large_is_refused(self, folder, bicubic, monkeypatch):
         draw(Path("a.png"), size=(100, 100))
         draw(Path("b.png"), size=(80, 80))
-        monkeypatch.setattr(limits, "free_memory", lambda: 900_000)
+        monkeypatch.setattr(memory, "free_memory", lambda: 900_000)
         with pytest.raises(SrlibError, match=r"^a.png: 100×100 to 400×400 pixels needs about 0.0 GB of memory"):
             upscale(["a.png"], "c.png", lambda: bicubic)
         assert upscale(["b.png"], "c.png", lambda: bicubic).done == 1
@@ -313,7 +314,7 @@ class TestMemory:
         calls = []
         monkeypatch.setattr(type(bicubic), "__call__", lambda *a, **options: calls.append(1) or 1 / 0)
         for free, reason in ((-1, "60×50 to .* needs about 0.0 GB of memory"), (0, "unexpected ZeroDivisionError")):
-            monkeypatch.setattr(limits, "free_memory", lambda free=free: 50 * 60 * 16 * bytes_per_pixel + free)
+            monkeypatch.setattr(memory, "free_memory", lambda free=free: 50 * 60 * 16 * bytes_per_pixel + free)
             with pytest.raises(SrlibError, match=rf"^a\.png: {reason}"):
                 upscale(["a.png"], f"b.{format}", lambda: bicubic, size=output_size(scale=scale))
             assert bool(calls) == (free == 0), "refused before the network runs, or not at all"
@@ -332,7 +333,7 @@ class TestMemory:
     def test_maps_and_consistency_count(self, folder, monkeypatch, extra, kind, size, bytes_per_pixel):
         options = {"format": "png", "stopwatch": None, "model_scale": 4, "allow_large": False, "extras": [extra]}
         for free in (-1, 0):
-            monkeypatch.setattr(limits, "free_memory", lambda free=free: size[0] * size[1] * bytes_per_pixel + free)
+            monkeypatch.setattr(memory, "free_memory", lambda free=free: size[0] * size[1] * bytes_per_pixel + free)
             refused = pytest.raises(SrlibError, match="GB of memory") if free else contextlib.nullcontext()
             with refused:
                 limits.check_image("a", 50, 60, size, **options, samples=limits.Samples(deep=kind == "16"))
@@ -341,7 +342,7 @@ class TestMemory:
     def test_a_run_counts_its_maps_and_consistency(self, folder, bicubic, monkeypatch, option, extra):
         draw(Path("a.png"), size=(50, 60))
         records = Records.at(None, "map.png", "b.png") if option == "map" else None
-        monkeypatch.setattr(limits, "free_memory", lambda: 50 * 60 * 16 * extra - 1)
+        monkeypatch.setattr(memory, "free_memory", lambda: 50 * 60 * 16 * extra - 1)
         with pytest.raises(SrlibError, match=r"^a\.png: 60×50 to 240×200 pixels needs about 0.0 GB of memory"):
             upscale(["a.png"], "b.png", lambda: bicubic, records=records, consistent=option == "consistent")
         assert os.listdir() == ["a.png"]
@@ -350,7 +351,7 @@ class TestMemory:
         """The model for ×2 needs a quarter of what the one for ×4 does, and only the image tells which it is."""
         draw(Path("a.png"), size=(50, 60))
         models = open_any("auto", precision="float32", threads=1)
-        monkeypatch.setattr(limits, "free_memory", lambda: 50 * 60 * 4 * 7)
+        monkeypatch.setattr(memory, "free_memory", lambda: 50 * 60 * 4 * 7)
         assert upscale(["a.png"], "b.png", lambda: models, size=output_size(scale=2)).done == 1
         with pytest.raises(SrlibError, match=r"^a\.png: 60×50 to 240×200 pixels needs about 0.0 GB of memory"):
             upscale(["a.png"], "c.png", lambda: models)

@@ -256,6 +256,12 @@ def test_a_blend_has_one_fingerprint() -> None:
     assert first == again != other
 
 
+def test_a_result_beyond_the_memory_is_one_line(nearest: str) -> None:
+    image = np.broadcast_to(np.uint8(0), (10**6, 10**6, 3))
+    with pytest.raises(SrlibError, match=r"^1000000×1000000 to 4000000×4000000 pixels needs about 48000\.0 GB"):
+        open_model(nearest)(image)
+
+
 def test_a_config_without_keys(tmp_path: Path) -> None:
     (tmp_path / exported.CONFIG).write_text(json.dumps({"scale": 4}))
     (tmp_path / exported.XML).write_text("")
