@@ -27,6 +27,9 @@ RGB_SHAVE = 6
 FLAWLESS = 100.0
 """PSNR in dB that an image counts at most where means must be finite: that of an image without any error is not."""
 
+RUINED = 6.0
+"""PSNR in dB by which a network that lies further below an earlier state of itself is ruined: twice the error."""
+
 _SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
 
 

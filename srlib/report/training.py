@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from srlib.imaging.metrics import RUINED
 from srlib.report.plots import Phase, Series, curves
 
 _FILES = ("loss", "validation")
@@ -63,6 +64,12 @@ def _psnr(pretraining: StageLog, gan: StageLog) -> Markup | None:
         note = "On patches that no training saw; what a network is worth is its distance from bicubic’s line."
     if second:
         note += " An SRGAN gives up some PSNR for sharper texture."
+        best, (_, last) = max(second, key=lambda point: point[1]), second[-1]
+        if best[1] - last > RUINED:
+            note += (
+                f" Here its last weights, which the model is made of, are {best[1] - last:.1f} dB below those of its "
+                f"step {best[0] - end:.0f}: it has collapsed."
+            )
     both = bool(first and second)
     return curves(
         "PSNR-Y of held-out patches",

@@ -140,7 +140,7 @@ def _learning_rates(session: TrainingSession) -> LogRecord:
 
 @dataclass
 class BestScore:
-    """PSNR-Y on held-out patches of the snapshot `best`."""
+    """The best PSNR-Y on held-out patches so far."""
 
     psnr_y: float = -math.inf
 
@@ -152,7 +152,7 @@ class Validation(Callback):
         pairs: The patches.
         every: Steps between validations; the last step is validated too.
         guard: Guard whose state shows whether the loss is high; weights with a high loss are not kept.
-        keep_best: Keep the best weights. If False, as for a GAN, the last ones; the initial ones are scored too.
+        keep_best: Keep the best weights. If False, as for a GAN, the latest good ones; the initial ones are scored too.
     """
 
     state: BestScore
@@ -182,7 +182,7 @@ class Validation(Callback):
             is_better = psnr_y > best or (not self._keep_best and is_good(psnr_y, best))
             is_required = session.is_last and not (self._keep_best and "best" in session.snapshots)
             if is_required or (is_better and not self._guard.state.high_steps):
-                self.state = BestScore(psnr_y)
+                self.state = BestScore(max(psnr_y, best))
                 session.snapshots["best"] = Snapshot(session.step, copy_weights(network))
         session.log.add_validation(session.step, {**scores, "bicubic_psnr_y": self._bicubic})
 

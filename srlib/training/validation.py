@@ -11,7 +11,7 @@ import numpy as np
 
 from srlib.data.batches import validation_pairs
 from srlib.errors import SrlibError
-from srlib.imaging.metrics import FLAWLESS, psnr_y, ssim_y, to_uint8
+from srlib.imaging.metrics import FLAWLESS, RUINED, psnr_y, ssim_y, to_uint8
 from srlib.imaging.resize import resize
 from srlib.models import ModelConfig, build, save_model, super_resolve
 from srlib.training.diagnostics import checkerboard, color_shift
@@ -26,9 +26,6 @@ VALIDATION_PATCHES = 64
 
 LARGEST_BATCH = 8
 """At most this many held-out patches are upscaled at once; fewer if they are larger than 64×64 pixels."""
-
-TOLERANCE = 6.0
-"""Weights are good if their PSNR-Y on held-out patches is at most this many dB below the best."""
 
 
 def validation_sample(patches: Path) -> ValidationPairs:
@@ -86,8 +83,8 @@ def _mean_psnr_y(hr: Iterable[ByteArray], sr: Iterable[ByteArray], scale: int) -
 
 
 def is_good(psnr_y: float, best: float) -> bool:
-    """Return True if weights with this PSNR-Y are good: at most `TOLERANCE` below the best."""
-    return psnr_y >= best - TOLERANCE
+    """Return True if weights with this PSNR-Y are good: at most `RUINED` below the best."""
+    return psnr_y >= best - RUINED
 
 
 def save_weights(weights: Weights, config: ModelConfig, folder: Path) -> keras.Model:

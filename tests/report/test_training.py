@@ -61,6 +61,14 @@ def test_the_second_stage_begins_where_the_first_ends(folders: list[Path]) -> No
     assert (bicubic[0].split(",")[0], bicubic[1].split(",")[0]) == (first[0].split(",")[0], second[-1].split(",")[0])
 
 
+def test_a_collapse_is_named(folders: list[Path]) -> None:
+    assert "collapsed" not in training_charts(folders)[1]
+    with (folders[1] / "validation.csv").open("a") as file:
+        file.write("120,22.5,27.5,0.6,0,0.4\n")
+    note = "Here its last weights, which the model is made of, are 7.5 dB below those of its step 0: it has collapsed."
+    assert note in training_charts(folders)[1]
+
+
 def test_logs_without_a_curve_give_no_chart(folders: list[Path]) -> None:
     (folders[0] / "loss.csv").write_text("step,loss\n1,0.5\n")
     (folders[1] / "validation.csv").write_text("step,psnr_y\n")

@@ -35,7 +35,7 @@ def shares(norms: dict[str, float]) -> dict[str, float]:
 
 
 class GradientShares(Callback):
-    """Measures the gradient shares of the loss terms, and warns of negligible terms and a collapsed discriminator.
+    """Measures the gradient shares of the loss terms, and warns of negligible terms and of a collapse.
 
     The shares are added to validation.csv; warnings are printed once each and stop nothing.
 
@@ -59,6 +59,8 @@ class GradientShares(Callback):
     def on_step_end(self, session: TrainingSession, lr: ByteArray, hr: ByteArray) -> None:
         """Measure the shares where a validation is due; watch the discriminator in every step."""
         measured = self._measure(session, lr, hr) if session.is_due(self._every) else {}
+        scores = session.log.validation if measured else []
+        self._print(session, self._warnings.of_scores(scores, at_end=session.is_last))
         self._print(session, self._warnings.of_terms(self.state, measured))
         self._print(session, self._warnings.of_discriminator(self.state, session.losses, measured))
 

@@ -1,11 +1,13 @@
-"""Warnings about an SRGAN whose loss terms are out of balance or whose discriminator has collapsed."""
+"""Warnings about an SRGAN whose loss terms are out of balance, or which has collapsed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from srlib.models.perceptual_scales import calibrated_scale
 from srlib.params import Finetune
 from srlib.training.gan.terms import LossTerm, loss_terms, perceptual_scales
 from srlib.training.types import LogRecord
+from srlib.training.validation import is_good
 
 NEGLIGIBLE_SHARE = 0.01
 """A term with a smaller share of the gradient has no influence on the image."""
@@ -132,6 +134,27 @@ class GanWarnings:
             return ""
         space = self._section.feature_spaces[0]
         return f"; auto takes {self._calibrated:g} for {space.network}'s {space.layer}"
+
+    def of_scores(self, validation: Sequence[LogRecord], *, at_end: bool) -> list[str]:
+        """Return a warning if the weights have become much worse than earlier ones, and another one at the end.
+
+        Args:
+            validation: The records of validation.csv so far; none where nothing is new.
+            at_end: Whether the weights are the last ones, and so the result.
+        """
+        if not validation:
+            return []
+        best = max(validation, key=lambda record: record["psnr_y"])
+        *earlier, latest = [not is_good(record["psnr_y"], best["psnr_y"]) for record in validation]
+        if not latest or (earlier[-1:] == [True] and not at_end):
+            return []
+        psnr_y = validation[-1]["psnr_y"]
+        which = "last weights, which the model is made of," if at_end else "weights"
+        return [
+            f"the {which} have {psnr_y:.2f} dB PSNR-Y on held-out patches, "
+            f"{best['psnr_y'] - psnr_y:.1f} dB less than those of step {best['step']:.0f}; lower "
+            "finetune.learning_rate.peak, finetune.steps, or the weights of the adversarial and perceptual losses"
+        ]
 
     def of_discriminator(self, state: WarningState, losses: LogRecord, measured: LogRecord) -> list[str]:
         """Return a warning if the discriminator has collapsed.

@@ -21,6 +21,7 @@ def warnings_of(**options) -> SimpleNamespace:
         state=state,
         of_terms=partial(warnings.of_terms, state),
         of_discriminator=partial(warnings.of_discriminator, state),
+        of_scores=warnings.of_scores,
     )
 
 
@@ -148,3 +149,22 @@ class TestDiscriminatorWarnings:
         assert warns.state.saturated_steps == 150
         warns.of_discriminator(CALM, {})
         assert warns.state.saturated_steps == warns.state.level_steps == 0
+
+
+class TestScores:
+    def test_a_slow_fall_is_reported_at_once_and_at_the_end(self) -> None:
+        scores = [30.0, 31.0, 27.0, 24.9, 22.0, 25.5, 24.0]
+        records = [{"step": 40.0 * number, "psnr_y": score} for number, score in enumerate(scores)]
+        warns = warnings_of()
+        lists = [warns.of_scores(records[: end + 1], at_end=False) for end in range(len(records))]
+        assert [bool(warnings) for warnings in lists] == [False, False, False, True, False, False, True]
+        assert lists[3][0].startswith(
+            "the weights have 24.90 dB PSNR-Y on held-out patches, 6.1 dB less than those of step 40; lower finetune."
+        )
+        (warning,) = warns.of_scores(records[:5], at_end=True)
+        assert warning.startswith("the last weights, which the model is made of, have 22.00 dB PSNR-Y")
+
+    def test_a_usual_loss_of_psnr_is_none(self) -> None:
+        records = [{"step": 0.0, "psnr_y": 31.0}, {"step": 40.0, "psnr_y": 28.0}]
+        assert warnings_of().of_scores(records, at_end=True) == []
+        assert warnings_of().of_scores(records[:1], at_end=True) == []
