@@ -11,7 +11,8 @@ from srlib.data.archive import unpack, unpack_matching
 from srlib.data.fetching import fetch
 from srlib.data.local import copy_matching, local_path
 from srlib.data.photographs import PhotographFile, write_photographs
-from srlib.data.sources import Item, plan, with_checksums
+from srlib.data.sources import ROLES, Item, plan, with_checksums
+from srlib.errors import one_line
 from srlib.files import write_json
 from srlib.params import Download
 
@@ -39,7 +40,8 @@ def download(
         scale: Upscaling factor.
         store: Folder of finished and partial downloads.
         mirror: Folder or base address that holds the files under `Source.mirror`.
-        checksums: Path in a mirror → SHA-256 to expect instead of the published one; each replacement is reported.
+        checksums: Path in a mirror → SHA-256 to expect instead of the published one; each replacement is reported, and
+            so is how many of the paths name no file that any role fetches.
 
     Returns:
         The contents of the folder.
@@ -56,6 +58,7 @@ def download(
                 f"published checksum {source.published}",
                 file=sys.stderr,
             )
+    _report_unused(checksums or {}, params, scale)
     paths = {item.source: local_path(item.source) for item in items if item.source.mirror is None}
     paths |= fetch([item.source for item in items if item.source.mirror], store, mirror, out)
     with atomic_path(out) as folder:
@@ -69,6 +72,19 @@ def download(
         request = params.model_dump(mode="json", exclude_none=True)[role]
         write_json(folder / "SOURCES.json", {role: request, "files": [_facts(item) for item in items]})
     return items
+
+
+def _report_unused(checksums: Mapping[str, str], params: Download, scale: int) -> None:
+    """Say how many checksums belong to no file that any role fetches: a list of wrong paths would replace nothing."""
+    fetched = [item.source.mirror for role in ROLES for item in plan(role, params, scale) if item.source.mirror]
+    if unused := [path for path in checksums if path not in fetched]:
+        example = next((path for path in fetched if path not in checksums), None) or next(iter(fetched), None)
+        print(
+            f"download: SRLIB_CHECKSUMS: {len(unused)} of {len(checksums)} lines replace nothing, such as "
+            f"{one_line(unused[0])}: the recipe fetches no file of this path"
+            + (f"; expected paths in the mirror such as {example}" if example else ""),
+            file=sys.stderr,
+        )
 
 
 def _place(path: Path, items: list[Item], folder: Path) -> None:

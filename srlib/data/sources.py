@@ -30,6 +30,8 @@ MIT = "MIT (keras-squeezenet's conversion of SqueezeNet 1.1)"
 OWN = "your own"
 ELSEWHERE = "see the publisher"
 
+ROLES = ("train", "test", "features")
+
 LARGEST_ARCHIVE = 1 << 40  # bytes of an archive whose size is not known in advance
 LARGEST_CHECKSUMS = 1 << 20  # bytes of a file of checksums
 

@@ -387,6 +387,20 @@ def test_other_checksums_are_used_reported_and_recorded(fetch: Fetch, tmp_path: 
     assert fact["sha256"] == checksums[names[0]] and fact["published_checksum"] not in checksums.values()
 
 
+def test_checksums_that_belong_to_no_file_are_reported(fetch: Fetch, server, tmp_path: Path, capsys) -> None:
+    content = tarred("a.png")
+    (tmp_path / "mirror/localhost").mkdir(parents=True)
+    (tmp_path / "mirror/localhost/a.tar").write_bytes(content)
+    other = {"address": "https://localhost/b.tar", "name": "b", "sha256": "1" * 64, "hr": "*"}
+    params = section({"address": "https://localhost/a.tar", "sha256": "0" * 64, "hr": "*"}, test=(other,))
+    right = {"localhost/a.tar": hashlib.sha256(content).hexdigest(), "localhost/b.tar": "2" * 64}
+    fetch(params, mirror=str(tmp_path / "mirror"), checksums=right)
+    assert "SRLIB_CHECKSUMS: " not in capsys.readouterr().err  # a line of another role is right, too
+    fetch(params, mirror=str(tmp_path / "mirror"), checksums=right | {"b.tar": "2" * 64, "c.tar": "3" * 64})
+    line = "SRLIB_CHECKSUMS: 2 of 4 lines replace nothing, such as b.tar: the recipe fetches no file of this path; "
+    assert line + "expected paths in the mirror such as localhost/a.tar\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["x  a.zip\n", f"{'0' * 64} a.zip\n", f"{'0' * 63}g  a.zip\n", f"{'0' * 64}  \n"])
 def test_a_list_of_checksums_of_another_form(text: str, tmp_path: Path) -> None:
     (tmp_path / "list").write_text(f"{'0' * 64}  good.zip\n{text}")
