@@ -46,6 +46,15 @@ _TASKS_PER_THREAD = 8
 _CONNECT = 10.0
 """Seconds to wait for a scheduler's answer."""
 
+_LOOK = 5.0
+"""Seconds between two looks at whether any worker is connected, while tasks wait."""
+
+_ABSENT = 60.0
+"""Seconds without any worker after which a line says so."""
+
+_STILL_ABSENT = 600.0
+"""Seconds until that line comes again."""
+
 _PATIENCE = 30.0
 """Seconds to wait, after an interruption, until the workers have finished the items that they work on."""
 
@@ -88,7 +97,7 @@ class Cluster:
         Raises:
             SrlibError: Workers died repeatedly, the connection was lost, or a worker joined that lacks something.
         """
-        from distributed import KilledWorker, as_completed
+        from distributed import KilledWorker
         from distributed.client import FutureCancelledError
         from distributed.comm import CommClosedError
 
@@ -112,7 +121,7 @@ class Cluster:
                 for start in starts
             }
             try:
-                for future in as_completed(futures, loop=self._client.loop):
+                for future in self._completed(futures):
                     start = futures.pop(future)
                     try:
                         values = future.result()
@@ -135,6 +144,21 @@ class Cluster:
                 for start, values in self._stop(futures, name):
                     keep(start, values)
         return [result for start in starts for result in results[start]]
+
+    def _completed(self, futures: "dict[Future, int]") -> "Iterator[Future]":
+        from distributed import as_completed
+
+        waiting = as_completed(list(futures), loop=self._client.loop)
+        absence = _Absence(self._client)
+        next_look = time.monotonic() + _LOOK
+        while not waiting.is_empty():
+            if waiting.has_ready():
+                yield next(waiting)
+            elif time.monotonic() < next_look:
+                time.sleep(0.02)
+            else:
+                absence.lasts()
+                next_look = time.monotonic() + _LOOK
 
     def _task_size(self, count: int) -> int:
         threads: int = sum(self._client.nthreads().values())
@@ -167,6 +191,34 @@ class Cluster:
                     done.append((futures[future], results_before(future.exception())))
             self._client.cancel(begun, force=True)
         return done
+
+
+class _Absence:
+    """The time for which no worker has been connected; after a while a line says so, and again later."""
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+        self._begin()
+
+    def _begin(self) -> None:
+        self._since = time.monotonic()
+        self._line_after = _ABSENT
+
+    def lasts(self) -> bool:
+        """Return whether no worker is connected."""
+        if self._client.nthreads():
+            self._begin()
+            return False
+        if (seconds := time.monotonic() - self._since) >= self._line_after:
+            address = self._client.scheduler.address
+            print(
+                f"{address}: no worker has been connected for {max(1, round(seconds / 60))} min, and the work waits; "
+                f"start one (dask worker {address}), or end with Ctrl-C",
+                file=sys.stderr,
+                flush=True,
+            )
+            self._line_after = seconds + _STILL_ABSENT
+        return True
 
 
 @contextlib.contextmanager
@@ -241,7 +293,8 @@ def _wait_for_worker(client: "Client", address: str) -> None:
         print(
             f"{address}: no workers yet; waiting for the first (to start one: dask worker {address})", file=sys.stderr
         )
-        while not client.nthreads():
+        absence = _Absence(client)
+        while absence.lasts():
             time.sleep(0.5)
 
 

@@ -244,6 +244,31 @@ def test_workers_open_a_model_by_its_name() -> None:
 
 
 @needs_dask
+@pytest.mark.slow
+def test_without_workers_a_line_says_so(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(cluster, "_LOOK", 0.05)
+    monkeypatch.setattr(cluster, "_ABSENT", 0.3)
+    options = {"processes": False, "threads_per_worker": 1, "dashboard_address": None, "protocol": "tcp://"}
+    with LocalCluster(n_workers=0, host="127.0.0.1", **options) as local:
+        address = local.scheduler_address
+        line = f"{address}: no worker has been connected for 1 min, and the work waits; start one (dask worker "
+
+        def remove_worker(position: int, result: None) -> None:
+            if position == 0:
+                local.scale(0)
+                threading.Timer(2.0, local.scale, [1]).start()
+
+        threading.Timer(2.0, local.scale, [1]).start()
+        with connected(address) as one:
+            assert capfd.readouterr().err.count(line) == 1
+            assert one
+            one.for_each(time.sleep, [0.2] * 10, label="l", unit="items", task=1, on_result=remove_worker)
+            assert capfd.readouterr().err.count(line) == 1
+
+
+@needs_dask
 def test_a_scheduler_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_CONNECT", 0.5)
     with pytest.raises(SrlibError, match=r"^tcp://127.0.0.1:1: no Dask scheduler answered within 0 s"):  # noqa: SIM117
