@@ -53,6 +53,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises:
         SrlibError: The path has no name, such as `/`, or is a pipe, a device or a link to nowhere.
+        OSError: That of the block or of the rename, with `path` in place of the temporary path.
     """
     path = Path(path)
     if not path.name:
@@ -74,11 +75,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _sync_file(temporary)
             temporary.replace(path)
     except OSError as error:
-        if error.filename is None and error.errno is not None:  # `write` on a full disk does not name the file
-            error.filename = str(path)
-        raise
+        if error.errno is None or (name := _name_for_users(error.filename, temporary, path)) == error.filename:
+            raise
+        raise OSError(error.errno, error.strerror, name) from error  # PyAV's errors have no setter
     finally:
         remove(temporary)
+
+
+def _name_for_users(name: object, temporary: Path, path: Path) -> object:
+    """Return the file name of an error with `path` where it has none, or in place of the temporary path."""
+    if name is None:  # `write` on a full disk
+        return str(path)
+    if isinstance(name, str) and temporary.name in name:
+        return f"{path}{name.partition(temporary.name)[2]}"
+    return name
 
 
 def link_mistake(path: Path) -> str | None:

@@ -9,6 +9,9 @@ from typing import Literal
 
 from srlib.signals import Stopped, report_stop
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a full disk, or of one on which a user's share is full."""
+
 LONGEST_LINE = 300
 """Characters of another error's message that `one_line` keeps."""
 
@@ -103,7 +106,7 @@ def failure_line(
         raise error
     if isinstance(error, OSError):
         line = f"{printable(error.filename or target or name)}: {error.strerror or one_line(error)}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             so_far = f"{done} {kind}s are done, " if done else ""
             raise SrlibError(f"{line}; {so_far}make space and run it again to continue") from error
         return line

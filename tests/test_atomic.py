@@ -199,6 +199,13 @@ def test_an_error_without_a_name_gets_one(places: Path) -> None:
     assert error.value.filename == "new"
 
 
+@pytest.mark.parametrize(("before", "inside"), [("", ""), ("file:", ""), ("", "/a/b.png")])
+def test_no_error_names_the_temporary_path(places: Path, before: str, inside: str) -> None:
+    with pytest.raises(OSError, match="No space left") as error, atomic_path(Path("out/new")) as temporary:
+        raise OSError(errno.ENOSPC, "No space left on device", f"{before}{temporary}{inside}")
+    assert error.value.filename == f"out/new{inside}"
+
+
 def test_a_link_to_nowhere_is_never_replaced(places: Path) -> None:
     with pytest.raises(SrlibError, match="dangling: is a link to nowhere, which does not exist"):
         write_text(Path("dangling"), "x")

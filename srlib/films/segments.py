@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srlib.atomic import atomic_path, remove
-from srlib.errors import SrlibError
+from srlib.errors import DISK_FULL, SrlibError
 from srlib.files import read_regular, write_json
 
 _IDENTITY, _LOCK = "identity.json", "lock"
@@ -104,24 +104,36 @@ def open_work_folder(target: Path, identity: Mapping[str, str]) -> Iterator[Work
 
     Raises:
         SrlibError: Another process works on this result.
+        OSError: The disk is full; names the result.
     """
     path = work_folder_of(target)
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / _LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SrlibError(f"{target}: another run is working on it") from None
-        before = _identity(path)
-        if before != dict(identity):
-            if before is not None:
-                keys = sorted(key for key in {*before, *identity} if before.get(key) != identity.get(key))
-                print(f"{target}: starts afresh; the interrupted run differs in {', '.join(keys)}", file=sys.stderr)
-            for entry in path.iterdir():
-                if entry.name != _LOCK:
-                    remove(entry)
-            write_json(path / _IDENTITY, dict(identity))
-        yield WorkFolder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with (path / _LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise SrlibError(f"{target}: another run is working on it") from None
+            _begin(path, target, identity)
+            yield WorkFolder(path)
+    except OSError as error:
+        if error.errno in DISK_FULL:  # whichever file was next: the user knows the result only
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
+
+
+def _begin(path: Path, target: Path, identity: Mapping[str, str]) -> None:
+    """Empty a work folder of another identity, and write this one."""
+    before = _identity(path)
+    if before == dict(identity):
+        return
+    if before is not None:
+        keys = sorted(key for key in {*before, *identity} if before.get(key) != identity.get(key))
+        print(f"{target}: starts afresh; the interrupted run differs in {', '.join(keys)}", file=sys.stderr)
+    for entry in path.iterdir():
+        if entry.name != _LOCK:
+            remove(entry)
+    write_json(path / _IDENTITY, dict(identity))
 
 
 def _identity(path: Path) -> dict[str, str] | None:

@@ -7,6 +7,7 @@ pytest.importorskip("av", reason="needs PyAV: pip install 'srlib[films]'")
 import av
 
 from srlib.errors import SrlibError
+from srlib.films.containers import address
 from srlib.films.reading import FrameReader, describe_film
 
 from .conftest import FRAMES, _sound, _sound_frame, frames, make_film, run
@@ -93,14 +94,15 @@ def test_a_full_disk_keeps_the_finished_segments(tmp_path, monkeypatch):
     path = make_film(tmp_path / "a.mp4")
     encode, calls = upscaling.encode_segment, []
 
-    def full(*arguments):
+    def full(path, *arguments):
         calls.append(1)
         if len(calls) == 2:
-            raise OSError(28, "No space left on device")
-        return encode(*arguments)
+            raise av.error.OSError(28, "No space left on device", address(path))
+        return encode(path, *arguments)
 
     monkeypatch.setattr(upscaling, "segment_frames", lambda height, width: 4)
     monkeypatch.setattr(upscaling, "encode_segment", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as error:
         run(path, tmp_path / "b.mp4")
+    assert error.value.filename == str(tmp_path / "b.mp4"), "no internal file"
     assert len(list((tmp_path / ".b.mp4.work").glob("*.segment"))) == 1
