@@ -42,6 +42,8 @@ class Answers(BaseModel):
         rater: A random code, or the name in the link that the rater opened.
         revision: Number that grows each time a rater sends or saves changed answers.
         language: Language of the page.
+        device: A random code of the browser in which a rater with a name answered; None without a name, since the
+            rater's code is the browser's, and in answers to earlier pages.
         votes: Item ids with their scores.
         seal: HMAC-SHA256 over all of it.
     """
@@ -53,6 +55,7 @@ class Answers(BaseModel):
     rater: Annotated[str, Field(pattern="^[a-z0-9-]{1,32}$")]
     revision: Annotated[int, Field(ge=1, le=1_000_000)]
     language: Literal["en", "ar"]
+    device: Hex16 | None = None
     votes: Annotated[
         list[tuple[Annotated[str, Field(pattern="^[0-9a-f]{24}$")], Annotated[int, Field(ge=1, le=5)]]],
         Field(min_length=1, max_length=10_000),
@@ -95,6 +98,7 @@ class Survey:
     def seal_of(self, answers: Answers) -> str:
         """Return the HMAC-SHA256 over everything in the answers, as the page computes it."""
         lines = [answers.survey, answers.rater, str(answers.revision), answers.language]
+        lines += [f"device={answers.device}"] if answers.device else []
         lines += [f"{item}={score}" for item, score in answers.votes]
         return hmac.new(bytes.fromhex(self.seal), "\n".join(lines).encode(), hashlib.sha256).hexdigest()
 

@@ -26,6 +26,9 @@ FILES = (FILE, "mos.md", "mos.svg")
 """Files that `score_answers` writes."""
 _SEED = 20170
 
+_Entry = tuple[str, Answers]
+"""A file and its answers."""
+
 Votes = npt.NDArray[np.float64]
 """[raters, images, methods] of scores 1 to 5, NaN where there is none."""
 
@@ -33,7 +36,8 @@ Votes = npt.NDArray[np.float64]
 def score_answers(answers: Sequence[Path], key: Path, out: Path, *, unfinished: bool = False) -> Opinions:
     """Check answers, count them, and write `FILES` into the folder `out`.
 
-    If a rater sent several answers, the latest revision counts.
+    If a rater sent several answers from one device, the latest revision counts. If they are from several devices and
+    differ, none counts, except that unfinished ones give way to finished ones.
 
     Args:
         answers: Files, or folders of `*.json` files.
@@ -87,12 +91,10 @@ def _files(answers: Sequence[Path]) -> list[Path]:
     return list(files)
 
 
-def _sift(
-    files: Sequence[Path], survey: Survey, unfinished: bool
-) -> tuple[list[tuple[str, Answers]], list[tuple[str, str]]]:
+def _sift(files: Sequence[Path], survey: Survey, unfinished: bool) -> tuple[list[_Entry], list[tuple[str, str]]]:
     """Return one answer per rater, sorted by rater, and (file, reason) of the others, sorted by file."""
     refused: list[tuple[str, str]] = []
-    by_rater: dict[str, list[tuple[str, Answers]]] = {}
+    by_rater: dict[str, list[_Entry]] = {}
     for path in files:
         try:
             if not path.is_file():
@@ -105,20 +107,44 @@ def _sift(
             by_rater.setdefault(content.rater, []).append((str(path), content))
     accepted = []
     for rater in sorted(by_rater):
-        revisions = sorted(by_rater[rater], key=lambda entry: (-entry[1].revision, entry[0]))
-        name, latest = revisions[0]
-        if any(one.revision == latest.revision and one.votes != latest.votes for _, one in revisions):
-            reason = f"rater {rater} gave two different answers as revision {latest.revision}"
-            refused += [(other, reason) for other, _ in revisions]
+        files_of_devices = _latest(by_rater[rater], refused)
+        whole = [entry for entry in files_of_devices if len(entry[1].votes) == len(survey.groups)]
+        for name, answers in files_of_devices:
+            if len(answers.votes) < len(survey.groups) and (whole or not unfinished):
+                refused.append((name, f"unfinished: {len(answers.votes)} of {len(survey.groups)} versions rated"))
+        candidates = whole or (files_of_devices if unfinished else [])
+        if len({tuple(answers.votes) for _, answers in candidates}) > 1:
+            refused += [(name, _several(rater, [name for name, _ in candidates])) for name, _ in candidates]
             continue
-        for other, earlier in revisions[1:]:
-            same = "the same answers as" if earlier.votes == latest.votes else "replaced by the later revision in"
-            refused.append((other, f"{same} {name} (rater {rater})"))
-        if len(latest.votes) < len(survey.groups) and not unfinished:
-            refused.append((name, f"unfinished: {len(latest.votes)} of {len(survey.groups)} versions rated"))
-        else:
-            accepted.append((name, latest))
+        accepted += candidates[:1]
+        refused += [(name, f"the same answers as {candidates[0][0]} (rater {rater})") for name, _ in candidates[1:]]
     return accepted, sorted(refused)
+
+
+def _latest(entries: Sequence[_Entry], refused: list[tuple[str, str]]) -> list[_Entry]:
+    """Return the latest answers of one rater from each device, and add the earlier ones to `refused`.
+
+    Two different ones under one revision number are from two devices, or one was made up: both are returned.
+    """
+    latest: list[_Entry] = []
+    for device in sorted({answers.device or "" for _, answers in entries}):
+        revisions = [entry for entry in entries if (entry[1].device or "") == device]
+        revisions.sort(key=lambda entry: (-entry[1].revision, entry[0]))
+        name, best = revisions[0]
+        latest.append(revisions[0])
+        for other, answers in revisions[1:]:
+            if answers.votes == best.votes:
+                refused.append((other, f"the same answers as {name} (rater {answers.rater})"))
+            elif answers.revision == best.revision:
+                latest.append((other, answers))
+            else:
+                refused.append((other, f"replaced by the later revision in {name} (rater {answers.rater})"))
+    return latest
+
+
+def _several(rater: str, names: Sequence[str]) -> str:
+    """Return the reason why answers do not count that differ between the devices of a rater."""
+    return f"rater {rater} answered differently on several devices: keep one of {', '.join(names)}"
 
 
 def _images(items: Mapping[str, KeyItem]) -> list[tuple[str, str]]:

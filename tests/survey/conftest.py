@@ -61,7 +61,9 @@ class Made:
         """Id → set, image, method, as only the maker knows."""
         return {name: item.model_dump(by_alias=True) for name, item in read_key(self.key).items.items()}
 
-    def answers(self, rater: str, votes: int | None = None, revision: int = 1, **opinion: int) -> bytes:
+    def answers(
+        self, rater: str, votes: int | None = None, revision: int = 1, device: str | None = None, **opinion: int
+    ) -> bytes:
         """What an honest page would send for a rater who thinks `OPINION`, or `opinion`."""
         think = OPINION | opinion
         order = self.survey.presentation(rater)[:votes]
@@ -71,6 +73,7 @@ class Made:
             "rater": rater,
             "revision": revision,
             "language": "en",
+            **({"device": device} if device else {}),
             "votes": [[item, think[self.items[item]["method"]]] for item in order],
             "seal": "0" * 64,
         }

@@ -339,6 +339,13 @@ def test_what_is_stored_about_a_rater_is_on_the_first_screen(browse: Any, made: 
     browser.wait("typeof state === 'object' && state.rater === 'anna'")
     assert "contains the name “anna”" in browser.text("#privacy") and "not asked" not in browser.text("#privacy")
     browser.click("#language")
-    assert "«anna»" in browser.text("#privacy")
-    sent = json.loads(browser.js("(state.votes[order[0]] = 3, answers())"))
-    assert set(sent) == {"format", "survey", "rater", "revision", "language", "votes", "seal"}
+    assert "«anna»" in browser.text("#privacy") and "رمزًا عشوائيًا لهذا الجهاز" in browser.text("#privacy")
+    fields = {"format", "survey", "rater", "revision", "language", "votes", "seal"}
+    sent = browser.js("(state.votes[order[0]] = 3, answers())")
+    assert set(json.loads(sent)) == fields | {"device"} and made.survey.check(sent.encode()).rater == "anna"
+    browser.js("location.reload()")
+    browser.wait("typeof state === 'object' && state.revision === 1")
+    assert browser.js("state.device") == json.loads(sent)["device"], "the device keeps its code"
+    browser.open(made.page.as_uri())
+    browser.wait("typeof state === 'object' && state.rater !== 'anna'")
+    assert set(json.loads(browser.js("(state.votes[order[0]] = 3, answers())"))) == fields

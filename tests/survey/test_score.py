@@ -140,7 +140,32 @@ def test_two_answers_under_one_number_count_for_nobody(made: Any, answers: Path)
     (answers / "c.json").write_bytes(made.answers("badr"))
     opinions = scored(made, answers)
     assert [Path(file).name for file in opinions.counted] == ["c.json"]
-    assert all("two different answers as revision 1" in reason for reason in reasons(opinions).values())
+    line = f"rater anna answered differently on several devices: keep one of {answers}/a.json, {answers}/b.json"
+    assert reasons(opinions) == {"a.json": line, "b.json": line}
+
+
+def test_revisions_of_two_devices_are_not_compared(made: Any, answers: Path) -> None:
+    one, other = "1" * 16, "2" * 16
+    (answers / "a1.json").write_bytes(made.answers("anna", device=one))
+    (answers / "a2.json").write_bytes(made.answers("anna", revision=2, device=one, SRGAN=3))
+    (answers / "a3.json").write_bytes(made.answers("anna", device=other, SRGAN=1))
+    (answers / "b1.json").write_bytes(made.answers("badr", votes=5, revision=2, device=one))
+    (answers / "b2.json").write_bytes(made.answers("badr", device=other))
+    (answers / "c1.json").write_bytes(made.answers("carla", device=one))
+    (answers / "c2.json").write_bytes(made.answers("carla", revision=7, device=other))
+    for unfinished in (False, True):
+        opinions = scored(made, answers, unfinished=unfinished)
+        assert [Path(file).name for file in opinions.counted] == ["b2.json", "c1.json"]
+        line = f"rater anna answered differently on several devices: keep one of {answers}/a2.json, {answers}/a3.json"
+        assert reasons(opinions) == {
+            "a1.json": f"replaced by the later revision in {answers}/a2.json (rater anna)",
+            "a2.json": line,
+            "a3.json": line,
+            "b1.json": "unfinished: 5 of 12 versions rated",
+            "c2.json": f"the same answers as {answers}/c1.json (rater carla)",
+        }
+    (answers / "a3.json").unlink()
+    assert str(answers / "a2.json") in scored(made, answers).counted
 
 
 def test_half_finished_answers_are_named_and_count_on_request(made: Any, answers: Path) -> None:
@@ -170,6 +195,7 @@ def test_each_kind_of_forgery_is_named(made: Any, answers: Path, images: Path, t
         "true": {"votes": [[votes[0][0], True], *votes[1:]]},
         "more": {"extra": 1},
         "seal": {"seal": "0" * 64},
+        "device": {"device": "1" * 16},
     }
     for name, change in changed.items():
         (answers / f"{name}.json").write_text(json.dumps(honest | change))
@@ -191,6 +217,7 @@ def test_each_kind_of_forgery_is_named(made: Any, answers: Path, images: Path, t
         "true": "votes.0.1",
         "more": "extra",
         "seal": "tampered",
+        "device": "tampered",
         "foreign": "another survey",
         "relabelled": "forged",
         "text": "not the answers of a survey",

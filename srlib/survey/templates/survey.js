@@ -88,6 +88,7 @@ function presentation(rater) {
 function load(rater) {
   const language = state ? state.language : navigator.language.startsWith("ar") ? "ar" : "en";
   state = { rater, language, votes: {}, revision: 0, changed: true, calibrated: false };
+  if (asked) state.device = randomCode(); // a name may be used on several devices, each of which counts its revisions
   try {
     Object.assign(state, JSON.parse(stored(`${base}:${rater}`)));
   } catch {
@@ -101,8 +102,10 @@ function store() {
   stored(`${base}:${state.rater}`, JSON.stringify(state));
 }
 
+const randomCode = () => hex(crypto.getRandomValues(new Uint8Array(8)));
+
 function newRater() {
-  const rater = hex(crypto.getRandomValues(new Uint8Array(8)));
+  const rater = randomCode();
   stored(base, rater);
   return rater;
 }
@@ -120,9 +123,10 @@ function answers() {
   }
   const votes = order.slice(0, done()).map((id) => [id, state.votes[id]]);
   const { survey, seal } = data;
-  const { rater, revision, language } = state;
-  const lines = [survey, rater, revision, language, ...votes.map(([id, score]) => `${id}=${score}`)];
-  const content = { format: "srlib survey answers 1", survey, rater, revision, language, votes };
+  const { rater, revision, language, device } = state; // JSON leaves out a device that is undefined
+  const lines = [survey, rater, revision, language, ...(device ? [`device=${device}`] : [])];
+  lines.push(...votes.map(([id, score]) => `${id}=${score}`));
+  const content = { format: "srlib survey answers 1", survey, rater, revision, language, device, votes };
   return JSON.stringify({ ...content, seal: hmac(seal, lines.join("\n")) });
 }
 
