@@ -54,6 +54,23 @@ def test_the_site_takes_light_or_dark_from_the_system() -> None:
     assert all(entry["toggle"]["name"] for entry in palette) and len(palette) == 3
 
 
+def test_pages_are_no_wider_than_a_phone(browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text from right to left too, whose lists the theme indents on the wrong side."""
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    monkeypatch.chdir(ROOT)
+    build(load_config("mkdocs.yml", site_dir=str(tmp_path / "site")))
+    browser = browse(phone=True)
+    pages = [path for path in sorted((tmp_path / "site").rglob("*.html")) if path.parent.name != "experiments"]
+    assert len(pages) > 30
+    widths = {}
+    for page in pages:
+        browser.open(page.as_uri())
+        widths[page.name] = browser.js("document.documentElement.scrollWidth")
+    assert {page: width for page, width in widths.items() if width > 390} == {}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_to_headings(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
