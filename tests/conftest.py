@@ -142,6 +142,7 @@ class Browser:
         capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         session = call(f"{driver}/session", "POST", {"capabilities": {"alwaysMatch": capabilities}})
         self.url = f"{driver}/session/{session['sessionId']}"
+        self.profile = profile
         self.downloads = profile / "downloads"
 
     def open(self, url: str) -> None:
@@ -195,6 +196,19 @@ class Browser:
         """Return the errors in the console, violations of the page's security policy among them."""
         log = call(f"{self.url}/se/log", "POST", {"type": "browser"})
         return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+
+    def wait_until_stored(self, text: str) -> None:
+        """Wait until a text in the local storage is on disk, which takes Chromium five seconds.
+
+        Chromedriver kills a browser that takes too long to close, as on a busy machine, and what was not on disk is
+        lost.
+        """
+        for _ in range(1200):
+            logs = self.profile.rglob("Local Storage/leveldb/*.log")
+            if any(text.encode() in log.read_bytes() for log in logs):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"never on disk: {text}")
 
     def close(self) -> None:
         call(self.url, "DELETE")

@@ -104,6 +104,7 @@ def test_closed_midway_reopened_and_saved_as_a_file(browse: Any, made: Any, tmp_
     browser.click("#save")
     half = wait_for_file(browser, 1)
     rater = browser.js("state.rater")
+    browser.wait_until_stored('"revision":1')
     browser.close()
 
     browser = browse("friend")
