@@ -358,18 +358,8 @@ class Finetune(Training):
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """Yield weights and schedules that do not fit, and an automatic factor where none is known."""
         yield from super().mistakes()
-        weights = (
-            self.perceptual_weight,
-            self.pixel_weight,
-            self.checkerboard_factor,
-            self.adversarial_weight,
-            self.consistency_weight,
-            self.artifact_weight,
-            self.periodicity_weight,
-            self.regularity_weight,
-            self.texture_weight,
-        )
-        if not any(weights):
+        weights = {name: value for name, value in self if name.endswith("_weight")}
+        if not any({**weights, "checkerboard_weight": self.checkerboard_factor}.values()):
             yield "perceptual_weight", "expected one of the weights above 0, got 0 for all"
         unknown = [space.layer for space in self.feature_spaces if calibrated_scale(space) is None]
         if self.perceptual_scale == "auto" and unknown:

@@ -7,7 +7,8 @@ import pytest
 
 from srlib.errors import SrlibError
 from srlib.models import MODELS
-from srlib.params import check_params, load_params
+from srlib.params import Finetune, check_params, load_params
+from srlib.schema import NonNegative
 
 Lines = Callable[[dict[str, object]], list[str]]
 Write = Callable[[dict[str, object]], Path]
@@ -313,6 +314,19 @@ def test_a_decay_that_leaves_nothing_of_the_weights(lines: Lines, write: Write) 
     assert lines(changes | {"pretrain.weight_decay": 250}) == [
         "pretrain.weight_decay: expected below 1 / `learning_rate.peak` (250), where a step leaves nothing, got 250.0"
     ]
+
+
+def test_a_single_weight_is_enough(write: Write) -> None:
+    """Also one of a loss term that somebody adds as docs/how-to/add-a-loss-term.md says."""
+
+    class WithEdges(Finetune):
+        edge_weight: NonNegative = 0.0
+
+    section = load_params(write({})).finetune_section().model_dump()
+    weights = [name for name in WithEdges.model_fields if name.endswith("_weight")]
+    assert len(weights) > 9
+    for name in weights:
+        assert WithEdges.model_validate({**section, **dict.fromkeys(weights, 0.0), name: 0.5})
 
 
 def test_an_automatic_factor_needs_a_calibrated_layer(lines: Lines, write: Write) -> None:
