@@ -147,8 +147,10 @@ def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_loss_term_of_the_page_is_right() -> None:
     names = term(ROOT)
-    (_, function), *_, (_, test) = blocks(ROOT / "docs/how-to/add-a-loss-term.md")
+    (_, function), _, (_, table), _, (_, test) = blocks(ROOT / "docs/how-to/add-a-loss-term.md")
     exec(function, names)
+    exec(table, names)
+    assert names["terms"][-1].optional, "a term that is always computed would change the outputs of every recipe"
     names["losses"] = SimpleNamespace(edge=names["edge"])
     exec(test, names)
     names["test_the_edge_loss_ignores_a_cast_and_sees_a_step"]()

@@ -1,4 +1,4 @@
-"""The terms of the generator's loss. All that depends on them derives from one table, `loss_terms`.
+"""The terms of the generator's loss. All that depends on them derives from one table, `all_terms`.
 
 To add a term, see docs/how-to/add-a-loss-term.md.
 """
@@ -199,5 +199,6 @@ def terms_table(section: Finetune) -> str:
     rows = ["| term | weight | calibrated by | what it measures |", "|---|---|---|---|"]
     for term in all_terms(section):
         description = (inspect.getdoc(term.function) or "").splitlines()[0].rstrip(".")
-        rows.append(f"| `{term.name}` | `{term.name}_weight` | `{term.calibration_key}` | {description} |")
+        weight = f"`{term.name}_weight`{', optional' if term.optional else ''}"
+        rows.append(f"| `{term.name}` | {weight} | `{term.calibration_key}` | {description} |")
     return "\n".join(rows) + "\n"
