@@ -14,13 +14,14 @@
 import re
 from collections.abc import Iterable, Mapping
 
-_GAN_LOSSES = ("pixel", "perceptual", "checkerboard", "adversarial", "discriminator")
-"""Losses of the SRGAN. Validation measures something else under one of these names."""
+_TRAIN = ("loss", "mae")
+"""Losses of either training. All other columns are the SRGAN's, but for learning rates."""
 
 HEADLINE = ("result/validation_psnr_y", "result/validation_ssim_y")
 """Results of a training that its parent run shows too."""
 
-_GAN = ("score_hr", "score_sr", "color_shift")
+_NO_LOSS = ("score_hr", "score_sr", "color_shift")
+"""Columns of the SRGAN that are no losses. Validation measures something else under the name of one of those."""
 
 
 def accepted(name: str) -> str:
@@ -46,9 +47,9 @@ def curve_key(name: str) -> str:
         return f"gan/gradient_share/{name.removeprefix('validation_share_')}"
     if name.startswith("validation_"):
         return f"validation/{name.removeprefix('validation_')}"
-    if name in _GAN_LOSSES:
-        return f"gan/{name}_loss"
-    return f"gan/{name}" if name in _GAN else f"train/{name}"
+    if name in _TRAIN or name.endswith("learning_rate"):
+        return f"train/{name}"
+    return f"gan/{name}" if name in _NO_LOSS else f"gan/{name}_loss"
 
 
 def result_keys(validation: Mapping[str, float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from keras import ops
 
 from srlib.models.features import LAYERS, feature_network
 from srlib.params import Features, Finetune
+from srlib.tracking.keys import curve_key
 from srlib.training.gan.terms import LossInputs, all_terms, loss_terms, perceptual, terms_table
 
 from .test_trainer import SECTION, losses
@@ -31,6 +32,13 @@ def test_the_automatic_checkerboard_weight_follows_the_features() -> None:
     for network, weight in (("vgg19", 0.0), ("squeezenet", 3.0)):
         section = SECTION.model_copy(update={"features": Features(network=network, layer=LAYERS[network][-1])})
         assert {term.name: term.weight for term in loss_terms(section)}["checkerboard"] == weight
+
+
+def test_mlflow_shows_every_term_beside_the_others() -> None:
+    assert {curve_key(term.name) for term in all_terms(SECTION)} == {f"gan/{t.name}_loss" for t in all_terms(SECTION)}
+    gan = losses()
+    groups = {name: curve_key(name).split("/")[0] for name in (*gan.means, "loss", "discriminator_learning_rate")}
+    assert {name for name, group in groups.items() if group == "train"} == {"loss", "discriminator_learning_rate"}
 
 
 def test_calibration_keys_are_keys_of_the_recipe() -> None:
