@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -24,6 +25,10 @@ def test_a_rule_on_lpips_finds_its_column(tmp_path: Path) -> None:
     assert candidates(rules, scores, metrics, Path("sets"), {"gan": tmp_path / "gan"}) == [
         Candidate("gan", tmp_path / "gan", 0.25, "lower", Path("sets/Set5"))
     ]
+
+
+def test_every_metric_can_decide() -> None:
+    assert get_args(Champion.model_fields["metric"].annotation) == (*METRICS, "lpips")
 
 
 def test_a_set_that_does_not_exist() -> None:

@@ -30,8 +30,8 @@ INFINITE = float("inf")
 
 
 def score(test_set: str, image: str, method: str, psnr: float, work: int = 0) -> Score:
-    values = {"psnr_y": psnr, "ssim_y": 1 - 1 / psnr, "psnr_rgb": psnr - 1, "color_error": 0.5, "lr_psnr": psnr + 20}
-    return Score(test_set, image, method, values, work)
+    known = {"psnr_y": psnr, "ssim_y": 1 - 1 / psnr, "psnr_rgb": psnr - 1, "lr_psnr": psnr + 20}
+    return Score(test_set, image, method, dict.fromkeys(METRICS, 0.5) | known, work)
 
 
 @pytest.fixture

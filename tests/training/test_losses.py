@@ -1,4 +1,5 @@
 from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -7,7 +8,10 @@ from hypothesis import strategies as st
 from keras import ops
 
 from srlib.imaging.resize import contributions, downscale
+from srlib.params import Finetune, Pretrain, Training
+from srlib.schema import Section
 from srlib.training import losses
+from srlib.training.optimizers import OPTIMIZERS
 
 
 def logits(*values: float) -> np.ndarray:
@@ -16,6 +20,16 @@ def logits(*values: float) -> np.ndarray:
 
 def value(tensor) -> float:
     return float(ops.convert_to_numpy(tensor))
+
+
+def test_the_names_in_a_recipe_are_those_of_the_losses() -> None:
+    def names(section: type[Section], key: str) -> tuple[str, ...]:
+        return get_args(section.model_fields[key].annotation)
+
+    assert names(Pretrain, "loss") == tuple(losses.PIXEL_LOSSES)
+    assert names(Finetune, "adversarial") == tuple(losses.ADVERSARIAL_LOSSES)
+    assert set(names(Finetune, "perceptual_loss")) <= set(losses.PIXEL_LOSSES)
+    assert names(Training, "optimizer") == OPTIMIZERS
 
 
 def test_pixel_losses_by_hand() -> None:
