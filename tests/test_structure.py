@@ -1,6 +1,7 @@
 """The structure of the package: which module may import which, and how large packages and functions may grow."""
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -90,6 +91,13 @@ def test_imports_point_down() -> None:
 
 def _level(path: Path) -> int:
     return LEVEL[package(path)]
+
+
+def test_contributing_lists_the_packages_from_the_bottom_up() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"\bsrlib/(\w+)", line) for line in page.splitlines() if line.startswith("srlib/")]
+    packages = [[name for name in floor if (ROOT / "srlib" / name).is_dir()] for floor in FLOORS]
+    assert [set(row) for row in rows] == [set(floor) for floor in packages if floor]
 
 
 def test_no_import_cycle() -> None:
