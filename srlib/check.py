@@ -62,9 +62,7 @@ def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> Non
 
 
 def _check_place(folder: Path) -> None:
-    if any(
-        brace in str(folder) for brace in "{}"
-    ):  # DVC takes it for a place in a text to fill, and ends with KeyError
+    if set(str(folder)) & set("{}"):  # DVC takes it for a place in a text to fill, and ends with KeyError
         raise SrlibError(f"{folder}: DVC cannot work below a folder with {{ or }} in its name; rename it")
     is_tracked_here = not os.environ.get("MLFLOW_TRACKING_URI")
     if is_tracked_here and "'" in str(folder) and '"' in str(folder):  # MLflow writes the path into SQL as it is
@@ -85,10 +83,14 @@ def _attempt(key: str, action: Callable[[], object]) -> Iterator[Mistake]:
     try:
         action()
     except SrlibError as error:
-        lines = str(error).splitlines()
-        yield from ((key, line.removeprefix(f"{key}: ")) for line in lines[:_MOST_LINES])
-        if len(lines) > _MOST_LINES:
-            yield key, f"and {len(lines) - _MOST_LINES} more lines like these"
+        yield from _mistakes(key, error)
+
+
+def _mistakes(key: str, error: SrlibError) -> Iterator[Mistake]:
+    lines = str(error).splitlines()
+    yield from ((key, line.removeprefix(f"{key}: ")) for line in lines[:_MOST_LINES])
+    if len(lines) > _MOST_LINES:
+        yield key, f"and {len(lines) - _MOST_LINES} more lines like these"
 
 
 def _no_folder(folder: Path) -> str:
@@ -160,8 +162,7 @@ def _sets(params: Params, test: Path) -> tuple[Sets | None, list[Mistake]]:
         try:
             sets = find_sets(folder, params.scale)
         except SrlibError as error:
-            text = str(error)
-            return None, list(_attempt("evaluate.images", lambda: _raise(text)))
+            return None, list(_mistakes("evaluate.images", error))
         names = list(sets)
     mistakes = [
         (f"evaluate.champion.{model}.set", f"expected one of {', '.join(names)}, got {rule.set}")
@@ -169,10 +170,6 @@ def _sets(params: Params, test: Path) -> tuple[Sets | None, list[Mistake]]:
         if rule.set not in names
     ]
     return sets, mistakes
-
-
-def _raise(text: str) -> None:
-    raise SrlibError(text)
 
 
 def _own_networks(params: Params, sets: Sets | None) -> Iterator[Mistake]:
