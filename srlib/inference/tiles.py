@@ -50,11 +50,6 @@ class Grid:
         """Height and width of every tile."""
         return self.rows[0].stop, self.columns[0].stop
 
-    @property
-    def computed(self) -> int:
-        """Pixels that go through the network, overlaps counted each time."""
-        return len(self) * math.prod(self.shape)
-
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 

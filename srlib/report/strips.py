@@ -25,7 +25,7 @@ from srlib.imaging.resize import resize
 COLUMN = 288  # approximate width of a column in pixels; it becomes a whole multiple of the square
 GAP, MARGIN = 18, 32
 TALLEST = 4 / 3  # largest height of a whole image, in column widths
-PAPER, INK, GRAY, MARK, LINE = "#fbfaf7", "#1c1f24", "#6c727c", "#e2552c", "#dcd9d2"
+PAPER, INK, GRAY, MARK = "#fbfaf7", "#1c1f24", "#6c727c", "#e2552c"
 
 
 def strip(result: Result, methods: Sequence[str], *, scale: int, side: int) -> Image:
