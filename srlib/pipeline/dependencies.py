@@ -150,24 +150,32 @@ def updated(text: str, root: Path) -> str:
         root: The repository.
 
     Raises:
-        SrlibError: A stage lists code but has no script of its name in stages/.
+        SrlibError: A stage has no script of its name in stages/, or does not list it.
     """
     lines: list[str] = []
-    stage, in_deps = "", False
+    stage, in_stages, in_deps = "", False, False
+    unlisted: set[str] = set()
     for line in text.splitlines():
-        content = line.partition(" #")[0].rstrip()
+        content = "" if line.startswith("#") else line.partition(" #")[0].rstrip()
         depth = len(content) - len(content.lstrip())
+        if content and depth == 0:
+            in_stages = content == "stages:"
         if depth == 2 and content.endswith(":"):
             stage = content.strip(" :")
+            unlisted |= {stage} if in_stages else set()
         if content and depth <= 4:
             in_deps = content == "    deps:"
         if in_deps and content.startswith("      - "):
             entry = content[8:].strip()
             if entry == f"stages/{stage}.py":
+                unlisted.discard(stage)
                 lines += [f"      - {file}" for file in _code_of_stage(stage, root)]
             if entry.startswith(CODE):
                 continue
         lines.append(line)
+    if unlisted:
+        stage = min(unlisted)
+        raise SrlibError(f"dvc.yaml: stage {stage}: expected stages/{stage}.py under `deps`; add it and run this again")
     return "\n".join(lines) + "\n"
 
 
@@ -182,7 +190,11 @@ def main(arguments: list[str]) -> int:
     """Compare dvc.yaml in the working folder with the imports, or rewrite it; return the exit status."""
     root = Path.cwd()
     before = (root / "dvc.yaml").read_text(encoding="utf-8")
-    after = updated(before, root)
+    try:
+        after = updated(before, root)
+    except SrlibError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if before == after:
         return 0
     if "--write" in arguments:

@@ -122,6 +122,23 @@ def test_write_changes_code_entries_alone(project: Path, capsys: pytest.CaptureF
     assert updated(Path("dvc.yaml").read_text(), project) == Path("dvc.yaml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("      - stages/train.py\n", "", "expected stages/train.py under `deps`; add it and run this again"),
+        ("train", "test", "expected a script stages/test.py, but there is none"),
+    ],
+)
+def test_a_stage_without_its_script(
+    old: str, new: str, line: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Path("dvc.yaml").read_text().replace(old, new)
+    Path("dvc.yaml").write_text(before)
+    assert main(["--write"]) == 1
+    assert capsys.readouterr().err == f"error: dvc.yaml: stage {'test' if new else 'train'}: {line}\n"
+    assert Path("dvc.yaml").read_text() == before
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_module_loaded_in_a_real_run_is_listed_or_excepted(repository: Repository, stage: str) -> None:
     code = listed_code(stage)
