@@ -108,11 +108,11 @@ class Prepare(Section):
         default=0.0, ge=0, le=100, description="Standard deviation of Gaussian noise added to LR, in levels of 0–255."
     )
     jpeg: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        default=None, description="JPEG quality that LR is compressed with after the noise; none: no compression."
+        default=None, description="JPEG quality that LR is compressed with after the noise; `null`: no compression."
     )
     degradation: Degradation | None = Field(
         default=None,
-        description="Random degradation of LR patches, drawn anew in every training step; none: plain downscaling.",
+        description="Random degradation of LR patches, drawn anew in every training step; `null`: plain downscaling.",
     )
     patch: int = Field(default=64, ge=8, le=1024, description="Side of a stored patch, in LR pixels.")
     stride: Positive = Field(default=64, description="Distance between the corners of patches, in LR pixels.")

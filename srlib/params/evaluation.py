@@ -85,7 +85,7 @@ class Evaluate(Section):
     images: PathText = Field(description="Folder with one folder per test set.")
     survey: PathText = Field(
         default="data/survey",
-        description="Folder of an opinion survey's outcome, from `srlib survey score`; its mean opinion scores stand "
+        description="Folder of an opinion survey's outcome, from `srlib survey score`; its mean opinion scores are "
         "in the tables. A folder without mos.json: no survey. DVC reads this key, too: write it out.",
     )
     interpolations: list[Literal["nearest", "bilinear", "bicubic"]] = Field(
@@ -96,7 +96,7 @@ class Evaluate(Section):
         description="Add the pre-trained network with self-ensemble: the mean over eight flips and rotations.",
     )
     methods: list[OtherMethod] = Field(default=[], description="Further rows of the table from your own files.")
-    lpips: Lpips | None = Field(default=None, description="Weights for the metric LPIPS; none: it is left out.")
+    lpips: Lpips | None = Field(default=None, description="Weights for the metric LPIPS; `null`: it is left out.")
     strips: int = Field(default=8, ge=0, description="Number of image strips in the report.")
     strip_size: int = Field(
         default=96,

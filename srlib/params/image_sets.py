@@ -86,7 +86,7 @@ class OwnImages(Section):
         default=None, description=f"Pattern of the HR images. Without `hr` and `lr`: `{ALL_IMAGES}`, all images."
     )
     lr: Pattern | None = Field(
-        default=None, description="Pattern of the LR images, for `prepare.lr: given`; none: there are none."
+        default=None, description="Pattern of the LR images, for `prepare.lr: given`; `null`: there are none."
     )
 
     @property

@@ -19,8 +19,9 @@ _INTRODUCTION = """\
 <!-- Made by `python -m srlib.params.reference > docs/reference/params.md`; change the descriptions in srlib/params. -->
 
 Every key of `params.yaml`. A section belongs to the stage of its name. Keys without a default must be given. Unknown
-keys, values of another type and contradictions are errors, one line each, before the first stage runs. Recipes to copy
-are in the folder `recipes`.
+keys, values of another type and contradictions are errors, one line each, before the first stage runs. `null` is YAML's
+word for nothing; `none` is another word, and right only where the column *values* has it. Recipes to copy are in the
+folder `recipes`.
 
 Three keys name folders that DVC itself reads: `prepare.images`, `evaluate.images` and `evaluate.survey`. Write them out
 in every params.yaml. Where one is missing, `dvc` stops before any stage with `Could not find 'evaluate.survey'`; the

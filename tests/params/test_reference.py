@@ -32,6 +32,12 @@ def test_every_key_has_a_description() -> None:
         assert section.__doc__, section.__name__
 
 
+def test_nothing_is_null_as_in_yaml() -> None:
+    """`none` is text to YAML: a recipe that writes it for `null` is refused."""
+    fields = ((section, key, field) for section in sections() for key, field in section.model_fields.items())
+    assert not [f"{s.__name__}.{k}" for s, k, f in fields if re.search(r"\b[Nn]one:", f.description or "")]
+
+
 def test_every_key_is_in_the_page() -> None:
     text = reference()
     for path, section in (("", Params), *((key, field) for key, field in Params.model_fields.items())):
