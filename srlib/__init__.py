@@ -9,7 +9,7 @@ original in high resolution, `sr` the upscaled image.
 import importlib
 from typing import TYPE_CHECKING
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, pip_install
 
 if TYPE_CHECKING:
     from srlib.films.batch import upscale_film
@@ -81,7 +81,7 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if (error.name or "srlib").split(".")[0] == "srlib":
             raise
-        raise SrlibError(f"srlib.{name} needs {error.name}: pip install 'srlib[pipeline]'") from error
+        raise SrlibError(f"srlib.{name} needs {error.name}: {pip_install('srlib[pipeline]')}") from error
     globals()[name] = value
     return value
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from srlib.cluster_worker import Requirements, own_versions, remedy, results_before, run_task, stop_tasks
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, pip_install
 from srlib.progress import progress
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def connected(
     if not _ADDRESS.fullmatch(address):
         raise SrlibError(f"{one_line(address)}: expected the address of a Dask scheduler, {_EXAMPLE}")
     if importlib.util.find_spec("distributed") is None:
-        raise SrlibError(f"{address}: a Dask cluster needs dask and distributed: pip install 'srlib[cluster]'")
+        raise SrlibError(f"{address}: a Dask cluster needs dask and distributed: {pip_install('srlib[cluster]')}")
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(_client(address))
         probes = [stack.enter_context(_probe(Path(folder))) for folder in outputs]

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -50,6 +51,16 @@ def printable(value: object) -> str:
         'a\\nb \\x1b[31m é'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def pip_install(requirement: str) -> str:
+    """Return the command that installs a package for this Python: a bare `pip` may be another one's, or none.
+
+    Example:
+        >>> pip_install("srlib[films]").removeprefix(sys.executable)
+        " -m pip install 'srlib[films]'"
+    """
+    return f"{shlex.quote(sys.executable or 'python')} -m pip install {shlex.quote(requirement)}"
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ def test_a_missing_package_is_named() -> None:
         "import sys; sys.modules['cv2'] = None\nimport srlib\n"
         "try:\n    srlib.psnr_y\nexcept srlib.SrlibError as error:\n    print(error)"
     )
-    assert python(code) == "srlib.psnr_y needs cv2: pip install 'srlib[pipeline]'"
+    assert python(code) == f"srlib.psnr_y needs cv2: {sys.executable} -m pip install 'srlib[pipeline]'"
 
 
 @pytest.mark.parametrize("name", CALLABLES)

@@ -294,7 +294,7 @@ def test_a_wrong_address_is_one_line(address: str) -> None:
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SrlibError, match=r"needs dask and distributed: pip install 'srlib\[cluster\]'$"):  # noqa: SIM117
+    with pytest.raises(SrlibError, match=r"needs dask and distributed: \S+ -m pip install 'srlib\[cluster\]'$"):  # noqa: SIM117
         with connected("tcp://10.0.0.1:8786"):
             pass
     with connected(None) as nothing, connected("") as no_address:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from srlib import errors
-from srlib.errors import SrlibError, failure_line, one_line, problems_kept
+from srlib.errors import SrlibError, failure_line, one_line, pip_install, problems_kept
 from srlib.signals import Stopped
 
 
@@ -21,6 +21,12 @@ from srlib.signals import Stopped
 )
 def test_one_line(error: BaseException | str, line: str) -> None:
     assert one_line(error) == line
+
+
+def test_packages_go_where_this_python_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an activated environment, `pip` is another Python's, which may refuse, or install something else."""
+    monkeypatch.setattr("sys.executable", "/my srlib/.venv/bin/python")
+    assert pip_install("srlib[demo]") == "'/my srlib/.venv/bin/python' -m pip install 'srlib[demo]'"
 
 
 def test_a_long_message_is_cut() -> None:

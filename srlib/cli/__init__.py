@@ -13,7 +13,7 @@ import typer
 from srlib import __version__
 from srlib.cli import data, demo, evaluate, models, raster, survey, tracking, uncertainty, upscale
 from srlib.cli.streams import flush_output, prepare_streams
-from srlib.errors import SrlibError, one_line, printable
+from srlib.errors import SrlibError, one_line, pip_install, printable
 from srlib.signals import Stopped, stoppable
 
 app = typer.Typer(
@@ -80,7 +80,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "srlib").split(".")[0] == "srlib":
             raise
-        sys.exit(f"error: this command needs {error.name}, which is not installed: pip install 'srlib[pipeline]'")
+        sys.exit(f"error: this command needs {error.name}, which is not installed: {pip_install('srlib[pipeline]')}")
     except OSError as error:
         where = f"{printable(error.filename)}: " if error.filename else ""
         if not where and not _has_working_folder():

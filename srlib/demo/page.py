@@ -20,7 +20,7 @@ from srlib.demo import layout
 from srlib.demo.choices import ModelChoice
 from srlib.demo.sessions import Job, Sessions
 from srlib.demo.work import Limits, Outcome, Settings, upscale_upload
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, pip_install
 from srlib.progress import observed
 from srlib.signals import Stopped, stoppable
 
@@ -98,7 +98,7 @@ def require_gradio() -> None:
         SrlibError: It is not.
     """
     if find_spec("gradio") is None:
-        raise SrlibError("the page needs Gradio: pip install 'srlib[demo]'")
+        raise SrlibError(f"the page needs Gradio: {pip_install('srlib[demo]')}")
 
 
 def _free_port(host: str, port: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, pip_install
 
 READABLE = "MP4, QuickTime, Matroska or WebM"
 
@@ -163,4 +163,4 @@ def address(path: Path) -> str:
 def require_pyav() -> None:
     """Raise an SrlibError that says what to install where PyAV is missing."""
     if importlib.util.find_spec("av") is None:
-        raise SrlibError("films need PyAV: pip install 'srlib[films]'")
+        raise SrlibError(f"films need PyAV: {pip_install('srlib[films]')}")

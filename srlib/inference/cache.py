@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, pip_install
 from srlib.files import tree_hash
 from srlib.inference.exported import ExportedModel, is_exported, read_exported
 
@@ -80,7 +80,7 @@ def _locked(path: Path, folder: Path) -> Iterator[None]:
 
 
 def _missing(error: ModuleNotFoundError) -> SrlibError:
-    return SrlibError(f"a Keras model needs {error.name}: pip install 'srlib[pipeline]'")
+    return SrlibError(f"a Keras model needs {error.name}: {pip_install('srlib[pipeline]')}")
 
 
 def _cache_folder() -> Path | None:

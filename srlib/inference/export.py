@@ -13,7 +13,7 @@ import numpy as np
 
 from srlib.arrays import Image
 from srlib.atomic import atomic_path
-from srlib.errors import SrlibError, printable
+from srlib.errors import SrlibError, pip_install, printable
 from srlib.files import check_output_folder, write_json
 from srlib.imaging.color import Channels, network_input, rgb_from_output
 from srlib.inference import convert, runtime
@@ -167,7 +167,7 @@ def _require(*modules: str) -> None:
 
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        raise SrlibError(f"a Keras model needs {', '.join(missing)} to be exported: pip install 'srlib[pipeline]'")
+        raise SrlibError(f"a Keras model needs {', '.join(missing)} to be exported: {pip_install('srlib[pipeline]')}")
 
 
 def _read_images(folder: Path | str, scale: int) -> list[Image]:

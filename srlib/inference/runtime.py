@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, pip_install
 from srlib.inference.exported import BIN, LITERT, XML, ExportConfig, ExportedModel
 from srlib.inference.tiles import windows
 
@@ -62,7 +62,7 @@ def import_openvino() -> ModuleType:
         try:
             import openvino
         except ModuleNotFoundError as error:
-            raise SrlibError(f"upscaling needs OpenVINO ({error.name} is missing): pip install openvino") from None
+            raise SrlibError(f"upscaling needs OpenVINO ({error.name} is missing): {pip_install('openvino')}") from None
     return openvino  # type: ignore[no-any-return]
 
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, pip_install
 from srlib.files import read_regular
 from srlib.inference.exported import BIN, LARGEST_FILE, XML
 from srlib.inference.process import run_module
@@ -44,7 +44,7 @@ def read_torch_file(path: Path) -> "openvino.Model":
     """
     missing = [name for name in ("torch", "spandrel") if find_spec(name) is None]
     if missing:
-        raise SrlibError(f"{path}: needs {' and '.join(missing)}: pip install 'srlib[torch]'; or convert it to ONNX")
+        raise SrlibError(f"{path}: needs {' and '.join(missing)}: {pip_install('srlib[torch]')}; or convert it to ONNX")
     with tempfile.TemporaryDirectory() as folder:
         done = run_module("srlib.inference.torch_file", str(path), folder)
         if done.returncode:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from statistics import mean
 
-from srlib.errors import SrlibError, printable
+from srlib.errors import SrlibError, pip_install, printable
 from srlib.inference.records import Records, Scores, table
 
 _LARGEST_PSNR = 100.0
@@ -24,7 +24,7 @@ def tracked(records: Records, params: Mapping[str, object]) -> Iterator[None]:
         SrlibError: MLflow is missing, or its store cannot be used.
     """
     if find_spec("mlflow") is None:
-        raise SrlibError("--track needs MLflow: pip install 'srlib[pipeline]'")
+        raise SrlibError(f"--track needs MLflow: {pip_install('srlib[pipeline]')}")
     from srlib import __version__
     from srlib.tracking.batch import BatchResult, batch_run
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from srlib.arrays import Pixels
 from srlib.engine import available_cores
-from srlib.errors import SrlibError, one_line
+from srlib.errors import SrlibError, one_line, pip_install
 from srlib.imaging.array_image import as_pixels
 from srlib.imaging.color import network_input, rgb_from_output
 from srlib.imaging.ensemble import mean_over_views
@@ -123,7 +123,7 @@ def _load(model: str) -> ExportedModel:
         )
     if model.startswith(("models:/", "runs:/")):
         if find_spec("mlflow") is None:
-            raise SrlibError(f"{model}: needs MLflow: pip install 'srlib[pipeline]'")
+            raise SrlibError(f"{model}: needs MLflow: {pip_install('srlib[pipeline]')}")
         from srlib.tracking.registry import fetched
 
         with fetched(model) as folder:

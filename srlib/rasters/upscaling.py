@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from srlib.atomic import atomic_path
-from srlib.errors import SrlibError, one_line, printable
+from srlib.errors import SrlibError, one_line, pip_install, printable
 from srlib.files import check_output
 from srlib.inference.shipped import CLEAN_MODEL
 from srlib.inference.upscale import RgbModel
@@ -143,7 +143,7 @@ def _opened(source: Path) -> "DatasetReader":
 
 def _require_rasterio() -> None:
     if find_spec("rasterio") is None:
-        raise SrlibError("raster data needs rasterio: pip install 'srlib[geo]'")
+        raise SrlibError(f"raster data needs rasterio: {pip_install('srlib[geo]')}")
 
 
 def _check_paths(source: Path, target: Path, force: bool) -> None:

@@ -41,7 +41,7 @@ elect(store.client, "own-x4", weights, Verdict("Set5", "psnr_y", 30.0, "higher",
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "find_spec", lambda name: None)
-    with pytest.raises(SrlibError, match=r"pip install 'srlib\[demo\]'"):
+    with pytest.raises(SrlibError, match=r"^the page needs Gradio: \S+ -m pip install 'srlib\[demo\]'"):
         command.demo()
 
 

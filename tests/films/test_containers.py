@@ -90,7 +90,7 @@ def test_a_missing_pyav_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftypisom")
     plan = plan_jobs([str(tmp_path / "a.mp4")], str(tmp_path / "b.mp4"), films=True)
-    with pytest.raises(SrlibError, match=r"^films need PyAV: pip install 'srlib\[films\]'$"):
+    with pytest.raises(SrlibError, match=r"^films need PyAV: \S+ -m pip install 'srlib\[films\]'$"):
         run_plan(plan, lambda: pytest.fail("the model was opened"), FilmOptions())
 
 

@@ -309,7 +309,7 @@ class TestRefusals:
 
     def test_a_missing_package_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tf2onnx" else object())
-        with pytest.raises(SrlibError, match=r"needs tf2onnx to be exported: pip install 'srlib\[pipeline\]'"):
+        with pytest.raises(SrlibError, match=r"needs tf2onnx to be exported: \S+ -m pip install 'srlib\[pipeline\]'"):
             exporter.export(tmp_path, tmp_path / "out", format="openvino")
 
     def test_a_network_that_differs_from_keras(

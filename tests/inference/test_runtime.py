@@ -42,7 +42,7 @@ def test_no_connection_no_file_no_telemetry(tmp_path: Path) -> None:
 
 def test_a_missing_openvino_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(SrlibError, match=r"upscaling needs OpenVINO \(openvino is missing\): pip install openvino"):
+    with pytest.raises(SrlibError, match=r"upscaling needs OpenVINO \(openvino is missing\): \S+ -m pip install"):
         import_openvino.__wrapped__()
 
 

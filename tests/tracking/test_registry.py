@@ -228,7 +228,7 @@ def test_models_that_cannot_be_had_are_one_line(
             pass
         assert "\n" not in str(error.value)
     monkeypatch.setattr(upscale, "find_spec", lambda name: None)
-    with pytest.raises(SrlibError, match=r"^models:/a/1: needs MLflow: pip install 'srlib\[pipeline\]'"):
+    with pytest.raises(SrlibError, match=r"^models:/a/1: needs MLflow: \S+ -m pip install 'srlib\[pipeline\]'"):
         upscale.open_model("models:/a/1")
     monkeypatch.undo()
     monkeypatch.chdir(folder)
