@@ -13,8 +13,8 @@ HEAD = """<!-- Made from the commands by: python tests/cli/test_reference.py -->
 
 # Command line
 
-Every command prints one line per mistake on standard error and exits with status 1, or with 2 for a wrong option. A
-command that is interrupted exits with 128 plus the signal's number.
+Every command prints one line per mistake on standard error and exits with status 1. A wrong option or a missing argument
+is shown with the usage, and the status is 2. A command that is interrupted exits with 128 plus the signal's number.
 
 """
 
