@@ -35,7 +35,7 @@ setup: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "requirements.lock is for Python 3.11, 3.12 and 3.13: make PYTHON=python3.13")'
-	@echo "Setting up .venv from requirements.lock (about 3 GB, some minutes, once)"
+	@echo "Setting up .venv from requirements.lock (about 4 GB, some minutes, once)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
