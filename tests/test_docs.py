@@ -174,6 +174,13 @@ def test_every_page_is_in_the_navigation() -> None:
     )
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.is_relative_to(ROOT / "docs")], ids=name)
+def test_pages_begin_with_their_title(page: Path) -> None:
+    """Otherwise the navigation shows the name of the file."""
+    first = re.sub("^<div[^>]*>\\s*", "", page.read_text(encoding="utf-8")).partition("\n")[0]
+    assert first.startswith("# ")
+
+
 def test_experiments_follow_the_template() -> None:
     for page in (ROOT / DATED).glob("2*.md"):
         titles = re.findall(r"^## (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -9,12 +9,13 @@ from typer.cli import get_docs_for_click
 from srlib.cli import app
 
 FILE = Path(__file__).parents[2] / "docs/reference/cli.md"
-HEAD = """<!-- Made from the commands by: python tests/cli/test_reference.py -->
+HEAD = """# Command line
 
-# Command line
+<!-- Made from the commands by: python tests/cli/test_reference.py -->
 
-Every command prints one line per mistake on standard error and exits with status 1. A wrong option or a missing argument
-is shown with the usage, and the status is 2. A command that is interrupted exits with 128 plus the signal's number.
+Every command prints one line per mistake on standard error and exits with status 1. A wrong option or a missing
+argument is shown with the usage, and the status is 2. A command that is interrupted exits with 128 plus the signal's
+number.
 
 """
 
