@@ -9,6 +9,7 @@ from pathlib import Path
 
 from srlib.errors import SrlibError
 from srlib.files import sampled_hash
+from srlib.imaging.input_range import CLEAN
 from srlib.inference.exported import is_exported, read_exported
 from srlib.inference.model_file import SUFFIXES
 from srlib.inference.shipped import (
@@ -67,10 +68,11 @@ def _shipped() -> Iterator[ModelChoice]:
         )
     in_pairs = {name for pair in PAIRS if {pair.psnr, pair.gan} <= set(names) for name in (pair.psnr, pair.gan)}
     for name in names:
-        training = read_exported(SHIPPED / name).config.training
-        fidelity = float(training == "pixel") if name in in_pairs else None
+        config = read_exported(SHIPPED / name).config
+        fidelity = float(config.training == "pixel") if name in in_pairs else None
         speed = ", fast" if name == FAST_MODEL else ""
-        yield ModelChoice(f"{name} – {_CHARACTER[training]}{speed}", name, fidelity=fidelity)
+        purpose = "" if config.inputs == CLEAN else ", for noisy images and JPEGs"
+        yield ModelChoice(f"{name} – {_CHARACTER[config.training]}{speed}{purpose}", name, fidelity=fidelity)
 
 
 def _champions() -> list[str]:

@@ -24,6 +24,7 @@ def test_shipped_models_appear_by_themselves(tmp_path: Path) -> None:
     assert offered[1] == ModelChoice("free-x4 – faithful", "free-x4", fidelity=1.0)
     assert ModelChoice("psnr-x2 – faithful", "psnr-x2") in offered
     assert ModelChoice("fast-x4 – faithful, fast", "fast-x4") in offered
+    assert ModelChoice("photo-x4 – faithful, for noisy images and JPEGs", "photo-x4", fidelity=1.0) in offered
     assert ModelChoice("gan-x4 – sharp, some detail invented", "gan-x4", fidelity=0.0) in offered
 
 
