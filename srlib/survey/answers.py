@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, one_line
 from srlib.files import read_regular
 
 Order = Literal["grouped", "mixed", "fixed"]
@@ -237,7 +237,8 @@ def _read_text(path: Path) -> str:
     try:
         return read_regular(path, limit=LARGEST_FILE).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise SrlibError(f"{path}: cannot be read ({error}); expected a file made by `srlib survey make`") from None
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise SrlibError(f"{path}: cannot be read ({reason}); expected a file made by `srlib survey make`") from None
 
 
 _Format = TypeVar("_Format", PageData, SurveyKey)

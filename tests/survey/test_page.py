@@ -355,6 +355,8 @@ def test_files_that_are_no_page_or_key_are_named(tmp_path: Path, made: Any) -> N
             read_page(other)
     with pytest.raises(SrlibError, match="must not be the page"):
         make(tmp_path, other, other)
+    with pytest.raises(SrlibError, match=r"none\.html: cannot be read \(No such file or directory\); expected"):
+        read_page(tmp_path / "none.html")
 
 
 @pytest.fixture
