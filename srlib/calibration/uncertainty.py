@@ -71,7 +71,7 @@ def _print_left_out(mistakes: list[str]) -> None:
 
 
 def check_coverage(model: str, hr_folder: Path, lr_folder: Path | None = None) -> list[Coverage]:
-    """Measure how often originals lie inside a model's bands.
+    """Measure how many pixels of originals lie inside a model's bands.
 
     Args:
         model: As for `open_model`; with bands.
@@ -103,7 +103,7 @@ def draw_map(result: Path, out: Path, model: str, coverage: float = 0.95, *, for
         result: An upscaled image.
         out: PNG file to write, gray.
         model: The model that made it, with bands.
-        coverage: Share of originals inside the bands: .8, .9 or .95.
+        coverage: Share of the pixels of originals inside the bands: .8, .9 or .95.
         force: Overwrite an existing file, unless it is `result`.
 
     Returns:

@@ -22,14 +22,17 @@ def draw(
     result: Annotated[Path, typer.Argument(help="An upscaled image.", metavar="RESULT", readable=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.", readable=False)],
     model: Model = CLEAN_MODEL,
-    coverage: Annotated[float, typer.Option(help="Share of originals inside the bands: .8, .9 or .95.")] = 0.95,
+    coverage: Annotated[
+        float, typer.Option(help="Share of the pixels of originals inside the bands: .8, .9 or .95.")
+    ] = 0.95,
     force: Force = False,
 ) -> None:
     """Draw the half-width of the bands around each pixel of a result: black is sure, white 64 levels of 255 or more."""
     from srlib.calibration.uncertainty import draw_map
 
     mean = draw_map(result, out, model, coverage, force=force)
-    typer.echo(f"{out}: {coverage:.0%} of originals lie within {mean:.1f} levels of 255 on average; white: 64 or more")
+    words = f"{100 * coverage:g} % of the original's pixels lie within {mean:.1f} levels of 255 on average"
+    typer.echo(f"{out}: {words}; white: 64 or more")
 
 
 @app.command("calibrate")
@@ -52,7 +55,7 @@ def check(
     hr_folder: Annotated[Path, typer.Argument(help="Folder of originals.", metavar="HR_DIR")],
     lr_folder: LrFolder = None,
 ) -> None:
-    """Measure how often originals really lie inside the bands of a model."""
+    """Measure how many pixels of originals really lie inside the bands of a model."""
     from srlib.calibration.uncertainty import check_coverage
 
     for line in check_coverage(model, hr_folder, lr_folder):

@@ -219,7 +219,7 @@ def _sure(scores: Scores, result: Path, folder: Path) -> tuple[Path, str] | None
     if size != (scale * scores.width, scale * scores.height) or math.prod(size) > _LARGEST_SURE:
         return None
     mean = draw_map(result, folder / "sure.png", scores.model)
-    return folder / "sure.png", f"95 % of originals lie within {mean:.1f} levels of 255 on average."
+    return folder / "sure.png", f"95 % of the original's pixels lie within {mean:.1f} levels of 255 on average."
 
 
 def _agreement(scores: Scores | None) -> str:

@@ -52,7 +52,7 @@ class Bands:
 
         Args:
             sr: uint8 or uint16 RGB [H, W, 3].
-            coverage: Share of originals inside; one of the keys of `half_widths`.
+            coverage: Share of the pixels of originals inside; one of the keys of `half_widths`.
 
         Returns:
             uint8 [H, W], in levels of 255.
@@ -100,7 +100,7 @@ def draw_bands(bands: Bands, sr: Pixels, coverage: float = 0.95) -> tuple[npt.ND
     Args:
         bands: The bands of its model.
         sr: uint8 or uint16 RGB [H, W, 3].
-        coverage: Share of originals inside.
+        coverage: Share of the pixels of originals inside.
 
     Returns:
         The map, uint8 [H, W], `BRIGHTNESS` shades per level; and the mean half-width in levels of 255.

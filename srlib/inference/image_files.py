@@ -64,8 +64,8 @@ def upscale_files(
         maps: A PNG file for a single image, else a folder: where a result shows detail that its LR image does not
             determine; white stands for 32 levels and more.
         uncertainty: The same, for maps of how far a result may be from its original: four shades per level of the
-            half-width of bands that hold 95 % of originals. For models with bands, as those that ship have, at the
-            model's own size.
+            half-width of bands that hold 95 % of the original's pixels. For models with bands, as those that ship have,
+            at the model's own size.
         part: Only part K of N of the files, such as `3/32`, for job arrays; see `srlib.parts.Part`. Scores go to a file
             of the part's own, such as `scores.part-03-of-32.csv`.
         scheduler: Address of a Dask scheduler whose workers upscale the images, such as `tcp://10.0.0.1:8786` (default:

@@ -187,7 +187,7 @@ class Records:
                 assert self.model is not None
                 bands = load_bands(model.name if self.model == AUTO else self.model)
                 shades, mean = draw_bands(bands, result.rgb)
-                words = f"95 % of originals lie within {mean:.1f} levels of 255 on average"
+                words = f"95 % of the original's pixels lie within {mean:.1f} levels of 255 on average"
             path = side.of(job)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_image(path, shades)

@@ -57,7 +57,7 @@ def test_a_map_is_bright_where_the_image_is_busy(tmp_path: Path) -> None:
     busy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     write_png(tmp_path / "big.png", np.hstack([np.full_like(busy, 90), busy]))
     done = CliRunner().invoke(app, ["uncertainty", "map", str(tmp_path / "big.png"), "-o", str(tmp_path / "map.png")])
-    assert done.exit_code == 0 and "95% of originals lie within" in done.output
+    assert done.exit_code == 0 and "95 % of the original's pixels lie within" in done.output
     shades = read_image(tmp_path / "map.png")
     assert shades.shape == (64, 128, 3)
     assert shades[:, :50].mean() < 20 < 150 < shades[:, 70:].mean()

@@ -77,7 +77,7 @@ def test_how_sure_a_result_is(photo: Photo, tmp_path: Path) -> None:
     assert outcome.sure is not None and image_size(outcome.sure) == (120, 160)
     mean = draw_map(outcome.file, tmp_path / "command.png", "psnr-x4")
     assert outcome.sure.read_bytes() == (tmp_path / "command.png").read_bytes()
-    assert f"95 % of originals lie within {mean:.1f} levels of 255 on average." in outcome.text
+    assert f"95 % of the original's pixels lie within {mean:.1f} levels of 255 on average." in outcome.text
     assert run(source, tmp_path / "consistent", consistent=True).sure is None
 
 

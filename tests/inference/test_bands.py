@@ -50,7 +50,7 @@ def refused(*arguments: str) -> str:
 
 def test_a_map_is_the_one_of_the_model_that_auto_took(images: Path) -> None:
     printed = upscale("in", "-o", "out", "--uncertainty", "bands", "--map", "maps", "--tile", "50")
-    assert "free-x4" in printed and "photo-x4" in printed and "95 % of originals" not in printed
+    assert "free-x4" in printed and "photo-x4" in printed and "95 % of the original" not in printed
     names = ["clean.png", "deep/web.jpg.png"]
     for folder in ("bands", "maps"):
         assert sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.png")) == names
@@ -64,7 +64,7 @@ def test_a_map_is_the_one_of_the_model_that_auto_took(images: Path) -> None:
 
 def test_the_mean_of_a_single_image_is_printed(images: Path) -> None:
     printed = upscale("in/clean.png", "-o", "big.png", "--uncertainty", "bands.png", "--scale", "4")
-    assert "95 % of originals lie within" in printed and "levels of 255 on average" in printed
+    assert "95 % of the original's pixels lie within" in printed and "levels of 255 on average" in printed
     shades = read_image_file(Path("bands.png"))
     assert shades.gray and shades.rgb.shape == (448, 512, 3)
     assert upscale_files("in/clean.png", "x4/", uncertainty="bands").done == 1
