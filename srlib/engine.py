@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
-from srlib.errors import SrlibError
+from srlib.errors import SrlibError, pip_install
 
 BACKENDS = ("tensorflow", "jax")
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -124,7 +124,7 @@ def keras_defaults() -> Iterator[None]:
         with _without_keras_json():
             from keras import config
     except ModuleNotFoundError as error:
-        raise SrlibError(f"a Keras model needs {error.name}: pip install 'srlib[pipeline]'") from None
+        raise SrlibError(f"a Keras model needs {error.name}: {pip_install('srlib[pipeline]')}") from None
     before = config.floatx(), config.epsilon(), config.image_data_format()
     _pin_keras()
     try:

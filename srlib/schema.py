@@ -14,6 +14,11 @@ Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+Depth = Annotated[int, Field(gt=0, le=1_000)]
+"""Number of blocks; published networks have a few hundred at most."""
+Width = Annotated[int, Field(gt=0, le=4_096)]
+"""Number of channels of a layer."""
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 3
@@ -98,6 +103,8 @@ def _expectations(detail: "ErrorDetails") -> list[tuple[str, str, str]]:
     """Return triples: a key inside the place of the error, what was expected, and the value where that is helpful."""
     context = detail.get("ctx", {})
     got = f", got {text_of(detail['input'])}"
+    if detail["input"] in ("none", "None"):
+        got += "; for nothing, write null"
     match detail["type"]:
         case "missing":
             return [("", "missing key", "")]

@@ -27,6 +27,8 @@ from srlib.params.degradation import Blur, Compression, Degradation, Degradation
 MARGIN = 8
 """LR pixels around a patch that are degraded with it, so that the patch has no edges of its own."""
 
+LARGEST_DIFFERENCE = 2.0
+"""Mean difference in levels up to which LR counts as downscaled HR; noise of 3 levels makes 2.4."""
 
 DEGRADATION = "degradation.json"
 """File in a patch folder with the section `prepare.degradation`, from which training degrades anew in every step."""
@@ -111,6 +113,18 @@ def input_range(params: Prepare, scale: int) -> InputRange:
         blur=(0.0, round(max(math.hypot(SHARP, max(blurs, default=0.0)), CLEAN.blur[1]), 2)),
         jpeg_quality=(quality[0], quality[1] if codecs and always and codecs[-1].probability == 1 else 100),
     )
+
+
+def is_downscaled(lr: Pixels, hr: Pixels) -> bool:
+    """Return whether LR patches are HR ones, downscaled, and not images of a camera or degraded ones.
+
+    Args:
+        lr: LR patches, uint8 [N, p, p, 3], at least 8 pixels high and wide.
+        hr: Their HR patches, uint8 [N, scale·p, scale·p, 3].
+    """
+    inner = slice(2, -2)  # the pixels that downscaling computes from the patch alone
+    made = np.stack([downscale(patch, hr.shape[1] // lr.shape[1]) for patch in hr])
+    return bool(np.abs(made.astype(np.int16) - lr)[:, inner, inner].mean() <= LARGEST_DIFFERENCE)
 
 
 def _noise_levels(noise: Noise) -> tuple[float, float]:

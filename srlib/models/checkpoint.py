@@ -52,7 +52,8 @@ class ModelConfig:
         channels: `rgb`, or `luma-studio` for networks on Y alone. Default: what the network works on.
         value_range: Range of input and output: (0.0, 1.0).
         training: `pixel` for a pixel loss, `gan` after adversarial training.
-        inputs: Degradation of the LR images that it was trained on. The file leaves it out for clean images.
+        inputs: Degradation of the LR images that it was trained on; None where it is not known. The file leaves it out
+            for clean images.
 
     Raises:
         SrlibError: A wrong value; the line names the attribute, what was expected and what came.
@@ -68,7 +69,7 @@ class ModelConfig:
     channels: str = ""
     value_range: tuple[float, float] = VALUE_RANGE
     training: Training = "pixel"
-    inputs: InputRange = CLEAN
+    inputs: InputRange | None = CLEAN
 
     def __post_init__(self) -> None:
         network = network_of(self.name, self.options)
@@ -154,7 +155,8 @@ def _parse(content: object) -> ModelConfig:
     value_range = content["value_range"]
     if isinstance(value_range, list):
         value_range = tuple(float(v) if type(v) is int else v for v in value_range)
-    inputs = InputRange.from_json(content["inputs"]) if "inputs" in content else CLEAN
+    if (inputs := content.get("inputs", CLEAN)) not in (CLEAN, None):
+        inputs = InputRange.from_json(inputs)
     return ModelConfig(**{**content, "value_range": value_range, "inputs": inputs})
 
 

@@ -51,7 +51,7 @@ class LearningRate(Section):
         description="After the warm-up: `constant`; `steps`, times `factor` at each milestone; `cosine`, down to "
         "`final` at the last step.",
     )
-    peak: float = Field(gt=0, lt=1, description="Highest learning rate.")
+    peak: float = Field(ge=1e-12, lt=1, description="Highest learning rate.")
     warmup: int = Field(default=0, ge=0, description="Steps of linear warm-up; fewer than all steps.")
     milestones: list[Positive] = Field(default=[], description="Steps, in rising order, for `schedule: steps`.")
     factor: float = Field(default=0.5, gt=0, lt=1, description="Factor at each milestone.")

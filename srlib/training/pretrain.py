@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from srlib.data.batches import Batches
-from srlib.data.degradation import input_range
+from srlib.data.degradation import input_range, is_downscaled
 from srlib.engine import seed_all
 from srlib.errors import SrlibError
 from srlib.files import file_hash
@@ -26,7 +26,7 @@ from srlib.training.samples import Samples
 from srlib.training.session import Result, TrainingSession
 from srlib.training.trainer import Trainer
 from srlib.training.types import Tensor
-from srlib.training.validation import save_last_good, save_weights, validation_sample
+from srlib.training.validation import ValidationPairs, save_last_good, save_weights, validation_sample
 
 
 class PixelTrainer(Trainer):
@@ -60,11 +60,17 @@ class PixelTrainer(Trainer):
         return self.pixel_loss(hr, y_pred)
 
 
-def model_config(params: Params) -> ModelConfig:
-    """Return the config of the network that the recipe asks for."""
+def model_config(params: Params, pairs: ValidationPairs | None = None) -> ModelConfig:
+    """Return the config of the network that the recipe asks for.
+
+    Args:
+        params: The recipe.
+        pairs: Patches that show whether given LR images are clean; without them, they count as clean.
+    """
     options = params.pretrain.model.model_dump()
     name, inputs = options.pop("name"), input_range(params.prepare, params.scale)
-    return ModelConfig(name=name, scale=params.scale, options=options, inputs=inputs)
+    is_known = params.prepare.lr == "make" or pairs is None or is_downscaled(*pairs)
+    return ModelConfig(name=name, scale=params.scale, options=options, inputs=inputs if is_known else None)
 
 
 def pixel_trainer(params: Params) -> PixelTrainer:
@@ -122,7 +128,7 @@ def pretraining(
     if mistakes := [f"pretrain.{key}: {text}" for key, text in section.epoch_mistakes(len(batches))]:
         raise SrlibError("\n".join(mistakes))  # with `epochs`, the steps are known exactly only now
     pairs = validation_sample(patches)
-    rescue = partial(save_last_good, pairs=pairs, config=model_config(params), folder=resume / LAST_GOOD)
+    rescue = partial(save_last_good, pairs=pairs, config=model_config(params, pairs), folder=resume / LAST_GOOD)
     guard = DivergenceGuard(section, rescue)
     loss_log = LossLog(section.log_every, section.validate_every)
     validation = Validation(pairs, section.validate_every, guard, keep_best=True)
@@ -149,7 +155,7 @@ def pretrain(params: Params, patches: Path, out: Path, *, resume: Path, log: Met
     """
     session, batches, callbacks = pretraining(params, patches, resume, log)
     result = train(session, batches, callbacks, resume)
-    return save_weights(result.weights, model_config(params), out), result
+    return save_weights(result.weights, model_config(params, validation_sample(patches)), out), result
 
 
 def _load_start(network: keras.Model, config: ModelConfig, start: StartFrom) -> None:

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srlib.data.batches import Batches
-from srlib.data.degradation import degrade_image, degrade_patch, input_range, keyed_generator, read_degradation
+from srlib.data.degradation import (
+    degrade_image,
+    degrade_patch,
+    input_range,
+    is_downscaled,
+    keyed_generator,
+    read_degradation,
+)
 from srlib.data.patches import prepare_patches
 from srlib.errors import SrlibError
 from srlib.imaging.input_range import CLEAN
@@ -157,3 +164,20 @@ def test_the_range_of_a_recipe():
     inputs = input_range(Prepare(images="photos", degradation=always), 4)
     assert (inputs.noise, inputs.jpeg_quality) == ((1.0, 12.0), (30, 95))
     assert input_range(Prepare(images="photos"), 4) == CLEAN
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_given_patches_are_told_from_degraded_ones(scale):
+    """Patches of downscaled images are not the same as downscaled patches at their borders."""
+    hr = photograph()[: 10 * scale * 3, : 10 * scale * 3]
+    lr = downscale(hr, scale, edges="mirror")
+    noise = np.random.default_rng(1).normal(0, 4, lr.shape)
+    noisy = np.clip(np.rint(lr + noise), 0, 255).astype(np.uint8)
+    moved = downscale(np.roll(hr, 2 * scale, axis=1), scale, edges="mirror")
+
+    def cut(image, side):
+        return np.stack([image[y : y + side, x : x + side] for y in (0, side, 2 * side) for x in (0, side, 2 * side)])
+
+    assert is_downscaled(cut(lr, 10), cut(hr, 10 * scale))
+    assert not is_downscaled(cut(noisy, 10), cut(hr, 10 * scale))
+    assert not is_downscaled(cut(moved, 10), cut(hr, 10 * scale)), "another place"

@@ -1,5 +1,6 @@
 """Models on disk: the same bytes for the same weights, and one line for whatever is no model."""
 
+import dataclasses
 import doctest
 import hashlib
 import json
@@ -87,6 +88,9 @@ def test_a_model_for_degraded_images_carries_its_range(tmp_path: Path) -> None:
     config = ModelConfig("espcn", 2, inputs=inputs)
     save_model(build(config), config, tmp_path / "model")
     assert read_config(tmp_path / "model").inputs == inputs
+    unknown = dataclasses.replace(config, inputs=None)
+    save_model(build(config), unknown, tmp_path / "unknown")
+    assert read_config(tmp_path / "unknown") == unknown
     assert '"inputs"' not in json.dumps(ModelConfig("espcn", 2).as_json()), "clean models keep their bytes"
     with pytest.raises(SrlibError, match=r"config.json: not a model's config: inputs"):
         (tmp_path / "model" / CONFIG).write_text(json.dumps({**config.as_json(), "inputs": {"noise": 3}}))

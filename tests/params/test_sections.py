@@ -24,6 +24,17 @@ MISTAKES: dict[str, tuple[str, object, str]] = {
     "missing section": ("finetune", MISSING, "finetune: missing key"),
     "missing key": ("pretrain.lr_patch", MISSING, "pretrain.lr_patch: missing key"),
     "text for a number": ("pretrain.steps", "many", "pretrain.steps: expected an integer, got 'many'"),
+    "none for null": ("prepare.jpeg", "none", "prepare.jpeg: expected an integer, got 'none'; for nothing, write null"),
+    "a million blocks": (
+        "pretrain.model.blocks",
+        1_000_000,
+        "pretrain.model.blocks: expected less than or equal to 1000, got 1000000",
+    ),
+    "learning rate of nothing": (
+        "pretrain.learning_rate.peak",
+        1e-300,
+        "pretrain.learning_rate.peak: expected greater than or equal to 0.000000000001, got 1e-300",
+    ),
     "fraction for a count": ("pretrain.batch", 16.5, "pretrain.batch: expected an integer, got 16.5"),
     "negative count": ("finetune.steps", -1, "finetune.steps: expected greater than 0, got -1"),
     "unknown scale": ("scale", 5, "scale: expected 2, 3 or 4, got 5"),

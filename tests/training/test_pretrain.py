@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from srlib.errors import SrlibError
 from srlib.evaluation.methods import upscale_function
 from srlib.files import file_hash
 from srlib.imaging import color as color
+from srlib.imaging.input_range import CLEAN
 from srlib.imaging.metrics import psnr_y, to_uint8
 from srlib.imaging.resize import resize
 from srlib.inference.upscaler import open_model
@@ -80,6 +82,20 @@ def saved(folder: Path, config: ModelConfig) -> dict[str, str]:
     """A model with fresh weights, as `start_from` names it."""
     save_model(build(config), config, folder)
     return {"folder": str(folder), "sha256": file_hash(folder / WEIGHTS)}
+
+
+@pytest.mark.parametrize(("noise", "inputs"), [(0, CLEAN), (9, None)])
+def test_what_given_lr_images_are_for(noise: int, inputs: object, patches: Path, tmp_path: Path) -> None:
+    """LR images of a camera are not known to be clean, so no image is said to lie outside of them."""
+    shutil.copytree(patches, tmp_path / "patches")
+    for path in (tmp_path / "patches").glob("*_lr*.npy"):
+        lr = np.load(path)
+        signs = np.random.default_rng(1).choice([-noise, noise], lr.shape)
+        np.save(path, np.clip(lr + signs, 0, 255).astype(np.uint8))
+    content = recipe().model_dump(mode="json")
+    params = Params.model_validate(content | {"prepare": content["prepare"] | {"lr": "given"}})
+    run(tmp_path, tmp_path / "patches", params)
+    assert read_config(tmp_path / "model").inputs == inputs
 
 
 def test_a_fine_tuning_that_cannot_be_divided(patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from srlib.models.base import Network, Scale
 from srlib.models.blocks import conv, residual_block, subpixel_skip
 from srlib.models.lazy import keras, layers
-from srlib.schema import Positive
+from srlib.schema import Depth, Width
 
 
 class Compact(Network):
@@ -25,8 +25,8 @@ class Compact(Network):
     title: ClassVar[str] = "Compact"
 
     name: Literal["compact"] = "compact"
-    blocks: Positive = Field(default=16, description="Residual blocks of two convolutions.")
-    filters: Positive = Field(default=64, description="Channels of each convolution.")
+    blocks: Depth = Field(default=16, description="Residual blocks of two convolutions.")
+    filters: Width = Field(default=64, description="Channels of each convolution.")
 
     @property
     def equivariant_width(self) -> int | None:

@@ -7,7 +7,7 @@ from pydantic import Field
 from srlib.models.base import Network, Scale
 from srlib.models.blocks import DIV2K_MEAN, add_mean, conv, nearest_skip, residual_block, subtract_mean, upsample
 from srlib.models.lazy import keras, layers
-from srlib.schema import Positive
+from srlib.schema import Depth, Width
 
 
 class Edsr(Network):
@@ -20,8 +20,8 @@ class Edsr(Network):
     title: ClassVar[str] = "EDSR"
 
     name: Literal["edsr"] = "edsr"
-    blocks: Positive = Field(default=16, description="Residual blocks of two convolutions without normalization.")
-    filters: Positive = Field(default=64, description="Channels of each convolution.")
+    blocks: Depth = Field(default=16, description="Residual blocks of two convolutions without normalization.")
+    filters: Width = Field(default=64, description="Channels of each convolution.")
     residual_scaling: float = Field(default=1.0, gt=0, le=1, description="Factor on the output of each residual block.")
     skip: Literal["none", "nearest"] = Field(
         default="none",

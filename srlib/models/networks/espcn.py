@@ -22,7 +22,10 @@ class Espcn(Network):
 
     name: Literal["espcn"] = "espcn"
     filters: int = Field(
-        default=64, ge=2, description="Channels of the first convolution; the second has half as many. 64 in the paper."
+        default=64,
+        ge=2,
+        le=4_096,
+        description="Channels of the first convolution; the second has half as many. 64 in the paper.",
     )
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":

@@ -8,7 +8,7 @@ from srlib.imaging.color import Channels
 from srlib.models.base import Network, Scale
 from srlib.models.blocks import add_mean, conv, prelu, subtract_mean
 from srlib.models.lazy import keras, layers
-from srlib.schema import Positive
+from srlib.schema import Depth, Width
 
 
 class Fsrcnn(Network):
@@ -23,9 +23,9 @@ class Fsrcnn(Network):
     channels: ClassVar[Channels] = "luma-studio"
 
     name: Literal["fsrcnn"] = "fsrcnn"
-    filters: Positive = Field(default=56, description="Channels of the features and of the expansion; d in the paper.")
-    shrink: Positive = Field(default=12, description="Channels of the mapping; s in the paper.")
-    blocks: Positive = Field(default=4, description="3×3 convolutions of the mapping; m in the paper.")
+    filters: Width = Field(default=56, description="Channels of the features and of the expansion; d in the paper.")
+    shrink: Width = Field(default=12, description="Channels of the mapping; s in the paper.")
+    blocks: Depth = Field(default=4, description="3×3 convolutions of the mapping; m in the paper.")
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; the transposed convolution is float32."""

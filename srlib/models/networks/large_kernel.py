@@ -12,7 +12,7 @@ from pydantic import Field
 from srlib.models.base import Network, Scale
 from srlib.models.blocks import conv, large_kernel_block, residual_block, subpixel_skip
 from srlib.models.lazy import keras, layers
-from srlib.schema import Positive
+from srlib.schema import Depth, Positive, Width
 
 
 class LargeKernel(Network):
@@ -26,11 +26,11 @@ class LargeKernel(Network):
     smaller: ClassVar[str] = "compact"
 
     name: Literal["large_kernel"] = "large_kernel"
-    blocks: Positive = Field(16, description="Residual blocks of two convolutions.")
-    filters: Positive = Field(64, description="Channels of each 3×3 convolution; equivariant: a multiple of 8.")
+    blocks: Depth = Field(16, description="Residual blocks of two convolutions.")
+    filters: Width = Field(64, description="Channels of each 3×3 convolution; equivariant: a multiple of 8.")
     every: Positive = Field(4, description="A large kernel follows each `every`-th block.")
     size: Literal[5, 7, 9, 11, 13, 15, 17] = Field(13, description="Side of the large kernels.")
-    large_filters: Positive = Field(16, description="Channels of the large kernels; equivariant: a multiple of 8.")
+    large_filters: Width = Field(16, description="Channels of the large kernels; equivariant: a multiple of 8.")
 
     @property
     def equivariant_width(self) -> int | None:

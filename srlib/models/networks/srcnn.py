@@ -22,7 +22,10 @@ class Srcnn(Network):
 
     name: Literal["srcnn"] = "srcnn"
     filters: int = Field(
-        default=64, ge=2, description="Channels of the first convolution; the second has half as many. 64 in the paper."
+        default=64,
+        ge=2,
+        le=4_096,
+        description="Channels of the first convolution; the second has half as many. 64 in the paper.",
     )
     middle: Literal[1, 3, 5] = Field(
         default=5, description="Kernel size of the second convolution: the paper's 9-1-5, 9-3-5 or 9-5-5 network."

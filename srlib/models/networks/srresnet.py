@@ -7,7 +7,7 @@ from pydantic import Field
 from srlib.models.base import Network, Scale
 from srlib.models.blocks import conv, prelu, upsample
 from srlib.models.lazy import keras, layers
-from srlib.schema import Positive
+from srlib.schema import Depth, Width
 
 
 class Srresnet(Network):
@@ -20,8 +20,8 @@ class Srresnet(Network):
     title: ClassVar[str] = "SRResNet"
 
     name: Literal["srresnet"] = "srresnet"
-    blocks: Positive = Field(default=16, description="Residual blocks of two convolutions; 16 in the paper.")
-    filters: Positive = Field(default=64, description="Channels of each convolution; 64 in the paper.")
+    blocks: Depth = Field(default=16, description="Residual blocks of two convolutions; 16 in the paper.")
+    filters: Width = Field(default=64, description="Channels of each convolution; 64 in the paper.")
 
     def build(self, scale: Scale, dtype: str = "float32") -> "keras.Model":
         """Build the network; its own output range [−1, 1] is mapped to [0, 1], and the last convolution is float32."""
