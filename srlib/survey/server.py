@@ -168,7 +168,7 @@ class SurveyServer(ThreadingHTTPServer):
         """
         answers = self.survey.check(content)
         # The checked content is serialized again, so that nothing of the client's own formatting is stored.
-        text = answers.model_dump_json().encode() + b"\n"
+        text = answers.model_dump_json(exclude_none=True).encode() + b"\n"
         path = self.answers / f"{hashlib.sha256(text).hexdigest()[:32]}.json"
         with self.writing:
             if path.exists():

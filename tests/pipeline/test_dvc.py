@@ -157,7 +157,6 @@ def test_an_execution_is_the_dvc_process_and_the_experiment(folder: Path) -> Non
         (["dvc", "repro", "--downstream", "prepare"], True),
         (["dvc", "repro", "-f", "pretrain"], False),
         (["dvc", "experiments", "run", "-S", "seed=2", "dvc.yaml:pretrain", "check"], False),
-        (["dvc", "repro", "--no-such-option"], False),
         (["dvc", "queue", "start"], False),
         (["python", "program.py", "repro"], False),
     ],
