@@ -161,7 +161,7 @@ class TestMemory:
 
         monkeypatch.setattr("srlib.training.memory.least_memory", build_all_blocks)  # it takes minutes
         line = "the network has too many layers for Keras; lower `blocks`"
-        changes = {"pretrain.model": {"name": "edsr", "blocks": 10_000}, "pretrain.batch": 1000}
+        changes = {"pretrain.model": {"name": "edsr", "blocks": 1000}, "pretrain.batch": 1000}
         assert lines(changes) == [f"{name}: {line}" for name in ("pretrain", "finetune")]
 
     def test_memory_that_others_use(

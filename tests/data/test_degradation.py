@@ -167,7 +167,7 @@ def test_the_range_of_a_recipe():
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_given_patches_are_told_from_degraded_ones(scale):
+def test_given_patches_are_clean_or_degraded(scale):
     """Patches of downscaled images are not the same as downscaled patches at their borders."""
     hr = photograph()[: 10 * scale * 3, : 10 * scale * 3]
     lr = downscale(hr, scale, edges="mirror")

@@ -86,7 +86,7 @@ def saved(folder: Path, config: ModelConfig) -> dict[str, str]:
 
 @pytest.mark.parametrize(("noise", "inputs"), [(0, CLEAN), (9, None)])
 def test_what_given_lr_images_are_for(noise: int, inputs: object, patches: Path, tmp_path: Path) -> None:
-    """LR images of a camera are not known to be clean, so no image is said to lie outside of them."""
+    """LR images of a camera are not known to be clean, so no image counts as outside of their range."""
     shutil.copytree(patches, tmp_path / "patches")
     for path in (tmp_path / "patches").glob("*_lr*.npy"):
         lr = np.load(path)
