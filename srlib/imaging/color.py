@@ -15,11 +15,14 @@ from srlib.imaging.resize import resize
 
 Channels = Literal["rgb", "luma", "luma-studio"]
 
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+"""ITU-R BT.601: Y from 0 to 255 for R, G and B from 0 to 255."""
+
 STUDIO_WEIGHTS, STUDIO_BLACK, STUDIO_LEVELS = (65.481 / 255, 128.553 / 255, 24.966 / 255), 16.0, 219.0
 """ITU-R BT.601 as in MATLAB's rgb2ycbcr: Y from 16 to 235 for R, G and B from 0 to 255."""
 
 _LUMA = {
-    "luma": ((0.299, 0.587, 0.114), 0.0, 255.0),
+    "luma": (LUMA_WEIGHTS, 0.0, 255.0),
     "luma-studio": (STUDIO_WEIGHTS, STUDIO_BLACK, STUDIO_LEVELS),
 }
 

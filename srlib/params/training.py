@@ -163,10 +163,11 @@ class Pretrain(Training):
         description="Weights of an earlier training of this network; for another scale, all but the upsampling layers "
         "are used. `large_kernel` also starts from a `compact` of as many blocks and filters. `null`: random weights.",
     )
-    loss: Literal["mae", "mse", "charbonnier", "psnr"] = Field(
+    loss: Literal["mae", "mse", "charbonnier", "psnr", "psnr_y"] = Field(
         default="mae",
         description="Pixel loss: mean absolute error (EDSR), mean squared error (SRResNet), Charbonnier (LapSRN), or "
-        "the mean over the images of the logarithm of their squared error, which is what a mean PSNR rewards.",
+        "the mean over the images of the logarithm of their squared error, which is what a mean PSNR rewards (`psnr`), "
+        "or of their error in luma, which is what benchmarks score (`psnr_y`).",
     )
     steps: Positive | None = Field(default=None, description="Steps of training; either this or `epochs`.")
     epochs: Positive | None = Field(default=None, description="Passes over all patches; either this or `steps`.")

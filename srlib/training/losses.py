@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from keras import ops
 
+from srlib.imaging.color import LUMA_WEIGHTS
 from srlib.imaging.resize import contributions
 from srlib.training.types import Tensor
 
@@ -52,12 +53,44 @@ def psnr(hr: Tensor, sr: Tensor, *, floor: float = 0.01) -> Tensor:
         sr: The network's output.
         floor: Root mean square error above which the logarithm takes effect; 0.01 is 40 dB.
     """
-    errors = ops.mean(ops.square(hr - sr), axis=(1, 2, 3))
+    return _decibels(ops.mean(ops.square(hr - sr), axis=(1, 2, 3)), floor)
+
+
+def psnr_y(hr: Tensor, sr: Tensor, *, floor: float = 0.01, color: float = 0.1) -> Tensor:
+    """Return the loss `psnr` of luma, with a share of `color` for the error in R, G and B.
+
+    Benchmarks score luma alone, where the eye sees most detail, too. With the mean over R, G and B, what compression
+    and noise do to color takes a part of a network's capacity. Images of one channel have the loss `psnr`.
+
+    Args:
+        hr: The ground truth.
+        sr: The network's output.
+        floor: As for `psnr`.
+        color: Share of the RGB error. Without it, nothing would hold the colors.
+
+    Example:
+        >>> import numpy as np
+        >>> gray, blue = np.full((1, 8, 8, 3), 0.1, np.float32), np.zeros((1, 8, 8, 3), np.float32)
+        >>> blue[..., 2] = 0.1
+        >>> [round(float(psnr_y(np.zeros_like(gray), image)), 4) for image in (gray, blue)]
+        [0.0462, 0.0171]
+    """
+    error = hr - sr
+    luma = ops.sum(error * np.float32(LUMA_WEIGHTS), axis=-1) if error.shape[-1] == 3 else error[..., 0]
+    errors = (1 - color) * ops.mean(ops.square(luma), axis=(1, 2)) + color * ops.mean(ops.square(error), axis=(1, 2, 3))
+    return _decibels(errors, floor)
+
+
+def _decibels(errors: Tensor, floor: float) -> Tensor:
+    """Return the mean of `floor` · log(1 + MSE / floor²) over the images' mean squared errors, [B]."""
     return floor * ops.mean(ops.log1p(errors / floor**2))
 
 
-PIXEL_LOSSES: dict[str, Loss] = {"mae": mae, "mse": mse, "charbonnier": charbonnier, "psnr": psnr}
+PIXEL_LOSSES: dict[str, Loss] = {"mae": mae, "mse": mse, "charbonnier": charbonnier, "psnr": psnr, "psnr_y": psnr_y}
 """`pretrain.loss` → its function."""
+
+LOGARITHMIC = frozenset({"psnr", "psnr_y"})
+"""Losses whose logarithm hides an explosion of the error."""
 
 
 def checkerboard(hr: Tensor, sr: Tensor, scale: int, *, side: int = 8) -> Tensor:

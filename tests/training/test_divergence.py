@@ -41,7 +41,12 @@ def psnr(message: str) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "stage", "loss"),
-    [(run_pretrain, "pretrain", "mae"), (run_pretrain, "pretrain", "psnr"), (run_finetune, "finetune", "mae")],
+    [
+        (run_pretrain, "pretrain", "mae"),
+        (run_pretrain, "pretrain", "psnr"),
+        (run_pretrain, "pretrain", "psnr_y"),
+        (run_finetune, "finetune", "mae"),
+    ],
 )
 def test_the_last_good_weights_are_saved(
     run, stage, loss, trained: Path, patches: Path, tmp_path: Path, monkeypatch

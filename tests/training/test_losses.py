@@ -58,6 +58,21 @@ def test_the_psnr_loss_weighs_images_as_their_mean_psnr() -> None:
     assert value(losses.psnr(hr, tiny)) == pytest.approx(value(losses.mse(hr, tiny)) / 0.01, rel=1e-2), "below it, MSE"
 
 
+def test_the_psnr_y_loss_counts_luma_and_holds_colors() -> None:
+    hr, sr = (np.random.default_rng(seed).random((2, 6, 5, 3), np.float32) for seed in (1, 2))
+    error = (hr - sr).astype(np.float64)
+    luma = error @ (0.299, 0.587, 0.114)
+    mse = 0.9 * (luma**2).mean((1, 2)) + 0.1 * (error**2).mean((1, 2, 3))
+    assert value(losses.psnr_y(hr, sr)) == pytest.approx(0.01 * np.log(1 + mse / 1e-4).mean(), rel=1e-5)
+    gray = hr[..., :1], sr[..., :1]
+    assert value(losses.psnr_y(*gray)) == value(losses.psnr(*gray))
+    assert value(losses.psnr_y(*(np.repeat(image, 3, -1) for image in gray))) == pytest.approx(
+        value(losses.psnr(*gray)), rel=1e-5
+    )
+    color = np.float32([0.114, 0, -0.299])  # of the same luma
+    assert value(losses.psnr_y(hr, hr + color)) > 0
+
+
 def test_the_checkerboard_loss_sees_only_what_repeats() -> None:
     draw = np.random.default_rng(1)
     hr = draw.random((2, 67, 64, 3)).astype(np.float32)  # 67: three rows more than whole LR pixels
