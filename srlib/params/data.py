@@ -21,8 +21,8 @@ class Download(Section):
     """What is fetched before any work."""
 
     train: TrainSet | Literal["none"] | OwnImages | Annotated[list[TrainSet | OwnImages], Field(min_length=1)] = Field(
-        description="Training images: `sample` (six photographs from scikit-image), `free-photos` (254 freely licensed "
-        "photographs, which the shipped weights were trained on), DIV2K with one of its two kinds of LR images, any "
+        description="Training images: `sample` (six photographs from scikit-image), `free-photos` (522 freely licensed "
+        "images, which the shipped weights were trained on), DIV2K with one of its two kinds of LR images, any "
         "other archive or folder, a list of several sets (each gets a folder of its own below HR and "
         "LR), or `none` where `prepare.images` is a folder of your own."
     )
