@@ -30,7 +30,7 @@ BRIGHTNESS = 4
 _LARGEST_FILE = 1 << 20
 _REACH = 4  # the contrast of a pixel is the mean gradient in a window of 9×9
 _STRIP = 512
-_FEWEST = 1000  # pixels in a class; one with fewer takes the wider band of the next busier one that has enough
+_FEWEST = 1000  # pixels in a class; one with fewer takes the wider band of the next busier one, the busiest share one
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def calibrate(pairs: Iterable[tuple[Pixels, Pixels]]) -> Bands:
         The bands. An error counts in the channel in which it is largest.
 
     Raises:
-        SrlibError: No pairs, or too few pixels for the largest coverage.
+        SrlibError: No pairs, or too few pixels.
     """
     counts = np.zeros((len(EDGES) + 1, 256), np.int64)
     images = 0
@@ -197,14 +197,18 @@ def _window_mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 def _half_widths(counts: npt.NDArray[np.int64], level: float) -> tuple[float, ...]:
     """Return the conformal quantile of each class's errors, never narrower than that of a flatter class."""
-    widths = []
-    for row in counts:
-        total = int(row.sum())
-        rank = int(np.ceil((total + 1) * level))
-        enough = total >= _FEWEST and rank <= total
-        widths.append(float(np.searchsorted(np.cumsum(row), rank)) if enough else np.nan)
-    known = [index for index, width in enumerate(widths) if not np.isnan(width)]
-    if not known:
-        raise SrlibError("expected more pixels to calibrate on")
-    filled = [widths[next((other for other in known if other >= index), known[-1])] for index in range(len(widths))]
-    return tuple(np.maximum.accumulate(filled).tolist())
+    pixels = counts.sum(axis=1)
+    # The busiest classes have no busier one: as many of them as have enough pixels together share a band.
+    first_shared = int(np.flatnonzero(pixels[::-1].cumsum()[::-1] >= _FEWEST)[-1])
+    width = _quantile(counts[first_shared:].sum(axis=0), level)
+    widths = [width] * (len(counts) - first_shared)
+    for row in counts[:first_shared][::-1]:
+        width = _quantile(row, level) if row.sum() >= _FEWEST else width
+        widths.append(width)
+    return tuple(np.maximum.accumulate(widths[::-1]).tolist())
+
+
+def _quantile(errors: npt.NDArray[np.int64], level: float) -> float:
+    """Return the conformal quantile of errors, given as the number of pixels with an error of 0, 1, 2 and so on."""
+    rank = int(np.ceil((int(errors.sum()) + 1) * level))
+    return float(np.searchsorted(np.cumsum(errors), rank))

@@ -74,6 +74,26 @@ def test_a_class_with_few_pixels_takes_the_wider_band() -> None:
     assert [bands.map(sr, 0.9)[1, 60] for _, sr in pairs] == [1, 20, 20]
 
 
+def test_the_busiest_classes_share_a_band() -> None:
+    """Each of them has few pixels; the band of the flat class would hold none of their originals."""
+    shades = np.arange(120) % 2
+    pairs = []
+    for contrast, error, rows in ((2, 1, 60), (20, 15, 7), (40, 30, 7)):
+        sr = np.broadcast_to((100 + contrast * shades)[None, :, None], (rows, 120, 3)).astype(np.uint8)
+        pairs.append((sr + np.uint8(error), sr))
+    bands = calibrate(pairs)
+    assert [bands.map(sr, 0.9)[1, 60] for _, sr in pairs] == [1, 30, 30]
+    assert min(coverage_of(bands, hr, sr, 0.9) for hr, sr in pairs) == 1
+
+
+def test_few_pixels_in_each_class_are_enough_together() -> None:
+    """2,400 pixels of many contrasts, of which no class has 1,000."""
+    height = np.geomspace(1, 60, 60)[None, :, None] * (-1) ** np.arange(40)[:, None, None]
+    sr = np.broadcast_to(128 + height, (40, 60, 3)).astype(np.uint8)
+    assert np.bincount(contrast_classes(sr).ravel()).max() < 1000
+    assert coverage_of(calibrate([(sr + np.uint8(5), sr)]), sr + np.uint8(5), sr) == 1
+
+
 def test_too_few_pixels_are_refused() -> None:
     with pytest.raises(SrlibError, match="at least 1,000 pixels to calibrate on, got 0"):
         calibrate([])
