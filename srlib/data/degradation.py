@@ -102,16 +102,17 @@ def input_range(params: Prepare, scale: int) -> InputRange:
     if section is None:
         noise = (params.noise, params.noise) if params.noise else CLEAN.noise
         return InputRange(noise, CLEAN.blur, (params.jpeg, params.jpeg) if params.jpeg else CLEAN.jpeg_quality)
-    noises = [one.noise for one in section.passes if one.noise]
+    # Each with the share of the patches that have it: unless that is 1, some have none.
+    degraded = 1 - section.clean
+    noises = [(one.noise, degraded * one.probability * one.noise.probability) for one in section.passes if one.noise]
+    codecs = [(c, degraded * one.probability * c.probability) for one in section.passes if (c := one.compression)]
     blurs = [one.blur.sigma[1] / scale for one in section.passes if one.blur]
-    codecs = [one.compression for one in section.passes if one.compression]
-    always = not section.clean  # otherwise some patches have neither noise nor compression
-    low, high = _noise_levels(noises[-1]) if noises else CLEAN.noise
-    quality = codecs[-1].quality if codecs else CLEAN.jpeg_quality
+    low, high = _noise_levels(noises[-1][0]) if noises else CLEAN.noise
+    quality = codecs[-1][0].quality if codecs else CLEAN.jpeg_quality
     return InputRange(
-        noise=(low if noises and always and noises[-1].probability == 1 else 0.0, high),
+        noise=(low if noises and noises[-1][1] == 1 else 0.0, high),
         blur=(0.0, round(max(math.hypot(SHARP, max(blurs, default=0.0)), CLEAN.blur[1]), 2)),
-        jpeg_quality=(quality[0], quality[1] if codecs and always and codecs[-1].probability == 1 else 100),
+        jpeg_quality=(quality[0], quality[1] if codecs and codecs[-1][1] == 1 else 100),
     )
 
 

@@ -166,6 +166,14 @@ def test_the_range_of_a_recipe():
     assert input_range(Prepare(images="photos"), 4) == CLEAN
 
 
+def test_a_pass_for_some_patches_leaves_others_clean():
+    first = {"probability": 0.5, "noise": {"sigma": [5, 9], "poisson": 0}, "compression": {"quality": [40, 60]}}
+    inputs = input_range(Prepare(images="photos", degradation=section(first, {})), 4)
+    assert (inputs.noise, inputs.jpeg_quality) == ((0.0, 9.0), (40, 100))
+    inputs = input_range(Prepare(images="photos", degradation=section({**first, "probability": 1.0}, {})), 4)
+    assert (inputs.noise, inputs.jpeg_quality) == ((5.0, 9.0), (40, 60))
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_given_patches_are_clean_or_degraded(scale):
     """Patches of downscaled images are not the same as downscaled patches at their borders."""
