@@ -155,7 +155,7 @@ def _counts(done: float, total: float, unit: str) -> str:
 def _rate(speed: float, unit: str) -> str:
     if unit == "B":
         return f"{_bytes(speed)}/s"
-    return f"{speed:.3g} {unit}/s" if speed < 1000 else f"{speed:,.0f} {unit}/s"
+    return f"{speed:.3g} {unit}/s" if speed < 999.5 else f"{speed:,.0f} {unit}/s"
 
 
 def _bytes(count: float) -> str:

@@ -55,6 +55,14 @@ def test_resume_and_a_slow_first_step_keep_the_rate(clock: Clock, capsys: pytest
     assert "9,021/10,000 steps (90%), 1 steps/s, stopped" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_nearly_a_thousand_in_a_second_is_no_power_of_ten(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(1_000_000, "pretrain", "steps") as advance:
+        advance()
+        clock.now += 100
+        advance(99_970)
+    assert "99,971/1,000,000 steps (10%), 1,000 steps/s" in capsys.readouterr().err
+
+
 def test_bytes_have_readable_units(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with progress(3_530_603_713, "DIV2K_train_HR.zip", "B") as advance:
         advance(1000)

@@ -33,6 +33,10 @@ FILES = ("table.md", "scores.csv", "means.csv", "metrics.json")
 """Files that `write` writes."""
 
 
+_ROUNDED_UP = 0.9995
+"""Part of a unit from which three digits make a whole one: 999,500 is 1 M, not 1000 k."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A titled table of text; `bold` holds the (row, column) of emphasized cells."""
@@ -295,7 +299,10 @@ def thousands(count: int) -> str:
         >>> thousands(1_517_571), thousands(57_000)
         ('1.52 M', '57 k')
     """
-    return f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count / 1e3:.3g} k" if count >= 1e3 else str(count)
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= _ROUNDED_UP * unit:
+            return f"{count / unit:.3g} {name}"
+    return str(count)
 
 
 def mean_work(scores: Sequence[Score], method: str) -> float:
@@ -312,7 +319,7 @@ def gigas(work: float) -> str:
     """
     if not work:
         return ""
-    return f"{work / 1e9:.3g} G" if work < 1e12 else f"{work / 1e12:.3g} T"
+    return f"{work / 1e9:.3g} G" if work < _ROUNDED_UP * 1e12 else f"{work / 1e12:.3g} T"
 
 
 def _published_text(row: Published, name: str) -> str:

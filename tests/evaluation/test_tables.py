@@ -150,6 +150,8 @@ def test_how_figures_are_written(value: float, digits: int, sign: bool, text: st
 def test_how_counts_are_written() -> None:
     assert [thousands(n) for n in (999, 24_800, 1_517_571, 43_000_000)] == ["999", "24.8 k", "1.52 M", "43 M"]
     assert [gigas(n) for n in (0, 4.43e9, 2.1e12)] == ["", "4.43 G", "2.1 T"]
+    assert [thousands(n) for n in (999_400, 999_600, 1_234_000_000)] == ["999 k", "1 M", "1.23 G"]
+    assert [gigas(n) for n in (999.4e9, 999.6e9)] == ["999 G", "1 T"]
 
 
 def test_images_stay_in_order(scores: list[Score]) -> None:
