@@ -15,6 +15,7 @@ from srlib.arrays import Image
 from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import Metric
 from srlib.files import file_hash
+from srlib.models.features import feature_network, least_side
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 KEY = "lpips_squeezenet"
 TITLE = "LPIPS (SqueezeNet)"
 TAPS = ("conv1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9")
-MIN_SIDE = 35
+MIN_SIDE = least_side("squeezenet", TAPS[-1])
 """Fewest pixels on each axis that SqueezeNet accepts."""
 
 Floats = npt.NDArray[np.float32]
@@ -40,8 +41,6 @@ def lpips(backbone: Path, linear: Path) -> Metric:
     Raises:
         SrlibError: A file with other weights.
     """
-    from srlib.models.features import feature_network
-
     network = feature_network("squeezenet", TAPS, weights=backbone)
     weights = _linear(linear, [int(out.shape[-1]) for out in network.outputs])
     distance = _distance(network, weights)

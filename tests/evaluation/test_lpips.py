@@ -50,6 +50,12 @@ def test_what_looks_worse_scores_worse(shared: Path, image: np.ndarray) -> None:
     assert metric.better == "lower" and "SqueezeNet" in metric.title
 
 
+def test_the_smallest_image_that_the_network_accepts(shared: Path, image: np.ndarray) -> None:
+    metric = lpips(shared / BACKBONE, shared / LINEAR)
+    assert metric.min_side == 31
+    assert metric.compute(image[:39, :39], image[1:40, 1:40], 4) > 0
+
+
 def test_a_column_only_where_the_recipe_names_weights(shared: Path) -> None:
     files = {}
     for key, name in (("backbone", BACKBONE), ("linear", LINEAR)):
@@ -68,7 +74,7 @@ def test_what_does_not_fit_is_named(shared: Path, tmp_path: Path, image: np.ndar
         verified(shared / LINEAR, "0" * 64, "evaluate.lpips.linear")
     metric = lpips(shared / BACKBONE, shared / LINEAR)
     write_png(tmp_path / "Own/a.png", image)
-    write_png(tmp_path / "Own/b.png", image[:40])
-    with pytest.raises(SrlibError, match=r"b.png: LPIPS \(SqueezeNet\) needs 43×43 pixels, got 128×40"):
+    write_png(tmp_path / "Own/b.png", image[:36])
+    with pytest.raises(SrlibError, match=r"b.png: LPIPS \(SqueezeNet\) needs 39×39 pixels, got 128×36"):
         next(evaluate(find_sets(tmp_path, 4), [interpolation("bicubic")], 4, metrics={KEY: metric}))
     assert 0 < metric.compute(image[:44, :44], image[4:48, :44], 4) < 1
