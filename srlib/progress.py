@@ -21,6 +21,10 @@ INTERVAL = 10.0
 WINDOW = 120.0
 """Seconds over which the rate is measured."""
 
+SHORTEST = 0.1
+"""Part of the time since the start that the rate must be measured over to be shown. Threads that finish their first
+units at the same moment would otherwise show thousands per second."""
+
 _clock = time.monotonic
 
 Observer = Callable[[float, str], None]
@@ -58,7 +62,8 @@ def progress(total: int, label: str, unit: str, start: int = 0, *, is_estimated:
     """Display the progress of long work with its rate and the remaining time.
 
     On a terminal this is a bar; elsewhere one plain line per 10 s and one at the end. The rate is measured over the
-    last two minutes from the first call of `advance`, so neither a slow first step nor a resume distorts it.
+    last two minutes from the first call of `advance`, so neither a slow first step nor a resume distorts it. It is
+    shown with the remaining time once that call is long enough ago.
 
     Args:
         total: Number of units, including those before `start`.
@@ -78,7 +83,7 @@ def progress(total: int, label: str, unit: str, start: int = 0, *, is_estimated:
     bar = _bar(unit)
     observer = _observer.get()
     live = observer is None and sys.stderr.isatty() and bar.console.is_interactive
-    task_id = bar.add_task(label, total=total, completed=start, status={})
+    task_id = bar.add_task(label, total=total, completed=start, status={}, first=None)
     task = bar.tasks[0]
     lock = threading.Lock()
     last_line = _clock()
@@ -89,7 +94,8 @@ def progress(total: int, label: str, unit: str, start: int = 0, *, is_estimated:
     def advance(n: int = 1, **status: object) -> None:
         nonlocal last_line
         with lock:
-            bar.update(task_id, advance=n, status=task.fields["status"] | status)
+            first = task.elapsed if task.fields["first"] is None else task.fields["first"]
+            bar.update(task_id, advance=n, status=task.fields["status"] | status, first=first)
             if observer:
                 observer(task.completed / total if total else 1.0, _describe(task, unit))
             elif not live and not task.finished and _clock() - last_line >= INTERVAL:
@@ -130,19 +136,26 @@ def _bar(unit: str) -> "Progress":
 def _describe(task: "Task", unit: str) -> str:
     """Return `1,200/5,000 steps (24%), 5.3 steps/s, 11:55 left, loss 0.031`, or the total time at the end."""
     parts = [_counts(task.completed, task.total or 0, unit)]
-    if task.speed:
+    is_measured = _is_measured(task)
+    if task.speed and is_measured:
         parts.append(_rate(task.speed, unit))
     if task.completed >= (task.total or 0):
         parts.append(f"{_duration(task.elapsed or 0)} in all")
     elif task.stop_time is not None:
         parts.append("stopped")
-    elif task.time_remaining is not None:
+    elif task.time_remaining is not None and is_measured:
         parts.append(f"{_duration(task.time_remaining)} left")
     parts += [
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in task.fields["status"].items()
     ]
     return ", ".join(parts)
+
+
+def _is_measured(task: "Task") -> bool:
+    """Return whether the rate is that of enough time."""
+    first, elapsed = task.fields["first"], task.elapsed if task.finished_time is None else task.finished_time
+    return first is not None and elapsed is not None and elapsed - first >= SHORTEST * elapsed
 
 
 def _counts(done: float, total: float, unit: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from srlib import progress as module
-from srlib.progress import progress
+from srlib.progress import observed, progress
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +53,21 @@ def test_resume_and_a_slow_first_step_keep_the_rate(clock: Clock, capsys: pytest
             clock.now += 1
             advance()
     assert "9,021/10,000 steps (90%), 1 steps/s, stopped" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_units_that_end_together_give_no_rate_yet(clock: Clock) -> None:
+    """Of two threads, both end their first pair at 60 s and their second at 120 s."""
+    lines = []
+    with observed(lambda _, line: lines.append(line)), progress(100, "aligning", "pairs") as advance:
+        for seconds in (60, 0.001, 60, 0.001):
+            clock.now += seconds
+            advance()
+    assert lines == [
+        "1/100 pairs (1%)",
+        "2/100 pairs (2%)",
+        "3/100 pairs (3%), 0.0333 pairs/s, 48:31 left",
+        "4/100 pairs (4%), 0.05 pairs/s, 32:01 left",
+    ]
 
 
 def test_nearly_a_thousand_in_a_second_is_no_power_of_ten(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
