@@ -151,8 +151,10 @@ def _without_plane(scale: int) -> np.ndarray:
 def consistency(hr: Tensor, sr: Tensor, scale: int) -> Tensor:
     """Return the mean absolute error that remains after both are downscaled by MATLAB's bicubic.
 
-    An SRGAN is free to invent what downscaling removes, and nothing else: this is the part of its error that LR shows.
-    Only LR pixels whose kernel lies inside the image count.
+    An SRGAN is free to invent what downscaling removes: this is the coarse part of its error, which LR shows. Only LR
+    pixels whose kernel lies inside the image count, the first of them at the image's corner. So the grid of these
+    pixels is that of LR only where the image begins with the kernel of an LR pixel. In training it lies elsewhere in
+    each step, as the window of `GanTrainer` does, and an image that agrees with LR exactly keeps a small loss.
 
     Args:
         hr: The ground truth, at least 4 · `scale` pixels high and wide.

@@ -134,7 +134,7 @@ class SpectralConv2D(layers.Conv2D):
     """A convolution with spectral normalization (Miyato et al. 2018, arXiv:1802.05957).
 
     The kernel, as a matrix [height · width · input channels, filters], is divided by its largest singular value, which
-    one step of the power iteration follows in each training step.
+    one step of the power iteration follows in each call in training: for HR and for SR.
     """
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
