@@ -144,7 +144,8 @@ def main_table(
 ) -> Table:
     """Return PSNR-Y and SSIM-Y per set and method, and the mean opinion scores of a survey.
 
-    The best PSNR-Y of each set is bold. With a survey the original has a row of its own, if it was rated.
+    The best PSNR-Y of each set is bold, several where they are equal. With a survey the original has a row of its own,
+    if it was rated.
     """
     grouped = by_set(scores)
     mos = opinions.overall if opinions else {}
@@ -158,8 +159,10 @@ def main_table(
         rows.append(cells)
     names = [method.name for method in methods]
     best = {
-        (names.index(max(names, key=lambda m: mean(grouped[name][m]["psnr_y"]))), column)
-        for column, name in enumerate(grouped, start=3)
+        (row, column)
+        for column, rows_of_set in enumerate(grouped.values(), start=3)
+        for row, name in enumerate(names)
+        if name in best_methods({method: mean(values["psnr_y"]) for method, values in rows_of_set.items()})
     }
     counts = {name: len(next(iter(next(iter(rows.values())).values()))) for name, rows in grouped.items()}
     header = [f"×{scale}", "Parameters", "Multiply-adds", *(f"{name} ({counts[name]})" for name in grouped)]
@@ -168,6 +171,16 @@ def main_table(
         rows.append([ORIGINAL, *[""] * (len(header) - 2), interval(mos[ORIGINAL].estimate, 2)])
     # The columns of costs are empty without a network, the last one without a survey.
     return without_empty(Table("PSNR-Y in dB / SSIM-Y, mean over images", header, rows, frozenset(best)))
+
+
+def best_methods(values: Mapping[str, float]) -> set[str]:
+    """Return the methods with the highest value: several where they are equal, as for images restored exactly.
+
+    Example:
+        >>> sorted(best_methods({"nearest": 30.0, "bicubic": float("inf"), "EDSR": float("inf")}))
+        ['EDSR', 'bicubic']
+    """
+    return {name for name, value in values.items() if value == max(values.values())}
 
 
 def image_table(scores: Sequence[Score], metrics: Metrics = METRICS) -> Table:

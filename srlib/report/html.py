@@ -6,7 +6,7 @@ The same scores, images, training logs and recipe give the same bytes.
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from srlib.evaluation.opinions import Opinions
 from srlib.evaluation.published import PUBLISHED
 from srlib.evaluation.regions import busiest_region
 from srlib.evaluation.statistics import mean
-from srlib.evaluation.tables import by_set, mean_work, value_text
+from srlib.evaluation.tables import best_methods, by_set, mean_work, value_text
 from srlib.imaging.resize import resize
 from srlib.params import Params
 from srlib.report import tables
@@ -59,7 +59,7 @@ class Exhibit:
         versions: Name of a version → the image as a data URL.
         squares: Name of a version → its most detailed square as a data URL.
         labels: Name of a version → the text of its scores.
-        best: Version with the highest PSNR-Y; empty if there is none.
+        best: Versions with the highest PSNR-Y; several where it is equal.
     """
 
     set: str
@@ -68,7 +68,7 @@ class Exhibit:
     versions: dict[str, str]
     squares: dict[str, str]
     labels: dict[str, str]
-    best: str
+    best: Collection[str]
 
     @property
     def left(self) -> str:
@@ -105,7 +105,7 @@ def exhibit(result: Result, methods: Sequence[str], *, side: int) -> Exhibit:
         {name: _encode(image[rows, columns]) for name, image in versions.items()},
         {name: _encode(region.cut(image)) for name, image in versions.items()},
         {name: _label(scores) for name, scores in values.items()},
-        max((name for name in versions if name in values), key=lambda name: values[name]["psnr_y"], default=""),
+        best_methods({name: scores["psnr_y"] for name, scores in values.items()}),
     )
 
 

@@ -19,7 +19,7 @@ from PIL import ImageDraw, ImageFont
 from srlib.arrays import Image
 from srlib.evaluation.benchmark import Result
 from srlib.evaluation.regions import Region, busiest_region
-from srlib.evaluation.tables import value_text
+from srlib.evaluation.tables import best_methods, value_text
 from srlib.imaging.resize import resize
 
 COLUMN = 288  # approximate width of a column in pixels; it becomes a whole multiple of the square
@@ -44,7 +44,7 @@ def strip(result: Result, methods: Sequence[str], *, scale: int, side: int) -> I
     zoom = max(1, round(COLUMN / region.side))
     column = region.side * zoom
     scores = {score.method: score.values for score in result.scores}
-    best = max(methods, key=lambda name: scores[name]["psnr_y"], default=None)
+    best = best_methods({name: scores[name]["psnr_y"] for name in methods})
     low = f"{result.lr.shape[1]}×{result.lr.shape[0]} pixels"
     high = f"{result.hr.shape[1]}×{result.hr.shape[0]} pixels"
     columns = [("LR", low, resize(result.lr, result.hr.shape[:2], kernel="nearest"))]
@@ -71,7 +71,7 @@ def strip(result: Result, methods: Sequence[str], *, scale: int, side: int) -> I
         sheet.paste(square, (left, below))
         draw.rectangle((left, below, left + column - 1, below + column - 1), outline=MARK, width=2)
         draw.text((left, below + column + 32), fitting(name, column, 19), INK, font(19, "Bold"), anchor="ls")
-        draw.text((left, below + column + 60), label, MARK if name == best else GRAY, font(16), anchor="ls")
+        draw.text((left, below + column + 60), label, MARK if name in best else GRAY, font(16), anchor="ls")
     return np.asarray(sheet)
 
 

@@ -10,6 +10,7 @@ from srlib.evaluation.statistics import difference, mean
 from srlib.evaluation.tables import (
     Table,
     Values,
+    best_methods,
     by_set,
     detail_table,
     difference_table,
@@ -108,11 +109,15 @@ def score_table(
     has_networks = any(method.cost for method in methods)
     mos = opinions.overall if opinions else {}
     after = bool(mos) + 2 * has_networks
-    best = {name: max(rows, key=lambda method: mean(rows[method]["psnr_y"])) for name, rows in grouped.items()}
+    best = {
+        name: best_methods({method: mean(row["psnr_y"]) for method, row in rows.items()})
+        for name, rows in grouped.items()
+    }
+    best_mos = best_methods({name: opinion.mos for name, opinion in mos.items() if name != ORIGINAL})
     lines = []
     for method in methods:
-        cells = [_cell(rows[method.name], best[name] == method.name) for name, rows in grouped.items()]
-        cells += [_mos_cell(mos.get(method.name), _best_mos(mos) == method.name)] if mos else []
+        cells = [_cell(rows[method.name], method.name in best[name]) for name, rows in grouped.items()]
+        cells += [_mos_cell(mos.get(method.name), method.name in best_mos)] if mos else []
         if has_networks:
             cells += [Cell(parameters(method)), Cell(gigas(mean_work(scores, method.name)))]
         lines.append(Line(method.name, cells))
@@ -164,8 +169,8 @@ def image_tables(scores: Sequence[Score], methods: Sequence[Method]) -> list[tup
                 rows.setdefault(score.image, {})[score.method] = score
         lines = []
         for image, row in rows.items():
-            best = max(row, key=lambda method: row[method].values["psnr_y"])
-            cells = [Cell(*_psnr_ssim(row[method.name].values), best=method.name == best) for method in methods]
+            best = best_methods({method: score.values["psnr_y"] for method, score in row.items()})
+            cells = [Cell(*_psnr_ssim(row[method.name].values), best=method.name in best) for method in methods]
             lines.append(Line(image, cells))
         tables.append((name, DataTable(["Image", *(method.name for method in methods)], lines)))
     return tables
@@ -211,11 +216,6 @@ def _mos_cell(opinion: Opinion | None, best: bool = False) -> Cell:
     low, high = opinion.low, opinion.high
     second = "" if low is None or high is None else f"[{number(low, 2)}, {number(high, 2)}]"
     return Cell(number(opinion.mos, 2), second, best=best, title=f"{opinion.votes} votes of {opinion.raters} raters")
-
-
-def _best_mos(mos: Mapping[str, Opinion]) -> str:
-    """Return the method with the highest mean opinion score, the original aside."""
-    return max((name for name in mos if name != ORIGINAL), key=lambda name: mos[name].mos, default="")
 
 
 def _psnr_ssim(values: Mapping[str, float]) -> tuple[str, str]:

@@ -93,6 +93,9 @@ def test_the_main_table(scores: list[Score]) -> None:
     assert table.rows[1][:3] == ["EDSR", "1.52 M", "0.0025 G"]
     assert table.rows[1][4] == "∞ / 1.0000"
     assert table.bold == {(1, 3), (1, 4)}
+    equal = [Score(one.set, one.image, f"{one.method}2", one.values, one.multiply_adds) for one in scores]
+    table = main_table([*scores, *equal], [*METHODS, Method("EDSR2"), Method("bicubic2")], 4)
+    assert table.bold == {(1, 3), (1, 4), (2, 3), (2, 4)}, "methods that are equal are all the best"
 
 
 def test_columns_of_costs_only_with_networks(scores: list[Score]) -> None:
