@@ -44,7 +44,8 @@ class Scores:
         result_height: Height of the result.
         model: Name of the model.
         seconds: Time for upscaling, without reading and writing files.
-        lr_psnr: PSNR in dB between the result, downscaled again, and the LR image; `inf` where both are equal.
+        lr_psnr: PSNR in dB between the result, before a JPEG or WebP file compresses it, downscaled again, and the LR
+            image; `inf` where both are equal.
         lr_largest_error: Largest difference between the two, in levels of 255.
         noise: Noise of the LR image, a standard deviation in levels of 255; None where it cannot be estimated.
         blur: Its blur, the standard deviation of a Gaussian in pixels; the same.
