@@ -25,7 +25,7 @@ class Coverage:
 
     Attributes:
         stated: The coverage that was asked for.
-        mean: Mean over the images.
+        mean: Mean over the images, each with the same weight, whatever its size.
         lowest: The lowest of an image.
         images: Number of images.
     """

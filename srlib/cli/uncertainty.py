@@ -60,6 +60,6 @@ def check(
 
     for line in check_coverage(model, hr_folder, lr_folder):
         typer.echo(
-            f"stated {line.stated:.0%}: {line.mean:.1%} of the pixels of {line.images} images, at least "
-            f"{line.lowest:.1%} in each"
+            f"stated {line.stated:.0%}: {line.mean:.1%} of an image's pixels as a mean over {line.images} images, "
+            f"at least {line.lowest:.1%} in each"
         )

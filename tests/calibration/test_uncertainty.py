@@ -53,6 +53,17 @@ def test_a_model_of_ones_own(model: Path, photographs: Path, tmp_path: Path) -> 
     assert with_files == check_coverage(str(model), photographs)
 
 
+def test_each_image_has_the_same_weight(tmp_path: Path) -> None:
+    """Of a small image with noise few pixels lie inside, of a large plain one all."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    write_png(tmp_path / "noise.png", noise)
+    write_png(tmp_path / "plain.png", np.full((256, 256, 3), 90, np.uint8))
+    line = check_coverage("psnr-x4", tmp_path)[-1]
+    assert line.lowest < 0.8 and line.mean == pytest.approx((line.lowest + 1) / 2)
+    done = CliRunner().invoke(app, ["uncertainty", "check", "psnr-x4", str(tmp_path)])
+    assert f"stated 95%: {line.mean:.1%} of an image's pixels as a mean over 2 images, at least" in done.output
+
+
 def test_a_map_is_bright_where_the_image_is_busy(tmp_path: Path) -> None:
     busy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     write_png(tmp_path / "big.png", np.hstack([np.full_like(busy, 90), busy]))
