@@ -18,7 +18,7 @@ from srlib.inference.upscale import RgbModel
 from srlib.inference.upscaler import Upscaler, open_model
 from srlib.progress import progress
 from srlib.rasters.bands import REACH, Group, Mask, Values, upscale_group
-from srlib.rasters.metadata import copy_metadata, not_kept, profile_of
+from srlib.rasters.metadata import colors_of, copy_metadata, not_kept, profile_of
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -185,7 +185,7 @@ def _check(source: Path, reader: "DatasetReader") -> None:
             f"{source}: rasterio cannot keep a nodata value of more than 53 bits: gaps would become numbers; "
             "convert it first: gdal_translate -ot Float64 IN OUT"
         )
-    palettes = [band for band, kind in enumerate(reader.colorinterp, 1) if kind.name == "palette"]
+    palettes = [band for band, name in enumerate(colors_of(reader), 1) if name == "palette"]
     if palettes:
         raise SrlibError(
             f"{source}: band {palettes[0]} has a color table: its numbers are classes, between which nothing can be "
@@ -196,7 +196,7 @@ def _check(source: Path, reader: "DatasetReader") -> None:
 def _groups(source: Path, reader: "DatasetReader", together: Sequence[Sequence[int]] | None) -> list[tuple[int, ...]]:
     """Return the bands, from 0, that go through the network together, in the order of the file."""
     if together is None:
-        names = [kind.name for kind in reader.colorinterp]
+        names = colors_of(reader)
         rgb = tuple(names.index(name) for name in ("red", "green", "blue") if names.count(name) == 1)
         triples: list[tuple[int, ...]] = [rgb] if len(rgb) == 3 else []
     else:
@@ -253,7 +253,7 @@ def _notes(source: Path, reader: "DatasetReader", groups: Sequence[Group]) -> It
     yield "; ".join(parts)
     if empty := [name for name, group in zip(names, groups, strict=True) if group.low == group.high == group.fill == 0]:
         yield f"no valid number but 0 in: {'; '.join(empty)}"
-    yield from not_kept(source, reader)
+    yield from not_kept(reader)
 
 
 def _read(reader: "DatasetReader", window: "Window") -> tuple[Values, Mask]:

@@ -61,6 +61,8 @@ def test_without_a_georeference_there_is_none_after(tmp_path):
     source = write(tmp_path / "a.tif", scene(), crs=None, transform=None)
     with upscaled(source, tmp_path / "b.tif") as result:
         assert result.transform.is_identity and result.crs is None
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert not {33550, 33922, 34264} & {tag.code for tag in file.pages.first.tags}
 
 
 @pytest.mark.parametrize(
@@ -248,6 +250,49 @@ def test_the_colors_mean_the_same(tmp_path):
         assert result.tags(ns="IMAGE_STRUCTURE")["MINISWHITE"] == "YES"
         assert result.tags(ns="COLOR_PROFILE")["SOURCE_ICC_PROFILE"] == "AAAA"
         assert "<x/>" in str(result.tags(ns="xml:XMP"))
+
+
+@pytest.mark.parametrize("extra", ["assocalpha", "unassalpha"])
+@pytest.mark.parametrize("colors", [1, 3])
+def test_alpha_keeps_its_kind(colors, extra, tmp_path):
+    """Colors that are multiplied by alpha already would be multiplied twice under the name of the other kind."""
+    values = scene(colors + 1, dtype="uint16").transpose(1, 2, 0)
+    photometric = "rgb" if colors == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric, extrasamples=[extra])
+    upscaled(tmp_path / "a.tif", tmp_path / "b.tif").close()
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        page = file.pages.first
+        assert [kind.name for kind in page.extrasamples] == [extra.upper()]
+        assert page.photometric.name == photometric.upper()
+
+
+def test_alpha_that_cannot_keep_its_kind_has_a_line(tmp_path, capsys):
+    values = scene(5, dtype="uint16").transpose(1, 2, 0)
+    kinds = ["unspecified", "assocalpha"]
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=kinds)
+    upscaled(tmp_path / "a.tif", tmp_path / "b.tif").close()
+    assert "a.tif: not kept: that the colors are multiplied by alpha" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_red_green_and_blue_are_all_the_samples(dtype, tmp_path):
+    """A TIFF of RGB that names two more samples than it has is opened by few programs."""
+    tifffile.imwrite(tmp_path / "a.tif", scene(3, dtype=dtype).transpose(1, 2, 0), photometric="rgb")
+    upscaled(tmp_path / "a.tif", tmp_path / "b.tif").close()
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        page = file.pages.first
+        assert (page.photometric.name, page.samplesperpixel, page.extrasamples) == ("RGB", 3, ())
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_white_as_zero_is_no_color_table(dtype, tmp_path):
+    """GDAL shows a table of grays where the file has none."""
+    values = np.uint8(5) * np.arange(48, dtype=dtype).reshape(6, 8)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite")
+    upscaled(tmp_path / "a.tif", tmp_path / "b.tif").close()
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.pages.first.photometric.name == "MINISWHITE"
+        np.testing.assert_allclose(file.asarray(), resize(values[..., None], 4)[..., 0], atol=4)  # clipped to the range
 
 
 def test_names_that_look_like_addresses(tmp_path, monkeypatch, capsys):
