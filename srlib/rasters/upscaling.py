@@ -127,7 +127,7 @@ def run_raster(
                 sums = _write(reader, temporary, groups, open_model())
                 if not _is_whole(temporary, sums):
                     raise SrlibError(f"{printable(target)}: could not be written whole; is the disk full?")
-    except rasterio.errors.RasterioError as error:
+    except _gdal_errors() as error:
         reason = one_line(error)
         raise SrlibError(f"{printable(source)}: cannot be read as GeoTIFF or JPEG 2000 ({reason})") from None
 
@@ -139,6 +139,14 @@ def _opened(source: Path) -> "DatasetReader":
     warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
     # Absolute: a relative name such as "zip:a.tif" would be taken for an address.
     return rasterio.open(source.absolute(), driver=_driver(source))
+
+
+def _gdal_errors() -> tuple[type[Exception], ...]:
+    """Return what rasterio raises for damaged files: its own errors, and GDAL's, which it does not always wrap."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+
+    return RasterioError, CPLE_BaseError
 
 
 def _require_rasterio() -> None:
@@ -336,7 +344,7 @@ def _is_whole(path: Path, sums: _Sums) -> bool:
                 == number
                 for (place, bands), number in sums.items()
             )
-    except rasterio.errors.RasterioError:
+    except _gdal_errors():
         return False
 
 

@@ -211,6 +211,26 @@ def test_what_cannot_be_done_is_one_line(tmp_path):
     assert not out.exists() and not list(tmp_path.glob(".*"))
 
 
+def test_a_damaged_head_is_one_line(tmp_path):
+    """GDAL's own errors reach rasterio's callers at odd places, such as the meaning of the bands."""
+    pages = np.arange(2 * 20 * 24, dtype=np.uint8).reshape(2, 20, 24)
+    tifffile.imwrite(tmp_path / "whole.tif", pages, photometric="minisblack", extratags=[(274, 3, 1, 6, True)])
+    whole = (tmp_path / "whole.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "whole.tif") as file:
+        places = [file.pages.first.tags[tag].offset for tag in (259, 273, 274)]
+        second = file.pages[1].offset
+    damaged = [whole[: second + 20], *(whole[: at + 2] + b"\x02" + whole[at + 3 :] for at in places)]
+    damaged += [whole[: at + 8] + b"\xf0" + whole[at + 9 :] for at in places]
+    lines = []
+    for content in damaged:
+        (tmp_path / "a.tif").write_bytes(content)
+        try:
+            upscaled(tmp_path / "a.tif", tmp_path / "b.tif", force=True).close()
+        except SrlibError as error:
+            lines.append(str(error))
+    assert len(lines) > 3 and not any("\n" in line for line in lines)
+
+
 @pytest.mark.parametrize(("length", "fill"), [(100, 0), (3000, 0), (9000, 1)])
 def test_a_disk_that_is_full_leaves_nothing(length, fill, tmp_path, monkeypatch):
     """GDAL raises nothing where the last bytes of a file do not fit."""
