@@ -18,6 +18,7 @@ from srlib.data.epochs import epoch_mistakes, folder_epoch_mistakes
 from srlib.data.local import local_path, own_image_mistakes
 from srlib.data.pairs import ImagePair, check_pair, find_pairs, validation_names
 from srlib.data.sources import plan
+from srlib.distributed import launcher_command
 from srlib.engine import check_backend, pin_threads
 from srlib.errors import SrlibError, printable
 from srlib.evaluation.benchmark import Sets, check_metrics
@@ -46,9 +47,10 @@ def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> Non
         store: Folder of finished downloads; archives in it are looked into.
 
     Raises:
-        SrlibError: One line per mistake, or a backend that is not installed.
+        SrlibError: One line per mistake, or a backend or SRLIB_LAUNCHER that cannot train.
     """
     check_backend()
+    launcher_command()
     _check_place(Path.cwd())
     sets, mistakes = _sets(params, test)
     mistakes += [("prepare.images", line) for line in _unusable_names(Path(params.prepare.images))]

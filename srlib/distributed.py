@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import traceback
@@ -75,6 +76,26 @@ def is_main() -> bool:
     return _group.rank == 0
 
 
+def launcher_command() -> list[str]:
+    """Return the words of SRLIB_LAUNCHER; [] without one.
+
+    Raises:
+        SrlibError: The command does not exist or has an open quote, or the Keras backend cannot train in several
+            processes.
+    """
+    text = os.environ.get(LAUNCHER, "")
+    if not text.strip():
+        return []
+    _require_jax(LAUNCHER)
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise SrlibError(f"{LAUNCHER}: expected a command such as `srun`, got {text!r} ({error})") from None
+    if shutil.which(words[0]) is None:
+        raise SrlibError(f"{LAUNCHER}: cannot run {words[0]}: no such command on this machine")
+    return words
+
+
 def launch(variables: Mapping[str, str]) -> None:
     """Replace this process by the command of SRLIB_LAUNCHER, which starts it again as several; do nothing without one.
 
@@ -84,14 +105,8 @@ def launch(variables: Mapping[str, str]) -> None:
     Raises:
         SrlibError: The command cannot be run, or the Keras backend cannot train in several processes.
     """
-    text = os.environ.get(LAUNCHER, "")
-    if not text.strip() or LAUNCHED in os.environ or _group.is_joined:
+    if LAUNCHED in os.environ or _group.is_joined or not (launcher := launcher_command()):
         return
-    _require_jax(LAUNCHER)
-    try:
-        launcher = shlex.split(text)
-    except ValueError as error:
-        raise SrlibError(f"{LAUNCHER}: expected a command such as `srun`, got {text!r} ({error})") from None
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     settings = [f"{name}={value}" for name, value in {**passed, **variables, LAUNCHED: "1"}.items()]
     sys.stdout.flush()

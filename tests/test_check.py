@@ -354,6 +354,30 @@ def test_a_backend_that_is_not_installed(lines: Lines, monkeypatch: pytest.Monke
         )
 
 
+@pytest.mark.parametrize(
+    ("launcher", "backend", "line"),
+    [
+        ("srun", "tensorflow", "training in several processes needs KERAS_BACKEND=jax, got tensorflow"),
+        ("no-such-launcher -n 2", "jax", "cannot run no-such-launcher: no such command"),
+        ("'", "jax", "expected a command such as `srun`"),
+        (" ", "tensorflow", None),
+        ("sh -c", "jax", None),
+    ],
+)
+def test_a_launcher_that_cannot_train(
+    launcher: str, backend: str, line: str | None, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named before images are fetched and before DVC removes what an earlier training made."""
+    monkeypatch.setenv("SRLIB_LAUNCHER", launcher)
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    if line is None:
+        assert lines({}) == []
+        return
+    recipe = check_params(yaml.safe_load((ROOT / "tests/recipe.yaml").read_text()), "params.yaml")
+    with pytest.raises(SrlibError, match=f"^SRLIB_LAUNCHER: {re.escape(line)}"):
+        check_recipe(recipe, train=TRAIN, test=TEST, store=STORE)
+
+
 def test_no_fine_tuning_and_a_run_of_the_whole_pipeline(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines({"finetune": None}) == []
     monkeypatch.setattr("srlib.check.runs_finetune", lambda: True)
