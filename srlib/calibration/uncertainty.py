@@ -1,6 +1,7 @@
 """Bands of uncertainty of a model: measure them on images of one's own, keep them beside the model, draw them."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,11 +156,14 @@ def _files(hr_folder: Path, lr_folder: Path | None, mistakes: list[str]) -> dict
     lr_files: dict[Path, list[Path]] = {}
     for path in list_images(lr_folder):
         lr_files.setdefault(path.relative_to(lr_folder).with_suffix(""), []).append(path)
+    stems = {original: original.relative_to(hr_folder).with_suffix("") for original in originals}
+    owners = Counter(stems.values())
     files: dict[Path, Path | None] = {}
-    for original in originals:
-        stem = original.relative_to(hr_folder).with_suffix("")
+    for original, stem in stems.items():
         candidates = lr_files.get(stem, [])
-        if len(candidates) == 1:
+        if owners[stem] > 1:
+            mistakes.append(f"{printable(original)}: another original has the same name but for its ending; rename one")
+        elif len(candidates) == 1:
             files[original] = candidates[0]
         else:
             expected = printable(lr_folder / stem)

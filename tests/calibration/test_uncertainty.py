@@ -82,6 +82,11 @@ def test_mistakes_are_one_line(model: Path, photographs: Path, tmp_path: Path) -
     (tmp_path / "none").mkdir()
     with pytest.raises(SrlibError, match=r"astronaut\.png: expected one LR image .*, got 0"):
         calibrate_model(str(model), photographs, tmp_path / "none")
+    for kind, name in (("HR", "a.png"), ("HR", "a.jpg"), ("LR", "a.png")):
+        (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / name).write_bytes((photographs / "coffee.png").read_bytes())
+    with pytest.raises(SrlibError, match=r"a\.jpg: another original has the same name but for its ending"):
+        calibrate_model(str(model), tmp_path / "HR", tmp_path / "LR")
     with pytest.raises(SrlibError, match="auto: stands for several models"):
         load_bands("auto")
     with pytest.raises(SrlibError, match="models:/a/1: bands are kept beside a model's files"):
