@@ -17,10 +17,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
+from PIL import Image
 
 from srlib.engine import pin_threads
+from srlib.errors import SrlibError
+from srlib.params import check_params
 
 
 def is_distributor() -> bool:
@@ -245,3 +250,41 @@ def browse(webdriver: str, tmp_path: Path) -> Iterator[Callable[..., Browser]]:
     for browser in opened:
         with contextlib.suppress(AssertionError):  # a test may have closed it
             browser.close()
+
+
+Lines = Callable[[dict[str, object]], list[str]]
+TRAIN, TEST, STORE = Path("data/raw/train"), Path("data/raw/test"), Path(".store")
+
+
+@pytest.fixture
+def check_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lines:
+    """Return the lines of the check stage about the quick start with some keys changed, in an empty folder."""
+    from srlib.check import check_recipe
+
+    monkeypatch.chdir(tmp_path)
+
+    def lines(changes: dict[str, object]) -> list[str]:
+        content = yaml.safe_load((Path(__file__).parent / "recipe.yaml").read_text())
+        for key, value in changes.items():
+            *sections, last = key.split(".")
+            section = content
+            for name in sections:
+                section = section[name]
+            section[last] = value
+        try:
+            check_recipe(check_params(content, "params.yaml"), train=TRAIN, test=TEST, store=STORE)
+        except SrlibError as error:
+            assert all(line.startswith("params.yaml: ") for line in str(error).splitlines())
+            return [line.removeprefix("params.yaml: ") for line in str(error).splitlines()]
+        return []
+
+    return lines
+
+
+def noise_images(folder: Path, count: int = 3, side: int = 200) -> Path:
+    """Write different images of noise."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    return folder

@@ -8,10 +8,9 @@ from srlib.files import file_hash
 from srlib.models.checkpoint import WEIGHTS, ModelConfig, read_config
 from srlib.models.features import read_weights
 from srlib.params.evaluation import Evaluate
+from srlib.params.mistakes import Mistake
 from srlib.params.recipe import Params
 from srlib.params.training import StartFrom
-
-Mistake = tuple[str, str]
 
 
 def input_mistakes(params: Params, stage: str) -> Iterator[Mistake]:

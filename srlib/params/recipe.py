@@ -12,7 +12,7 @@ from srlib.models.features import LAYERS, least_side
 from srlib.models.registry import MODELS
 from srlib.params.data import Download, Prepare
 from srlib.params.evaluation import Evaluate, Registry
-from srlib.params.training import Finetune, Pretrain
+from srlib.params.training import Finetune, Pretrain, Training
 from srlib.schema import Section
 
 
@@ -27,6 +27,11 @@ class Params(Section):
     finetune: Finetune | None = Field(description="SRGAN fine-tuning; `null`: only `dvc repro pretrain` will be run.")
     evaluate: Evaluate = Field(description="The benchmark.")
     registry: Registry = Field(default=Registry(), description="Names in MLflow's model registry.")
+
+    @property
+    def trainings(self) -> dict[str, Training]:
+        """The sections of the trainings by their names, without a `finetune` that is null."""
+        return {"pretrain": self.pretrain} | ({"finetune": self.finetune} if self.finetune else {})
 
     def finetune_section(self) -> Finetune:
         """Return `finetune`.
@@ -50,8 +55,8 @@ class Params(Section):
                 f"expected make, got given: {', '.join(names)} of download.train has no LR images; give it `lr`, or "
                 "set prepare.lr to make",
             )
-        for name, section in (("pretrain", self.pretrain), ("finetune", self.finetune)):
-            if section is not None and section.lr_patch > self.prepare.patch:
+        for name, section in self.trainings.items():
+            if section.lr_patch > self.prepare.patch:
                 yield (
                     f"{name}.lr_patch",
                     f"expected at most prepare.patch ({self.prepare.patch}), got {section.lr_patch}",
