@@ -86,12 +86,27 @@ def _decibels(errors: Tensor, floor: float) -> Tensor:
     return floor * ops.mean(ops.log1p(errors / floor**2))
 
 
-PIXEL_LOSSES: dict[str, Loss] = {"mae": mae, "mse": mse, "charbonnier": charbonnier, "psnr": psnr, "psnr_y": psnr_y}
-"""`pretrain.loss` → its function."""
+@dataclass(frozen=True)
+class PixelLoss:
+    """A loss of pre-training.
 
-LOGARITHMIC = frozenset({"psnr", "psnr_y"})
-"""Losses whose logarithm hides an explosion of the error."""
+    Attributes:
+        function: Its function of (HR, SR).
+        hides_explosion: Whether it hardly grows when training diverges, so that another error must be monitored.
+    """
 
+    function: Loss
+    hides_explosion: bool = False
+
+
+PIXEL_LOSSES = {
+    "mae": PixelLoss(mae),
+    "mse": PixelLoss(mse),
+    "charbonnier": PixelLoss(charbonnier),
+    "psnr": PixelLoss(psnr, hides_explosion=True),  # a logarithm
+    "psnr_y": PixelLoss(psnr_y, hides_explosion=True),
+}
+"""`pretrain.loss` → its function, and what it needs."""
 
 def checkerboard(hr: Tensor, sr: Tensor, scale: int, *, side: int = 8) -> Tensor:
     """Return the strength of the error's component of period `scale`: checkerboard artifacts and color casts.
@@ -262,7 +277,7 @@ def perceptual(hr_features: Tensor, sr_features: Tensor, *, scale: float, loss: 
         scale: Factor; 1 / 12.75² in the SRGAN paper (Ledig et al. 2017, equation 5).
         loss: A key of `PIXEL_LOSSES`: `mse` in the paper, `mae` in ESRGAN's code.
     """
-    return scale * PIXEL_LOSSES[loss](hr_features, sr_features)
+    return scale * PIXEL_LOSSES[loss].function(hr_features, sr_features)
 
 
 def texture(hr_features: Tensor, sr_features: Tensor, *, stride: int, side: int = 16) -> Tensor:

@@ -18,7 +18,7 @@ from srlib.training.averaging import ExponentialMovingAverage
 from srlib.training.callbacks import LAST_GOOD, Callback, DivergenceGuard, LossLog, Validation
 from srlib.training.equivariance import OrbitProjection, is_equivariant, make_equivariant
 from srlib.training.loop import train, training_batches
-from srlib.training.losses import LOGARITHMIC, PIXEL_LOSSES, mae
+from srlib.training.losses import PIXEL_LOSSES, mae
 from srlib.training.mesh import check_division
 from srlib.training.metric_log import MetricLog
 from srlib.training.optimizers import NetworkUpdate, make_optimizer
@@ -32,7 +32,7 @@ from srlib.training.validation import ValidationPairs, save_last_good, save_weig
 class PixelTrainer(Trainer):
     """Trains a network by one of `PIXEL_LOSSES`.
 
-    With a loss in `LOGARITHMIC`, the mean absolute error is monitored and logged too.
+    With a loss that hides an explosion, the mean absolute error is monitored and logged, too.
 
     Args:
         network: The network to train.
@@ -41,8 +41,8 @@ class PixelTrainer(Trainer):
 
     def __init__(self, network: keras.Model, loss: str) -> None:
         super().__init__(network, name="pretrain")
-        self.pixel_loss = PIXEL_LOSSES[loss]
-        self.error = keras.metrics.Mean(name="mae") if loss in LOGARITHMIC else None
+        self.pixel_loss = PIXEL_LOSSES[loss].function
+        self.error = keras.metrics.Mean(name="mae") if PIXEL_LOSSES[loss].hides_explosion else None
         self.monitored = "loss" if self.error is None else "mae"
 
     def compute_loss(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
