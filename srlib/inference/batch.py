@@ -15,7 +15,7 @@ from srlib.errors import SrlibError, failure_line, printable, problems_kept
 from srlib.files import read_regular
 from srlib.formats.decode import LARGEST_FILE
 from srlib.formats.encoders import FORMATS
-from srlib.imaging.image_file import QUALITY, encode_image_file, read_image_file
+from srlib.imaging.image_file import QUALITY, ImageFile, encode_image_file, read_image_file
 from srlib.imaging.read import image_size
 from srlib.inference.choice import AutoModel
 from srlib.inference.inspection import Look, look_at
@@ -285,49 +285,55 @@ class Run:
             self.problems.append(failure_line(error, job.name, job.target, "image", done=self.done))
 
     def _upscale(self, job: ImageJob, image_progress: _ImageProgress) -> None:
-        options = self._options
+        """Read one image, upscale it, and write the result with its scores, maps and notes."""
+        image, target, look = self._open(job)
+        image_progress.to_process = pixels_to_process(image)
+        result, seconds = self._timed_result(job, image, target, look.model, image_progress)
+        name = printable(job.target or job.name)
+        content, losses = encode_image_file(result, _format(job, image), quality=self._options.quality, name=name)
+        certainty, scores = None, None
+        height, width = image.rgb.shape[:2]
+        has_shrunk = result.rgb.shape[0] < height or result.rgb.shape[1] < width
+        if not has_shrunk:
+            certainty = self._records.draw(job, image, result, look.model)
+            scores = self._records.score(job, image, result, model=look.model, traces=look.traces, seconds=seconds)
+        self._write(job, content, scores)
+        notes = [*look.notes, *image.notes, *size_notes(height, width, target, look.model.scale)]
+        if has_shrunk and (options := self._records.options):
+            notes.append(f"no larger than before, so {' and '.join(options)} wrote nothing for it")
+        notes += losses
+        if certainty and self._is_single:
+            notes.append(certainty)
+        for note in notes:
+            self.notes.add(note, job.name)
+        self.done += 1
+
+    def _open(self, job: ImageJob) -> tuple[ImageFile, Target, Look]:
+        """Read one image and refuse a result that is too large; return it with its target, and the model that fits."""
         source = job.source
         file = stream_content(job) if source is None or job.is_stream else read_regular(source, limit=LARGEST_FILE)
         image = read_image_file(source or Path(job.name), file)
-        format = job.format or (image.format if image.format in FORMATS else "png")
         height, width = image.rgb.shape[:2]
         target = self._target(job, height, width)
-        image_progress.to_process = pixels_to_process(image)
         look = Look(self._model)
         if not is_smaller(height, width, target):
-            estimate = self._records.need_traces
-            look = look_at(image, file, self._model, target, estimate=estimate)
-        job, scale = dataclasses.replace(job, format=format), look.model.scale
-        self._check(job, height, width, target, model_scale=scale, samples=Samples.of(image))
-        del file  # the result needs its memory
+            look = look_at(image, file, self._model, target, estimate=self._records.need_traces)
+        job = dataclasses.replace(job, format=_format(job, image))
+        self._check(job, height, width, target, model_scale=look.model.scale, samples=Samples.of(image))
+        return image, target, look
+
+    def _timed_result(
+        self, job: ImageJob, image: ImageFile, target: Target, model: RgbModel, image_progress: _ImageProgress
+    ) -> tuple[ImageFile, float]:
+        """Return the upscaled image and the seconds that it took."""
+        start = time.perf_counter()
         try:
-            start = time.perf_counter()
             result = upscale_image(
-                image, look.model, target, consistent=options.consistent, on_pixels=image_progress.add
+                image, model, target, consistent=self._options.consistent, on_pixels=image_progress.add
             )
-            seconds = time.perf_counter() - start
         except SrlibError as error:
             raise SrlibError(f"{job.name}: {error}") from error
-        name = printable(job.target or job.name)
-        content, notes = encode_image_file(result, format, quality=options.quality, name=name)
-        is_larger = result.rgb.shape[0] >= height and result.rgb.shape[1] >= width
-        sure, scores = None, None
-        if is_larger:
-            sure = self._records.draw(job, image, result, look.model)
-            scores = self._records.score(job, image, result, model=look.model, traces=look.traces, seconds=seconds)
-        self._write(job, content, scores)
-        sure_notes = (sure,) if sure and self._is_single else ()
-        unwritten = [] if is_larger else self._records.options
-        for note in (
-            *look.notes,
-            *image.notes,
-            *size_notes(height, width, target, look.model.scale),
-            *([f"no larger than before, so {' and '.join(unwritten)} wrote nothing for it"] if unwritten else []),
-            *notes,
-            *sure_notes,
-        ):
-            self.notes.add(note, job.name)
-        self.done += 1
+        return result, time.perf_counter() - start
 
     def _write(self, job: ImageJob, content: bytes, scores: Scores | None) -> None:
         """Write a result and its line of scores; a process that is killed may leave a line too many, never one too few.
@@ -341,3 +347,8 @@ class Run:
         with atomic_path(job.target) as temporary:
             temporary.write_bytes(content)
             self._records.add(scores)
+
+
+def _format(job: ImageJob, image: ImageFile) -> str:
+    """Return the format to write: the one asked for, else that of the input, PNG where it cannot be written."""
+    return job.format or (image.format if image.format in FORMATS else "png")
