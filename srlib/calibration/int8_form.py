@@ -3,7 +3,7 @@
 import hashlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -15,14 +15,22 @@ from srlib.files import check_output, write_bytes, write_json
 from srlib.imaging.folders import list_images
 from srlib.inference import convert
 from srlib.inference.export import lr_values, psnr_of, read_original
-from srlib.inference.exported import CONFIG, INT8_BIN, INT8_XML, XML, Int8Form, read_exported
+from srlib.inference.exported import (
+    CONFIG,
+    INT8_BIN,
+    INT8_XML,
+    XML,
+    ExportConfig,
+    ExportedModel,
+    Int8Form,
+    read_exported,
+)
 from srlib.inference.quantization import MOST_IMAGES, SIDE, quantize
 from srlib.inference.runtime import CompiledNetwork, Precision, Values, import_openvino
 from srlib.progress import Advance, progress
 
 _MEASURED = 1024
 """Most HR pixels per side of what the loss is measured on: the middle of an image."""
-
 
 _COMPARED: tuple[Precision, ...] = ("float32", "int8")
 
@@ -69,49 +77,70 @@ def add_int8(model: Path | str, images: Path | str, test: Path | str) -> Int8Rep
     """
     folder = Path(model)
     exported = read_exported(folder)
-    config = replace(exported.config, int8=None)
+    exported = replace(exported, config=replace(exported.config, int8=None))
+    config = exported.config
     if config.arithmetic != "float32" or XML not in config.files:
         raise SrlibError(f"{folder}: expected a model in OpenVINO's format and float32; write one by `srlib export`")
-    measured = _images(Path(test))
-    names = {path.name for path in measured}
-    calibrated = [path for path in _images(Path(images)) if path.name not in names]
-    calibrated = calibrated[:: -(-len(calibrated) // MOST_IMAGES) or 1]
-    if not calibrated:
-        raise SrlibError(f"{images}: holds only images that are in {test} too; expected others to calibrate on")
+    calibrated, measured = _divide(Path(images), Path(test))
     check_output(folder / INT8_XML)
-    with (
-        progress(len(calibrated) + len(measured), "quantizing", "images") as advance,
-        tempfile.TemporaryDirectory() as temporary,
-    ):
-        mistakes: list[str] = []
+    mistakes: list[str] = []
+    with progress(len(calibrated) + len(measured), "quantizing", "images") as advance:
         originals = _read(calibrated, config.scale, SIDE * config.scale, mistakes, advance)
         samples = [lr_values(hr, config) for hr in originals]
         if not samples:
             raise SrlibError("\n".join([*mistakes, f"{images}: no image to calibrate on can be used"]))
-        graph = import_openvino().Core().read_model(exported.graph, exported.weights)
-        quantize(graph, samples)
-        convert.save_openvino(graph, Path(temporary, INT8_XML))
-        files = {name: Path(temporary, name).read_bytes() for name in (INT8_BIN, INT8_XML)}
-        complete = replace(exported, config=config, int8=(files[INT8_XML], files[INT8_BIN]))
-        networks = {kind: CompiledNetwork(complete, precision=kind) for kind in _COMPARED}
-        scores: dict[str, list[float]] = {kind: [] for kind in networks}
-        for hr in _read(measured, config.scale, _MEASURED, mistakes, advance):
-            for kind, network in networks.items():
-                scores[kind].append(psnr_of(hr, cast(Values, network(lr_values(hr, config))), config))
+        files = _quantized_files(exported, samples)
+        complete = replace(exported, int8=(files[INT8_XML], files[INT8_BIN]))
+        scores = _psnr(complete, _read(measured, config.scale, _MEASURED, mistakes, advance))
     if not scores["int8"]:
         raise SrlibError("\n".join([*mistakes, f"{test}: no image to measure the loss on can be used"]))
     for line in mistakes:
         print(f"left out: {line}", file=sys.stderr)
     losses = [before - after for before, after in zip(scores["float32"], scores["int8"], strict=True)]
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    write_json(folder / CONFIG, config.as_dict())  # names none of the files while they change
-    for name, content in files.items():
-        write_bytes(folder / name, content)
-    write_json(folder / CONFIG, replace(config, int8=Int8Form(digests, round(mean(losses), 4))).as_dict())
-    read_exported(folder)
+    _add_files(folder, config, files, round(mean(losses), 4))
     means = {kind: mean(values) for kind, values in scores.items()}
     size = sum(map(len, files.values()))
     return Int8Report(len(samples), len(losses), means, mean(losses), max(losses), size)
+
+
+def _divide(images: Path, test: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images to calibrate on, spread evenly over the folder, and those to measure the loss on."""
+    measured = _images(test)
+    names = {path.name for path in measured}
+    calibrated = [path for path in _images(images) if path.name not in names]
+    if not calibrated:
+        raise SrlibError(f"{images}: holds only images that are in {test} too; expected others to calibrate on")
+    return calibrated[:: -(-len(calibrated) // MOST_IMAGES)], measured
+
+
+def _quantized_files(exported: ExportedModel, samples: Sequence[Values]) -> dict[str, bytes]:
+    """Return the content of `int8.xml` and `int8.bin`, calibrated on LR images."""
+    graph = import_openvino().Core().read_model(exported.graph, exported.weights)
+    quantize(graph, samples)
+    with tempfile.TemporaryDirectory() as folder:
+        convert.save_openvino(graph, Path(folder, INT8_XML))
+        return {name: Path(folder, name).read_bytes() for name in (INT8_BIN, INT8_XML)}
+
+
+def _psnr(exported: ExportedModel, originals: Iterable[Image]) -> dict[str, list[float]]:
+    """Return PSNR-Y in dB of each HR image, by precision."""
+    networks = {kind: CompiledNetwork(exported, precision=kind) for kind in _COMPARED}
+    scores: dict[str, list[float]] = {kind: [] for kind in networks}
+    for hr in originals:
+        for kind, network in networks.items():
+            sr = cast(Values, network(lr_values(hr, exported.config)))
+            scores[kind].append(psnr_of(hr, sr, exported.config))
+    return scores
+
+
+def _add_files(folder: Path, config: ExportConfig, files: Mapping[str, bytes], loss: float) -> None:
+    """Write the files and then the config that names them: a kill in between leaves a model without an int8 form."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    write_json(folder / CONFIG, config.as_dict())
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    write_json(folder / CONFIG, replace(config, int8=Int8Form(digests, loss)).as_dict())
+    read_exported(folder)
 
 
 def _read(paths: list[Path], scale: int, side: int, mistakes: list[str], advance: Advance) -> Iterator[Image]:
