@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from srlib.data.batches import Batches
-from srlib.data.degradation import input_range, is_downscaled
+from srlib.data.model_inputs import input_range, is_downscaled
 from srlib.engine import seed_all
 from srlib.errors import SrlibError
 from srlib.files import file_hash
