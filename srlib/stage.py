@@ -34,8 +34,6 @@ SLOW_BFLOAT16 = (
     "set it to float32"
 )
 
-_BEFORE_FINETUNE = ("download", "prepare", "pretrain")
-
 _FROM_THE_BEGINNING = "the next run does this stage from its beginning"
 _IF_ANY = "run it again to continue from the last checkpoint, if there is one"
 _AFTER_A_STOP = {
@@ -172,7 +170,8 @@ def stage_run(
         if processes:
             distributed.join()
         params = load_params(stage=name)
-        if name in _BEFORE_FINETUNE and params.finetune is None and runs_finetune():
+        is_earlier = name not in ("finetune", "evaluate")
+        if is_earlier and params.finetune is None and runs_finetune():
             load_params(stage="finetune")  # raises: the check stage is skipped where params.yaml did not change
         inputs = _images_of(name, params) | dict(inputs or {})
         if processes:

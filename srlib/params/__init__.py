@@ -7,10 +7,11 @@
 from srlib.models.base import Scale
 from srlib.params.data import Download, FeatureFile, Prepare
 from srlib.params.evaluation import Champion, Evaluate, Lpips, ModelName, OtherMethod, Registry
+from srlib.params.finetune import Features, Finetune
 from srlib.params.image_sets import TEST_SCALES, OwnImages, TestSet, TrainSet
 from srlib.params.loading import check_params, load_params
 from srlib.params.recipe import Params
-from srlib.params.training import Features, Finetune, LearningRate, Precision, Pretrain, StartFrom, Training
+from srlib.params.training import LearningRate, Precision, Pretrain, StartFrom, Training
 
 __all__ = [
     "TEST_SCALES",

@@ -12,7 +12,8 @@ from srlib.models.features import LAYERS, least_side
 from srlib.models.registry import MODELS
 from srlib.params.data import Download, Prepare
 from srlib.params.evaluation import Evaluate, Registry
-from srlib.params.training import Finetune, Pretrain, Training
+from srlib.params.finetune import Finetune
+from srlib.params.training import Pretrain, Training
 from srlib.schema import Section
 
 
