@@ -10,7 +10,8 @@ from srlib.pipeline.dvc import root
 from srlib.signals import Stopped
 from srlib.tracking._mlflow_compat import RUN_NAME
 from srlib.tracking.parent import log_params
-from srlib.tracking.run import close_dead_runs, common_tags
+from srlib.tracking.provenance import common_tags
+from srlib.tracking.run import close_dead_runs
 from srlib.tracking.store import Store, connect
 
 FOLDER_OF_TABLE = "scores.csv"

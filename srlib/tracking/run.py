@@ -1,8 +1,6 @@
 """The MLflow run of a stage: opened under its parent, filled while the stage works, ended however the stage ends."""
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 import socket
@@ -22,7 +20,7 @@ from srlib.errors import SrlibError
 from srlib.files import file_hash
 from srlib.models import WEIGHTS
 from srlib.params import Params
-from srlib.pipeline.dvc import PipelineStage, ProcessId, git_state, root
+from srlib.pipeline.dvc import PipelineStage, ProcessId, root
 from srlib.signals import Stopped
 from srlib.tracking import registry
 from srlib.tracking._mlflow_compat import NOTE, RUN_NAME, system_metrics
@@ -32,19 +30,14 @@ from srlib.tracking.keys import HEADLINE, accepted, curve_key, parent_key
 from srlib.tracking.model import RecordedModel, record_model
 from srlib.tracking.outbox import UNSENT, Outbox, one_line, send_unsent
 from srlib.tracking.parent import Parent, describe, log_params, open_parent
+from srlib.tracking.provenance import common_tags, log_inputs, stage_tags
 from srlib.tracking.store import Store
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    pass
 
 PATIENCE = {"FINISHED": 60.0, "FAILED": 10.0, "KILLED": 5.0}
 """Status of a run → seconds that its end waits for a server that does not answer."""
-
-DATASET_ATTEMPTS = 5
-"""Attempts to record the inputs before a failure counts."""
-
-_CODE = ("srlib/", "stages/")
-"""Dependencies that are code: one digest stands for all of them."""
 
 Drawing = np.ndarray | Callable[[], np.ndarray]
 """An image, uint8 [H, W, 3] or [H, W], or a function that draws it; the thread that sends calls it."""
@@ -220,7 +213,7 @@ def tracked_run(
         close_dead_runs(store)
         common = common_tags()
         parent = open_parent(store, params, common)
-        tags = common | _stage_tags(store, stage, inputs, fingerprint)
+        tags = common | stage_tags(store, stage, inputs, fingerprint)
         tags |= {"mlflow.parentRunId": parent.id} if parent else {}
         comparison = _comparison(store, inputs, section, params, tags)
         name = run_name(label, comparison, section, "")
@@ -234,7 +227,7 @@ def tracked_run(
         with store.in_use():
             own = {key: value for key, value in parameters_in_file(params).items() if belongs(key, section)}
             log_params(store.client, run, own)
-            _log_inputs(store.client, run, stage, inputs)
+            log_inputs(store.client, run, stage, inputs)
         _attach_recipe(tracked, parent, params, stage)
         yield tracked
     except (KeyboardInterrupt, Stopped):
@@ -291,53 +284,3 @@ def close_dead_runs(store: Store) -> None:
         process = run.data.tags.get("process")
         if process and ProcessId.parse(run.data.tags["host"], process).is_dead():
             store.client.set_terminated(run.info.run_id, "KILLED")
-
-
-def common_tags() -> dict[str, str]:
-    """Return the tags of a stage's run and of its parent: the user, the code, the process."""
-    from mlflow.tracking.context.registry import resolve_tags
-
-    process = ProcessId.of()
-    tags: dict[str, str] = resolve_tags({"host": process.host, "process": str(process), **git_state()})
-    return tags
-
-
-def _stage_tags(store: Store, stage: PipelineStage, inputs: Mapping[str, Path], fingerprint: str) -> dict[str, str]:
-    """Return the tags that tell what a stage read, and which runs wrote exactly that (`made_by.<input>`)."""
-    code = {path: digest for path, digest in stage.dependencies.items() if path.startswith(_CODE)}
-    digest_of_code = hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:16]
-    tags = {"dvc.stage": stage.address, "fingerprint": fingerprint, "code": digest_of_code}
-    tags |= {f"dvc.dep.{path}": digest for path, digest in stage.dependencies.items() if path not in code}
-    for name, path in inputs.items():
-        place = os.path.normpath(path)
-        if digest := stage.dependencies.get(place):
-            query = f"tags.`dvc.out.{place}` = '{digest}'"
-            makers = store.search(query) if not set("`'\"") & set(place) else []  # MLflow cannot quote these
-            tags |= {f"made_by.{name}": maker.info.run_id for maker in makers[:1]}
-    return tags
-
-
-def _log_inputs(client: "MlflowClient", run: str, stage: PipelineStage, inputs: Mapping[str, Path]) -> None:
-    """Record each input as a dataset: DVC's hash is its digest, the path in the repository its source."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-    from mlflow.exceptions import MlflowException
-
-    datasets = [
-        DatasetInput(
-            Dataset(name, stage.dependencies[place][:36], "local", json.dumps({"uri": place})),
-            [InputTag("mlflow.data.context", stage.address)],
-        )
-        for name, path in inputs.items()
-        if (place := os.path.normpath(path)) in stage.dependencies
-    ]
-    if not datasets:
-        return
-    # MLflow looks for a dataset and then adds it: if two stages do so at once in one database, the second fails.
-    for attempt in range(DATASET_ATTEMPTS):
-        try:
-            client.log_inputs(run, datasets)
-            return
-        except MlflowException:
-            if attempt == DATASET_ATTEMPTS - 1:
-                raise
-            time.sleep(0.05 * 2**attempt)

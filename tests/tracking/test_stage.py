@@ -21,7 +21,7 @@ from srlib.files import tree_hash
 from srlib.pipeline.dvc import PipelineStage
 from srlib.stage import stage_run
 from srlib.tracking.model import PACKAGES
-from srlib.tracking.run import _log_inputs
+from srlib.tracking.provenance import log_inputs
 from srlib.tracking.store import connect
 
 WAITS = """
@@ -155,7 +155,7 @@ def test_stages_that_start_together_record_the_same_input(folder: Path, runs: Ca
 
         def record(run: str, together: threading.Barrier = together, name: str = f"images {round_}") -> None:
             together.wait()
-            _log_inputs(store.client, run, stage, {name: Path("images")})
+            log_inputs(store.client, run, stage, {name: Path("images")})
 
         with ThreadPoolExecutor(len(ids)) as pool:
             list(pool.map(record, ids))
