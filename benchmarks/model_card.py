@@ -39,8 +39,8 @@ from srlib.errors import SrlibError
 from srlib.evaluation.benchmark import METRICS, ORIGINAL, Method, Metric, Result, Sets, evaluate, interpolation
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import lpips
+from srlib.evaluation.number_text import number
 from srlib.evaluation.sets import find_sets
-from srlib.evaluation.tables import number
 from srlib.imaging.write import write_png
 from srlib.progress import progress
 from srlib.report.strips import strip

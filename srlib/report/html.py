@@ -19,11 +19,12 @@ from srlib.arrays import Image
 from srlib.evaluation.benchmark import METRICS, Method, Metric, Result, Score
 from srlib.evaluation.lpips import KEY as LPIPS
 from srlib.evaluation.lpips import TITLE as LPIPS_TITLE
+from srlib.evaluation.number_text import value_text
 from srlib.evaluation.opinions import Opinions
 from srlib.evaluation.published import PUBLISHED
 from srlib.evaluation.regions import busiest_region
 from srlib.evaluation.statistics import mean
-from srlib.evaluation.tables import best_methods, by_set, mean_work, value_text
+from srlib.evaluation.tables import best_methods, by_set, mean_work
 from srlib.imaging.resize import resize
 from srlib.params import Params
 from srlib.report import tables

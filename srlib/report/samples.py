@@ -5,7 +5,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 
 from srlib.arrays import Image
-from srlib.evaluation.tables import value_text
+from srlib.evaluation.number_text import value_text
 from srlib.imaging.metrics import psnr_y, ssim_y
 from srlib.imaging.resize import resize
 from srlib.report.strips import GRAY, INK, PAPER, font

@@ -18,8 +18,9 @@ from PIL import ImageDraw, ImageFont
 
 from srlib.arrays import Image
 from srlib.evaluation.benchmark import Result
+from srlib.evaluation.number_text import value_text
 from srlib.evaluation.regions import Region, busiest_region
-from srlib.evaluation.tables import best_methods, value_text
+from srlib.evaluation.tables import best_methods
 from srlib.imaging.resize import resize
 
 COLUMN = 288  # approximate width of a column in pixels; it becomes a whole multiple of the square

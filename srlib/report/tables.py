@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from srlib.evaluation.benchmark import METRICS, ORIGINAL, Method, Metric, Score
+from srlib.evaluation.number_text import gigas, interval, number, parameters, thousands, value_text
 from srlib.evaluation.opinions import ALL, Opinion, Opinions
 from srlib.evaluation.published import PUBLISHED, Published, counterpart
 from srlib.evaluation.statistics import difference, mean
@@ -14,13 +15,7 @@ from srlib.evaluation.tables import (
     by_set,
     detail_table,
     difference_table,
-    gigas,
-    interval,
     mean_work,
-    number,
-    parameters,
-    thousands,
-    value_text,
     without_empty,
 )
 

@@ -2,9 +2,10 @@
 
 from dataclasses import asdict
 
+from srlib.evaluation.number_text import interval, number
 from srlib.evaluation.opinions import Difference, Opinions
 from srlib.evaluation.statistics import LEVEL, RESAMPLES
-from srlib.evaluation.tables import Table, interval, markdown, number
+from srlib.evaluation.tables import Table, markdown
 from srlib.survey.answers import SCORES
 
 FEWEST = 3

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from srlib.evaluation.benchmark import METRICS, Cost, Method, Score
+from srlib.evaluation.number_text import gigas, number, thousands
 from srlib.evaluation.tables import (
     Table,
     by_set,
@@ -14,16 +15,13 @@ from srlib.evaluation.tables import (
     difference_table,
     document,
     flat,
-    gigas,
     headline,
     main_table,
     markdown,
     means,
     means_csv,
-    number,
     print_table,
     scores_csv,
-    thousands,
 )
 
 INFINITE = float("inf")
