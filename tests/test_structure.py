@@ -100,6 +100,13 @@ def test_contributing_lists_the_packages_from_the_bottom_up() -> None:
     assert [set(row) for row in rows] == [set(floor) for floor in packages if floor]
 
 
+def test_contributing_lists_the_modules_outside_packages() -> None:
+    _, table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("| module of srlib/ |", 1)
+    rows = table.split("\n\n", 1)[0].splitlines()[2:]
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "srlib").glob("*.py") if path.stem != "__init__")
+
+
 def test_no_import_cycle() -> None:
     graph = {path: set(imports(path)) for path in MODULES if package(path) != "__init__"}
     try:
