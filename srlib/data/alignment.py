@@ -9,7 +9,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -133,34 +133,15 @@ def align_pairs(folder: Path, out: Path, scale: int, *, tile: int = 128, force: 
     folder, out = Path(folder), Path(out)
     if scale < 2 or tile < 2 * _BLOCK:
         raise SrlibError(f"expected a scale from 2 and tiles from {2 * _BLOCK} pixels, got {scale} and {tile}")
-    pairs, mistakes = find_pairs(folder, given_lr=True, scale=scale)
-    mistakes += _without_hr(folder, pairs, scale)
-    pairs, unusable = _with_usable_names(pairs)
-    mistakes += unusable
-    check_output_folder(out)
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise SrlibError(f"{out}: expected a folder outside {folder}")
-    if not force and out.is_dir() and any(out.iterdir()):
-        raise SrlibError(f"{out}: is not empty; use --force to write into it")
-
-    def align(pair: ImagePair) -> list[Tile] | str:
-        try:
-            results = align_pair(pair, scale, tile)
-        except SrlibError as error:
-            return f"{printable(pair.name)}: {error}"
-        for one, lr, hr in results:
-            if not one.rejected:
-                for kind, pixels in (("HR", hr), ("LR", lr)):
-                    write_png(out / kind / _tile_name(pair.name, one.tile), pixels)
-        return [one for one, _, _ in results]
-
-    results = for_each(align, pairs, label="aligning", unit="pairs")
+    pairs, mistakes = _usable_pairs(folder, scale)
+    _check_out(out, folder, force)
+    results = for_each(lambda pair: _write_tiles(pair, out, scale, tile), pairs, label="aligning", unit="pairs")
     tiles = [one for result in results if not isinstance(result, str) for one in result]
     mistakes += [result for result in results if isinstance(result, str)]
     fitting, rejected = ([one for one in tiles if bool(one.rejected) is which] for which in (False, True))
     if tiles:
         _write_table(tiles, out / "pairs.csv")
-        selection = {(one.image, one.tile) for group in (rejected, fitting) for one in _spread(group, _DRAWN)}
+        selection = [*_spread(rejected, _DRAWN), *_spread(fitting, _DRAWN)]
         cells = [_cell(one) for pair in pairs for one in _again(pair, selection, scale, tile)]
         write_sheet(cells, out / "sheet.png")
     if not fitting:
@@ -169,6 +150,35 @@ def align_pairs(folder: Path, out: Path, scale: int, *, tile: int = 128, force: 
     own = {out / kind / _tile_name(one.image, one.tile) for one in fitting for kind in ("HR", "LR")}
     others = [path for kind in ("HR", "LR") for path in list_images(out / kind) if path not in own]
     return Alignment(len(fitting), len(rejected), tuple(mistakes), len(others))
+
+
+def _usable_pairs(folder: Path, scale: int) -> tuple[list[ImagePair], list[str]]:
+    """Return the pairs of a folder, and a line for each image that has no partner or no usable name."""
+    pairs, mistakes = find_pairs(folder, given_lr=True, scale=scale)
+    mistakes += _without_hr(folder, pairs, scale)
+    pairs, unusable = _with_usable_names(pairs)
+    return pairs, [*mistakes, *unusable]
+
+
+def _check_out(out: Path, folder: Path, force: bool) -> None:
+    check_output_folder(out)
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise SrlibError(f"{out}: expected a folder outside {folder}")
+    if not force and out.is_dir() and any(out.iterdir()):
+        raise SrlibError(f"{out}: is not empty; use --force to write into it")
+
+
+def _write_tiles(pair: ImagePair, out: Path, scale: int, tile: int) -> list[Tile] | str:
+    """Write the tiles of a pair that fit, and return all; or return a line where the pair cannot be aligned."""
+    try:
+        results = align_pair(pair, scale, tile)
+    except SrlibError as error:
+        return f"{printable(pair.name)}: {error}"
+    for one, lr, hr in results:
+        if not one.rejected:
+            for kind, pixels in (("HR", hr), ("LR", lr)):
+                write_png(out / kind / _tile_name(pair.name, one.tile), pixels)
+    return [one for one, _, _ in results]
 
 
 def _tile_name(pair: str, tile: str) -> Path:
@@ -222,9 +232,7 @@ def align_pair(pair: ImagePair, scale: int, tile: int) -> list[TilePixels]:
     if (side := max(*hr.shape, *(scale * length for length in lr.shape))) > LARGEST_SIDE:
         raise SrlibError(f"{side:,} HR pixels along one side, more than {LARGEST_SIDE:,}; cut both images into parts")
     registration = register(lr, hr, scale)
-    if (
-        registration.ratio > _MOST_HR_PIXELS * scale
-    ):  # more detail than the pair is to have: first smaller, without aliasing
+    if registration.ratio > _MOST_HR_PIXELS * scale:  # too much detail: downscaled first, without aliasing
         factor = scale / registration.ratio
         hr = resize(hr, (round(hr.shape[0] * factor), round(hr.shape[1] * factor)))
         registration = register(lr, hr, scale)
@@ -333,11 +341,10 @@ def _spread(tiles: Sequence[Tile], count: int) -> list[Tile]:
     return [tiles[index] for index in np.linspace(0, len(tiles) - 1, min(count, len(tiles))).round().astype(int)]
 
 
-def _again(pair: ImagePair, selection: Set[tuple[str, str]], scale: int, tile: int) -> list[TilePixels]:
+def _again(pair: ImagePair, selection: Sequence[Tile], scale: int, tile: int) -> list[TilePixels]:
     """Return the tiles of a pair that are on the sheet; computed again, as the pixels of all may not fit in memory."""
-    if not any(image == pair.name for image, _ in selection):
-        return []
-    return [one for one in align_pair(pair, scale, tile) if (pair.name, one.tile.tile) in selection]
+    names = {one.tile for one in selection if one.image == pair.name}
+    return [one for one in align_pair(pair, scale, tile) if one.tile.tile in names] if names else []
 
 
 def _cell(one: TilePixels) -> Drawing:
