@@ -5,11 +5,10 @@ Features differ in size by orders of magnitude from layer to layer, and so do th
 
 import csv
 import functools
-from itertools import product
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
-from srlib.models.features import LAYERS, FeatureNetwork
+from srlib.models.features import FeatureNetwork
 
 Distance = Literal["mse", "mae"]
 FeatureWeights = Literal["file", "random"]
@@ -66,15 +65,3 @@ def measured_scales() -> dict[tuple[str, ...], float]:
     """Return the table: fields of a `FeatureSpace` → factor."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         return {tuple(fields): float(scale) for *fields, scale in list(csv.reader(file))[1:]}
-
-
-def scales_table(network: FeatureNetwork, weights: FeatureWeights) -> str:
-    """Return the layers of a network and their calibrated factors for the documentation, in Markdown."""
-    rows = ["| layer | `mse` | `mse`, before ReLU | `mae` | `mae`, before ReLU |", "|---|---:|---:|---:|---:|"]
-    for layer in LAYERS[network]:
-        scales = [
-            calibrated_scale(FeatureSpace(network, weights, layer, before, distance))
-            for distance, before in product(get_args(Distance), (False, True))
-        ]
-        rows.append(f"| `{layer}` | " + " | ".join("–" if scale is None else f"{scale:g}" for scale in scales) + " |")
-    return "\n".join(rows) + "\n"

@@ -10,14 +10,13 @@ import skimage.data
 from keras import ops
 
 from srlib.imaging.resize import downscale, resize
-from srlib.models.features import LAYERS, feature_network
+from srlib.models.features import LAYERS, FeatureNetwork, feature_network
 from srlib.models.perceptual_scales import (
     Distance,
     FeatureSpace,
     FeatureWeights,
     calibrated_scale,
     measured_scales,
-    scales_table,
 )
 from srlib.training import losses
 from srlib.training.gan.gradient_shares import gradient_norms
@@ -57,6 +56,18 @@ def test_calibrated_gradients_are_about_six_times_the_pixel_loss(network, layer,
 
     norms = gradient_norms(terms, ops.convert_to_tensor(image))
     assert 2 < norms["perceptual"] / norms["mae"] < 18
+
+
+def scales_table(network: FeatureNetwork, weights: FeatureWeights) -> str:
+    """Return the layers of a network and their calibrated factors in Markdown."""
+    rows = ["| layer | `mse` | `mse`, before ReLU | `mae` | `mae`, before ReLU |", "|---|---:|---:|---:|---:|"]
+    for layer in LAYERS[network]:
+        scales = [
+            calibrated_scale(FeatureSpace(network, weights, layer, before, distance))
+            for distance, before in product(get_args(Distance), (False, True))
+        ]
+        rows.append(f"| `{layer}` | " + " | ".join("–" if scale is None else f"{scale:g}" for scale in scales) + " |")
+    return "\n".join(rows) + "\n"
 
 
 @pytest.mark.parametrize(("network", "weights"), [*product(LAYERS, get_args(FeatureWeights))])

@@ -4,7 +4,6 @@ To add a term, see docs/how-to/add-a-loss-term.md.
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -192,13 +191,3 @@ def frozen_call(model: keras.Model, x: Tensor) -> Tensor:
         training=True,
     )
     return y
-
-
-def terms_table(section: Finetune) -> str:
-    """Return the table of the terms for the documentation, in Markdown."""
-    rows = ["| term | weight | calibrated by | what it measures |", "|---|---|---|---|"]
-    for term in all_terms(section):
-        description = (inspect.getdoc(term.function) or "").splitlines()[0].rstrip(".")
-        weight = f"`{term.name}_weight`{', optional' if term.optional else ''}"
-        rows.append(f"| `{term.name}` | {weight} | `{term.calibration_key}` | {description} |")
-    return "\n".join(rows) + "\n"

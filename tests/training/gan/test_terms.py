@@ -1,3 +1,4 @@
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from keras import ops
 from srlib.models.features import LAYERS, feature_network
 from srlib.params import Features, Finetune
 from srlib.tracking.keys import curve_key
-from srlib.training.gan.terms import LossInputs, all_terms, loss_terms, perceptual, terms_table
+from srlib.training.gan.terms import LossInputs, all_terms, loss_terms, perceptual
 
 from .test_trainer import SECTION, losses
 
@@ -43,6 +44,16 @@ def test_mlflow_shows_every_term_beside_the_others() -> None:
 
 def test_calibration_keys_are_keys_of_the_recipe() -> None:
     assert {term.calibration_key for term in all_terms(SECTION)} <= set(Finetune.model_fields)
+
+
+def terms_table(section: Finetune) -> str:
+    """Return the table of the terms in Markdown."""
+    rows = ["| term | weight | calibrated by | what it measures |", "|---|---|---|---|"]
+    for term in all_terms(section):
+        description = (inspect.getdoc(term.function) or "").splitlines()[0].rstrip(".")
+        weight = f"`{term.name}_weight`{', optional' if term.optional else ''}"
+        rows.append(f"| `{term.name}` | {weight} | `{term.calibration_key}` | {description} |")
+    return "\n".join(rows) + "\n"
 
 
 def test_the_documented_table_is_up_to_date() -> None:
