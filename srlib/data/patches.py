@@ -110,25 +110,11 @@ class _Hands:
 
 
 def _prepare(images: Path, out: Path, params: Prepare, scale: int, seed: int, hands: _Hands) -> PreparedPatches:
+    """Check all images, then cut them; repeat the cutting without those that turn out to be damaged."""
     pairs, mistakes = find_pairs(images, given_lr=params.lr == "given", scale=scale)
     total = len(pairs) + len(mistakes)
-
-    def inspect_or_explain(pair: ImagePair) -> Job | str:
-        try:
-            return inspect(pair, params, scale)
-        except SrlibError as error:
-            return str(error)
-
-    results = for_each(
-        inspect_or_explain,
-        pairs,
-        label="checking images",
-        unit="images",
-        workers=hands.workers,
-        cluster=hands.cluster,
-    )
-    mistakes += [mistake for mistake in results if isinstance(mistake, str)]
-    jobs = [job for job in results if isinstance(job, Job)]
+    jobs, unusable = _inspect_all(pairs, params, scale, hands)
+    mistakes += unusable
     with atomic_path(Path(out)) as folder:
         while True:
             if mistakes and params.unusable == "stop":
@@ -145,6 +131,27 @@ def _prepare(images: Path, out: Path, params: Prepare, scale: int, seed: int, ha
         size = sum(path.stat().st_size for path in folder.iterdir())
     train, validation = (sum(len(job.corners) for job in plan if job.split == split) for split in SPLITS)
     return PreparedPatches(len(plan), train, validation, sum(job.flat for job in plan), size, tuple(mistakes))
+
+
+def _inspect_all(pairs: Sequence[ImagePair], params: Prepare, scale: int, hands: _Hands) -> tuple[list[Job], list[str]]:
+    """Return the images that can be cut, and a line for each of the others."""
+
+    def inspect_or_explain(pair: ImagePair) -> Job | str:
+        try:
+            return inspect(pair, params, scale)
+        except SrlibError as error:
+            return str(error)
+
+    results = for_each(
+        inspect_or_explain,
+        pairs,
+        label="checking images",
+        unit="images",
+        workers=hands.workers,
+        cluster=hands.cluster,
+    )
+    jobs = [job for job in results if isinstance(job, Job)]
+    return jobs, [line for line in results if isinstance(line, str)]
 
 
 def _unusable(mistakes: Sequence[str], total: int) -> str:

@@ -192,9 +192,8 @@ def _take_ancillary(layout: _Layout, chunk: Chunk) -> None:
             return
     elif chunk.type not in _KEPT | _MEANINGLESS:
         name = chunk.type.decode("latin-1")
-        layout.lost[f"the PNG chunk {name}" if name.isascii() and name.isalpha() else "a PNG chunk without a name"] = (
-            None
-        )
+        has_name = name.isascii() and name.isalpha()
+        layout.lost[f"the PNG chunk {name}" if has_name else "a PNG chunk without a name"] = None
     if chunk.type in _KEPT:
         layout.ancillary.append((chunk.type, content))
 
