@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL.Image import Image as Drawing
 
 from srlib.arrays import Image
+from srlib.atomic import LONGEST_NAME
 from srlib.data.contact_sheet import ALARM, INK, pair_cell, write_sheet
 from srlib.data.pairs import ImagePair, find_pairs
 from srlib.errors import SrlibError, printable
@@ -50,7 +51,7 @@ LEAST_CORRELATION = 0.7
 """Correlation of a tile's luma in LR and in downscaled HR; less shows different things."""
 
 _BLOCK = 8
-_LONGEST_TILE, _LONGEST_NAME = "tile-9999-9999", 255  # bytes that file systems allow
+_LONGEST_TILE = "tile-9999-9999"
 _FLAT = 4.0  # standard deviation in levels below which a correlation says nothing
 _MARGIN = 3  # LR pixels that tiles may still be shifted by, and the kernel's reach
 _DRAWN = 8  # tiles on the sheet of those kept, and of those rejected
@@ -208,7 +209,7 @@ def _with_usable_names(pairs: Sequence[ImagePair]) -> tuple[list[ImagePair], lis
     for pair in pairs:
         if owners[_tile_name(pair.name, "")] > 1:
             mistakes.append(f"{printable(pair.hr)}: another image has the same name but for its ending; rename one")
-        elif len(os.fsencode(_tile_name(pair.name, _LONGEST_TILE).name)) > _LONGEST_NAME:
+        elif len(os.fsencode(_tile_name(pair.name, _LONGEST_TILE).name)) > LONGEST_NAME:
             mistakes.append(f"{printable(pair.hr)}: its name is too long for those of its tiles; rename it")
         else:
             usable.append(pair)

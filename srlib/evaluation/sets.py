@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
+from srlib.atomic import LONGEST_NAME
 from srlib.errors import SrlibError
 from srlib.imaging import metrics
 from srlib.imaging.folders import list_images
@@ -18,9 +19,6 @@ SETS = ("Set5", "Set14", "BSD100", "Urban100", "DIV2K")
 
 WELL_KNOWN = ("comic", "zebra", "0826", "0808")
 """Images that readers know from the figures of papers and of the source article."""
-
-LONGEST_NAME = 255
-"""Bytes of a file name that usual file systems allow."""
 
 _CONTROL = ("Cc", "Zl", "Zp")  # Unicode categories: control characters, line and paragraph separators
 

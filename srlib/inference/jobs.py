@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from srlib.atomic import link_mistake
+from srlib.atomic import LONGEST_NAME, link_mistake
 from srlib.errors import SrlibError, printable
 from srlib.formats.encoders import FORMATS
 from srlib.formats.suffixes import FILM_SUFFIXES, OTHER_SUFFIXES, READ_SUFFIXES, suffix_of
@@ -16,10 +16,6 @@ from srlib.inference.input_files import STREAM, InputFile, find_inputs, is_open_
 from srlib.parts import Part
 
 _FILM_FORMATS = tuple(sorted(suffix.removeprefix(".") for suffix in FILM_SUFFIXES))
-
-_LONGEST_NAME = 255
-"""Bytes of a file name that usual file systems allow."""
-
 
 _UNWRITABLE = frozenset(
     {".apng", ".dds", ".eps", ".hdr", ".icns", ".ico", ".mng", ".pcx", ".pdf", ".ps", ".sgi"}
@@ -241,9 +237,9 @@ def _target_mistake(target: Path, source: Path, jobs: dict[Path, ImageJob], sour
 
 def _name_mistake(target: Path) -> str | None:
     size = len(os.fsencode(target.name))
-    if size <= _LONGEST_NAME:
+    if size <= LONGEST_NAME:
         return None
-    return f"{printable(target)}: the name has {size} bytes, and file systems allow {_LONGEST_NAME}; rename the input"
+    return f"{printable(target)}: the name has {size} bytes, and file systems allow {LONGEST_NAME}; rename the input"
 
 
 def _film_format(path: Path) -> str:
