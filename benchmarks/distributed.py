@@ -122,9 +122,9 @@ def work(job: dict) -> None:
     """Take the steps of all tasks of a job in this process, as one of several or alone."""
     if job["cores"]:
         os.sched_setaffinity(0, job["cores"][int(os.environ.get("SLURM_PROCID", "0"))])
-    from srlib import distributed
     from srlib.engine import pin_threads
     from srlib.stage import errors_in_one_line
+    from srlib.training import distributed
 
     with distributed.ended_at_once(), errors_in_one_line("benchmark"):
         distributed.join()

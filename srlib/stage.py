@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srlib import distributed
 from srlib.engine import keep_freed_memory, lacks_bfloat16, pin_threads
 from srlib.errors import SrlibError, one_line, printable
 from srlib.files import sampled_hash, tree_hash
@@ -24,6 +23,7 @@ from srlib.pipeline.dvc import EXECUTION, PipelineStage, execution, read_stage, 
 from srlib.pipeline.resume import ResumeState, clean, differences, fingerprint
 from srlib.signals import Stopped, stoppable
 from srlib.tracking import SetScores, TrackedRun, Verdict, connect, tracked_run
+from srlib.training import distributed
 
 if TYPE_CHECKING:
     from srlib.evaluation.champions import Candidate, ModelScores
@@ -160,7 +160,7 @@ def stage_run(
         inputs: Paths that the stage reads, by name. The folder that the key `images` of the section names is added as
             `images`.
         keras: Whether the stage computes with Keras: if so, the engine is pinned and is part of the fingerprint.
-        processes: Whether the stage may run as several processes; see `srlib.distributed`.
+        processes: Whether the stage may run as several processes; see `srlib.training.distributed`.
 
     Yields:
         The running stage.

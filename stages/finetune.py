@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from srlib.distributed import is_main
 from srlib.files import write_json
 from srlib.stage import stage_run
+from srlib.training.distributed import is_main
 
 
 def main(patches: Path, features: Path, pretrained: Path, model: Path, results: Path) -> None:

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from srlib import distributed, stage
+from srlib import stage
 from srlib.errors import SrlibError
+from srlib.training import distributed
 
 
 @pytest.fixture

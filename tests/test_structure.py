@@ -20,7 +20,6 @@ FLOORS = (
         "atomic",
         "cluster",
         "cluster_worker",
-        "distributed",
         "errors",
         "files",
         "memory",

@@ -26,7 +26,6 @@ LEFT_OUT = {
     "srlib/cluster_worker.py": "checks the workers of a cluster",
     "srlib/cluster.py": "spreads work over hosts; a test compares the bytes",
     "srlib/data/epochs.py": "refuses a recipe before patches are cut",
-    "srlib/distributed.py": "starts, joins and ends processes; what each computes is in srlib/training/mesh.py",
     "srlib/errors.py": "the type of error that users read",
     "srlib/evaluation/champions.py": "decides about aliases in MLflow; no output holds them",
     "srlib/arrays.py": "names of array types",
@@ -45,6 +44,7 @@ LEFT_OUT = {
     "srlib/stage.py": "prepares and ends a stage",
     "srlib/tracking/": "records runs in MLflow",
     "srlib/training/checkpoint.py": "saves and restores a training exactly; kill tests compare the bytes",
+    "srlib/training/distributed.py": "starts, joins and ends processes; what each computes is in mesh.py",
     "srlib/training/samples.py": "chooses samples for MLflow",
     "srlib/training/types.py": "names of types",
 }

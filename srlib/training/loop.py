@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from srlib import distributed
 from srlib.data.batches import Batches, prefetch
 from srlib.params import Training
 from srlib.progress import Advance, progress
 from srlib.signals import Stopped, deferred_stop
+from srlib.training import distributed
 from srlib.training.callbacks import Callback, Checkpoint
 from srlib.training.mesh import check_division, loader_threads
 from srlib.training.session import Result, TrainingSession

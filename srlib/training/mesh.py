@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from srlib import distributed
 from srlib.errors import SrlibError
 from srlib.params import Training
+from srlib.training import distributed
 from srlib.training.types import ByteArray, Tensor
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 
-from srlib import distributed
+from srlib.training import distributed
 from srlib.training.mesh import device_count, divide, parts_per_process, replicate, sharding
 from srlib.training.micro_batches import Step, Values, micro_batch_step
 from srlib.training.trainer import Trainer

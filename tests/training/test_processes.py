@@ -37,7 +37,7 @@ KILLED_AT = 6
 PROGRAM = """
 import hashlib, json, os, signal, sys
 from pathlib import Path
-from srlib import distributed
+from srlib.training import distributed
 from srlib.engine import pin_threads
 from srlib.stage import errors_in_one_line
 

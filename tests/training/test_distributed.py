@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srlib import distributed
 from srlib.errors import SrlibError
+from srlib.training import distributed
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LAUNCH = """
-from srlib import distributed
+from srlib.training import distributed
 from srlib.stage import errors_in_one_line
 with errors_in_one_line("pretrain"):
     distributed.join()
