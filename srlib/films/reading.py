@@ -27,6 +27,7 @@ _LATE = 0.1
 """Seconds by which a film may end before its header says so, besides two frames, whose durations may be unknown."""
 
 _HIGHEST_RATE = 1000
+"""Frames per second; a header that says more is damaged or has no rate."""
 
 _ONE_FRAME_PER_PACKET = {"av1", "ffv1", "h264", "hevc", "mjpeg", "prores", "vp9"}
 """FFmpeg's names of codecs without packets that show nothing, as VP8 and MPEG-4 have."""

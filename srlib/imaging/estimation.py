@@ -40,7 +40,9 @@ HIDING_QUALITY = 93
 whose luma has σ 3.3, quality 94 leaves 2.8 and quality 90 leaves 0.6."""
 
 _NOISE_TILE, _BLUR_TILE = 32, 64
+"""Pixels per side of the tiles whose spectra show noise and blur."""
 _LOWEST_NOISE_FREQUENCY = 0.5
+"""Cycles per pixel above which noise is measured: diagonal detail, of which photographs have little."""
 _SMOOTHEST = 5
 """Percentile of the tiles, by their power at high frequencies, that is taken as free of detail."""
 _TEXTURE = 0.25

@@ -47,7 +47,9 @@ _BANDS = np.array(
     [((np.add.outer(range(8), range(8)) - first) // _BAND == 0).ravel() for first in range(1, 13)], np.float64
 )
 _FLATTEST = 0.05
+"""Share of the blocks that is taken as flat: those with the least detail in the blocks around them."""
 _LEAST_BLOCKS = 60
+"""Flat blocks that an estimate needs."""
 _LEAST_COUNTS = 25
 """Coefficients other than 0 that an estimate needs."""
 _SAMPLING = {1: [(1, 1)] * 3, 2: [(2, 2), (1, 1), (1, 1)]}

@@ -26,7 +26,10 @@ REACH = 8
 """Pixels to each side that fill a gap."""
 
 _SIGMA = 2.0
+"""Standard deviation, in pixels, of the Gaussian that weighs the neighbors of a gap."""
+
 _LEVELS = 65535
+"""White of the 16-bit image that a band becomes."""
 
 
 @dataclass(frozen=True)

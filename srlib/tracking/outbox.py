@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
 UNSENT = ".resume/.unsent"
 BATCH = 1000
+"""Most records in one request."""
 SEND_SECONDS = 2.0
+"""Seconds from one sending to the next, while the server answers."""
 SAMPLE_SECONDS = 10.0
+"""Seconds from one sample of the system's metrics to the next."""
 LONGEST_PAUSE = 60.0
+"""Most seconds from one attempt to the next, while the server does not answer."""
 _SQL = re.compile(r" (\[SQL: |\(Background on this error).*")
 _REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST"})
 
