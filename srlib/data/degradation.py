@@ -98,6 +98,7 @@ def degrade_patch(
 def _apply(
     image: np.ndarray, one: DegradationPass, generator: np.random.Generator, size: tuple[int, int] | None
 ) -> np.ndarray:
+    """Apply one pass: blur, resizing, noise and compression. A step that the recipe leaves out draws nothing."""
     if one.blur and generator.random() < one.blur.probability:
         image = operations.blur(image, _kernel(one.blur, generator))
     image = _resize(image, one.resize, generator, size)

@@ -88,6 +88,7 @@ def _external_files(message: "Message") -> set[str]:
 
 
 def _load_openvino(path: Path, channels: int) -> Graph:
+    """Load an ONNX or OpenVINO network, whose input may have its channels first or last."""
     import openvino as ov
 
     core = ov.Core()

@@ -113,6 +113,7 @@ def _examined(path: Path, graph: "openvino.Model") -> ExportedModel:
 
 
 def _read(path: Path) -> "openvino.Model":
+    """Read a network of another author; refuse a file that is none, or whose weights lie elsewhere."""
     if path.suffix.lower() not in SUFFIXES:
         raise SrlibError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}; convert the network to ONNX")
     if path.suffix.lower() in torch_file.SUFFIXES:

@@ -229,6 +229,7 @@ def _draw(
     marks: Sequence[_Mark] = (),
     note: str = "",
 ) -> Markup:
+    """Return a chart as SVG, with ticks on both axes; the coordinates of lines, dots and marks are pixels."""
     tops = [(value, _y(y, value)) for value in y.ticks()]
     y_ticks = [_Tick(f"{top:.1f}", _tick(value), f"{top + 4:.1f}") for value, top in tops]
     x_ticks = [_Tick(f"{_x(x, value):.1f}", _tick(value)) for value in x.ticks()]
