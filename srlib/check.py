@@ -10,7 +10,6 @@ from pathlib import Path
 
 from srlib.data.check import training_image_mistakes
 from srlib.data.local import own_image_mistakes
-from srlib.distributed import launcher_command
 from srlib.engine import check_backend
 from srlib.errors import SrlibError, printable
 from srlib.evaluation.check import find_test_sets, method_mistakes
@@ -19,6 +18,7 @@ from srlib.params import Params
 from srlib.params.mistakes import attempt
 from srlib.pipeline.dvc import runs_finetune
 from srlib.training.check import memory_mistakes, micro_batch_mistakes, weight_mistakes
+from srlib.training.distributed import launcher_command
 
 
 def check_recipe(params: Params, *, train: Path, test: Path, store: Path) -> None:

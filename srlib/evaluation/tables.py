@@ -34,8 +34,6 @@ FILES = ("table.md", "scores.csv", "means.csv", "metrics.json")
 """Files that `write` writes."""
 
 
-
-
 @dataclass(frozen=True)
 class Table:
     """A titled table of text; `bold` holds the (row, column) of emphasized cells."""

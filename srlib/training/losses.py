@@ -76,7 +76,7 @@ def psnr_y(hr: Tensor, sr: Tensor, *, floor: float = 0.01, color: float = 0.1) -
         [0.0462, 0.0171]
     """
     error = hr - sr
-    luma = ops.sum(error * np.float32(LUMA_WEIGHTS), axis=-1) if error.shape[-1] == 3 else error[..., 0]
+    luma = ops.sum(error * np.array(LUMA_WEIGHTS, np.float32), axis=-1) if error.shape[-1] == 3 else error[..., 0]
     errors = (1 - color) * ops.mean(ops.square(luma), axis=(1, 2)) + color * ops.mean(ops.square(error), axis=(1, 2, 3))
     return _decibels(errors, floor)
 
@@ -107,6 +107,7 @@ PIXEL_LOSSES = {
     "psnr_y": PixelLoss(psnr_y, hides_explosion=True),
 }
 """`pretrain.loss` → its function, and what it needs."""
+
 
 def checkerboard(hr: Tensor, sr: Tensor, scale: int, *, side: int = 8) -> Tensor:
     """Return the strength of the error's component of period `scale`: checkerboard artifacts and color casts.
