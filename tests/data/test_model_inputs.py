@@ -35,7 +35,8 @@ def test_the_range_of_a_recipe():
 def test_a_pass_for_some_patches_leaves_others_clean():
     first = {"probability": 0.5, "noise": {"sigma": [5, 9], "poisson": 0}, "compression": {"quality": [40, 60]}}
     some, every = (
-        Degradation.model_validate({"passes": [{**first, "probability": share}, {}]}) for share in (0.5, 1.0)
+        Degradation.model_validate({"clean": 0.0, "passes": [{**first, "probability": share}, {}]})
+        for share in (0.5, 1.0)
     )
     inputs = input_range(Prepare(images="photos", degradation=some), 4)
     assert (inputs.noise, inputs.jpeg_quality) == ((0.0, 9.0), (40, 100))
