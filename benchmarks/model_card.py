@@ -2,7 +2,7 @@
 
     python benchmarks/model_card.py scores TEST [--scale 4] [--models psnr-x4 gan-x4] [--sets Set5 Set14]
         [--backbone H5 --linear NPZ]
-    python benchmarks/model_card.py strip TEST SET IMAGE OUT.png [--models psnr-x4 gan-x4] [--trained models]
+    python benchmarks/model_card.py strip TEST SET IMAGE OUT.png [--models free-x4 gan-x4] [--trained models]
 
 TEST is what the stage `download` makes: one folder per set with HR, and LR where the set has its own. A model is the
 name of a shipped one, an exported folder or a folder of the pipeline such as `models/pretrained`; by default all of
@@ -77,7 +77,7 @@ def main() -> None:
     command.add_argument("set")
     command.add_argument("image")
     command.add_argument("out", type=Path)
-    command.add_argument("--models", nargs="+", default=["psnr-x4", "gan-x4"])
+    command.add_argument("--models", nargs="+", default=["free-x4", "gan-x4"])
     command.add_argument("--trained", type=Path, help="folder with the models `pretrained` and `gan`")
     command.add_argument("--side", type=int, default=96, help="side of the detail in HR pixels")
     options = parser.parse_args()
