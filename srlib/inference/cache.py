@@ -71,7 +71,7 @@ def _locked(path: Path, folder: Path) -> Iterator[None]:
     except Timeout:
         print(f"{folder}: another process exports it; waiting for its end", file=sys.stderr)
         lock.acquire()
-    except (OSError, NotImplementedError):  # a network file system without locks: two exports at once do no harm
+    except (OSError, NotImplementedError):  # as on some network file systems: two exports at once do no harm
         pass
     try:
         yield
