@@ -21,9 +21,14 @@ import numpy as np
 
 from srlib.data.degradation import degrade_patch, read_degradation
 from srlib.errors import SrlibError
+from srlib.imaging.resize import downscale
 
 Batch = tuple[np.ndarray, np.ndarray]
 Sampling = Literal["patches", "balanced"]
+Positions = Literal["lr_pixels", "hr_pixels"]
+
+REACH = 2
+"""LR pixels beyond a patch within which lie all HR pixels that MATLAB's bicubic takes into its LR pixels."""
 
 
 class Batches:
@@ -42,14 +47,16 @@ class Batches:
         sampling: `patches` draws each stored patch once per epoch. `balanced` draws an image with a probability
             proportional to the square root of its number of patches, then one of its patches.
         split: `train` or `validation`.
+        positions: Where a training patch may begin: `lr_pixels`, at every LR pixel, with the stored LR; `hr_pixels`, at
+            every HR pixel at least `REACH` LR pixels away from the stored patch's border, with LR made anew from HR.
         in_memory: Read the files into memory instead of memory-mapping them.
         augment: Apply one of the eight flips and rotations (dihedral augmentation, D4) to each pair.
         rank: Index of this process; it gets rows [rank, rank + 1) · batch / world of each batch.
         world: Number of processes that share a batch.
 
     Raises:
-        SrlibError: Files are missing or inconsistent, `lr_patch` exceeds the stored patches, or `batch` is not a
-            multiple of `world`.
+        SrlibError: Files are missing or inconsistent, `lr_patch` exceeds the stored patches, `batch` is not a
+            multiple of `world`, or LR cannot be made anew, since the stored LR patches are not HR downscaled.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Batches:
         seed: int,
         sampling: Sampling = "patches",
         split: str = "train",
+        positions: Positions = "lr_pixels",
         in_memory: bool = False,
         augment: bool = True,
         rank: int = 0,
@@ -68,9 +76,12 @@ class Batches:
     ) -> None:
         self._lr, self._hr = lr, hr = open_pairs(Path(folder), split, in_memory=in_memory)
         self.scale = hr.shape[1] // lr.shape[1]
-        self._offsets = lr.shape[1] - lr_patch + 1  # positions of the training patch along each axis
-        if not 0 < lr_patch <= lr.shape[1]:
-            raise SrlibError(f"{folder}: expected lr_patch from 1 to the stored side {lr.shape[1]}, got {lr_patch}")
+        border, self._stride = (0, self.scale) if positions == "lr_pixels" else (REACH, 1)
+        if not 0 < lr_patch <= lr.shape[1] - 2 * border:
+            largest = f"the stored side {lr.shape[1]}" + (f" less {2 * border}" if border else "")
+            raise SrlibError(f"{folder}: expected lr_patch from 1 to {largest}, got {lr_patch}")
+        self._first = border * self.scale  # HR pixel of the first position along each axis
+        self._positions = (lr.shape[1] - 2 * border - lr_patch) * self.scale // self._stride + 1
         if batch <= 0 or world <= 0 or batch % world or not 0 <= rank < world:
             raise SrlibError(
                 f"batch: expected a multiple of the number of processes ({world}, rank {rank}), got {batch}"
@@ -81,6 +92,9 @@ class Batches:
         self._augment = augment
         self._rows = slice(rank * batch // world, (rank + 1) * batch // world)
         self._degradation = read_degradation(Path(folder)) if split == "train" else None
+        self._stored_lr = positions == "lr_pixels" and self._degradation is None
+        if positions == "hr_pixels" and self._degradation is None:
+            _check_downscaled(Path(folder), lr[0], hr[0])
         self._patches_per_image = None if sampling == "patches" else _patches_per_image(Path(folder), split, len(lr))
 
     def __len__(self) -> int:
@@ -90,7 +104,7 @@ class Batches:
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step (from 0): LR uint8 [b, q, q, 3] and HR uint8 [b, scale·q, scale·q, 3]."""
         draws = np.random.Philox(key=[self._seed, step]).random_raw(5 * self._batch).reshape(5, -1)
-        tops, lefts = draws[:2] % self._offsets
+        tops, lefts = self._first + draws[:2] % self._positions * self._stride
         orientations = draws[2] % 8 if self._augment else np.zeros_like(draws[2])
         if self._patches_per_image is None:
             patches = self._epoch_patches(step)
@@ -101,23 +115,34 @@ class Batches:
         lr, hr = (np.empty((len(rows), side, side, 3), np.uint8) for side in (lr_side, hr_side))
         for row, (patch, top, left, orientation) in enumerate(rows):
             _orient(self._lr_at(patch, top, left, step, self._rows.start + row), orientation, lr[row])
-            top, left = top * self.scale, left * self.scale
             _orient(self._hr[patch][top:, left:][:hr_side, :hr_side], orientation, hr[row])
         return lr, hr
 
     def _lr_at(self, patch: int, top: int, left: int, step: int, row: int) -> np.ndarray:
-        """Return the LR training patch of one row of the whole batch, stored or degraded anew."""
-        if self._degradation is None:
-            return self._lr[patch][top:, left:][: self._side, : self._side]
+        """Return the LR training patch of one row of the whole batch, stored or made anew, at (top, left) of HR."""
+        at, within = (top // self.scale, left // self.scale), (top % self.scale, left % self.scale)
+        if self._stored_lr:
+            return self._lr[patch][at[0] :, at[1] :][: self._side, : self._side]
         # A counter per row that neither the draws of a step nor the order of an epoch use.
         generator = np.random.Generator(np.random.Philox(key=[self._seed, step], counter=[0, 0, row, 2]))
-        return degrade_patch(self._hr[patch], top, left, self._side, self.scale, self._degradation, generator)
+        hr = self._hr[patch][within[0] :, within[1] :]
+        return degrade_patch(hr, *at, self._side, self.scale, self._degradation, generator)
 
     def _epoch_patches(self, step: int) -> list[int]:
         """Return the patches of a step, each drawn once per epoch."""
         first, count = step * self._batch, len(self)
         positions = range(first, first + self._batch)
         return [int(_epoch_order(self._seed, at // count, count)[at % count]) for at in positions]
+
+
+def _check_downscaled(folder: Path, lr: np.ndarray, hr: np.ndarray) -> None:
+    """Refuse an LR patch that is not its HR patch, downscaled; its border depends on what lay around it."""
+    inner = (slice(REACH, -REACH),) * 2
+    if not np.array_equal(lr[inner], downscale(hr, hr.shape[0] // lr.shape[0])[inner]):
+        raise SrlibError(
+            f"{folder}: the stored LR patches are not the HR patches, downscaled, so that LR cannot be made anew at "
+            "other pixels; write `positions: lr_pixels`"
+        )
 
 
 @functools.lru_cache(maxsize=4)

@@ -81,17 +81,19 @@ def degrade_image(
 
 
 def degrade_patch(
-    hr: Pixels, top: int, left: int, side: int, scale: int, params: Degradation, generator: np.random.Generator
+    hr: Pixels, top: int, left: int, side: int, scale: int, params: Degradation | None, generator: np.random.Generator
 ) -> Pixels:
     """Return the degraded LR patch [side, side, 3] at (top, left) in LR pixels of an HR image.
 
-    The patch is degraded together with up to `MARGIN` LR pixels around it, as far as the image reaches.
+    The patch is degraded, or with `params` None downscaled alone, together with up to `MARGIN` LR pixels around it, as
+    far as the image reaches.
     """
     height, width = hr.shape[0] // scale, hr.shape[1] // scale
     first_row, first_column = max(top - MARGIN, 0), max(left - MARGIN, 0)
     rows = slice(first_row * scale, min(top + side + MARGIN, height) * scale)
     columns = slice(first_column * scale, min(left + side + MARGIN, width) * scale)
-    lr = degrade_image(hr[rows, columns], scale, params, generator)
+    window = hr[rows, columns]
+    lr = degrade_image(window, scale, params, generator) if params else downscale(window, scale)
     return lr[top - first_row :, left - first_column :][:side, :side]
 
 

@@ -57,14 +57,23 @@ class Params(Section):
                 "set prepare.lr to make",
             )
         for name, section in self.trainings.items():
-            if section.lr_patch > self.prepare.patch:
-                yield (
-                    f"{name}.lr_patch",
-                    f"expected at most prepare.patch ({self.prepare.patch}), got {section.lr_patch}",
-                )
+            yield from ((f"{name}.{key}", text) for key, text in self._patch_mistakes(section))
         if self.finetune is not None:
             yield from self._finetune_mistakes(self.finetune)
         yield from self._name_mistakes()
+
+    def _patch_mistakes(self, section: Training) -> Iterator[tuple[str, str]]:
+        """Yield training patches that the stored ones cannot give."""
+        prepare, anew = self.prepare, section.positions == "hr_pixels"
+        largest, less = (prepare.patch - 4, " − 4 with `positions: hr_pixels`") if anew else (prepare.patch, "")
+        if section.lr_patch > largest:
+            yield "lr_patch", f"expected at most prepare.patch ({prepare.patch}){less}, got {section.lr_patch}"
+        if anew and (prepare.lr == "given" or prepare.noise or prepare.jpeg):
+            yield (
+                "positions",
+                "expected lr_pixels, since LR cannot be made anew with `lr: given`, `noise` or `jpeg` in prepare, got "
+                "hr_pixels; write lr_pixels, or use prepare.degradation for noise and compression",
+            )
 
     def _name_mistakes(self) -> Iterator[tuple[str, str]]:
         """Yield names of rows that the trained networks have, and registered names that are equal at this scale."""

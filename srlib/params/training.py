@@ -102,6 +102,12 @@ class Training(Section):
         description="`patches` draws each stored patch once per epoch; `balanced` draws an image first, with a "
         "probability that grows with the square root of its patches, so that a few large images do not dominate.",
     )
+    positions: Literal["lr_pixels", "hr_pixels"] = Field(
+        default="lr_pixels",
+        description="Where in a stored patch a training patch may begin. `lr_pixels`: at every LR pixel. `hr_pixels`: "
+        "at every HR pixel, with LR downscaled or degraded anew: `scale`² times as many places, so that a network "
+        "learns less of its training images by heart; `lr_patch` is then at most `prepare.patch` − 4.",
+    )
     in_memory: bool = Field(
         default=False,
         description="Read all patches into memory instead of memory-mapping their files.",

@@ -107,6 +107,7 @@ def training_batches(name: str, patches: Path, section: Training, seed: int) -> 
         batch=section.batch,
         seed=seed,
         sampling=section.sampling,
+        positions=section.positions,
         in_memory=section.in_memory,
         rank=distributed.rank(),
         world=distributed.world(),

@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srlib.data.batches import Batches, prefetch, validation_pairs
+from srlib.data.batches import REACH, Batches, prefetch, validation_pairs
+from srlib.data.degradation import write_degradation
 from srlib.errors import SrlibError
+from srlib.imaging.resize import downscale
+from srlib.params.degradation import Degradation
 
 COUNT, PATCH, SCALE = 11, 12, 3
 
@@ -122,6 +125,52 @@ def test_shares_of_processes_form_the_batch(folder, seed, step, share, world):
     shares = [Batches(folder, **options, rank=rank, world=world)(step) for rank in range(world)]
     for side in range(2):
         np.testing.assert_array_equal(np.concatenate([part[side] for part in shares]), whole[side])
+
+
+@pytest.fixture(scope="module", params=[2, 3, 4])
+def photos(tmp_path_factory, request):
+    """Noise, as `prepare` stores it: LR of a larger image, so that a patch's border depends on what lies around it."""
+    scale, path = request.param, tmp_path_factory.mktemp("photos")
+    images = np.random.default_rng(0).integers(0, 256, (4, 24 * scale, 24 * scale, 3), dtype=np.uint8)
+    inner = slice(4 * scale, -4 * scale)
+    np.save(path / "train_hr.npy", images[:, inner, inner])
+    np.save(path / "train_lr.npy", np.stack([downscale(image, scale)[4:-4, 4:-4] for image in images]))
+    return path, images, scale
+
+
+def test_positions_at_every_hr_pixel(photos):
+    """HR begins at each allowed pixel of the patch, and LR is what the whole image downscaled from there would hold."""
+    folder, images, scale = photos
+    batches, seen = Batches(folder, lr_patch=8, batch=16, seed=3, positions="hr_pixels", augment=False), set()
+    stored = images[:, 4 * scale : -4 * scale, 4 * scale : -4 * scale]
+    for step in range(20):
+        for lr, hr in zip(*batches(step), strict=True):
+            number, top, left = np.argwhere((stored[:, :, :, None] == hr[0, 0]).all(axis=(-1, -2)))[0]
+            np.testing.assert_array_equal(stored[number, top:, left:][: 8 * scale, : 8 * scale], hr)
+            whole = images[number, (4 * scale + top) % scale :, (4 * scale + left) % scale :]
+            at = (4 * scale + top) // scale, (4 * scale + left) // scale
+            np.testing.assert_array_equal(downscale(whole, scale)[at[0] :, at[1] :][:8, :8], lr)
+            seen.add((top, left))
+    assert {place[axis] for place in seen for axis in (0, 1)} == set(range(REACH * scale, (16 - 8 - REACH) * scale + 1))
+
+
+def test_positions_at_hr_pixels_degrade_from_there(photos, tmp_path):
+    folder = photos[0]
+    for name in ("train_lr.npy", "train_hr.npy"):
+        (tmp_path / name).symlink_to(folder / name)
+    write_degradation(tmp_path, Degradation.model_validate({"clean": 1.0, "passes": [{}]}))
+    degraded, clean = (Batches(at, lr_patch=8, batch=16, seed=3, positions="hr_pixels") for at in (tmp_path, folder))
+    for one, other in zip(degraded(5), clean(5), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_positions_at_hr_pixels_need_room_and_downscaled_lr(photos, tmp_path):
+    with pytest.raises(SrlibError, match=r"expected lr_patch from 1 to the stored side 16 less 4, got 13"):
+        Batches(photos[0], lr_patch=13, batch=2, seed=0, positions="hr_pixels")
+    (tmp_path / "train_hr.npy").symlink_to(photos[0] / "train_hr.npy")
+    np.save(tmp_path / "train_lr.npy", np.load(photos[0] / "train_lr.npy") // 2)
+    with pytest.raises(SrlibError, match=r"the stored LR patches are not the HR patches, downscaled, .*lr_pixels"):
+        Batches(tmp_path, lr_patch=5, batch=2, seed=0, positions="hr_pixels")
 
 
 def test_validation_pairs_are_the_files(folder):
