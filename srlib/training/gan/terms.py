@@ -15,6 +15,7 @@ from srlib.models.features import as_list
 from srlib.models.perceptual_scales import calibrated_scale
 from srlib.params import Finetune
 from srlib.training import losses
+from srlib.training.gan.adversarial import ADVERSARIAL_LOSSES
 from srlib.training.gan.differentiation import with_normalized_gradient
 from srlib.training.types import Tensor
 
@@ -136,7 +137,7 @@ def checkerboard(inputs: LossInputs) -> Tensor:
 
 def adversarial(inputs: LossInputs) -> Tensor:
     """How clearly the discriminator tells SR from HR: `vanilla`, `relativistic` or `paired`."""
-    generator_loss, real = losses.ADVERSARIAL_LOSSES[inputs.section.adversarial].generator, inputs.real
+    generator_loss, real = ADVERSARIAL_LOSSES[inputs.section.adversarial].generator, inputs.real
 
     def loss(sr: Tensor) -> Tensor:
         fake = frozen_call(inputs.discriminator, sr)

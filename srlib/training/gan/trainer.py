@@ -17,11 +17,11 @@ from srlib.models.features import as_list, feature_magnitudes, feature_network
 from srlib.params import Finetune, Params
 from srlib.training.averaging import ExponentialMovingAverage
 from srlib.training.callbacks import LAST_GOOD, DivergenceGuard, LossLog, Validation
+from srlib.training.gan.adversarial import ADVERSARIAL_LOSSES
 from srlib.training.gan.discriminator import build_discriminator
 from srlib.training.gan.gradient_shares import GradientShares, gradient_norms, shares
 from srlib.training.gan.terms import LossInputs, frozen_call, loss_terms, mean, mean_over_maps
 from srlib.training.loop import train, training_batches
-from srlib.training.losses import ADVERSARIAL_LOSSES
 from srlib.training.metric_log import MetricLog
 from srlib.training.optimizers import NetworkUpdate, make_optimizer
 from srlib.training.samples import Samples

@@ -7,13 +7,13 @@ import tensorflow as tf
 from keras import ops
 
 from srlib.models.features import FeatureNetwork, as_list, feature_magnitudes, feature_network, least_side
+from srlib.training.gan.adversarial import vanilla_discriminator
 from srlib.training.gan.discriminator import (
     SpectralConv2D,
     feature_discriminator,
     patch_discriminator,
     unet_discriminator,
 )
-from srlib.training.losses import vanilla_discriminator
 
 
 def pixels(height: int, width: int) -> np.ndarray:

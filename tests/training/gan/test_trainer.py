@@ -11,10 +11,10 @@ from keras import ops
 from srlib.models import ModelConfig, build
 from srlib.models.features import feature_magnitudes, feature_network
 from srlib.params import Finetune, Params
+from srlib.training.gan.adversarial import ADVERSARIAL_LOSSES
 from srlib.training.gan.discriminator import build_discriminator
 from srlib.training.gan.terms import all_terms, loss_terms
 from srlib.training.gan.trainer import GanTrainer, _shifted_window, gan_trainer, interpolate
-from srlib.training.losses import ADVERSARIAL_LOSSES
 from srlib.training.optimizers import Muon
 from srlib.training.pretrain import PixelTrainer
 
