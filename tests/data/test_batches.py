@@ -164,7 +164,7 @@ def test_positions_at_hr_pixels_degrade_from_there(photos, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_positions_at_hr_pixels_need_room_and_downscaled_lr(photos, tmp_path):
+def test_positions_at_hr_pixels_need_a_border_and_downscaled_lr(photos, tmp_path):
     with pytest.raises(SrlibError, match=r"expected lr_patch from 1 to the stored side 16 less 4, got 13"):
         Batches(photos[0], lr_patch=13, batch=2, seed=0, positions="hr_pixels")
     (tmp_path / "train_hr.npy").symlink_to(photos[0] / "train_hr.npy")

@@ -372,7 +372,7 @@ def test_the_features_are_those_that_are_fetched(lines: Lines, write: Write) -> 
     ]
 
 
-def test_patches_at_hr_pixels_need_a_border_and_lr_that_can_be_made(lines: Lines, write: Write) -> None:
+def test_patches_at_hr_pixels_need_a_border(lines: Lines, write: Write) -> None:
     """The stored patches have 48 LR pixels."""
     at_hr: dict[str, object] = {"finetune.positions": "hr_pixels"}
     load_params(write(at_hr | {"finetune.lr_patch": 44}))
