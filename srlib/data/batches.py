@@ -22,13 +22,11 @@ import numpy as np
 from srlib.data.degradation import degrade_patch, read_degradation
 from srlib.errors import SrlibError
 from srlib.imaging.resize import downscale
+from srlib.params.training import REACH
 
 Batch = tuple[np.ndarray, np.ndarray]
 Sampling = Literal["patches", "balanced"]
 Positions = Literal["lr_pixels", "hr_pixels"]
-
-REACH = 2
-"""LR pixels beyond a patch within which lie all HR pixels that MATLAB's bicubic takes into its LR pixels."""
 
 
 class Batches:

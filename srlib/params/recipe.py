@@ -13,7 +13,7 @@ from srlib.models.registry import MODELS
 from srlib.params.data import Download, Prepare
 from srlib.params.evaluation import Evaluate, Registry
 from srlib.params.finetune import Finetune
-from srlib.params.training import Pretrain, Training
+from srlib.params.training import REACH, Pretrain, Training
 from srlib.schema import Section
 
 
@@ -65,8 +65,9 @@ class Params(Section):
     def _patch_mistakes(self, section: Training) -> Iterator[tuple[str, str]]:
         """Yield training patches that the stored ones cannot give."""
         prepare, anew = self.prepare, section.positions == "hr_pixels"
-        largest, less = (prepare.patch - 4, " − 4 with `positions: hr_pixels`") if anew else (prepare.patch, "")
-        if section.lr_patch > largest:
+        border = 2 * REACH if anew else 0
+        if section.lr_patch > prepare.patch - border:
+            less = f" − {border} with `positions: hr_pixels`" if anew else ""
             yield "lr_patch", f"expected at most prepare.patch ({prepare.patch}){less}, got {section.lr_patch}"
         if anew and (prepare.lr == "given" or prepare.noise or prepare.jpeg):
             yield (

@@ -14,6 +14,9 @@ from srlib.schema import NonNegative, PathText, Positive, Section, Sha256
 
 Precision = Literal["float32", "mixed_bfloat16"]
 
+REACH = 2
+"""LR pixels beyond a patch within which lie all HR pixels that MATLAB's bicubic takes into its LR pixels."""
+
 LARGEST_WEIGHT = 1_000_000
 """Weights and norms far above it overflow float32, where a gradient is squared and summed."""
 
@@ -106,7 +109,7 @@ class Training(Section):
         default="lr_pixels",
         description="Where in a stored patch a training patch may begin. `lr_pixels`: at every LR pixel. `hr_pixels`: "
         "at every HR pixel, with LR downscaled or degraded anew: `scale`² times as many places, so that a network "
-        "learns less of its training images by heart; `lr_patch` is then at most `prepare.patch` − 4.",
+        f"learns less of its training images by heart; `lr_patch` is then at most `prepare.patch` − {2 * REACH}.",
     )
     in_memory: bool = Field(
         default=False,

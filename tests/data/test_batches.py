@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srlib.data.batches import REACH, Batches, prefetch, validation_pairs
+from srlib.data.batches import Batches, prefetch, validation_pairs
 from srlib.data.degradation import write_degradation
 from srlib.errors import SrlibError
 from srlib.imaging.resize import downscale
 from srlib.params.degradation import Degradation
+from srlib.params.training import REACH
 
 COUNT, PATCH, SCALE = 11, 12, 3
 
