@@ -19,6 +19,7 @@ from srlib.inference.exported import (
     CONFIG,
     INT8_BIN,
     INT8_XML,
+    LARGEST_WEIGHT,
     XML,
     ExportConfig,
     ExportedModel,
@@ -139,7 +140,7 @@ def _add_files(folder: Path, config: ExportConfig, files: Mapping[str, bytes], l
     write_json(folder / CONFIG, config.as_dict())
     for name, content in files.items():
         write_bytes(folder / name, content)
-    write_json(folder / CONFIG, replace(config, int8=Int8Form(digests, loss)).as_dict())
+    write_json(folder / CONFIG, replace(config, int8=Int8Form(digests, loss, LARGEST_WEIGHT)).as_dict())
     read_exported(folder)
 
 

@@ -35,6 +35,12 @@ EXTERNAL_DATA = b"\x0a\x08location"
 """The key of an ONNX tensor whose values lie in another file, as protobuf encodes it."""
 
 
+LARGEST_WEIGHT = 64
+"""Largest int8 weight that any processor with AVX2 computes with exactly: two products with values of 8 bits add up to
+2 · 255 · 64 = 32,640, which fits 16 bits.
+"""
+
+
 @dataclass(frozen=True)
 class Int8Form:
     """The same network in 8-bit integers, beside it in its folder.
@@ -42,6 +48,7 @@ class Int8Form:
     Attributes:
         files: SHA-256 of `int8.xml` and `int8.bin`.
         loss: PSNR-Y in dB that it loses against float32, measured on images.
+        largest_weight: Largest absolute weight; above `LARGEST_WEIGHT` only VNNI and AMX compute it exactly.
 
     Raises:
         SrlibError: A value has the wrong type.
@@ -49,15 +56,18 @@ class Int8Form:
 
     files: dict[str, str]
     loss: float
+    largest_weight: int = 127
 
     def __post_init__(self) -> None:
         if not (_are_digests(self.files, [INT8_BIN, INT8_XML]) and self.loss is not None and _is_loss(self.loss)):
             raise SrlibError(f"int8: expected the SHA-256 of {INT8_XML} and {INT8_BIN}, and a loss in dB")
+        if not _is_integer(1, 127)(self.largest_weight):
+            raise SrlibError(f"int8: largest_weight: expected 1 to 127, got {one_line(repr(self.largest_weight), 60)}")
 
     @classmethod
     def from_json(cls, content: object) -> "Int8Form":
         """Return the entry `int8` of `config.json`, checked."""
-        if not (isinstance(content, dict) and set(content) == {"files", "loss"}):
+        if not (isinstance(content, dict) and set(content) - {"largest_weight"} == {"files", "loss"}):
             raise SrlibError(f"int8: expected an object with files and loss, got {one_line(repr(content), 60)}")
         return cls(**content)
 

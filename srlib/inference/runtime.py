@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srlib.errors import SrlibError, one_line, pip_install
-from srlib.inference.exported import BIN, LITERT, XML, ExportConfig, ExportedModel
+from srlib.inference.exported import BIN, LARGEST_WEIGHT, LITERT, XML, ExportConfig, ExportedModel
 from srlib.inference.tiles import windows
 
 if TYPE_CHECKING:
@@ -34,8 +34,11 @@ LARGEST_LOSS = 0.01
 LARGEST_INT8_LOSS = 0.05
 """Largest loss of PSNR-Y in dB by int8 at which `auto` still chooses it."""
 
-_INTEGER_FLAGS = {"amx_int8", "avx512_vnni", "avx_vnni"}
-"""What Linux calls the instructions that multiply and add 8-bit integers in one step."""
+_SUMS_OF_32_BITS = {"amx_int8", "avx512_vnni", "avx_vnni"}
+"""What Linux calls the instructions that multiply 8-bit integers and add the products in 32 bits."""
+
+_SUMS_OF_16_BITS = {"avx2"}
+"""Those that add two products in 16 bits at first, where the sum of larger ones overflows."""
 
 _MOVING = {"DepthToSpace", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Layers that move values and change none."""
@@ -90,22 +93,30 @@ def has_bfloat16() -> bool:
 
 
 @functools.cache
-def has_int8() -> bool:
-    """Return whether this CPU is fast and exact in 8-bit integers (VNNI or AMX); False where Linux does not say so.
-
-    Without these instructions, OpenVINO's sums of products can overflow.
-    """
+def _cpu_flags() -> frozenset[str]:
+    """Return what Linux calls the instructions of this CPU; nothing on other systems."""
     path = Path("/proc/cpuinfo")
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return not _INTEGER_FLAGS.isdisjoint(flags.split())
+    return frozenset(flags.split())
+
+
+def has_int8(largest_weight: int = LARGEST_WEIGHT) -> bool:
+    """Return whether this CPU computes int8 networks fast and exactly; False where Linux does not say so.
+
+    Args:
+        largest_weight: The largest absolute weight. Above `LARGEST_WEIGHT`, OpenVINO's sums of products overflow on
+            processors with neither VNNI nor AMX.
+    """
+    usable = _SUMS_OF_32_BITS | (_SUMS_OF_16_BITS if largest_weight <= LARGEST_WEIGHT else set())
+    return not usable.isdisjoint(_cpu_flags())
 
 
 def choose_precision(precision: str, config: ExportConfig) -> Precision:
     """Resolve `auto` and check the precision.
 
-    `auto` is int8 where the CPU has instructions for it and the model has an int8 form that was measured to lose less
-    than `LARGEST_INT8_LOSS`; else bfloat16 where the CPU has it and export measured that it changes PSNR-Y by less than
+    `auto` is int8 where the model has an int8 form that was measured to lose less than `LARGEST_INT8_LOSS` and that
+    the CPU computes exactly; else bfloat16 where the CPU has it and export measured that it changes PSNR-Y by less than
     `LARGEST_LOSS`; else float32.
 
     Args:
@@ -118,8 +129,9 @@ def choose_precision(precision: str, config: ExportConfig) -> Precision:
     Raises:
         SrlibError: Another word, or one that this CPU or model does not support.
     """
+    form = config.int8 if config.int8 and has_int8(config.int8.largest_weight) else None
     if precision == "auto":
-        if config.int8 is not None and config.int8.loss < LARGEST_INT8_LOSS and has_int8():
+        if form and form.loss < LARGEST_INT8_LOSS:
             return "int8"
         is_harmless = config.bfloat16 is not None and abs(config.bfloat16) < LARGEST_LOSS
         return "bfloat16" if is_harmless and has_bfloat16() else "float32"
@@ -130,7 +142,7 @@ def choose_precision(precision: str, config: ExportConfig) -> Precision:
             f"precision: {config.title} has no int8 form; `srlib quantize` adds one to an exported model, "
             "or use auto or float32"
         )
-    if (precision == "int8" and not has_int8()) or (precision == "bfloat16" and not has_bfloat16()):
+    if (precision == "int8" and form is None) or (precision == "bfloat16" and not has_bfloat16()):
         raise SrlibError(f"precision: this processor does not support {precision}; use auto or float32")
     return cast(Precision, precision)
 

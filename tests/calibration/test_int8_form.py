@@ -17,7 +17,7 @@ from srlib.files import tree_hash
 from srlib.imaging.array_image import write_image
 from srlib.inference import runtime
 from srlib.inference.blending import blend
-from srlib.inference.exported import CONFIG, INT8_BIN, INT8_XML, Int8Form, read_exported
+from srlib.inference.exported import CONFIG, INT8_BIN, INT8_XML, LARGEST_WEIGHT, Int8Form, read_exported
 from srlib.inference.quantization import quantize
 from srlib.inference.runtime import import_openvino
 from srlib.inference.shipped import SHIPPED
@@ -25,7 +25,7 @@ from srlib.inference.upscaler import open_model
 
 from ..inference.test_upscaler import write_network
 
-needs_int8 = pytest.mark.skipif(not runtime.has_int8(), reason="this processor has neither VNNI nor AMX")
+needs_int8 = pytest.mark.skipif(not runtime.has_int8(), reason="this processor has neither AVX2, VNNI nor AMX")
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +79,66 @@ def test_what_is_written(model: Path, photos: Path, tmp_path: Path) -> None:
 
 @needs_int8
 def test_auto_takes_it_within_the_bound(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    form = Int8Form({INT8_XML: "0" * 64, INT8_BIN: "0" * 64}, 0.04)
+    form = Int8Form({INT8_XML: "0" * 64, INT8_BIN: "0" * 64}, 0.04, LARGEST_WEIGHT)
     config = dataclasses.replace(read_exported(model).config, int8=form)
     assert runtime.choose_precision("auto", config) == "int8"
     monkeypatch.setattr(runtime, "has_bfloat16", lambda: True)
     lossy = dataclasses.replace(config, int8=dataclasses.replace(form, loss=0.05))
     assert runtime.choose_precision("auto", lossy) == "bfloat16"
-    monkeypatch.setattr(runtime, "has_int8", lambda: False)
+    monkeypatch.setattr(runtime, "has_int8", lambda _: False)
     assert runtime.choose_precision("auto", config) == "bfloat16"
     with pytest.raises(SrlibError, match="precision: this processor does not support int8; use auto or float32"):
         runtime.choose_precision("int8", config)
     with pytest.raises(SrlibError, match="precision: Test has no int8 form; `srlib quantize` adds one"):
         runtime.choose_precision("int8", dataclasses.replace(config, int8=None))
+
+
+@pytest.mark.parametrize(
+    ("flags", "usual", "large"),
+    [
+        ({"avx2"}, True, False),
+        ({"avx2", "avx512_vnni"}, True, True),
+        ({"amx_int8"}, True, True),
+        ({"neon"}, False, False),
+    ],
+)
+def test_large_weights_need_sums_of_32_bits(
+    flags: set[str], usual: bool, large: bool, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda: False)
+    form = Int8Form({INT8_XML: "0" * 64, INT8_BIN: "0" * 64}, 0.01, LARGEST_WEIGHT)
+    for largest, is_exact in ((LARGEST_WEIGHT, usual), (127, large)):
+        config = dataclasses.replace(
+            read_exported(model).config, int8=dataclasses.replace(form, largest_weight=largest)
+        )
+        assert runtime.choose_precision("auto", config) == ("int8" if is_exact else "float32")
+
+
+@needs_int8
+def test_no_sum_overflows(photos: Path, tmp_path: Path) -> None:
+    """In 8-bit integers a network gives what it gives with the same weights in float32, which OpenVINO leaves as is."""
+    from openvino import opset13
+
+    shapes = ((16, 3, 3, 3), (16, 16, 3, 3), (16, 16, 3, 3), (12, 16, 3, 3))
+    means = [np.full(shape, 1 / (9 * shape[1])) for shape in shapes]  # each weight is the largest
+    folder = write_network(tmp_path / "model", means, 2, bfloat16=0.001)
+    add_int8(folder, photos / "train", photos / "test")
+    exported = read_exported(folder)
+    assert exported.int8 is not None
+    core = import_openvino().Core()
+    graph = core.read_model(*exported.int8)
+    for convolution in graph.get_ordered_ops():
+        weights = convolution.input_value(1).get_node() if convolution.get_type_name() == "Convolution" else None
+        if weights is not None and weights.get_type_name() == "Multiply":
+            integers = weights.input_value(0).get_node().input_value(0).get_node().data
+            assert np.abs(integers.astype(int)).max() == LARGEST_WEIGHT == exported.config.int8.largest_weight
+            values = opset13.constant(integers * weights.input_value(1).get_node().data)
+            convolution.input(1).replace_source_output(values.output(0))
+    lr = np.ones((1, 20, 30, 3), np.float32)
+    graphs = (core.read_model(*exported.int8), graph)
+    low, exact = (core.compile_model(g, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([lr])[0] for g in graphs)
+    assert np.abs(low - exact).max() < 4 / 255 and np.abs(low - exact).mean() < 0.2 / 255
 
 
 @needs_int8
@@ -115,9 +163,8 @@ def test_16_bits_stay_in_float32_unless_int8_was_requested(model: Path) -> None:
     assert (low != exact).any()
 
 
+@needs_int8
 def test_the_fingerprint_names_the_form(model: Path) -> None:
-    if not runtime.has_int8():
-        pytest.skip("this processor has neither VNNI nor AMX")
     assert (
         open_model(str(model), precision="int8").fingerprint != open_model(str(model), precision="float32").fingerprint
     )
