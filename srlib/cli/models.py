@@ -52,7 +52,7 @@ def quantize(
 ) -> None:
     """Add the same network in 8-bit integers to an exported model.
 
-    `srlib upscale` then takes it by default on processors with VNNI or AMX, if it loses less than 0.05 dB PSNR-Y.
+    `srlib upscale` then takes it by default on processors with AVX2, VNNI or AMX, if it loses less than 0.05 dB PSNR-Y.
     """
     from srlib.calibration import int8_form
 

@@ -59,9 +59,9 @@ def open_model(
         fidelity: Blend of PSNR-oriented and GAN weights from 0 (GAN, sharp) to 1 (PSNR, faithful). None uses `model`
             as it is.
         gan: GAN counterpart of `model` for `fidelity`, given like `model`. Known for shipped models.
-        precision: `auto`, `float32`, `bfloat16` or `int8`. `auto` is int8 where the CPU has VNNI or AMX and the model
-            has an int8 form that is known to lose less than 0.05 dB PSNR-Y; else bfloat16 where the CPU has it and it
-            is known to change PSNR-Y by less than 0.01 dB; else float32.
+        precision: `auto`, `float32`, `bfloat16` or `int8`. `auto` is int8 where the CPU has AVX2, VNNI or AMX and the
+            model has an int8 form that is known to lose less than 0.05 dB PSNR-Y; else bfloat16 where the CPU has it
+            and it is known to change PSNR-Y by less than 0.01 dB; else float32.
         tile: Most LR pixels per side that one tile contributes (default: chosen from the free memory).
         ensemble: Average over the eight flips and rotations (self-ensemble): eight times slower, slightly better.
         threads: CPU threads (default: all that this process may use).
