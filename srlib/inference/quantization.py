@@ -1,10 +1,10 @@
 """Post-training quantization of a network's convolutions to 8-bit integers, calibrated on images.
 
-Weights get one scale per output channel, symmetric around zero, and no more than `LARGEST_WEIGHT`: processors without
-VNNI or AMX add two products in 16 bits, and with larger weights these sums overflow. The input of each convolution gets
-one range, in which zero is one of the 256 levels, so that zero padding stays exact. The range leaves out the very
-largest values: few of them take most of it. Half of the images get noise, or noisy images would leave the ranges. The
-last two convolutions, whose errors go into the result as they are, stay in float32.
+Each output channel has one scale, symmetric around zero, by which its largest weight becomes `LARGEST_WEIGHT`:
+processors without VNNI or AMX add two products in 16 bits, and sums of larger ones overflow. The input of each
+convolution gets one range, in which zero is one of the 256 levels, so that zero padding stays exact. The range leaves
+out the very largest values: few of them take most of it. Half of the images get noise, or noisy images would leave the
+ranges. The last two convolutions, whose errors go into the result as they are, stay in float32.
 """
 
 from collections.abc import Sequence
