@@ -192,6 +192,7 @@ class CompiledNetwork:
             content = model.int8 if precision == "int8" and model.int8 else (model.graph, model.weights)
             graph = _core().read_model(*content)
             _check_interface(graph, model.config)
+            _check_weights(graph, model.config)
             self._window = window(graph)
             if precision == "int8":
                 _repeat_by_convolution(graph)
@@ -281,6 +282,18 @@ def _check_interface(graph: "openvino.Model", config: ExportConfig) -> None:
         raise SrlibError(
             f"{config.title}: for an image of {width}×{height} pixels the network gives the shape {shape}, expected "
             f"{expected} for scale {config.scale}; export the model again"
+        )
+
+
+def _check_weights(graph: "openvino.Model", config: ExportConfig) -> None:
+    """Refuse int8 kernels whose sums of products would overflow on this CPU: the image would be wrong."""
+    constants = [op for op in graph.get_ops() if op.get_type_name() == "Constant"]
+    kernels = [op for op in constants if op.get_element_type().get_type_name() == "i8" and len(op.shape) >= 4]
+    largest = max((int(np.abs(op.data.astype(np.int16)).max()) for op in kernels), default=0)
+    if has_int8() and not has_int8(largest):
+        raise SrlibError(
+            f"{config.title}: weights of int8 up to {largest} need a processor with VNNI or AMX; export the model "
+            f"again, which makes weights up to {LARGEST_WEIGHT}"
         )
 
 

@@ -141,6 +141,23 @@ def test_no_sum_overflows(photos: Path, tmp_path: Path) -> None:
     assert np.abs(low - exact).max() < 4 / 255 and np.abs(low - exact).mean() < 0.2 / 255
 
 
+def test_a_network_whose_sums_would_overflow_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an `openvino-int8` network of an earlier version, which has no other form."""
+    exported = read_exported(model)
+    assert exported.int8 is not None
+    graph = import_openvino().Core().read_model(*exported.int8)
+    for node in graph.get_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() == "i8":
+            larger = import_openvino().op.Constant(np.full(node.data.shape, -100, np.int8))
+            node.output(0).replace(larger.output(0))
+    network = dataclasses.replace(exported, int8=runtime.serialized(graph))
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: frozenset({"avx2", "avx512_vnni"}))
+    runtime.CompiledNetwork(network, precision="int8")
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: frozenset({"avx2"}))
+    with pytest.raises(SrlibError, match="weights of int8 up to 100 need a processor with VNNI or AMX; export"):
+        runtime.CompiledNetwork(network, precision="int8")
+
+
 @needs_int8
 @pytest.mark.parametrize("ensemble", [False, True])
 def test_any_tiles_give_the_same_bytes(model: Path, ensemble: bool) -> None:
